@@ -1,0 +1,140 @@
+"""Everything that can go wrong, in one place.
+
+    SidecarError
+    ├── ConfigError                 a setting, source or format that cannot be used     (exit status 2)
+    ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
+    ├── RootLocked                  another sidecar holds the root                       (exit status 3)
+    ├── IndexUnavailable
+    │   ├── IndexMissing            there is no index yet
+    │   ├── IndexDamaged            an index file is not what it should be
+    │   └── SchemaMismatch          the index was made by another version
+    ├── EntryNotFound               no entry has this id
+    ├── AmbiguousId                 several entries have this id
+    ├── SourceError
+    │   ├── SourceMissing           the log file of an entry is gone
+    │   ├── SourceChanged           the bytes at the pointer are not the bytes that were indexed
+    │   └── UnsafePath              a pointer leaves the root
+    └── WriterError
+        ├── SessionLocked           another writer owns the session
+        ├── InvalidRecord           what was to be written is no record
+        ├── InvalidName             a session id or event type that is no plain file name
+        └── WriterClosed            the writer has been closed
+
+The docstring of a class is its default message; `hint` says what a person can do about it.
+"""
+
+from __future__ import annotations
+
+
+class SidecarError(Exception):
+    """Something went wrong in the sidecar."""
+
+    hint: str = ""
+    exit_status = 1
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        if hint is not None:
+            self.hint = hint
+
+
+class ConfigError(SidecarError):
+    """The configuration cannot be used."""
+
+    exit_status = 2
+
+
+class BadTime(SidecarError):
+    """That is not a time."""
+
+    hint = "give seconds, ISO 8601 (2024-01-15T10:30:00Z) or an age (30s, 5m, 2h, 7d)"
+    exit_status = 2
+
+
+class RootLocked(SidecarError):
+    """Another sidecar holds this root."""
+
+    hint = "stop it first, or read its index: queries need no lock"
+    exit_status = 3
+
+
+class IndexUnavailable(SidecarError):
+    """The index cannot be read."""
+
+    hint = "run `sidecar run --once` or `sidecar reindex` to make it"
+
+
+class IndexMissing(IndexUnavailable):
+    """There is no index yet."""
+
+
+class IndexDamaged(IndexUnavailable):
+    """An index file is damaged."""
+
+    hint = "run `sidecar reindex`; a running sidecar does that by itself"
+
+
+class SchemaMismatch(IndexUnavailable):
+    """The index was made by another version of the sidecar."""
+
+    hint = "run `sidecar reindex`; `sidecar run` does that by itself"
+
+
+class EntryNotFound(SidecarError):
+    """No entry has this id."""
+
+    hint = "an id is <file stem>:<byte offset>, as every query prints it"
+
+
+class AmbiguousId(SidecarError):
+    """Several entries have this id."""
+
+    hint = "give <file path>:<byte offset> instead"
+
+
+class SourceError(SidecarError):
+    """The record behind an entry cannot be read."""
+
+
+class SourceMissing(SourceError):
+    """The log file of this entry is gone."""
+
+    hint = "put the file back under the root, or run `sidecar reindex` to forget it"
+
+
+class SourceChanged(SourceError):
+    """The bytes at this pointer are no longer the bytes that were indexed."""
+
+    hint = "a running sidecar indexes the new bytes; else run `sidecar run --once`"
+
+
+class UnsafePath(SourceError):
+    """This pointer leaves the root."""
+
+    hint = "the index has been tampered with: run `sidecar reindex`"
+
+
+class WriterError(SidecarError):
+    """The record was not written."""
+
+
+class SessionLocked(WriterError):
+    """Another writer owns this session."""
+
+    hint = "wait for it to close the session, or write to a session of your own"
+
+
+class InvalidRecord(WriterError):
+    """This is not a record."""
+
+    hint = "a record is a JSON object with a non-empty string under `event`"
+
+
+class InvalidName(WriterError):
+    """This is not a plain file name."""
+
+    hint = "use letters, digits, `-`, `_`, `.` and `:`; no `/`, and not only dots"
+
+
+class WriterClosed(WriterError):
+    """The writer has been closed."""

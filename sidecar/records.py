@@ -1,0 +1,128 @@
+"""The values that travel: bytes -> Line -> Record -> Row (into the index) and Entry (out of it).
+
+All are immutable. Those that exist once a log line are named tuples, the cheapest frozen value that Python has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Line(NamedTuple):
+    """One line of a log file, or the whole of an event file."""
+
+    byte_offset: int
+    line_number: int
+    """1-based."""
+    data: bytes
+    """Without its LF."""
+
+
+class Kind(NamedTuple):
+    """What a format says about an event type."""
+
+    is_completion: bool
+    is_request: bool
+    is_answer: bool
+    skip: bool
+    """Records of this type are counted, and not indexed."""
+
+
+class Record(NamedTuple):
+    """What one line says: the attributes of the law of derivation, before any context.
+
+    Absent ids are None; absent lists are empty.
+    """
+
+    event_type: str
+    kind: Kind
+    timestamp: float | None
+    """Seconds since 1970, UTC."""
+    session_id: str | None
+    author: str | None
+    addressees: tuple[str, ...]
+    members: tuple[str, ...]
+    correlation: str | None
+    pattern: str | None
+    conversation: str | None
+    new_role: str | None
+    has_team: bool
+    is_broadcast: bool
+    requests_response: bool
+    is_completed: bool
+    """Carries the status "completed"."""
+
+
+class Rejected(NamedTuple):
+    """A line that is no record, and why: `not-json`, `not-object`, `no-event-type` or `too-long`."""
+
+    line_number: int
+    byte_offset: int
+    byte_length: int
+    reason: str
+
+
+class Row(NamedTuple):
+    """What the index keeps of one record."""
+
+    day: int
+    """Days since 1970, UTC."""
+    line_number: int
+    byte_offset: int
+    byte_length: int
+    checksum: int
+    """CRC-32 of the record's bytes."""
+    timestamp: float
+    event_type: str
+    session_id: str
+    author: str | None
+    initiating_agent: str
+    participants: tuple[str, ...]
+    roles: tuple[tuple[str, str], ...]
+    pattern_type: str
+    conversation_id: str
+    correlation_id: str | None
+    is_completion: bool
+    is_request: bool
+    has_response: bool
+    requests_response: bool
+
+
+class Answered(NamedTuple):
+    """A request, already derived, that an answer now belongs to."""
+
+    day: int
+    byte_offset: int
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of the log as the index knows it: the reference's 17 columns, in their order."""
+
+    id: str
+    """`<file stem>:<byte_offset>`."""
+    timestamp: float
+    """Seconds since 1970, UTC."""
+    event_type: str
+    session_id: str
+    file_path: str
+    """Relative to the root, with `/`."""
+    line_number: int
+    """1-based."""
+    byte_offset: int
+    initiating_agent: str
+    """The owner of the session."""
+    participating_agents: tuple[str, ...]
+    """The author first, then those spoken to, the members, and for an answer the author of its request."""
+    agent_roles: Mapping[str, str]
+    """The role that each participant held after this record."""
+    pattern_type: str
+    conversation_id: str
+    correlation_id: str | None
+    is_completion: bool
+    is_request: bool
+    has_response: bool
+    requests_response: bool
