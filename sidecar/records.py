@@ -126,3 +126,37 @@ class Entry:
     is_request: bool
     has_response: bool
     requests_response: bool
+
+
+class Report(NamedTuple):
+    """How far some long work has come."""
+
+    what: str
+    """`indexing`, `rebuilding`, `comparing` …"""
+    done: int
+    total: int
+    """Bytes of log."""
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as the registry has it."""
+
+    session_id: str
+    initiating_agent: str
+    created_at: float
+    pattern_type: str
+    status: str
+    """`active` or `completed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLine:
+    """A line of a log that is no record, and why."""
+
+    file_path: str
+    line_number: int
+    byte_offset: int
+    byte_length: int
+    reason: str

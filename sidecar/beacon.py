@@ -1,0 +1,50 @@
+"""What a running sidecar says of itself to whoever asks for its status: a small file beside the index."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+NAME = "running.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Beacon:
+    """How the running sidecar is doing."""
+
+    watching: str
+    """`inotify` or `polling`."""
+    why: str
+    """Why it polls; empty while it does not."""
+    trouble: tuple[str, ...]
+
+
+def tell(folder: Path, watching: str, why: str, trouble: list[str]) -> None:
+    """Replace the file, if what it says differs. A disk that is full leaves the old word standing."""
+    said = Beacon(watching, why, tuple(trouble[:100]))
+    if read(folder) == said:
+        return
+    path = folder / NAME
+    temporary = path.with_suffix(".tmp")
+    with suppress(OSError):
+        temporary.write_bytes(orjson.dumps(said))
+        os.replace(temporary, path)
+
+
+def read(folder: Path) -> Beacon | None:
+    """What was said last; None where nothing was, or where it cannot be read."""
+    try:
+        content = orjson.loads((folder / NAME).read_bytes())
+        return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def clear(folder: Path) -> None:
+    """Take the word back when the sidecar stops."""
+    with suppress(OSError):
+        (folder / NAME).unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+"""The catalog: how far each log file was read, what its next row depends on, and what else is derived once for all days.
+
+Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
+its rows (P4). The costs of a checkpoint follow what changed: open requests are rows that come and go, and of the
+answered ones only the places are kept; what they said stands in the daily files.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from .config import Source
+from .daily import day_name
+from .fold import Counts, Progress
+from .linking import Request
+from .schema import CATALOG, create, settle
+from .tail import Mark
+
+_SOURCE_COLUMNS = (
+    "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
+    " indexed, blank, rejected, skipped, entries, status, state"
+)
+_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_OPEN_COLUMNS = "byte_offset, day, correlation, author, addressees, pattern, conversation, expects"
+_SAVE_SESSION = (
+    "INSERT INTO session_part (session_id, source, initiating_agent, created_at, pattern_type, is_completed)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (session_id, source) DO UPDATE SET"
+    " initiating_agent = IIF(initiating_agent = 'unknown', excluded.initiating_agent, initiating_agent),"
+    " is_completed = MAX(is_completed, excluded.is_completed)"
+)
+_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE_REJECTED = (
+    "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
+    " VALUES (?, ?, ?, ?, ?)"
+)
+_OF_A_SOURCE = ("open_request", "session_part", "rejected_line")
+
+DaySummary = tuple[int, tuple[float, float, int]]
+"""A day, with its first and last timestamp and its entries."""
+
+
+class Known(NamedTuple):
+    """What a scan compares: as long as a file looks like this, there is nothing new in it."""
+
+    id: int
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    is_missing: bool
+
+
+class Saved(NamedTuple):
+    """What a checkpoint keeps of a source: plain values, which can also come from another process."""
+
+    source: tuple[Any, ...]
+    opened: list[tuple[Any, ...]]
+    closed: list[int]
+    rejected: list[tuple[Any, ...]]
+    sessions: list[tuple[str, tuple[Any, ...]]]
+
+
+class Catalog:
+    """The catalog, open for writing. Only the indexing thread touches it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database = create(path, CATALOG)
+        self._database.execute_sql("PRAGMA synchronous = FULL")
+        self.inode = path.stat().st_ino
+        self.checkpoint = int(self.fact("checkpoint") or 0)
+        """The number of the last checkpoint."""
+
+    # ---- facts about the index
+
+    def fact(self, key: str) -> str | None:
+        """What was noted under a key: `config`, `build`, `checkpoint`."""
+        row = self._database.execute_sql("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note(self, key: str, value: str) -> None:
+        """Keep a fact."""
+        self._database.execute_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    # ---- sources
+
+    def known(self) -> Iterator[tuple[str, Known]]:
+        """Every source that was ever seen."""
+        sql = "SELECT path, id, device, inode, size, mtime_ns, status = 'missing' FROM source"
+        for path, *values in self._database.execute_sql(sql):
+            yield path, Known(*values)
+
+    def resetting(self) -> list[str]:
+        """Sources whose old rows were being dropped when the sidecar was stopped."""
+        return [str(row[0]) for row in self._database.execute_sql("SELECT path FROM source WHERE status = 'resetting'")]
+
+    def load(
+        self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
+    ) -> Progress | None:
+        """A source as it was saved. `answered` gives the requests at some days and offsets of it."""
+        sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
+        row = self._database.execute_sql(sql, (path,)).fetchone()
+        if row is None:
+            return None
+        id_, _, _, _, first_mtime, *mark_and_counts, _, packed = row
+        progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
+        if packed is not None:
+            saved = orjson.loads(zlib.decompress(packed))
+            state = progress.state
+            state.timestamp, state.owner, state.roles = saved["timestamp"], saved["owner"], saved["roles"]
+            places = [(day, offset) for day, offset in saved["answered"]]
+            state.requests.restore(self._open_requests(id_), answered(places), saved["early"])
+        return progress
+
+    def saved(self, path: str) -> tuple[int, Iterable[Request]]:
+        """How far a file was read, and the requests open there; (0, ()) for one that was never saved."""
+        row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
+        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0])))
+
+    def _open_requests(self, id_: int) -> Iterator[Request]:
+        sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
+        for offset, day, correlation, author, addressees, *rest, expects in self._database.execute_sql(sql, (id_,)):
+            pattern, conversation = rest
+            to = tuple(orjson.loads(addressees))
+            yield Request(offset, day, correlation, author, to, pattern, conversation, bool(expects))
+
+    # ---- saving
+
+    def save(self, sources: Iterable[Saved], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
+        """One checkpoint: everything about these sources and days, whose rows are durable already."""
+        number = self.checkpoint + 1
+        with self._database.atomic("IMMEDIATE"):
+            for saved in sources:
+                self._save(saved)
+            for path in missing:
+                self._database.execute_sql("UPDATE source SET status = 'missing' WHERE path = ?", (path,))
+            for day, summary in days:
+                name = day_name(day)
+                if summary[2]:
+                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?)", (name, *summary))
+                else:
+                    self._database.execute_sql("DELETE FROM day WHERE day = ?", (name,))
+            self.note("checkpoint", str(number))
+        self.checkpoint = number
+
+    def _save(self, saved: Saved) -> None:
+        run = self._database.connection().executemany
+        id_ = saved.source[0]
+        run(_SAVE_SOURCE, [saved.source])
+        run("DELETE FROM open_request WHERE source = ? AND byte_offset = ?", [(id_, offset) for offset in saved.closed])
+        run(_SAVE_OPEN, [(id_, *request) for request in saved.opened])
+        run(_SAVE_REJECTED, [(id_, *rejected) for rejected in saved.rejected])
+        run(_SAVE_SESSION, [(session, id_, *note) for session, note in saved.sessions])
+
+    def begin_reset(self, progress: Progress) -> None:
+        """A file is another one now: forget what was derived of it, before its old rows are dropped.
+
+        Durable first, because the rows go day by day: a crash half-way must find that they have to go.
+        """
+        with self._database.atomic("IMMEDIATE"):
+            for table in _OF_A_SOURCE:
+                self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
+            self._database.execute_sql(
+                "UPDATE source SET offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0,"
+                " entries = 0, size = -1, status = 'resetting', state = NULL WHERE id = ?",
+                (progress.id,),
+            )
+
+    def close(self) -> None:
+        """Close the file, as one that a reader can open anywhere."""
+        settle(self._database)
+
+
+def to_save(progress: Progress) -> Saved:
+    """What changed of a source since this was last asked, and where it stands now."""
+    state, requests, counts = progress.state, progress.state.requests, progress.counts
+    packed = orjson.dumps(
+        {
+            "timestamp": state.timestamp,
+            "owner": state.owner,
+            "roles": state.roles,
+            "answered": list(requests.answered),
+            "early": requests.early,
+        }
+    )
+    saved = Saved(
+        (
+            *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
+            *progress.mark[:8],
+            *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
+            *("ok", zlib.compress(packed, 1)),
+        ),
+        [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
+        sorted(requests.closed),
+        [tuple(rejected) for rejected in progress.rejected],
+        [(session, tuple(note)) for session, note in progress.sessions.items()],
+    )
+    progress.rejected = []
+    progress.sessions = {}
+    requests.forget_changes()
+    return saved
+
+
+def _open_values(request: Request) -> tuple[object, ...]:
+    return (
+        request.byte_offset,
+        request.day,
+        request.correlation,
+        request.author,
+        orjson.dumps(request.addressees).decode(),
+        request.pattern,
+        request.conversation,
+        request.expects,
+    )

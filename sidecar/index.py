@@ -1,0 +1,137 @@
+"""Rows into the daily files: batches in, each day one transaction, and nothing twice.
+
+How a crash is survived. Rows are committed at once, so that queries see them, and not synced. Every second or so a
+checkpoint makes the daily files durable and *then* lets the catalog save how far each log file was read
+(`daemon.py`). Each source in a daily file carries, as `touched`, the number of the checkpoint that will cover what was
+last written of it. Crash windows:
+
+- between two commits of a batch, or between the commits and the checkpoint: the catalog is behind. At the next start
+  `recover` finds the sources touched after the catalog's checkpoint, drops their rows from the saved offset on, and
+  lets the requests that the saved state has open wait again. Then the same bytes make the same rows.
+- in the middle of a commit: SQLite rolls that day back, which is the case above.
+- while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from .daily import DailyFile, day_name, day_number
+from .errors import IndexDamaged
+from .fold import Batch
+from .linking import Request
+from .records import Answered, Row
+
+OPEN_FILES = 16
+"""Daily files open for writing at once. Times that jump about may touch any number."""
+
+Saved = Callable[[str], tuple[int, Iterable[Request]]]
+"""From a path to the saved offset and the requests that are open there; (0, ()) for a file that was never saved."""
+
+
+class DailyIndex:
+    """All daily files of a folder, for writing. It owns every connection to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: OrderedDict[int, DailyFile] = OrderedDict()
+        self.changed: set[int] = set()
+        """Days written since the last `make_durable`."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, batches: Iterable[Batch], checkpoint: int) -> None:
+        """Write rows and answers, one transaction a day; `checkpoint` is the number of the one that will cover them.
+
+        After an error some days are written and some are not: `abandon`, and recover as after a crash.
+        """
+        days: defaultdict[int, list[tuple[str, list[Row], dict[int, Answered]]]] = defaultdict(list)
+        for batch in batches:
+            answered: defaultdict[int, dict[int, Answered]] = defaultdict(dict)
+            for answer in batch.answered:
+                answered[answer.day][answer.byte_offset] = answer
+            rows: defaultdict[int, list[Row]] = defaultdict(list)
+            for row in batch.rows:
+                rows[row.day].append(row)
+            for day in rows.keys() | answered.keys():
+                days[day].append((batch.path, rows[day], answered[day]))
+        for day in sorted(days):
+            daily = self._file(day)
+            self.changed.add(day)
+            with daily.transaction():
+                for path, its_rows, its_answered in days[day]:
+                    daily.write(path, its_rows, its_answered, checkpoint)
+
+    def _file(self, day: int) -> DailyFile:
+        daily = self._open.get(day)
+        if daily is None:
+            while len(self._open) >= OPEN_FILES:
+                _, oldest = self._open.popitem(last=False)
+                if oldest.is_dirty:
+                    oldest.make_durable()
+                oldest.close()
+            daily = self._open[day] = DailyFile(self.folder / f"{day_name(day)}.db")
+        self._open.move_to_end(day)
+        return daily
+
+    def days(self) -> list[int]:
+        """The days that have a file, in order."""
+        return sorted(_days_in(self.folder))
+
+    def forget(self, path: str) -> None:
+        """Drop every row of a log file, in whichever day."""
+        for day in self.days():
+            daily = self._file(day)
+            if daily.has(path):
+                daily.forget(path)
+                self.changed.add(day)
+
+    def recover(self, checkpoint: int, saved: Saved) -> int:
+        """Take back what was written after a checkpoint; gives the number of log files that this touched."""
+        count = 0
+        for day in self.days():
+            daily = self._file(day)
+            for path in daily.touched_after(checkpoint):
+                offset, open_requests = saved(path)
+                daily.forget(path, offset, [one for one in open_requests if one.day == day])
+                self.changed.add(day)
+                count += 1
+        return count
+
+    def requests(self, path: str, places: Iterable[tuple[int, int]]) -> Iterator[Request]:
+        """The answered requests at these days and byte offsets, in this order."""
+        for day, group in groupby(places, key=lambda place: place[0]):
+            yield from self._file(day).requests(path, [offset for _, offset in group])
+
+    def make_durable(self) -> Iterator[tuple[int, tuple[float, float, int]]]:
+        """Sync the daily files that changed; gives each day with its first and last timestamp and its entries."""
+        for day in sorted(self.changed):
+            daily = self._file(day)
+            daily.make_durable()
+            yield day, daily.summary()
+        self.changed = set()
+
+    def check_files(self) -> None:
+        """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
+        for daily in self._open.values():
+            try:
+                same = daily.path.stat().st_ino == daily.inode
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise IndexDamaged(f"{daily.path} was deleted or replaced while it was written")
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def _days_in(folder: Path) -> Iterator[int]:
+    for path in folder.glob("*.db"):
+        try:
+            yield day_number(path.stem)
+        except ValueError:
+            continue  # not ours: a daily file is named after its day

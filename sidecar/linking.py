@@ -1,0 +1,197 @@
+"""Which request an answer belongs to: the linking rules of the law of derivation (section 6), for one file.
+
+The law says: the newest open request with the answer's correlation; else the newest answered one with it; else an open
+request without correlation, which takes it; else none, and the correlation is kept as early. An answer without
+correlation belongs to an open request that expects a response, else to the request answered last.
+
+A file may hold a million open requests, so every rule is answered by a lookup and none by a search.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+KEPT = 1024
+"""So many answered requests, and so many early correlations, are remembered (section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What must be known of a request for its answers to be derived."""
+
+    byte_offset: int
+    """Where it stands in its file, which is also its age."""
+    day: int
+    correlation: str | None
+    author: str | None
+    addressees: tuple[str, ...]
+    pattern: str
+    conversation: str
+    expects: bool
+    """Expects a response, so that an answer which names no correlation may be taken for its answer."""
+
+
+class Waiting:
+    """Open requests that expect a response, oldest first, by whom they wait for."""
+
+    def __init__(self) -> None:
+        # Ordered dictionaries, because taking the first of a plain one costs a walk over all that was deleted.
+        self._all: OrderedDict[int, None] = OrderedDict()
+        self._to_nobody: OrderedDict[int, None] = OrderedDict()
+        self._to_agent: dict[str, OrderedDict[int, None]] = {}
+
+    def add(self, request: Request) -> None:
+        key = request.byte_offset
+        self._all[key] = None
+        if not request.addressees:
+            self._to_nobody[key] = None
+        for agent in request.addressees:
+            self._to_agent.setdefault(agent, OrderedDict())[key] = None
+
+    def discard(self, request: Request) -> None:
+        key = request.byte_offset
+        if self._all.pop(key, 0) == 0:
+            return
+        self._to_nobody.pop(key, None)
+        for agent in request.addressees:
+            queue = self._to_agent[agent]
+            del queue[key]
+            if not queue:
+                del self._to_agent[agent]
+
+    def choose(self, answerer: str | None) -> int | None:
+        """The oldest addressed to the answer's author; else the oldest without addressees; else the oldest."""
+        mine = self._to_agent.get(answerer) if answerer is not None else None
+        queue = mine or self._to_nobody or self._all
+        return next(iter(queue), None)
+
+
+class Requests:
+    """The requests of one file that an answer may still belong to."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Request] = {}
+        self._open_with: dict[str, dict[int, None]] = {}
+        self._waiting = Waiting()
+        self._waiting_bare = Waiting()
+        """Those of them without a correlation of their own."""
+        self._answered: OrderedDict[int, Request] = OrderedDict()
+        self._answered_with: dict[str, set[int]] = {}
+        self._early: OrderedDict[str, None] = OrderedDict()
+        self.opened: set[int] = set()
+        """Opened since the last `forget_changes`, so that saving the state costs what changed."""
+        self.closed: set[int] = set()
+
+    # ---- a request comes
+
+    def ask(self, request: Request) -> bool:
+        """Take in a new request; True where an answer came before it, so that it is born answered."""
+        if request.correlation is not None and request.correlation in self._early:
+            self._keep_answered(request)
+            return True
+        self._add_open(request)
+        self.opened.add(request.byte_offset)
+        return False
+
+    def _add_open(self, request: Request) -> None:
+        key = request.byte_offset
+        self._open[key] = request
+        if request.correlation is not None:
+            self._open_with.setdefault(request.correlation, {})[key] = None
+        if request.expects:
+            self._waiting.add(request)
+            if request.correlation is None:
+                self._waiting_bare.add(request)
+
+    # ---- an answer comes
+
+    def answer(self, correlation: str | None, answerer: str | None) -> Request | None:
+        """The request that an answer belongs to, answered from now on, with the correlation that it then has."""
+        if correlation is None:
+            return self._answer_bare(answerer)
+        if same := self._open_with.get(correlation):
+            return self._close(next(reversed(same)))
+        if kept := self._answered_with.get(correlation):
+            return self._keep_answered(self._answered[max(kept)])
+        bare = self._waiting_bare.choose(answerer)
+        if bare is not None:
+            return self._close(bare, correlation)
+        self._early[correlation] = None
+        self._early.move_to_end(correlation)
+        if len(self._early) > KEPT:
+            self._early.popitem(last=False)
+        return None
+
+    def _answer_bare(self, answerer: str | None) -> Request | None:
+        key = self._waiting.choose(answerer)
+        if key is not None:
+            return self._close(key)
+        if not self._answered:
+            return None
+        return self._answered[next(reversed(self._answered))]
+
+    def _close(self, key: int, taken: str | None = None) -> Request:
+        request = self._open.pop(key)
+        if request.correlation is not None:
+            same = self._open_with[request.correlation]
+            del same[key]
+            if not same:
+                del self._open_with[request.correlation]
+        self._waiting.discard(request)
+        self._waiting_bare.discard(request)
+        if key in self.opened:
+            self.opened.discard(key)
+        else:
+            self.closed.add(key)
+        if taken is not None:
+            request = replace(request, correlation=taken)
+        return self._keep_answered(request)
+
+    def _keep_answered(self, request: Request) -> Request:
+        """Make this the request answered last."""
+        key = request.byte_offset
+        self._answered[key] = request
+        self._answered.move_to_end(key)
+        if request.correlation is not None:
+            self._answered_with.setdefault(request.correlation, set()).add(key)
+        if len(self._answered) > KEPT:
+            oldest, gone = self._answered.popitem(last=False)
+            if gone.correlation is not None:
+                kept = self._answered_with[gone.correlation]
+                kept.discard(oldest)
+                if not kept:
+                    del self._answered_with[gone.correlation]
+        return request
+
+    # ---- saved and restored
+
+    @property
+    def open(self) -> dict[int, Request]:
+        """Open requests by byte offset, oldest first."""
+        return self._open
+
+    @property
+    def answered(self) -> Iterator[tuple[int, int]]:
+        """Day and byte offset of the answered requests that are remembered, the one answered last at the end."""
+        return ((request.day, key) for key, request in self._answered.items())
+
+    @property
+    def early(self) -> list[str]:
+        """Correlations of answers that came before their request, the latest at the end."""
+        return list(self._early)
+
+    def forget_changes(self) -> None:
+        """All changes so far have been saved."""
+        self.opened = set()
+        self.closed = set()
+
+    def restore(self, open_: Iterable[Request], answered: Iterable[Request], early: Iterable[str]) -> None:
+        """Fill an empty memory with what was saved, in the order in which it was saved."""
+        for request in open_:
+            self._add_open(request)
+        for request in answered:
+            self._keep_answered(request)
+        for correlation in early:
+            self._early[correlation] = None

@@ -1,0 +1,195 @@
+"""A file and a mark in, whole lines and the next mark out.
+
+A mark says how far a file has been read and by what to know it again: device, inode, and the hashes of its first bytes
+and of the bytes just before the position. With them, a file that was appended to can be told from one that was
+truncated, truncated and grown past the old position, replaced, or given the inode of a deleted one.
+
+Nothing is kept open between two looks, and nothing is read beyond `CHUNK` at a time, unless one line is longer.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import SourceError
+from .records import Line, Rejected
+
+CHUNK = 1 << 20
+"""Bytes read in one look, so that no file starves another."""
+
+WINDOW = 1024
+"""Bytes at the head, and bytes before the position, by which a file is known again."""
+
+LONG = 1 << 16
+"""Bytes of an unfinished line from which it is worth knowing that they hold no LF."""
+
+TOO_LONG = "too-long"
+
+# O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside. O_NONBLOCK: opening a FIFO
+# that nobody writes to must not hang.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class NotAFile(SourceError):
+    """This is not a regular file."""
+
+    hint = "links, pipes, sockets and folders are not indexed"
+
+
+class Mark(NamedTuple):
+    """How far a file was read, and what it looked like then."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    """Size and time as of the last look: while they stay, there is nothing new to see."""
+    offset: int
+    """Bytes consumed; always behind an LF, or at the end of an event file."""
+    lines: int
+    """Lines consumed."""
+    head: int
+    tail: int
+    """Hashes of the first and the last consumed bytes; of an event file, `head` is that of the whole."""
+    scanned: int = 0
+    """Bytes after `offset` known to hold no LF. A hint, never saved."""
+
+
+NEW = Mark(0, 0, 0, 0, 0, 0, 0, 0)
+"""The mark of a file that has never been looked at."""
+
+
+class Look(NamedTuple):
+    """What one look at a file brought."""
+
+    mark: Mark
+    lines: list[Line]
+    rejected: list[Rejected]
+    more: bool
+    """The chunk was full: look again without waiting for an event."""
+    changed: bool = False
+    """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
+
+
+def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
+    """Read the next whole lines of a growing file, at most up to the byte `limit`.
+
+    Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
+    """
+    with opened(path) as (fd, status):
+        if mark.offset and (status.st_dev, status.st_ino) != (mark.device, mark.inode):
+            return Look(mark, [], [], more=False, changed=True)
+        mark = mark._replace(scanned=_still_scanned(mark, status))
+        start = mark.offset + mark.scanned
+        data = os.pread(fd, CHUNK if limit is None else min(CHUNK, max(0, limit - start)), start)
+        # The bytes before the position are checked after the read, not before it: a file truncated and written anew
+        # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
+        if not _is_same(fd, mark):
+            return Look(mark, [], [], more=False, changed=True)
+        seen = mark._replace(
+            device=status.st_dev, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns
+        )
+        more = len(data) == CHUNK
+        last = data.rfind(b"\n")
+        if last < 0:
+            return Look(seen._replace(scanned=mark.scanned + len(data)), [], [], more)
+        end = start + last + 1
+        window = min(WINDOW, end)
+        before = os.pread(fd, window, end - window)
+        if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
+            return Look(mark, [], [], more=False, changed=True)
+        lines, rejected = _split(fd, mark, data, max_line_bytes)
+        if lines and b"\n" in lines[0].data:  # the unfinished line was written anew: search it from its start
+            return Look(seen._replace(scanned=0), [], [], more=True)
+        head = mark.head if mark.offset >= WINDOW else fingerprint(os.pread(fd, window, 0))
+        consumed = seen._replace(
+            offset=end,
+            lines=mark.lines + len(lines) + len(rejected),
+            head=head,
+            tail=fingerprint(before),
+            scanned=len(data) - last - 1,
+        )
+        return Look(consumed, lines, rejected, more)
+
+
+def _still_scanned(mark: Mark, status: os.stat_result) -> int:
+    """How much of the unfinished line need not be searched again; without this, a line that grows slowly costs its
+    length at every look. Trusted only for a long line of a file that has grown, or not changed at all."""
+    grown = status.st_size > mark.size
+    same = (status.st_size, status.st_mtime_ns) == (mark.size, mark.mtime_ns)
+    known = (status.st_dev, status.st_ino) == (mark.device, mark.inode)
+    return mark.scanned if mark.scanned >= LONG and known and (grown or same) else 0
+
+
+def _split(fd: int, mark: Mark, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
+    """The lines that end in `data`; the first began at the mark's offset, which may lie before it."""
+    lines: list[Line] = []
+    rejected: list[Rejected] = []
+    number = mark.lines + 1
+    offset = mark.offset
+    texts = data.split(b"\n")
+    texts.pop()  # what follows the last LF
+    before = mark.scanned
+    for text in texts:
+        length = before + len(text)
+        if length > max_line_bytes:
+            rejected.append(Rejected(number, offset, length, TOO_LONG))
+        else:
+            lines.append(Line(offset, number, os.pread(fd, length, offset) if before else text))
+        number += 1
+        offset += length + 1
+        before = 0
+    return lines, rejected
+
+
+def look_whole(path: Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | None]:
+    """The one record of an event file, without a last LF; None where the file is longer than a line may be.
+
+    The mark that it gives has consumed the whole file. Errors as with `look`.
+    """
+    with opened(path) as (fd, status):
+        seen = Mark(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
+        if status.st_size > max_line_bytes + 1:
+            return status, seen._replace(offset=status.st_size, lines=1), None
+        data = b""
+        while chunk := os.pread(fd, CHUNK, len(data)):
+            data += chunk
+            if len(data) > max_line_bytes + 1:
+                return status, seen._replace(offset=len(data), lines=1), None
+        whole = seen._replace(size=len(data), offset=len(data), lines=1, head=fingerprint(data))
+        return status, whole, Line(0, 1, data.removesuffix(b"\n"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """A regular file, open for reading only, and its status."""
+    fd = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(f"{path} is not a regular file")
+        yield fd, status
+    finally:
+        os.close(fd)
+
+
+def fingerprint(data: bytes) -> int:
+    """A hash of some bytes, as a signed 64-bit integer, which is what SQLite keeps."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+def _is_same(fd: int, mark: Mark) -> bool:
+    """The file still begins with the bytes that were read, and still has them before the position."""
+    if mark.offset == 0:
+        return True
+    window = min(WINDOW, mark.offset)
+    before = os.pread(fd, window, mark.offset - window)
+    if len(before) < window or fingerprint(before) != mark.tail:
+        return False
+    return mark.offset <= WINDOW or fingerprint(os.pread(fd, WINDOW, 0)) == mark.head

@@ -1,0 +1,69 @@
+"""One look at one source: tail, then fold. Live indexing, rebuild and verify read files through this alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from .fold import Batch, Progress
+from .parse import NOT_JSON, TOO_LONG
+from .paths import under
+from .records import Rejected
+from .tail import NEW, look, look_whole
+
+SETTLED = 5.0
+"""Seconds for which an event file that does not parse must stay unchanged to be rejected (section 7)."""
+
+
+class Visit(NamedTuple):
+    """What came of a look at a source, whose progress has been moved on."""
+
+    batch: Batch | None = None
+    more: bool = False
+    """There is more to read now."""
+    changed: bool = False
+    """The file is another one than was read before; nothing was taken. Begin again."""
+    again_in: float | None = None
+    """Seconds until an unfinished event file counts as settled."""
+
+
+def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit: int | None = None) -> Visit:
+    """Read the next chunk of a source, at most up to the byte `limit`, and derive its rows.
+
+    Raises OSError or NotAFile where the file cannot be read; then nothing has moved.
+    """
+    file = under(root, progress.path)
+    if progress.source.layout == "file":
+        return _visit_event(progress, file, max_line_bytes, now)
+    seen = look(file, progress.mark, max_line_bytes, limit)
+    if seen.changed:
+        return Visit(changed=True)
+    progress.first_seen(seen.mark.mtime_ns)
+    batch = progress.take(seen.lines, seen.rejected) if seen.lines or seen.rejected else None
+    progress.mark = seen.mark
+    return Visit(batch, seen.more)
+
+
+def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float) -> Visit:
+    status, mark, line = look_whole(file, max_line_bytes)
+    if progress.mark.lines:
+        if line is None or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):
+            return Visit(changed=True)
+        progress.mark = mark
+        return Visit()
+    progress.first_seen(status.st_mtime_ns)
+    if line is None:
+        batch = progress.take((), [Rejected(1, 0, mark.offset, TOO_LONG)])
+    else:
+        batch = progress.take([line])
+        # By the file's own clock, which a program cannot set back: a copy that keeps old times may be under way.
+        age = now - max(status.st_mtime, status.st_ctime)
+        if progress.rejected and progress.rejected[-1].reason == NOT_JSON and age < SETTLED:
+            # It may still be being written. Nothing of it is kept, so that the next look begins anew.
+            progress.begin_again()
+            progress.mark = NEW._replace(
+                device=mark.device, inode=mark.inode, size=mark.size, mtime_ns=mark.mtime_ns
+            )
+            return Visit(again_in=max(0.05, SETTLED - age))
+    progress.mark = mark
+    return Visit(batch)

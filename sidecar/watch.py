@@ -1,0 +1,199 @@
+"""Which paths may have changed: watchdog, and nothing else here knows of it.
+
+Its threads do one thing, mark a path as dirty. Events are hints: an overflow, a folder that came or went, or a watch
+that could not be set asks for a scan, and only the scan is believed. Where inotify cannot serve there are no events at
+all, and the caller scans at a short interval instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver, ObservedWatch
+
+# Without a filter every read of a log, ours too, would come back as an event.
+_EVENTS: list[type[FileSystemEvent]] = [
+    *(FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent),
+    *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
+]
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
+"""File systems where another machine may write, of which inotify says nothing."""
+
+
+class Hints(FileSystemEventHandler, logging.Handler):
+    """Collects what watchdog's threads say, until the indexing thread fetches it.
+
+    It also listens to watchdog's log: that is the only place where an overflow of the kernel's queue is told.
+    """
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self, logging.WARNING)
+        self._guard = threading.Lock()
+        self._paths: set[str] = set()
+        self._scan = False
+        self._wake = threading.Event()
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        with self._guard:
+            if event.is_directory:
+                self._scan = True
+            else:
+                self._paths.add(os.fsdecode(event.src_path))
+                if event.dest_path:
+                    self._paths.add(os.fsdecode(event.dest_path))
+        self._wake.set()
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
+        self.ask_for_scan()
+
+    def ask_for_scan(self) -> None:
+        """Something happened of which only a scan can tell what."""
+        with self._guard:
+            self._scan = True
+        self._wake.set()
+
+    def fetch(self) -> tuple[set[str], bool]:
+        """The paths since the last call, and whether a scan is needed."""
+        with self._guard:
+            self._wake.clear()
+            paths, self._paths = self._paths, set()
+            scan, self._scan = self._scan, False
+        return paths, scan
+
+    def wait(self, seconds: float) -> None:
+        """Return when something was hinted or somebody called `wake`, at the latest after these seconds."""
+        self._wake.wait(seconds)
+
+    def wake(self) -> None:
+        """Let `wait` return."""
+        self._wake.set()
+
+
+class Watcher:
+    """Watches the folders that sources lie in, as far as they exist; `refresh` follows them as they come and go."""
+
+    def __init__(self, root: Path, folders: Iterable[str], *, polling: bool = False) -> None:
+        self._root = root
+        self._folders = tuple(folders)
+        self._observer: BaseObserver | None = None
+        self._watched: dict[Path, tuple[bool, tuple[int, int], ObservedWatch]] = {}
+        self.hints = Hints()
+        self.why_polling = "asked for in the configuration" if polling else _why_polling(root)
+        """Empty while inotify serves."""
+        if not self.why_polling:
+            self._start()
+
+    @property
+    def mode(self) -> str:
+        """`inotify` or `polling`."""
+        return "polling" if self.why_polling else "inotify"
+
+    def _start(self) -> None:
+        from watchdog.observers import Observer
+
+        logging.getLogger("watchdog.observers.inotify_c").addHandler(self.hints)
+        logging.getLogger("watchdog.observers.inotify").addHandler(self.hints)
+        try:
+            self._observer = Observer()
+            self._observer.start()
+        except OSError as error:
+            self._fall_back(error)
+        else:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Set the watches that are missing, and renew those whose folder is another one now."""
+        if self._observer is None:
+            return
+        wanted = dict(self._wanted())
+        try:
+            for path, (recursive, identity, watch) in list(self._watched.items()):
+                if wanted.get(path) != (recursive, identity):
+                    del self._watched[path]
+                    self._observer.unschedule(watch)
+            for path, (recursive, identity) in wanted.items():
+                if path not in self._watched:
+                    watch = self._observer.schedule(self.hints, str(path), recursive=recursive, event_filter=_EVENTS)
+                    self._watched[path] = (recursive, identity, watch)
+                    # Whatever came between the last scan and this watch was told to nobody.
+                    self.hints.ask_for_scan()
+        except FileNotFoundError:
+            self.hints.ask_for_scan()
+        except OSError as error:
+            self._fall_back(error)
+
+    def _wanted(self) -> Iterable[tuple[Path, tuple[bool, tuple[int, int]]]]:
+        """Each source folder with all below it; where it does not exist yet, the nearest folder above that does."""
+        for folder in self._folders:
+            path = self._root / folder
+            recursive = True
+            while not path.is_dir() and path != self._root:
+                path, recursive = path.parent, False
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            yield path, (recursive, (status.st_dev, status.st_ino))
+
+    def is_alive(self) -> bool:
+        """Whether watchdog's threads are all running; always true while polling."""
+        if self._observer is None:
+            return True
+        return self._observer.is_alive() and all(emitter.is_alive() for emitter in self._observer.emitters)
+
+    def _fall_back(self, error: OSError) -> None:
+        self.close()
+        self.why_polling = f"inotify: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Stop watchdog's threads."""
+        logging.getLogger("watchdog.observers.inotify_c").removeHandler(self.hints)
+        logging.getLogger("watchdog.observers.inotify").removeHandler(self.hints)
+        observer, self._observer = self._observer, None
+        self._watched = {}
+        if observer is not None:
+            observer.stop()
+            observer.join()
+
+
+def _why_polling(root: Path) -> str:
+    """Why inotify cannot serve below this folder; empty where it can."""
+    if sys.platform != "linux":
+        return ""
+    kind = file_system(root)
+    return f"{kind} is a network file system" if kind in _NETWORK else ""
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path lies on, as Linux names it; empty where that is not known."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    real = str(path.resolve())
+    best, kind = "", ""
+    for line in mounts:
+        _, point, type_, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, kind = point, type_
+    return kind
