@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ def tell(folder: Path, watching: str, why: str, trouble: list[str]) -> None:
     temporary = path.with_suffix(".tmp")
     with suppress(OSError):
         temporary.write_bytes(orjson.dumps(said))
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 def read(folder: Path) -> Beacon | None:

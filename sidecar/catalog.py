@@ -1,4 +1,4 @@
-"""The catalog: how far each log file was read, what its next row depends on, and what else is derived once for all days.
+"""The catalog: how far each log file was read, what its next row depends on, and what is derived once for all days.
 
 Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
 its rows (P4). The costs of a checkpoint follow what changed: open requests are rows that come and go, and of the
@@ -68,10 +68,12 @@ class Saved(NamedTuple):
 class Catalog:
     """The catalog, open for writing. Only the indexing thread touches it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, bulk: bool = False) -> None:
         self.path = path
-        self._database = create(path, CATALOG)
-        self._database.execute_sql("PRAGMA synchronous = FULL")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = create(path, CATALOG, indexes=not bulk)
+        if not bulk:
+            self._database.execute_sql("PRAGMA synchronous = FULL")
         self.inode = path.stat().st_ino
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""

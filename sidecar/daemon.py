@@ -121,6 +121,8 @@ class Sidecar:
         try:
             if not self._retry_at:
                 self._checkpoint()
+            self._index.close()
+            self._catalog.note("files", self._index.signs())
         finally:
             self._index.close()
             self._catalog.close()

@@ -269,6 +269,8 @@ class DailyFile:
 
     def finish_bulk(self) -> None:
         """End a bulk load: make the indexes, then apply the answers that had to wait for them."""
+        if not self._bulk:
+            return
         finish(self._database)
         self._bulk = False
         with self.transaction():
@@ -278,6 +280,7 @@ class DailyFile:
 
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
+        self.finish_bulk()
         settle(self._database)
 
     def _following(self, table: str) -> int:

@@ -14,6 +14,7 @@ last written of it. Crash windows:
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -33,10 +34,14 @@ Saved = Callable[[str], tuple[int, Iterable[Request]]]
 
 
 class DailyIndex:
-    """All daily files of a folder, for writing. It owns every connection to them."""
+    """All daily files of a folder, for writing. It owns every connection to them.
 
-    def __init__(self, folder: Path) -> None:
+    With `bulk` the days are loaded without indexes, which are made when a day is closed; nothing is durable before.
+    """
+
+    def __init__(self, folder: Path, *, bulk: bool = False) -> None:
         self.folder = folder
+        self._bulk = bulk
         self._open: OrderedDict[int, DailyFile] = OrderedDict()
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
@@ -69,10 +74,12 @@ class DailyIndex:
         if daily is None:
             while len(self._open) >= OPEN_FILES:
                 _, oldest = self._open.popitem(last=False)
-                if oldest.is_dirty:
+                if oldest.is_dirty and not self._bulk:
                     oldest.make_durable()
                 oldest.close()
-            daily = self._open[day] = DailyFile(self.folder / f"{day_name(day)}.db")
+            path = self.folder / f"{day_name(day)}.db"
+            # A day that a bulk load has closed already, and that comes again, goes on like any other.
+            daily = self._open[day] = DailyFile(path, bulk=self._bulk and not path.exists())
         self._open.move_to_end(day)
         return daily
 
@@ -113,6 +120,17 @@ class DailyIndex:
             yield day, daily.summary()
         self.changed = set()
 
+    def finish_bulk(self) -> Iterator[tuple[int, tuple[float, float, int]]]:
+        """End a bulk load: close and sync every file; gives each day with its first and last timestamp and entries."""
+        for day in self.days():
+            daily = self._file(day)
+            daily.finish_bulk()
+            yield day, daily.summary()
+            daily.close()
+            del self._open[day]
+            with daily.path.open("rb") as file:
+                os.fsync(file.fileno())
+
     def check_files(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
@@ -122,6 +140,10 @@ class DailyIndex:
                 same = False
             if not same:
                 raise IndexDamaged(f"{daily.path} was deleted or replaced while it was written")
+
+    def signs(self) -> str:
+        """What the files look like from outside, while none is open: what looks the same later need not be checked."""
+        return "\n".join(sign(path) for path in sorted(self.folder.glob("*.db")))
 
     def close(self) -> None:
         """Close every file."""
@@ -135,3 +157,9 @@ def _days_in(folder: Path) -> Iterator[int]:
             yield day_number(path.stem)
         except ValueError:
             continue  # not ours: a daily file is named after its day
+
+
+def sign(path: Path) -> str:
+    """What a daily file looks like from outside."""
+    status = path.stat()
+    return f"{path.name}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Line(NamedTuple):
@@ -160,3 +160,62 @@ class RejectedLine:
     byte_offset: int
     byte_length: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSummary:
+    """An agent, and what there is of it."""
+
+    agent: str
+    entries: int
+    first_timestamp: float
+    last_timestamp: float
+
+    def plus(self, other: AgentSummary) -> AgentSummary:
+        """The same agent, with another day's entries."""
+        return AgentSummary(
+            self.agent,
+            self.entries + other.entries,
+            min(self.first_timestamp, other.first_timestamp),
+            max(self.last_timestamp, other.last_timestamp),
+        )
+
+
+class _Named:
+    """Gives a named tuple's values by key too, as rows of the reference's SQL do."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return getattr(self, key) if isinstance(key, str) else super().__getitem__(key)  # type: ignore[misc]
+
+    def keys(self) -> tuple[str, ...]:
+        """The columns' names, so that `dict(row)` works."""
+        return self._fields  # type: ignore[attr-defined,no-any-return]
+
+
+class _PeerInteraction(NamedTuple):
+    id: str
+    timestamp: float
+    file_path: str
+    line_number: int
+    participating_agents: str
+
+
+class PeerInteraction(_Named, _PeerInteraction):
+    """A row of the reference's `find_peer_interactions`; `participating_agents` is a JSON array."""
+
+    __slots__ = ()
+
+
+class _PendingRequest(NamedTuple):
+    id: str
+    timestamp: float
+    initiating_agent: str
+    file_path: str
+
+
+class PendingRequest(_Named, _PendingRequest):
+    """A row of the reference's `find_pending_requests`."""
+
+    __slots__ = ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +26,8 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
+from .mounts import why_polling
+
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
@@ -35,10 +36,6 @@ _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent),
     *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
 ]
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
-"""File systems where another machine may write, of which inotify says nothing."""
-
-
 class Hints(FileSystemEventHandler, logging.Handler):
     """Collects what watchdog's threads say, until the indexing thread fetches it.
 
@@ -97,7 +94,7 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[bool, tuple[int, int], ObservedWatch]] = {}
         self.hints = Hints()
-        self.why_polling = "asked for in the configuration" if polling else _why_polling(root)
+        self.why_polling = "asked for in the configuration" if polling else why_polling(root)
         """Empty while inotify serves."""
         if not self.why_polling:
             self._start()
@@ -173,27 +170,3 @@ class Watcher:
         if observer is not None:
             observer.stop()
             observer.join()
-
-
-def _why_polling(root: Path) -> str:
-    """Why inotify cannot serve below this folder; empty where it can."""
-    if sys.platform != "linux":
-        return ""
-    kind = file_system(root)
-    return f"{kind} is a network file system" if kind in _NETWORK else ""
-
-
-def file_system(path: Path) -> str:
-    """The type of the file system that a path lies on, as Linux names it; empty where that is not known."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    real = str(path.resolve())
-    best, kind = "", ""
-    for line in mounts:
-        _, point, type_, *_ = line.split(" ")
-        point = point.replace("\\040", " ")
-        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
-            best, kind = point, type_
-    return kind

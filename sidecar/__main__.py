@@ -1,0 +1,6 @@
+"""`python -m sidecar` is the command `sidecar`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Reading one daily file and the catalog: SQL in, values out. `query.py` puts the days together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from .paths import split_path
+from .records import AgentSummary, Entry, RejectedLine, Session
+from .schema import CATALOG, DAILY, damage_named, open_for_reading
+
+SECONDS_A_DAY = 86400
+
+_PATH = "f.text || s.stem || s.suffix"
+_CHOSEN = (
+    f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e"
+    " JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder WHERE "
+)
+_NAMED = (
+    "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
+    " i.text, p.agents, p.roles, a.text, c.text, r.text,"
+    " e.is_completion, e.is_request, e.has_response, e.requests_response FROM ({chosen}) e"
+    " JOIN label t ON t.id = e.event_type JOIN label n ON n.id = e.session JOIN label i ON i.id = e.initiating_agent"
+    " JOIN party p ON p.id = e.party JOIN label a ON a.id = e.pattern JOIN label c ON c.id = e.conversation"
+    " LEFT JOIN label r ON r.id = e.correlation ORDER BY {order}"
+)
+
+
+class Place(NamedTuple):
+    """Where an entry stands in the order of time."""
+
+    timestamp: float
+    file_path: str
+    byte_offset: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> Place:
+        """The place of an entry."""
+        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are wanted. None fits everything."""
+
+    since: float | None = None
+    """From this moment on."""
+    until: float | None = None
+    """Before this moment."""
+    agent: str | None = None
+    session: str | None = None
+    event_type: str | None = None
+    pattern: str | None = None
+    conversation: str | None = None
+    correlation: str | None = None
+    after: float | None = None
+    """After this moment, and not at it, as the reference's questions have it."""
+    pending: bool = False
+    """Requests that wait for a response."""
+
+    def may_lie_on(self, day: str) -> bool:
+        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
+        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
+        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
+
+
+def day_of(timestamp: float) -> str:
+    """The UTC date of a moment, for any moment: beyond the calendar it is the first or the last day."""
+    last = 253402300799
+    return datetime.fromtimestamp(min(max(timestamp, 0), last), UTC).date().isoformat()
+
+
+class Day:
+    """One daily file, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity = _identity(path)
+        self._database = open_for_reading(path, DAILY)
+
+    def is_current(self) -> bool:
+        """Whether the file of this name is still the one that is open."""
+        return _identity(self.path) == self._identity
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def page(self, wanted: Filter, after: Place | None, size: int, reverse: bool) -> list[Entry]:
+        """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
+        where = self._where(wanted)
+        if where is None:
+            return []
+        sql, values = where
+        if after is not None:
+            ahead = "<" if reverse else ">"
+            sql += f" AND e.timestamp {ahead}= ? AND (e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)"
+            values += [after.timestamp, *after]
+        return self._entries(sql, values, size, reverse)
+
+    def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
+        """Entries that fit and were written after the one numbered `after`, and the number of the last looked at."""
+        # The end first: what is written between the two queries is left for the next call.
+        last = self.last_number()
+        if last <= after:
+            return after, []
+        last = min(last, after + size)
+        where = self._where(wanted)
+        if where is None:
+            return last, []
+        sql, values = where
+        chosen = f"{_CHOSEN}e.id > ? AND e.id <= ? AND {sql}"
+        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *values)
+        return last, [_entry(row) for row in rows]
+
+    def last_number(self) -> int:
+        """The number of the entry written last; numbers only grow."""
+        rows = self._all("SELECT MAX(id) FROM entry")
+        return int(rows[0][0] or 0)
+
+    def furthest(self) -> dict[str, int]:
+        """For each log file, the byte offset of its last entry on this day."""
+        sql = (
+            f"SELECT {_PATH}, (SELECT MAX(byte_offset) FROM entry WHERE source = s.id)"
+            " FROM source s JOIN label f ON f.id = s.folder"
+        )
+        return {str(path): -1 if offset is None else int(offset) for path, offset in self._all(sql)}
+
+    def at(self, name: str, byte_offset: int) -> list[Entry]:
+        """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
+        if "/" in name:
+            where, values = f"{_PATH} = ? AND s.stem = ?", [name, split_path(name)[1]]
+        else:
+            where, values = "s.stem = ?", [name]
+        return self._entries(f"{where} AND e.byte_offset = ?", [*values, byte_offset], 100, reverse=False)
+
+    def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
+        """Length and checksum of the record at a place; None where no entry points there."""
+        sql = (
+            "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
+            " JOIN entry e ON e.source = s.id WHERE f.text = ? AND s.stem = ? AND s.suffix = ? AND e.byte_offset = ?"
+        )
+        rows = self._all(sql, *split_path(path), byte_offset)
+        return (int(rows[0][0]), int(rows[0][1])) if rows else None
+
+    def places(self) -> Iterator[tuple[Any, ...]]:
+        """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
+        sql = (
+            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum FROM entry e JOIN source s ON s.id = e.source"
+            " JOIN label f ON f.id = s.folder ORDER BY 1, 2"
+        )
+        yield from self._database.execute_sql(sql)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The view `ksi_index`, whole, in the order of path and offset."""
+        yield from self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
+
+    def agents(self) -> Iterator[AgentSummary]:
+        """Who took part in anything on this day."""
+        sql = (
+            "SELECT l.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
+            " MIN(timestamp) AS first, MAX(timestamp) AS last FROM entry GROUP BY party) x"
+            " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
+        )
+        for row in self._all(sql):
+            yield AgentSummary(*row)
+
+    def participants(self, session: str) -> set[str]:
+        """Who took part in a session on this day."""
+        sql = (
+            "SELECT DISTINCT m.agent FROM entry e JOIN party_agent m ON m.party = e.party"
+            " WHERE e.session = (SELECT id FROM label WHERE text = ?)"
+        )
+        return {str(row[0]) for row in self._all(f"SELECT text FROM label WHERE id IN ({sql})", session)}
+
+    # ---- how it is asked
+
+    def _where(self, wanted: Filter) -> tuple[str, list[Any]] | None:
+        """A condition on `entry e`, and its values; None where a string is wanted that this day does not have."""
+        terms: list[str] = []
+        values: list[Any] = []
+        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
+            if moment is not None:
+                terms.append(f"e.timestamp {comparison} ?")
+                values.append(moment)
+        if wanted.pending:
+            terms.append("e.requests_response = 1 AND e.has_response = 0")
+        texts = {
+            "e.session = ?": wanted.session,
+            "e.event_type = ?": wanted.event_type,
+            "e.pattern = ?": wanted.pattern,
+            "e.correlation = ?": wanted.correlation,
+            "e.party IN (SELECT party FROM party_agent WHERE agent = ?)": wanted.agent,
+            # A conversation without a name of its own is its session, and is not in the conversations' index.
+            "e.id IN (SELECT id FROM entry WHERE conversation = ?1 AND conversation <> session UNION ALL"
+            " SELECT id FROM entry WHERE session = ?1 AND conversation = session)": wanted.conversation,
+        }
+        for term, text in texts.items():
+            if text is None:
+                continue
+            number = self._label(text)
+            if number is None:
+                return None
+            terms.append(term.replace("?1", str(number)))
+            if "?1" not in term:
+                values.append(number)
+        return " AND ".join(terms) or "1", values
+
+    def _label(self, text: str) -> int | None:
+        rows = self._all("SELECT id FROM label WHERE text = ?", text)
+        return int(rows[0][0]) if rows else None
+
+    def _entries(self, where: str, values: list[Any], size: int, reverse: bool) -> list[Entry]:
+        way = " DESC" if reverse else ""
+        # Chosen and cut first, named afterwards: names cost a lookup each.
+        chosen = (
+            f"{_CHOSEN}{where} ORDER BY e.timestamp{way}, {_PATH}{way}, e.byte_offset{way} LIMIT ?"
+        )
+        order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
+        return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *values, size)]
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with damage_named(self.path):
+            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        return rows
+
+
+class Catalog:
+    """The catalog, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = _identity(path)
+        self._database = open_for_reading(path, CATALOG)
+
+    def is_current(self) -> bool:
+        """Whether the file of this name is still the one that is open."""
+        return _identity(self._path) == self._identity
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def sessions(self, status: str | None) -> Iterator[Session]:
+        """The session registry."""
+        sql = (
+            "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
+            " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
+        )
+        return (Session(*row) for row in self._all(sql, status, status))
+
+    def rejected(self) -> Iterator[RejectedLine]:
+        """Lines that are no records."""
+        sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
+        return (RejectedLine(*row) for row in self._all(sql))
+
+    def sources(self) -> list[tuple[Any, ...]]:
+        """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
+        return self._all("SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path")
+
+    def count_rejected(self) -> int:
+        """How many lines are no records."""
+        return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
+
+    def days(self) -> list[tuple[Any, ...]]:
+        """Each day with its first and last timestamp and its number of entries."""
+        return self._all("SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day")
+
+    def fact(self, key: str) -> str | None:
+        """What was noted under a key."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def offsets(self) -> dict[str, tuple[int, bool]]:
+        """How far each source was read, and whether its file is there."""
+        sql = "SELECT path, offset, status <> 'missing' FROM source"
+        return {str(path): (int(offset), bool(there)) for path, offset, there in self._all(sql)}
+
+    def first_mtimes(self) -> dict[str, float]:
+        """The notes of section 6: each source's modification time when it was first seen."""
+        return {str(path): float(mtime) for path, mtime in self._all("SELECT path, first_mtime FROM source")}
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with damage_named(self._path):
+            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        return rows
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    _, *values = row
+    values[8] = tuple(orjson.loads(values[8]))
+    values[9] = orjson.loads(values[9])
+    values[13:17] = map(bool, values[13:17])
+    return Entry(*values)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,256 @@
+"""The index made again from the logs alone: the recovery for everything.
+
+Files are independent in derivation, so worker processes read, parse and derive, and this one writes. What crosses
+between them is few large buffers: all values of a batch, marshalled. The pipe of a worker holds a few of them and then
+blocks it, so that memory stays bounded whatever the logs hold.
+
+The rows come out of `visit`, as they do live; only the daily files are loaded differently, without indexes until the
+end.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from . import swap
+from .catalog import Catalog, Saved, to_save
+from .config import Settings
+from .errors import IndexUnavailable, SidecarError
+from .fold import Batch, Progress
+from .index import DailyIndex
+from .paths import to_os
+from .reader import Catalog as CatalogReader
+from .records import Answered, Report, Row
+from .scan import Scan
+from .tail import NotAFile
+from .visit import visit
+
+SAVED_AT_ONCE = 1_000
+"""Sources whose states are written to the catalog in one transaction."""
+
+SMALL = 8 << 20
+"""Bytes of log that are not worth starting a process for."""
+
+Reporter = Callable[[Report], None]
+
+
+class Task(NamedTuple):
+    """A source to be read."""
+
+    id: int
+    path: str
+    size: int
+    first_mtime: float | None
+    """As it was noted when the file was first seen; None for a file never seen before."""
+    limit: int | None = None
+    """Read up to this byte; None: to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild made."""
+
+    entries: int
+    sources: int
+    bytes: int
+    seconds: float
+    unreadable: tuple[str, ...] = ()
+    """Files that could not be read, and why."""
+
+
+def reindex(
+    settings: Settings,
+    workers: int = 0,
+    report: Reporter = lambda _: None,
+    first_mtimes: dict[str, float] | None = None,
+) -> Rebuilt:
+    """Build a new index beside the old and put it in its place; the caller holds the root's lock.
+
+    Queries are served from the old one until the new one is whole. `workers` is the number of processes that read
+    (0: as many as there are processors); `first_mtimes` the notes to take over, by default those of the old index.
+    Raises SidecarError where the root cannot be read.
+    """
+    folder = settings.index_folder
+    swap.settle(folder)
+    target = folder / swap.REBUILD
+    todo = tasks(settings, noted(folder) if first_mtimes is None else first_mtimes)
+    rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
+    swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])
+    return rebuilt
+
+
+def noted(folder: Path) -> dict[str, float]:
+    """The first-seen times in the present index, as far as they can be read: a rebuild takes them over."""
+    try:
+        with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
+            return catalog.first_mtimes()
+    except IndexUnavailable:
+        return {}
+
+
+def tasks(settings: Settings, first_mtimes: dict[str, float]) -> list[Task]:
+    """Every source that a scan finds. Raises SidecarError where folders cannot be read: what is in them is not gone."""
+    scan = Scan(settings)
+    found = sorted((one.path, one.status.st_size) for one in scan)
+    if scan.failed:
+        folder, why = next(iter(scan.failed.items()))
+        raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
+    return [Task(id_, path, size, first_mtimes.get(path)) for id_, (path, size) in enumerate(found, 1)]
+
+
+def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
+    """Make an index of some sources in a folder of its own; it is durable when this returns."""
+    began = time.perf_counter()
+    total = sum(task.size if task.limit is None else task.limit for task in todo)
+    entries = done = 0
+    unreadable: list[str] = []
+    catalog = Catalog(target / swap.CATALOG_NAME, bulk=True)
+    index = DailyIndex(target / swap.DAILY_NAME, bulk=True)
+    waiting: list[Saved] = []
+    with closing(catalog), closing(index):
+        for result in _read(settings, todo, workers if total > SMALL else 1):
+            if isinstance(result, Batch):
+                index.write([result], 0)
+                entries += len(result.rows)
+                if result.rows:
+                    last = result.rows[-1]
+                    report(Report("rebuilding", done + last.byte_offset, total, entries))
+            elif isinstance(result, Saved):
+                waiting.append(result)
+                done += result.source[9]
+                if len(waiting) >= SAVED_AT_ONCE:
+                    catalog.save(waiting, ())
+                    waiting = []
+            else:
+                unreadable.append(result)
+        catalog.save(waiting, index.finish_bulk())
+        catalog.note("files", index.signs())
+        catalog.note("config", settings.fingerprint)
+        catalog.note("build", uuid4().hex)
+    for folder in (target, target / swap.DAILY_NAME):
+        swap.sync_folder(folder)
+    with (target / swap.CATALOG_NAME).open("rb") as file:
+        os.fsync(file.fileno())
+    report(Report("rebuilding", total, total, entries))
+    return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
+
+
+Result = Batch | Saved | str
+"""Rows, the end of a source, or why one could not be read."""
+
+
+def read_sources(settings: Settings, todo: Iterable[Task]) -> Iterator[Result]:
+    """Read sources one after the other: their batches, and behind them where each of them ended."""
+    for task in todo:
+        source = settings.source_for(to_os(task.path))
+        assert source is not None
+        progress = Progress(task.id, task.path, source, task.first_mtime)
+        try:
+            yield from _read_source(settings, progress, task.limit)
+        except (OSError, NotAFile) as error:
+            yield f"{task.path}: {getattr(error, 'strerror', None) or error}"
+        else:
+            yield to_save(progress)
+
+
+def _read_source(settings: Settings, progress: Progress, limit: int | None) -> Iterator[Batch]:
+    while True:
+        seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), limit)
+        if seen.changed:
+            # Batches of it are on their way already, and cannot be called back.
+            raise SidecarError(f"{progress.path} was rewritten while it was read", hint="try again")
+        if seen.batch is not None:
+            yield seen.batch
+        if not seen.more:
+            return
+
+
+# ---- several processes
+
+
+def _read(settings: Settings, todo: list[Task], workers: int) -> Iterator[Result]:
+    if workers <= 1 or len(todo) < 2:
+        yield from read_sources(settings, todo)
+        return
+    context = get_context("spawn")
+    pipes: list[Connection] = []
+    processes = []
+    try:
+        for share in _shares(todo, workers):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(theirs, settings, share), daemon=True)
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        yield from _receive(pipes)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+        for pipe in pipes:
+            pipe.close()
+
+
+def _shares(todo: list[Task], workers: int) -> list[list[Task]]:
+    """Tasks for each worker, of about as many bytes: the largest first, each to whoever has least."""
+    shares: list[list[Task]] = [[] for _ in range(min(workers, len(todo)))]
+    loads = [0] * len(shares)
+    for task in sorted(todo, key=lambda task: -task.size):
+        least = loads.index(min(loads))
+        shares[least].append(task)
+        loads[least] += task.size + 4096
+    return [sorted(share) for share in shares]
+
+
+def _receive(pipes: list[Connection]) -> Iterator[Result]:
+    open_ = list(pipes)
+    while open_:
+        for pipe in connection.wait(open_):
+            assert isinstance(pipe, Connection)
+            try:
+                message = marshal.loads(pipe.recv_bytes())
+            except EOFError:
+                raise SidecarError("a reading process died", hint="see the system's log, and try again") from None
+            if message is None:
+                open_.remove(pipe)
+            else:
+                yield _unpacked(message)
+
+
+def _work(pipe: Connection, settings: Settings, todo: list[Task]) -> None:
+    """A worker: reads its share and sends what comes of it."""
+    try:
+        for result in read_sources(settings, todo):
+            pipe.send_bytes(marshal.dumps(_packed(result)))
+    except SidecarError as error:
+        pipe.send_bytes(marshal.dumps(("error", str(error), error.hint)))
+    pipe.send_bytes(marshal.dumps(None))
+
+
+def _packed(result: Result) -> tuple[Any, ...]:
+    if isinstance(result, Batch):
+        return ("batch", result.path, list(map(tuple, result.rows)), list(map(tuple, result.answered)))
+    return ("saved", *result) if isinstance(result, Saved) else ("unreadable", result)
+
+
+def _unpacked(message: tuple[Any, ...]) -> Result:
+    kind, *values = message
+    if kind == "batch":
+        path, rows, answered = values
+        return Batch(path, list(map(Row._make, rows)), list(map(Answered._make, answered)))
+    if kind == "saved":
+        return Saved(*values)
+    if kind == "error":
+        raise SidecarError(values[0], hint=values[1])
+    return str(values[0])

@@ -1,0 +1,238 @@
+"""Where people read: on a terminal in colour and cut to its width, elsewhere plain aligned text.
+
+Whatever is printed here goes through `plain`: a log is written by strangers, and may hold what moves the cursor, renames
+the window or turns a line around. Markup in it is text like any other.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Piece = tuple[str, str]
+"""A text and its style, as rich names styles; "" for none."""
+Cell = str | Sequence[Piece]
+
+CHUNK = 500
+"""Rows from which the widths of a table's columns are taken."""
+
+GAP = 2
+"""Columns between two columns."""
+
+_SQUEEZED = 8
+"""Width down to which any column is cut, where the terminal is too narrow for all."""
+
+# C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f\ud800-\udfff]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_AGENT_STYLES = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
+
+
+def plain(text: str) -> str:
+    """The text as one line that does nothing to a terminal: control characters are written as escapes."""
+    return _UNSAFE.sub(_escape, text)
+
+
+def plain_lines(text: str) -> list[str]:
+    """The text line by line, each `plain`."""
+    lines = text.replace("\r\n", "\n").expandtabs(4).split("\n")
+    return [plain(line) for line in lines]
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if match[0] in _NAMED:
+        return _NAMED[match[0]]
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    title: str
+    style: str = ""
+    right: bool = False
+    least: int = 0
+    """The width down to which it may be cut before others suffer; 0: it is cut last."""
+
+
+class Screen:
+    """Standard output, for people."""
+
+    def __init__(self) -> None:
+        self.is_terminal = sys.stdout.isatty()
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """Rich's side of it; imported late, because it takes longer than most answers."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+        return self._console
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; a pipe has no end of them."""
+        return self.console.width if self.is_terminal else 1_000_000
+
+    def line(self, *pieces: Piece | str, indent: int = 0) -> None:
+        """One paragraph; on a terminal broken between words, and indented where it goes on."""
+        texts = [(piece, "") if isinstance(piece, str) else piece for piece in pieces]
+        if not self.is_terminal:
+            print(" " * indent + "".join(plain(text) for text, _ in texts).rstrip())
+            return
+        from rich.padding import Padding
+
+        body = _text(texts)
+        self.console.print(Padding(body, (0, 0, 0, indent)) if indent else body)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> int:
+        """Rows in columns; gives how many. They are printed as they come, a few hundred at a time."""
+        remaining = iter(rows)
+        widths: list[int] = []
+        count = 0
+        while chunk := [[_pieces(cell) for cell in row] for row in islice(remaining, CHUNK)]:
+            widths = widths or self._widths(columns, chunk)
+            if self.is_terminal:
+                self._rich_table(columns, widths, chunk, first=not count)
+            else:
+                _plain_table(columns, widths, chunk, first=not count)
+            count += len(chunk)
+        return count
+
+    def _widths(self, columns: Sequence[Column], rows: list[list[Sequence[Piece]]]) -> list[int]:
+        """Every column as wide as it needs, if the terminal has that; else the widest that may be is cut first."""
+        widths = [
+            max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
+        ]
+        over = sum(widths) + GAP * (len(widths) - 1) - self.width
+        for least in ([column.least or 1_000_000 for column in columns], [_SQUEEZED] * len(columns)):
+            while over > 0:
+                spare, i = max((width - least[i], i) for i, width in enumerate(widths))
+                if spare <= 0:
+                    break
+                widths[i] -= 1
+                over -= 1
+        return widths
+
+    def _rich_table(
+        self, columns: Sequence[Column], widths: list[int], rows: list[list[Sequence[Piece]]], first: bool
+    ) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=first, header_style="bold")
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(
+                column.title,
+                style=column.style,
+                justify="right" if column.right else "left",
+                width=width,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(_text(cell) for cell in row))
+        self.console.print(table)
+
+
+def note(text: str) -> None:
+    """A word beside the answer, on stderr, so that what is piped on is the answer alone."""
+    print(plain(text), file=sys.stderr)
+
+
+def agent(name: str) -> Piece:
+    """An agent's name, everywhere in the same colour."""
+    return (name, _AGENT_STYLES[zlib.crc32(name.encode("utf-8", "replace")) % len(_AGENT_STYLES)])
+
+
+def agents(names: Sequence[str]) -> list[Piece]:
+    """Who speaks, and to whom."""
+    if not names:
+        return [("–", "dim")]
+    pieces = [agent(names[0])]
+    for i, name in enumerate(names[1:]):
+        pieces += [(", " if i else " → ", "dim"), agent(name)]
+    return pieces
+
+
+def moment(timestamp: float) -> str:
+    """A time in UTC, to the second."""
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{timestamp:.0f}"
+
+
+def length(seconds: float) -> str:
+    """A length of time by its two largest units: `850ms`, `4m 12s`, `3d 7h`."""
+    if seconds < 0:
+        return f"-{length(-seconds)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    whole = int(seconds)
+    for size, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{name} {whole % size // below}{name_below}"
+    return f"{whole}s"
+
+
+def size(count: float) -> str:
+    """A number of bytes: `812 B`, `1.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: `1 entry`, `1,204 entries`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _pieces(cell: Cell) -> list[Piece]:
+    given = [(cell, "")] if isinstance(cell, str) else cell
+    return [(plain(text), style) for text, style in given]
+
+
+def _text(pieces: Iterable[Piece]) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    for piece, style in pieces:
+        text.append(plain(piece), style)
+    return text
+
+
+def _width(pieces: Iterable[Piece]) -> int:
+    from rich.cells import cell_len
+
+    return sum(cell_len(text) for text, _ in pieces)
+
+
+def _plain_table(
+    columns: Sequence[Column], widths: list[int], rows: list[list[Sequence[Piece]]], first: bool
+) -> None:
+    titles = [[(column.title, "")] for column in columns]
+    for row in [titles, *rows] if first else rows:
+        print("".join(_aligned(row, columns, widths)).rstrip())
+
+
+def _aligned(row: Sequence[Sequence[Piece]], columns: Sequence[Column], widths: list[int]) -> Iterator[str]:
+    for cell, column, width in zip(row, columns, widths, strict=True):
+        space = " " * max(0, width - _width(cell))
+        text = "".join(text for text, _ in cell)
+        yield f"{space}{text}" if column.right else f"{text}{space}"
+        yield " " * GAP

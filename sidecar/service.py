@@ -1,0 +1,152 @@
+"""What `sidecar run` does around the daemon: take the lock, heal what is broken, run, and heal again if need be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from peewee import PeeweeException
+
+from . import swap
+from .config import Settings
+from .daemon import Sidecar, Totals
+from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable
+from .index import sign
+from .lock import RootLock
+from .reader import Catalog
+from .records import Report
+from .reindex import Rebuilt, Reporter, noted, reindex
+from .schema import CATALOG, DAILY, damage_named, open_for_reading
+
+ASIDE = "damaged"
+"""Folder of the index that damaged files are set aside in."""
+
+
+def run(
+    settings: Settings, stop: Callable[[], bool], on_start: Callable[[Sidecar], None], report: Reporter
+) -> None:
+    """Index what is there and what comes, until `stop()`.
+
+    `on_start` is given the running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
+    runs, ConfigError where there is no root.
+    """
+    with locked(settings, "run"):
+        while not stop():
+            heal(settings, report)
+            sidecar = Sidecar(settings)
+            try:
+                with closing(sidecar):
+                    sidecar.open()
+                    on_start(sidecar)
+                    sidecar.run(stop, catching_up(report))
+                    return
+            except IndexUnavailable as error:
+                set_aside(settings.index_folder, str(error))
+
+
+def run_once(settings: Settings, report: Reporter) -> Totals:
+    """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
+    with locked(settings, "run --once"):
+        while True:
+            heal(settings, report)
+            sidecar = Sidecar(settings, watch=False)
+            try:
+                with closing(sidecar):
+                    sidecar.open()
+                    sidecar.run_once(catching_up(report))
+                    return sidecar.totals
+            except IndexUnavailable as error:
+                set_aside(settings.index_folder, str(error))
+
+
+def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
+    """`sidecar reindex`: under the lock. Errors as with `run`."""
+    with locked(settings, "reindex"):
+        return reindex(settings, workers, report)
+
+
+@contextmanager
+def locked(settings: Settings, job: str) -> Iterator[None]:
+    """Hold the root for a job."""
+    if not settings.root.is_dir():
+        raise ConfigError(
+            f"the root {settings.root} is no folder", hint="start the daemon that logs there first, or give --root"
+        )
+    lock = RootLock(settings.index_folder)
+    lock.acquire(job)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def heal(settings: Settings, report: Reporter) -> str | None:
+    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date; says why."""
+    folder = settings.index_folder
+    swap.settle(folder)
+    first_mtimes = noted(folder)
+    try:
+        why = fault(settings)
+    except IndexMissing as error:
+        why = str(error)
+    except IndexUnavailable as error:
+        why = str(error)
+        set_aside(folder, why)
+    if why is not None:
+        reindex(settings, 0, report, first_mtimes)
+    return why
+
+
+def fault(settings: Settings) -> str | None:
+    """Why the index has to be made again, or None. Raises IndexUnavailable where a file of it is broken."""
+    folder = settings.index_folder
+    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+        if catalog.fact("config") != settings.fingerprint:
+            return "sources or formats have changed"
+        days = {f"{day}.db" for day, *_ in catalog.days()}
+        trusted = set((catalog.fact("files") or "").split())
+    _check(swap.catalog_path(folder), CATALOG)
+    there = {path.name: path for path in swap.daily_paths(folder)}
+    for name in sorted(days - there.keys()):
+        raise IndexDamaged(f"{folder / swap.DAILY_NAME / name} is missing")
+    for path in there.values():
+        if sign(path) not in trusted:
+            _check(path, DAILY)
+    return None
+
+
+def _check(path: Path, kind: int) -> None:
+    with closing(open_for_reading(path, kind)) as database:
+        try:
+            with damage_named(path):
+                result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
+        except PeeweeException as error:
+            raise IndexDamaged(f"{path}: {error}") from error
+        if result != "ok":
+            raise IndexDamaged(f"{path}: {result}")
+
+
+def set_aside(folder: Path, why: str) -> None:
+    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept."""
+    aside = folder / ASIDE
+    if aside.is_dir():
+        for old in aside.iterdir():
+            old.unlink()
+    aside.mkdir(exist_ok=True)
+    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
+        file.replace(aside / f"{file.name}.{stamp}")
+    (aside / "why.txt").write_text(f"{stamp} {why}\n")
+
+
+def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
+    """Turn the daemon's totals into reports, while there is more than a moment's work."""
+
+    def tell(totals: Totals, files: int) -> None:
+        if files:
+            report(Report("indexing", totals.bytes, 0, totals.entries))
+
+    return tell

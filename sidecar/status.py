@@ -1,0 +1,189 @@
+"""How the index is doing: P3's sum over every file, what lags, and who runs. Reads only."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import beacon, swap
+from .config import Settings
+from .errors import IndexMissing, IndexUnavailable
+from .lock import holder
+from .mounts import why_polling
+from .paths import to_os
+from .reader import Catalog
+from .scan import Found, Scan
+
+PATIENCE = 10.0
+"""Seconds of lag from which it is no longer health."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSum:
+    """Where the bytes of the logs went: `total` is the sum of the others, or something is wrong (P3)."""
+
+    total: int = 0
+    indexed: int = 0
+    blank: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    waiting: int = 0
+    """Behind the last line end: unfinished lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One log file."""
+
+    path: str
+    size: int
+    indexed: int
+    blank: int
+    rejected: int
+    skipped: int
+    waiting: int
+    behind: int
+    """Bytes of whole lines that are not indexed yet."""
+    entries: int
+    status: str
+    """`ok`, `behind`, `missing` or `wrong`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to `sidecar status`."""
+
+    healthy: bool
+    reasons: tuple[str, ...]
+    """Why it is not healthy."""
+    sources: int
+    entries: int
+    bytes: ByteSum
+    behind_bytes: int
+    rejected: int
+    """Lines that are no records."""
+    missing: int
+    """Sources whose file is gone; their bytes are in no sum."""
+    days: int
+    lag_seconds: float
+    """For how long the oldest line that is not indexed has been there."""
+    watching: str
+    """`inotify` or `polling`: of the running sidecar, or what one would use."""
+    running: int | None
+    """Process id of the sidecar that holds the root."""
+    source_list: tuple[SourceStatus, ...] = ()
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What the catalog says of a source."""
+
+    offset: int
+    counts: tuple[int, int, int, int]
+    entries: int
+
+
+def status(settings: Settings, *, sources: bool = False) -> Status:
+    """Compare every log file with what the catalog says of it. Raises ConfigError where there is no root."""
+    now = time.time()
+    folder = settings.index_folder
+    held = holder(folder)
+    said = beacon.read(folder) if held else None
+    reasons = list(said.trouble) if said else []
+    noted, rejected, days, entries = _catalog(folder, reasons)
+
+    files: list[SourceStatus] = []
+    oldest = now
+    scan = Scan(settings)
+    for found in scan:
+        file = _compare(settings.root, found, noted.pop(found.path, None))
+        if file.behind:
+            oldest = min(oldest, found.status.st_mtime)
+        files.append(file)
+    reasons += [f"cannot read {name or settings.root}: {why}" for name, why in scan.failed.items()]
+    gone = [SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing") for path, one in noted.items()]
+
+    wrong = [file.path for file in files if file.status == "wrong"]
+    if wrong:
+        reasons.append(f"the sum does not add up for {len(wrong)} files, first {wrong[0]}")
+    behind = sum(file.behind for file in files)
+    lag = max(0.0, now - oldest) if behind else 0.0
+    if behind and held is None:
+        reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
+    elif lag > PATIENCE:
+        reasons.append(f"{behind} bytes are not indexed; the oldest wait for {lag:.0f} s")
+    return Status(
+        healthy=not reasons,
+        reasons=tuple(reasons),
+        sources=len(files) + len(gone),
+        entries=entries,
+        bytes=ByteSum(
+            sum(file.size for file in files),
+            sum(file.indexed for file in files),
+            sum(file.blank for file in files),
+            sum(file.rejected for file in files),
+            sum(file.skipped for file in files),
+            sum(file.waiting for file in files),
+        ),
+        behind_bytes=behind,
+        rejected=rejected,
+        missing=len(gone),
+        days=days,
+        lag_seconds=round(lag, 3),
+        watching=said.watching if said else _would_watch(settings),
+        running=held[0] if held and held[1].startswith("run") else None,
+        source_list=tuple(sorted([*files, *gone], key=lambda file: file.path)) if sources else (),
+    )
+
+
+def _would_watch(settings: Settings) -> str:
+    return "polling" if settings.polling or why_polling(settings.root) else "inotify"
+
+
+def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, int, int]:
+    """Sources by path, rejected lines, days and entries; nothing, and a reason, where there is no catalog."""
+    try:
+        with closing(Catalog(swap.catalog_path(folder))) as catalog:
+            noted = {
+                path: _Noted(offset, (indexed, blank, rejected, skipped), entries)
+                for path, offset, indexed, blank, rejected, skipped, entries in catalog.sources()
+            }
+            days = catalog.days()
+            return noted, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
+    except IndexMissing:
+        reasons.append("there is no index yet")
+    except IndexUnavailable as error:
+        reasons.append(str(error))
+    return {}, 0, 0, 0
+
+
+def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
+    """One file against its accounts. What lies behind the offset waits, or is behind if it holds a line end."""
+    path, file = found.path, found.status
+    offset = noted.offset if noted else 0
+    counts = noted.counts if noted else (0, 0, 0, 0)
+    rest = file.st_size - offset
+    if sum(counts) != offset:
+        return SourceStatus(path, file.st_size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong")
+    if found.source.layout == "file":
+        # All of an event file counts, or nothing of it yet: then it was looked at, and waits, or it was not.
+        is_behind = noted is None or (noted.offset > 0 and rest != 0)
+    else:
+        is_behind = rest < 0 or (rest > 0 and _has_line_end(root, path, offset))
+    waiting, behind = (0, abs(rest)) if is_behind else (rest, 0)
+    state = "behind" if behind else "ok"
+    return SourceStatus(path, file.st_size, *counts, waiting, behind, noted.entries if noted else 0, state)
+
+
+def _has_line_end(root: Path, path: str, offset: int) -> bool:
+    try:
+        with open(root / to_os(path), "rb") as file:
+            file.seek(offset)
+            while chunk := file.read(1 << 20):
+                if b"\n" in chunk:
+                    return True
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,57 @@
+"""Times as people and programs give them: seconds, a datetime, ISO 8601, or an age such as `2h`."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+
+from .errors import BadTime
+
+Time = float | int | str | datetime
+"""Seconds since 1970; a datetime or ISO 8601 (no zone: UTC); or an age, counted back from now."""
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds_of(text: str) -> float | None:
+    """The length of `30s`, `5m`, `2h`, `7d`, `1w` or `500ms` in seconds; None for anything else."""
+    age = _AGE.fullmatch(text.strip().lower())
+    return float(age[1]) * _UNITS[age[2]] if age else None
+
+
+def duration(value: float | int | str) -> float:
+    """A length of time in seconds, from a number of them or from an age; raises BadTime."""
+    if isinstance(value, str):
+        length = seconds_of(value)
+        if length is None:
+            length = _number(value)
+        if length is None:
+            raise BadTime(f"{value!r} is no length of time")
+        return length
+    return float(value)
+
+
+def moment_of(value: Time, now: float | None = None) -> float:
+    """A moment in seconds since 1970; ages count back from `now`, by default this moment. Raises BadTime."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, str):
+        age = seconds_of(value)
+        if age is not None:
+            return (time.time() if now is None else now) - age
+        number = _number(value)
+        if number is not None:
+            return number
+        try:
+            return moment_of(datetime.fromisoformat(value.strip()))
+        except (ValueError, OverflowError):
+            raise BadTime(f"{value!r} is no time") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise BadTime(f"{value!r} is no time")
+    return float(value)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{5,}(\.\d+)?|\d+\.\d+", text.strip()) else None
