@@ -94,15 +94,15 @@ class Progress:
         self.rejected, self.sessions = [], {}
         self.__post_init__()
 
-    def take(self, lines: Iterable[Line], rejected: Iterable[Rejected] = ()) -> Batch:
-        """Derive the rows of some lines, which follow those taken before."""
+    def take(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
+        """Derive the rows of some lines, which follow those taken before; `line_end` bytes end each of them."""
         rows: list[Row] = []
         answered: list[Answered] = []
         counts, format_, state = self.counts, self.source.format, self.state
-        end = 1 if self.source.layout != "file" else 0
+        has_lines = self.source.layout != "file"
         for line in lines:
-            size = len(line.data) + end
-            if end and (not line.data or line.data.isspace()):
+            size = len(line.data) + line_end
+            if has_lines and (not line.data or line.data.isspace()):
                 counts.blank += size
                 continue
             record = parse(line, format_, self.named_type)
@@ -121,7 +121,7 @@ class Progress:
             if row.session_id:
                 self._note(row, record.is_completed)
         for refused in rejected:
-            counts.rejected += refused.byte_length + end
+            counts.rejected += refused.byte_length + line_end
             self.rejected.append(refused)
         counts.entries += len(rows)
         return Batch(self.path, rows, answered)

@@ -5,9 +5,10 @@ Everything that can be refused is refused here, before a byte reaches a file.
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterable
 from enum import Enum
+from math import isfinite
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,8 +60,9 @@ def encode(record: dict[str, Any]) -> bytes:
         line = orjson.dumps(record, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
         raise InvalidRecord(f"{event_type!r} cannot be serialized: {error}") from error
-    # orjson writes NaN as null, without a word. Only a line with a null in it is worth a search.
-    if b"null" in line and _has_non_finite(record):
+    # orjson writes NaN as null, without a word. To look for that null in the line first would cost more than the walk:
+    # records hold long texts and few values.
+    if _has_non_finite(record.values()):
         raise InvalidRecord(f"{event_type!r} cannot be serialized: NaN and infinities are no JSON")
     if line.index(b"\n") != len(line) - 1:  # only an orjson.Fragment brings its own
         raise InvalidRecord(f"{event_type!r} cannot be serialized: a fragment of it holds a line end")
@@ -97,11 +99,20 @@ def _require_object(record: object) -> None:
         raise InvalidRecord(f"a record is a JSON object, not {type(record).__name__}")
 
 
-def _has_non_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(_has_non_finite(each) for each in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_non_finite(each) for each in value)
-    return isinstance(value, Enum) and _has_non_finite(value.value)
+def _has_non_finite(values: Iterable[object]) -> bool:
+    for value in values:
+        kind = value.__class__
+        if kind is str or kind is int or value is None:  # nearly all of them, so they are let go first
+            continue
+        if kind is float:
+            if not isfinite(value):  # type: ignore[arg-type]
+                return True
+        elif isinstance(value, dict):
+            if _has_non_finite(value.values()):
+                return True
+        elif isinstance(value, list | tuple):
+            if _has_non_finite(value):
+                return True
+        elif isinstance(value, Enum) and _has_non_finite((value.value,)):
+            return True
+    return False

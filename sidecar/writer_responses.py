@@ -57,7 +57,12 @@ class ResponseLogWriter:
         self._sessions = OpenSessions(root, owner, fsync, open_sessions, idle_seconds)
         self.owner = owner
         self._idle_seconds = idle_seconds
-        self._space = asyncio.Semaphore(queue_size)  # first come, first served: that keeps the order
+        self._room = queue_size
+        """How many records more can wait."""
+        self._callers = 0
+        """How many calls wait for room; one at a time has its turn, in the order of their coming."""
+        self._turn = asyncio.Lock()
+        self._has_room = asyncio.Event()
         self._queued: dict[str, _Group] = {}
         self._released: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
@@ -77,10 +82,11 @@ class ResponseLogWriter:
         if session_id not in self._queued:
             session_file(session_id)
         line = encode(event)
-        await self._space.acquire()
+        if not self._room or self._callers:
+            await self._wait_for_room()
         if self._closed:
-            self._space.release()  # for the next one who waits, to be told the same
             raise WriterClosed("the response log has been closed")
+        self._room -= 1
         group = self._queued.get(session_id)
         if group is None:
             group = self._queued[session_id] = _Group()
@@ -129,8 +135,7 @@ class ResponseLogWriter:
         Cancelled, it goes on behind the scenes; call it again to wait for the end. Raises the first WriterError that
         the closing of a session has met, with fsync="close".
         """
-        self._closed = True
-        self._wake.set()
+        self._close_queue()
         if self._worker is not None:
             await asyncio.shield(self._worker)
 
@@ -141,6 +146,17 @@ class ResponseLogWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until it is this call's turn and there is room, or the writer is closed: first come, first served."""
+        self._callers += 1
+        try:
+            async with self._turn:
+                while not self._room and not self._closed:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+        finally:
+            self._callers -= 1
 
     def _start(self) -> None:
         self._wake.set()
@@ -154,7 +170,8 @@ class ResponseLogWriter:
             while await self._something_to_do():
                 batch, self._queued = self._queued, {}
                 released, self._released = self._released, {}
-                self._make_room(batch)
+                self._room += sum(len(group.lines) for group in batch.values())
+                self._has_room.set()
                 await self._write(batch)
                 await self._release(released)
             await asyncio.to_thread(self._sessions.close_all)
@@ -199,14 +216,9 @@ class ResponseLogWriter:
             except WriterError as error:
                 future.set_exception(error)
 
-    def _make_room(self, taken: dict[str, _Group]) -> None:
-        for group in taken.values():
-            for _ in group.lines:
-                self._space.release()
-
     def _abandon(self, batch: dict[str, _Group]) -> None:
         """The worker has ended. Where it was cancelled, together with the loop, nobody must wait for it for ever."""
-        self._closed = True
+        self._close_queue()
         for group in (*batch.values(), *self._queued.values()):
             for future in group.futures:
                 if not future.done():
@@ -215,5 +227,9 @@ class ResponseLogWriter:
                     )
         for released in self._released.values():
             released.cancel()
-        self._make_room(self._queued)
         self._queued, self._released = {}, {}
+
+    def _close_queue(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self._has_room.set()

@@ -72,7 +72,7 @@ class SessionWriter:
     def append(self, record: dict[str, Any]) -> Place:
         """Append one record and say where it stands. It is stamped with the time where it has no `timestamp`.
 
-        Raises InvalidRecord before a byte is written, WriterError where the system does not take all of it, WriterClosed.
+        Raises InvalidRecord before a byte is written, WriterError where the system did not take it whole, WriterClosed.
         """
         outcome = self.append_lines((encode(record),))[0]
         if isinstance(outcome, WriterError):

@@ -304,6 +304,11 @@ LINKING = [
         ],
     ),
     Case(
+        "a late answer of a reused correlation belongs to the newest request that bore it",
+        [ask("a", "c"), answer("x", "c"), ask("b", "c"), answer("x", "c"), answer("x", "c")],
+        [ANSWERED, {}, ANSWERED, {"participating_agents": ["x", "b"]}, {"participating_agents": ["x", "b"]}],
+    ),
+    Case(
         "a correlation used again after its answer opens anew",
         [ask("a", "c"), answer("x", "c"), ask("b", "c"), answer("y", "c")],
         [ANSWERED, {"participating_agents": ["x", "a"]}, ANSWERED, {"participating_agents": ["y", "b"]}],
@@ -358,7 +363,7 @@ LINKING = [
     ),
     Case(
         "members are no addressees",
-        [ask("a", to_agent="y"), ask("b", participants=["x"]), ask("d", participants=["y"]), answer("x")],
+        [ask("a", to_agent="y"), ask("b", participants=["y"]), ask("d", participants=["x"]), answer("x")],
         [PENDING, ANSWERED, PENDING, {"participating_agents": ["x", "b"]}],
     ),
     Case(
@@ -565,6 +570,11 @@ ROWS = [
             at(0),
             at(99_999_999_999),
             at(100_000_000_000),
+            at(99_999_999_999_999),
+            at(100_000_000_000_000),
+            at(99_999_999_999_999_999),
+            at(100_000_000_000_000_000),
+            at("9999-12-31T23:59:59Z"),
         ],
         [
             {"timestamp": float(T), "day": "2024-12-29"},
@@ -579,6 +589,11 @@ ROWS = [
             {"timestamp": 0.0, "day": "1970-01-01"},
             {"timestamp": 99_999_999_999.0, "day": "5138-11-16"},
             {"timestamp": 100_000_000.0, "day": "1973-03-03"},
+            {"timestamp": 99_999_999_999.999, "day": "5138-11-16"},
+            {"timestamp": 100_000_000.0, "day": "1973-03-03"},
+            {"timestamp": 100_000_000_000.0, "day": "5138-11-16"},
+            {"timestamp": 100_000_000.0, "day": "1973-03-03"},
+            {"timestamp": 253_402_300_799.0, "day": "9999-12-31"},
         ],
     ),
     Case(
@@ -586,7 +601,18 @@ ROWS = [
         [at(T)]
         + [
             at(value)
-            for value in (-1, True, None, "yesterday", "", "1969-12-31T23:59:59Z", str(T), [T], {"s": T}, 1e300)
+            for value in (
+                -1,
+                True,
+                None,
+                "yesterday",
+                "",
+                "1969-12-31T23:59:59Z",
+                str(T),
+                [T],
+                {"s": T},
+                2.534023008e20,
+            )
         ]
         + [at("9999-12-31T23:59:59-01:00"), {"event": "agent:spawn"}, at(T - 86_400), {"event": "agent:spawn"}],
         [{"timestamp": float(T)}] * 13 + [{"timestamp": T - 86_400.0, "day": "2024-12-28"}] * 2,

@@ -1,0 +1,99 @@
+"""The command `sidecar`: arguments in, the library called, results rendered.
+
+Only click is imported at the top, here and in the modules of the commands: `sidecar --help` and a shell that completes
+a word must not wait for what a command may need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from . import __version__, cli_query, cli_run
+from .cli_options import Given
+from .errors import SidecarError
+
+INTERRUPTED = 130
+"""Exit status after ctrl-C, as shells have it."""
+
+BROKEN_PIPE = 141
+"""Exit status when nobody reads on, as of any program that the signal ends."""
+
+
+class Failure(click.ClickException):
+    """What a SidecarError is on the command line: its message, its hint, its exit status."""
+
+    def __init__(self, error: SidecarError) -> None:
+        super().__init__(str(error))
+        self.hint = error.hint
+        self.exit_code = error.exit_status
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002
+        """Two lines on stderr."""
+        from .render import note
+
+        note(f"error: {self.message}")
+        if self.hint:
+            note(f"hint: {self.hint}")
+
+
+class Commands(click.Group):
+    """A group whose commands end in the way that is promised for all of them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and turn whatever ends it into an exit status."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except SidecarError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # What is still in the buffer must not raise again when Python flushes it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        except OSError as error:
+            message = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+            raise Failure(SidecarError(message)) from error
+        return result
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  sidecar run                                   index var/logs, and follow it
+  sidecar --root /srv/ksi/var/logs --preset ksi-daemon run --once
+  sidecar query pending                         requests that nobody answered
+  sidecar query timeline --agent agent_analyzer --since 2h
+""",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default: ./config.yaml, if it is there."
+)
+@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="The log folder; default: var/logs.")
+@click.option("--preset", metavar="NAME", help="Which files are read as what: reference (the default), ksi-daemon, none.")
+@click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str | None) -> None:
+    """Who talked to whom, who led when, which requests were never answered: from the logs that agents leave behind.
+
+    The sidecar reads append-only JSON logs and keeps a small index of pointers beside them, in the folder `index` below
+    the root. It never writes to a log, and the index can be deleted and made again at any time.
+    """
+    ctx.obj = Given(config, root, preset)
+
+
+for command in (*cli_run.COMMANDS, *cli_query.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="sidecar")

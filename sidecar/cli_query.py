@@ -1,0 +1,330 @@
+"""The commands that ask the index: query, show, follow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .cli_options import Given, json_option, print_json, print_json_lines
+
+if TYPE_CHECKING:
+    from .query import Index
+    from .records import Entry
+    from .render import Screen
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_FILTERS = (
+    click.option("--agent", help="Entries that this agent takes part in."),
+    click.option("--session", help="Entries of this session."),
+    click.option("--event", "event_type", help="Entries of this event type."),
+    click.option("--pattern", help="Entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
+    click.option("--conversation", help="Entries of this conversation."),
+    click.option("--correlation", help="A request and its answers."),
+)
+_SINCE = click.option("--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z.")
+
+
+def _filtered(command: _F) -> _F:
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def _index(given: Given) -> Index:
+    from .query import Index
+
+    return Index(given.settings().root)
+
+
+def _screen() -> Screen:
+    from .render import Screen
+
+    return Screen()
+
+
+def _object(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  sidecar query timeline --since 2h             what happened in the last two hours
+  sidecar query peers agent_analyzer            who talked with agent_analyzer
+  sidecar query pending                         which requests nobody answered
+  sidecar query agents --json | jq -r .agent
+"""
+)
+def query() -> None:
+    """Ask the index: who talked to whom, who led when, what waits for an answer.
+
+    Answers do not depend on a running sidecar. With --json each line is one object. Times are UTC.
+    """
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query timeline --since 2h --agent agent_analyzer
+  sidecar query timeline --reverse --limit 20   the latest twenty
+  sidecar query timeline --correlation req_123  a request and its answers
+"""
+)
+@_SINCE
+@click.option("--until", metavar="TIME", help="Before then.")
+@_filtered
+@click.option("--limit", type=click.IntRange(0), help="So many entries at most.")
+@click.option("--reverse", is_flag=True, help="The latest first.")
+@json_option
+@click.pass_obj
+def timeline(given: Given, as_json: bool, **filters: Any) -> None:
+    """Entries in the order of time. `…` behind an event: it waits for a response."""
+    with closing(_index(given)) as index:
+        entries = index.timeline(**filters)
+        if as_json:
+            print_json_lines(map(_object, entries))
+        else:
+            from . import screens
+
+            screens.timeline(_screen(), entries)
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query peers agent_analyzer --since 7d
+"""
+)
+@click.argument("agent")
+@_SINCE
+@json_option
+@click.pass_obj
+def peers(given: Given, agent: str, since: str | None, as_json: bool) -> None:
+    """With whom AGENT talked, one to one."""
+    from .times import moment_of
+
+    now = time.time()
+    window = now - (0.0 if since is None else moment_of(since, now))
+    with closing(_index(given)) as index:
+        found = index.find_peer_interactions(agent, window)
+        if as_json:
+            import json
+
+            rows = (dict(row) for row in found)
+            print_json_lines({**row, "participating_agents": json.loads(row["participating_agents"])} for row in rows)
+        else:
+            from . import screens
+
+            screens.timeline(_screen(), _entries(index, found))
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query roles agent_analyst sess_team_456
+"""
+)
+@click.argument("agent")
+@click.argument("session")
+@json_option
+@click.pass_obj
+def roles(given: Given, agent: str, session: str, as_json: bool) -> None:
+    """Which roles AGENT held in SESSION, and for how long."""
+    with closing(_index(given)) as index:
+        history = index.get_agent_role_history(agent, session)
+    if as_json:
+        print_json_lines(history)
+    else:
+        from . import screens
+
+        screens.roles(_screen(), history)
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query pending
+  sidecar query pending --since 5m              those of the last five minutes
+"""
+)
+@_SINCE
+@json_option
+@click.pass_obj
+def pending(given: Given, since: str | None, as_json: bool) -> None:
+    """Requests that nobody answered, the oldest first."""
+    from .times import moment_of
+
+    now = time.time()
+    with closing(_index(given)) as index:
+        found = index.find_pending_requests(None if since is None else now - moment_of(since, now))
+        if as_json:
+            print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
+        else:
+            from . import screens
+
+            screens.pending(_screen(), _entries(index, found))
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query participants sess_abc123
+"""
+)
+@click.argument("session")
+@json_option
+@click.pass_obj
+def participants(given: Given, session: str, as_json: bool) -> None:
+    """Who took part in SESSION."""
+    with closing(_index(given)) as index:
+        if as_json:
+            print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
+        else:
+            from . import screens
+
+            screens.participants(_screen(), index.timeline(session=session))
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query conversation team_customer_analysis
+  sidecar query conversation sess_abc123 --full
+"""
+)
+@click.argument("conversation_id", metavar="CONVERSATION")
+@click.option("--full", is_flag=True, help="Do not shorten long texts.")
+@json_option
+@click.pass_obj
+def conversation(given: Given, conversation_id: str, full: bool, as_json: bool) -> None:
+    """What was said in CONVERSATION, to be read from top to bottom.
+
+    A conversation without an id of its own has that of its session. With --json each entry has its `record`.
+    """
+    with closing(_index(given)) as index:
+        entries = index.conversation(conversation_id)
+        if as_json:
+            print_json_lines(_with_record(index, entry) for entry in entries)
+        else:
+            from . import screens
+
+            screens.conversation(_screen(), index, entries, full)
+
+
+def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
+    """The entry, and its record or the reason why there is none."""
+    from .errors import SourceError
+
+    try:
+        return {**_object(entry), "record": index.read(entry)}
+    except SourceError as error:
+        return {**_object(entry), "record": None, "error": str(error)}
+
+
+@query.command()
+@click.option("--status", type=click.Choice(["active", "completed"]), help="Only these.")
+@json_option
+@click.pass_obj
+def sessions(given: Given, status: str | None, as_json: bool) -> None:
+    """All sessions, in the order of their creation."""
+    _list(given, as_json, lambda index: index.sessions(status), "sessions")
+
+
+@query.command()
+@json_option
+@click.pass_obj
+def agents(given: Given, as_json: bool) -> None:
+    """All agents, and when they were first and last seen."""
+    _list(given, as_json, lambda index: index.agents(), "all_agents")
+
+
+@query.command()
+@json_option
+@click.pass_obj
+def rejected(given: Given, as_json: bool) -> None:
+    """Lines that are no records, and why: not-json, not-object, no-event-type, too-long."""
+    _list(given, as_json, lambda index: index.rejected(), "rejected")
+
+
+def _list(given: Given, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
+    """Print values of one kind, which are frozen dataclasses."""
+    with closing(_index(given)) as index:
+        found = ask(index)
+        if as_json:
+            print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
+        else:
+            from . import screens
+
+            getattr(screens, screen)(_screen(), found)
+
+
+def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
+    """The entries that the reference's rows are about."""
+    from .errors import AmbiguousId, EntryNotFound
+
+    for row in rows:
+        try:
+            yield index.get(row.id)
+        except AmbiguousId:
+            yield index.get(f"{row.file_path}:{row.id.rpartition(':')[2]}")
+        except EntryNotFound:
+            continue  # dropped since it was found
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sidecar show sess_abc123:0
+  sidecar show sess_abc123:0 --json | jq .record
+"""
+)
+@click.argument("id_", metavar="ID")
+@json_option
+@click.pass_obj
+def show(given: Given, id_: str, as_json: bool) -> None:
+    """The record behind an entry, and what the index knows of it.
+
+    ID stands at the end of each line of a timeline. Where several files have it, give `<file path>:<byte offset>`.
+    """
+    with closing(_index(given)) as index:
+        entry = index.get(id_)
+        record = index.read(entry)
+    if as_json:
+        print_json({"entry": _object(entry), "record": record})
+    else:
+        from . import screens
+
+        screens.shown(_screen(), entry, record)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sidecar follow
+  sidecar follow --agent agent_analyzer --json | jq -r .event_type
+"""
+)
+@_filtered
+@json_option
+@click.pass_obj
+def follow(given: Given, as_json: bool, **filters: Any) -> None:
+    """New entries as they come into the index, until ctrl-C. A sidecar has to run beside it."""
+    from . import screens
+
+    with closing(_index(given)) as index:
+        screen = _screen()
+        for entry in index.follow(**filters):
+            if as_json:
+                print_json(_object(entry))
+            else:
+                screens.followed(screen, entry)
+            sys.stdout.flush()
+
+
+COMMANDS = (query, show, follow)

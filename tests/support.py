@@ -1,0 +1,156 @@
+"""What several tests need: settings for a tree, rows as dictionaries, and the model of a whole tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model import COLUMNS, ModelFile, model_file
+from sidecar.config import Settings, Source, load_settings
+from sidecar.daily import day_name
+from sidecar.fold import Progress
+from sidecar.formats import load_formats
+from sidecar.paths import split_path
+from sidecar.reader import Day
+from sidecar.records import Answered, Row
+from sidecar.visit import visit
+
+LATER = 4_000_000_000.0
+"""A moment at which every event file counts as settled."""
+
+
+def any_source(layout: str) -> Source:
+    """A source of the reference format that has every file."""
+    return Source("any", "**", layout, load_formats()["reference"])  # type: ignore[arg-type]
+
+
+def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes: int = 16 << 20) -> ModelFile:
+    """What the package makes of a file, in the model's words."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, path)
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        os.utime(file, (mtime, mtime))
+        progress = Progress(1, path, any_source(layout))
+        rows: list[Row] = []
+        answered: list[Answered] = []
+        more = True
+        while more:
+            seen = visit(progress, Path(folder), max_line_bytes, LATER)
+            assert not seen.changed
+            if seen.batch:
+                rows += seen.batch.rows
+                answered += seen.batch.answered
+            more = seen.more
+    found = {row.byte_offset: as_dict(row, path) for row in rows}
+    for answer in answered:
+        found[answer.byte_offset]["has_response"] = 1
+        found[answer.byte_offset]["correlation_id"] = answer.correlation_id
+    counts = progress.counts
+    return ModelFile(
+        list(found.values()),
+        [tuple(one) for one in progress.rejected],  # type: ignore[misc]
+        {key: getattr(counts, key) for key in ("indexed", "blank", "rejected", "skipped")},
+        {session for session, note in progress.sessions.items() if note.is_completed},
+    )
+
+
+def as_dict(row: Row, path: str) -> dict[str, Any]:
+    """A row as the view shows it, with its day and length."""
+    values = row._asdict()
+    return {
+        **{key: values[key] for key in COLUMNS if key in values and not key.startswith(("is_", "has_", "requests_"))},
+        "id": f"{split_path(path)[1]}:{row.byte_offset}",
+        "file_path": path,
+        "participating_agents": list(row.participants),
+        "agent_roles": dict(row.roles),
+        "is_completion": int(row.is_completion),
+        "is_request": int(row.is_request),
+        "has_response": int(row.has_response),
+        "requests_response": int(row.requests_response),
+        "day": day_name(row.day),
+        "byte_length": row.byte_length,
+    }
+
+
+# ---- whole trees
+
+
+def reference(root: Path, **changes: Any) -> Settings:
+    """The reference preset on a root, as a test without a config file has it."""
+    from dataclasses import replace
+
+    return replace(load_settings(root=root, preset="reference"), **changes)
+
+
+def indexed(root: Path) -> list[tuple[Any, ...]]:
+    """Every row of every day's `ksi_index`, in the order of file and place."""
+    rows: list[tuple[Any, ...]] = []
+    for path in sorted((root / "index" / "daily").glob("*.db")):
+        day = Day(path)
+        rows += day.rows()
+        day.close()
+    return sorted(rows, key=lambda row: (row[4], row[6]))
+
+
+def modelled(root: Path) -> list[tuple[Any, ...]]:
+    """What the model makes of the reference tree below `root`, as rows of the view."""
+    rows = []
+    files = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
+    files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
+    for path, layout in files:
+        relative = path.relative_to(root).as_posix()
+        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=path.stat().st_mtime)
+        for row in found.rows:
+            row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
+            row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
+            rows.append(tuple(row[column] for column in COLUMNS))
+    return sorted(rows, key=lambda row: (row[4], row[6]))
+
+
+def write_lines(path: Path, *records: Any) -> None:
+    """Append records to a log, one `write` each, as a daemon does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        for record in records:
+            file.write(record if isinstance(record, bytes) else orjson.dumps(record) + b"\n")
+
+
+# ---- processes
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of the real `sidecar`."""
+    return [sys.executable, "-m", "sidecar", *map(str, arguments)]
+
+
+@contextmanager
+def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `sidecar run` on a root, which has begun to watch; stopped at the end."""
+    process = subprocess.Popen(
+        command("--root", root, *arguments, "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        eventually(lambda: (root / "index" / "running.json").exists() or process.poll() is not None)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=20)
+
+
+def eventually(condition: Any, seconds: float = 20.0) -> None:
+    """Wait until a condition of another process holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
