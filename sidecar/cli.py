@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from . import __version__, cli_query, cli_run
+from . import __version__, cli_query, cli_run, cli_show, cli_state
 from .cli_options import Given
 from .errors import SidecarError
 
@@ -29,16 +29,20 @@ class Failure(click.ClickException):
 
     def __init__(self, error: SidecarError) -> None:
         super().__init__(str(error))
-        self.hint = error.hint
-        self.exit_code = error.exit_status
+        self.error = error
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """The error's own."""
+        return self.error.exit_status
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002
         """Two lines on stderr."""
         from .render import note
 
         note(f"error: {self.message}")
-        if self.hint:
-            note(f"hint: {self.hint}")
+        if self.error.hint:
+            note(f"hint: {self.error.hint}")
 
 
 class Commands(click.Group):
@@ -74,11 +78,9 @@ Examples:
   sidecar query timeline --agent agent_analyzer --since 2h
 """,
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default: ./config.yaml, if it is there."
-)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default: ./config.yaml.")
 @click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="The log folder; default: var/logs.")
-@click.option("--preset", metavar="NAME", help="Which files are read as what: reference (the default), ksi-daemon, none.")
+@click.option("--preset", metavar="NAME", help="Which files are read as what: reference (default), ksi-daemon, none.")
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str | None) -> None:
@@ -90,7 +92,7 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
     ctx.obj = Given(config, root, preset)
 
 
-for command in (*cli_run.COMMANDS, *cli_query.COMMANDS):
+for command in (*cli_run.COMMANDS, *cli_state.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS):
     cli.add_command(command)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from .config import Settings
+    from .query import Index
+    from .records import Entry
 
 SCHEMA_VERSION = 1
 """Of everything that is printed as JSON. A key that goes or changes its meaning makes it 2."""
@@ -18,7 +21,8 @@ SCHEMA_VERSION = 1
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Given:
     """The options before the command."""
 
     config: Path | None
@@ -29,7 +33,33 @@ class Given(NamedTuple):
         """The settings that they choose; raises ConfigError."""
         from .config import load_settings
 
-        return load_settings(*self)
+        return load_settings(self.config, self.root, self.preset)
+
+    def index(self) -> Index:
+        """The index of their root, for reading."""
+        from .query import Index
+
+        return Index(self.settings().root)
+
+
+_FILTERS = (
+    click.option("--agent", help="Entries that this agent takes part in."),
+    click.option("--session", help="Entries of this session."),
+    click.option("--event", "event_type", help="Entries of this event type."),
+    click.option("--pattern", help="Entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
+    click.option("--conversation", help="Entries of this conversation."),
+    click.option("--correlation", help="A request and its answers."),
+)
+since_option = click.option(
+    "--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z or seconds."
+)
+
+
+def filter_options(command: _F) -> _F:
+    """The options that say which entries are wanted, handed over under the names that `Index` has for them."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
 
 
 def json_option(command: _F) -> _F:
@@ -49,3 +79,8 @@ def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
     """One object a line."""
     for value in values:
         print_json(value)
+
+
+def as_object(entry: Entry) -> dict[str, Any]:
+    """An entry's 17 columns, by name."""
+    return {name: getattr(entry, name) for name in entry.__slots__}

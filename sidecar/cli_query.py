@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import Given, json_option, print_json, print_json_lines
+from .cli_options import Given, as_object, filter_options, json_option, print_json_lines, since_option
 
 if TYPE_CHECKING:
     from .query import Index
     from .records import Entry
-    from .render import Screen
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-_FILTERS = (
-    click.option("--agent", help="Entries that this agent takes part in."),
-    click.option("--session", help="Entries of this session."),
-    click.option("--event", "event_type", help="Entries of this event type."),
-    click.option("--pattern", help="Entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
-    click.option("--conversation", help="Entries of this conversation."),
-    click.option("--correlation", help="A request and its answers."),
-)
-_SINCE = click.option("--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z.")
-
-
-def _filtered(command: _F) -> _F:
-    for option in reversed(_FILTERS):
-        command = option(command)
-    return command
-
-
-def _index(given: Given) -> Index:
-    from .query import Index
-
-    return Index(given.settings().root)
-
-
-def _screen() -> Screen:
-    from .render import Screen
-
-    return Screen()
-
-
-def _object(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 @click.group(
@@ -76,23 +41,24 @@ Examples:
   sidecar query timeline --correlation req_123  a request and its answers
 """
 )
-@_SINCE
+@since_option
 @click.option("--until", metavar="TIME", help="Before then.")
-@_filtered
+@filter_options
 @click.option("--limit", type=click.IntRange(0), help="So many entries at most.")
 @click.option("--reverse", is_flag=True, help="The latest first.")
 @json_option
 @click.pass_obj
-def timeline(given: Given, as_json: bool, **filters: Any) -> None:
+def timeline(given: Given, /, as_json: bool, **filters: Any) -> None:
     """Entries in the order of time. `…` behind an event: it waits for a response."""
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         entries = index.timeline(**filters)
         if as_json:
-            print_json_lines(map(_object, entries))
+            print_json_lines(map(as_object, entries))
         else:
             from . import screens
+            from .render import Screen
 
-            screens.timeline(_screen(), entries)
+            screens.timeline(Screen(), entries)
 
 
 @query.command(
@@ -102,7 +68,7 @@ Example:
 """
 )
 @click.argument("agent")
-@_SINCE
+@since_option
 @json_option
 @click.pass_obj
 def peers(given: Given, agent: str, since: str | None, as_json: bool) -> None:
@@ -111,17 +77,16 @@ def peers(given: Given, agent: str, since: str | None, as_json: bool) -> None:
 
     now = time.time()
     window = now - (0.0 if since is None else moment_of(since, now))
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         found = index.find_peer_interactions(agent, window)
         if as_json:
-            import json
-
             rows = (dict(row) for row in found)
             print_json_lines({**row, "participating_agents": json.loads(row["participating_agents"])} for row in rows)
         else:
             from . import screens
+            from .render import Screen
 
-            screens.timeline(_screen(), _entries(index, found))
+            screens.timeline(Screen(), _entries(index, found))
 
 
 @query.command(
@@ -136,14 +101,15 @@ Example:
 @click.pass_obj
 def roles(given: Given, agent: str, session: str, as_json: bool) -> None:
     """Which roles AGENT held in SESSION, and for how long."""
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         history = index.get_agent_role_history(agent, session)
     if as_json:
         print_json_lines(history)
     else:
         from . import screens
+        from .render import Screen
 
-        screens.roles(_screen(), history)
+        screens.roles(Screen(), history)
 
 
 @query.command(
@@ -153,7 +119,7 @@ Examples:
   sidecar query pending --since 5m              those of the last five minutes
 """
 )
-@_SINCE
+@since_option
 @json_option
 @click.pass_obj
 def pending(given: Given, since: str | None, as_json: bool) -> None:
@@ -161,14 +127,15 @@ def pending(given: Given, since: str | None, as_json: bool) -> None:
     from .times import moment_of
 
     now = time.time()
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         found = index.find_pending_requests(None if since is None else now - moment_of(since, now))
         if as_json:
             print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
         else:
             from . import screens
+            from .render import Screen
 
-            screens.pending(_screen(), _entries(index, found))
+            screens.pending(Screen(), _entries(index, found))
 
 
 @query.command(
@@ -182,13 +149,14 @@ Example:
 @click.pass_obj
 def participants(given: Given, session: str, as_json: bool) -> None:
     """Who took part in SESSION."""
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         if as_json:
             print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
         else:
             from . import screens
+            from .render import Screen
 
-            screens.participants(_screen(), index.timeline(session=session))
+            screens.participants(Screen(), index.timeline(session=session))
 
 
 @query.command(
@@ -207,14 +175,15 @@ def conversation(given: Given, conversation_id: str, full: bool, as_json: bool) 
 
     A conversation without an id of its own has that of its session. With --json each entry has its `record`.
     """
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         entries = index.conversation(conversation_id)
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
         else:
             from . import screens
+            from .render import Screen
 
-            screens.conversation(_screen(), index, entries, full)
+            screens.conversation(Screen(), index, entries, full)
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
@@ -222,9 +191,9 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
     from .errors import SourceError
 
     try:
-        return {**_object(entry), "record": index.read(entry)}
+        return {**as_object(entry), "record": index.read(entry)}
     except SourceError as error:
-        return {**_object(entry), "record": None, "error": str(error)}
+        return {**as_object(entry), "record": None, "error": str(error)}
 
 
 @query.command()
@@ -254,14 +223,15 @@ def rejected(given: Given, as_json: bool) -> None:
 
 def _list(given: Given, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
     """Print values of one kind, which are frozen dataclasses."""
-    with closing(_index(given)) as index:
+    with closing(given.index()) as index:
         found = ask(index)
         if as_json:
             print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
         else:
             from . import screens
+            from .render import Screen
 
-            getattr(screens, screen)(_screen(), found)
+            getattr(screens, screen)(Screen(), found)
 
 
 def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
@@ -277,54 +247,4 @@ def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
             continue  # dropped since it was found
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  sidecar show sess_abc123:0
-  sidecar show sess_abc123:0 --json | jq .record
-"""
-)
-@click.argument("id_", metavar="ID")
-@json_option
-@click.pass_obj
-def show(given: Given, id_: str, as_json: bool) -> None:
-    """The record behind an entry, and what the index knows of it.
-
-    ID stands at the end of each line of a timeline. Where several files have it, give `<file path>:<byte offset>`.
-    """
-    with closing(_index(given)) as index:
-        entry = index.get(id_)
-        record = index.read(entry)
-    if as_json:
-        print_json({"entry": _object(entry), "record": record})
-    else:
-        from . import screens
-
-        screens.shown(_screen(), entry, record)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  sidecar follow
-  sidecar follow --agent agent_analyzer --json | jq -r .event_type
-"""
-)
-@_filtered
-@json_option
-@click.pass_obj
-def follow(given: Given, as_json: bool, **filters: Any) -> None:
-    """New entries as they come into the index, until ctrl-C. A sidecar has to run beside it."""
-    from . import screens
-
-    with closing(_index(given)) as index:
-        screen = _screen()
-        for entry in index.follow(**filters):
-            if as_json:
-                print_json(_object(entry))
-            else:
-                screens.followed(screen, entry)
-            sys.stdout.flush()
-
-
-COMMANDS = (query, show, follow)
+COMMANDS = (query,)

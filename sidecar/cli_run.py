@@ -1,22 +1,21 @@
-"""The commands that make and judge an index: run, reindex, status, verify, doctor; and completion."""
+"""The command that makes the index and keeps it fresh: run."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import Given, json_option, print_json, print_json_lines
+from .cli_options import Given, json_option, print_json
+from .records import Report
 
 if TYPE_CHECKING:
     from .config import Settings
-    from .daemon import Sidecar
+    from .daemon import Sidecar, Totals
     from .progress import Progress
-    from .records import Report
 
 
 @click.command(
@@ -46,13 +45,11 @@ def run(given: Given, once: bool, as_json: bool) -> None:
 
 
 def _once(settings: Settings, progress: Progress) -> dict[str, Any]:
-    from .render import counted, note, size
     from .service import run_once
 
-    totals = run_once(settings, progress)
-    progress.pause()
-    note(f"{counted(totals.entries, 'entry', 'entries')} indexed from {size(totals.bytes)} of log")
-    return {"entries": totals.entries, "bytes": totals.bytes}
+    running = _Running(progress)
+    totals = run_once(settings, running.report)
+    return running.done(totals)
 
 
 def _follow(settings: Settings, progress: Progress) -> dict[str, Any]:
@@ -60,46 +57,48 @@ def _follow(settings: Settings, progress: Progress) -> dict[str, Any]:
     from .service import run
 
     running = _Running(progress)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, running.ask)
     note(f"indexing {settings.root}, preset {settings.preset}; ctrl-C stops")
     with suppress(_Stopped):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, running.ask)
         run(settings, running.should_stop, running.on_start, running.report)
-    entries, bytes_ = running.totals()
-    note(f"stopped; {entries:,} entries indexed since the start")
-    return {"entries": entries, "bytes": bytes_}
+    return running.done(running.sidecar.totals if running.sidecar else None)
 
 
-class _Stopped(Exception):
+class _Stopped(BaseException):
     """Asked to stop in the midst of a rebuild: it is dropped, as by a crash, and the next start begins it again."""
 
 
 class _Running:
-    """A sidecar that runs until a signal asks it to stop. Only the main thread touches this, handlers included."""
+    """A sidecar at work until a signal asks it to stop. Only the main thread touches this, handlers included."""
 
     def __init__(self, progress: Progress) -> None:
+        self.sidecar: Sidecar | None = None
         self._progress = progress
         self._asked = False
         self._busy = False
-        self._sidecar: Sidecar | None = None
+        self._rebuilt: Report | None = None
 
-    def ask(self, number: int, _frame: object) -> None:
+    def ask(self, _number: int, _frame: object) -> None:
         """The signal handler. A second signal ends the process at once, which costs nothing but a replay."""
         self._asked = True
-        signal.signal(number, signal.SIG_DFL)
-        if self._sidecar is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if self.sidecar is None:
             raise _Stopped
         # Not from here: the loop may be inside the very lock that waking it takes, and would wait for itself.
-        Thread(target=self._sidecar.wake, daemon=True).start()
+        Thread(target=self.sidecar.wake, daemon=True).start()
 
     def on_start(self, sidecar: Sidecar) -> None:
         """Remember whom to wake."""
-        self._sidecar = sidecar
+        self.sidecar = sidecar
 
     def report(self, report: Report) -> None:
         """Show how far it is; leave a rebuild that nobody waits for any more."""
-        if self._asked and report.what == "rebuilding":
-            raise _Stopped
+        if report.what == "rebuilding":
+            if self._asked:
+                raise _Stopped
+            self._rebuilt = report
         self._busy = True
         self._progress(report)
 
@@ -110,156 +109,16 @@ class _Running:
         self._busy = False
         return self._asked
 
-    def totals(self) -> tuple[int, int]:
-        """Entries and bytes since the start."""
-        totals = self._sidecar.totals if self._sidecar else None
-        return (totals.entries, totals.bytes) if totals else (0, 0)
+    def done(self, totals: Totals | None) -> dict[str, Any]:
+        """What was done, a rebuild at the start included; told in a line, and given as an object."""
+        from .render import counted, note, size
+
+        self._progress.pause()
+        made = self._rebuilt or Report("rebuilding", 0, 0, 0)
+        entries = made.entries + (totals.entries if totals else 0)
+        read = made.done + (totals.bytes if totals else 0)
+        note(f"{counted(entries, 'entry', 'entries')} indexed, {size(read)} read")
+        return {"entries": entries, "bytes": read}
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  sidecar reindex                 recovers from everything that can be wrong with an index
-  sidecar reindex --workers 1     leave the other processors alone
-"""
-)
-@click.option("--workers", type=click.IntRange(1), help="Processes that read; default: one a processor.")
-@json_option
-@click.pass_obj
-def reindex(given: Given, workers: int | None, as_json: bool) -> None:
-    """Make a new index from the logs, and swap it in.
-
-    Queries are answered from the old index until the new one is whole. A running sidecar has to be stopped first.
-    """
-    from dataclasses import asdict
-
-    from .progress import Progress
-    from .render import counted, length, note, size
-    from .service import rebuild
-
-    settings = given.settings()
-    with Progress() as progress:
-        done = rebuild(settings, workers or 0, progress)
-    for problem in done.unreadable:
-        note(f"not read: {problem}")
-    rate = size(done.bytes / max(done.seconds, 0.001))
-    note(
-        f"{counted(done.entries, 'entry', 'entries')} from {counted(done.sources, 'file')}, {size(done.bytes)}, "
-        f"in {length(done.seconds)} ({rate}/s)"
-    )
-    if as_json:
-        print_json(asdict(done))
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  sidecar status
-  sidecar status --sources        where the bytes of each file went
-  sidecar status --json | jq .healthy
-"""
-)
-@click.option("--sources", is_flag=True, help="Also tell of each file.")
-@json_option
-@click.pass_obj
-def status(given: Given, sources: bool, as_json: bool) -> None:
-    """Whether every byte of the logs is accounted for, and how fresh the index is."""
-    from dataclasses import asdict
-
-    from . import status as state
-
-    settings = given.settings()
-    found = state.status(settings, sources=sources)
-    if as_json:
-        told = asdict(found)
-        if not sources:
-            del told["source_list"]
-        print_json(told)
-    else:
-        from . import screens_state
-        from .render import Screen
-
-        screens_state.status(Screen(), settings, found)
-
-
-@click.command(
-    epilog="""\b
-Example:
-  sidecar verify && echo every pointer resolves
-"""
-)
-@json_option
-@click.pass_context
-def verify(ctx: click.Context, as_json: bool) -> None:
-    """Rebuild the index in a temporary folder and compare: row by row, pointer by pointer.
-
-    Exits with 1 where they differ. It may run beside a running sidecar.
-    """
-    from dataclasses import asdict
-
-    from . import screens_state
-    from . import verify as comparison
-    from .progress import Progress
-    from .render import Screen
-
-    settings = ctx.obj.settings()
-    with Progress() as progress:
-        found = comparison.verify(settings, progress)
-    if as_json:
-        print_json({"holds": found.holds, **asdict(found)})
-    else:
-        screens_state.verified(Screen(), found)
-    if not found.holds:
-        ctx.exit(1)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  sidecar doctor
-  sidecar --root /srv/ksi/var/logs --preset ksi-daemon doctor --json
-"""
-)
-@json_option
-@click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look for what could go wrong here, and tell what to do about it.
-
-    Watch limits, file systems, permissions, disk, whether the formats fit the logs. Exits with 1 where something is in
-    the way of indexing.
-    """
-    from dataclasses import asdict
-
-    from . import screens_state
-    from .doctor import examine
-    from .render import Screen
-
-    findings = examine(ctx.obj.settings())
-    if as_json:
-        print_json_lines(asdict(finding) for finding in findings)
-    else:
-        screens_state.examined(Screen(), findings)
-    if any(finding.status == "error" for finding in findings):
-        ctx.exit(1)
-
-
-@click.command(
-    epilog="""\b
-How to switch it on:
-  bash   echo 'eval "$(sidecar completion bash)"' >> ~/.bashrc
-  zsh    echo 'eval "$(sidecar completion zsh)"' >> ~/.zshrc
-  fish   sidecar completion fish > ~/.config/fish/completions/sidecar.fish
-"""
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that lets a shell complete this command's words."""
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    sys.stdout.write(kind(ctx.find_root().command, {}, "sidecar", "_SIDECAR_COMPLETE").source() + "\n")
-
-
-COMMANDS = (run, reindex, status, verify, doctor, completion)
+COMMANDS = (run,)

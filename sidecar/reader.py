@@ -284,7 +284,8 @@ class Catalog:
 
     def first_mtimes(self) -> dict[str, float]:
         """The notes of section 6: each source's modification time when it was first seen."""
-        return {str(path): float(mtime) for path, mtime in self._all("SELECT path, first_mtime FROM source")}
+        sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
+        return {str(path): float(mtime) for path, mtime in self._all(sql)}
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with damage_named(self._path):

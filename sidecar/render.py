@@ -1,7 +1,7 @@
 """Where people read: on a terminal in colour and cut to its width, elsewhere plain aligned text.
 
-Whatever is printed here goes through `plain`: a log is written by strangers, and may hold what moves the cursor, renames
-the window or turns a line around. Markup in it is text like any other.
+Whatever is printed here goes through `plain`: a log is written by strangers, and may hold what moves the cursor,
+renames the window or turns a line around. Markup in it is text like any other.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Piece = tuple[str, str]
 """A text and its style, as rich names styles; "" for none."""
 Cell = str | Sequence[Piece]
+Row = Sequence[Sequence[Piece]]
 
 CHUNK = 500
 """Rows from which the widths of a table's columns are taken."""
@@ -32,7 +33,9 @@ _SQUEEZED = 8
 """Width down to which any column is cut, where the terminal is too narrow for all."""
 
 # C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f\ud800-\udfff]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _AGENT_STYLES = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
@@ -104,7 +107,7 @@ class Screen:
         remaining = iter(rows)
         widths: list[int] = []
         count = 0
-        while chunk := [[_pieces(cell) for cell in row] for row in islice(remaining, CHUNK)]:
+        while chunk := [_row(row) for row in islice(remaining, CHUNK)]:
             widths = widths or self._widths(columns, chunk)
             if self.is_terminal:
                 self._rich_table(columns, widths, chunk, first=not count)
@@ -113,7 +116,7 @@ class Screen:
             count += len(chunk)
         return count
 
-    def _widths(self, columns: Sequence[Column], rows: list[list[Sequence[Piece]]]) -> list[int]:
+    def _widths(self, columns: Sequence[Column], rows: list[Row]) -> list[int]:
         """Every column as wide as it needs, if the terminal has that; else the widest that may be is cut first."""
         widths = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
@@ -129,7 +132,7 @@ class Screen:
         return widths
 
     def _rich_table(
-        self, columns: Sequence[Column], widths: list[int], rows: list[list[Sequence[Piece]]], first: bool
+        self, columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool
     ) -> None:
         from rich.table import Table
 
@@ -202,9 +205,9 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _pieces(cell: Cell) -> list[Piece]:
-    given = [(cell, "")] if isinstance(cell, str) else cell
-    return [(plain(text), style) for text, style in given]
+def _row(cells: Sequence[Cell]) -> Row:
+    pieces = [[(cell, "")] if isinstance(cell, str) else cell for cell in cells]
+    return [[(plain(text), style) for text, style in cell] for cell in pieces]
 
 
 def _text(pieces: Iterable[Piece]) -> Text:
@@ -222,15 +225,13 @@ def _width(pieces: Iterable[Piece]) -> int:
     return sum(cell_len(text) for text, _ in pieces)
 
 
-def _plain_table(
-    columns: Sequence[Column], widths: list[int], rows: list[list[Sequence[Piece]]], first: bool
-) -> None:
-    titles = [[(column.title, "")] for column in columns]
+def _plain_table(columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool) -> None:
+    titles: Row = [[(column.title, "")] for column in columns]
     for row in [titles, *rows] if first else rows:
         print("".join(_aligned(row, columns, widths)).rstrip())
 
 
-def _aligned(row: Sequence[Sequence[Piece]], columns: Sequence[Column], widths: list[int]) -> Iterator[str]:
+def _aligned(row: Row, columns: Sequence[Column], widths: list[int]) -> Iterator[str]:
     for cell, column, width in zip(row, columns, widths, strict=True):
         space = " " * max(0, width - _width(cell))
         text = "".join(text for text, _ in cell)

@@ -181,8 +181,8 @@ class CatalogSource(_Table):
     path = TextField(unique=True)
     layout = TextField()
     stem = TextField()
-    first_mtime = FloatField()
-    """The note of section 6: the time of records that bear none, with none before them."""
+    first_mtime = FloatField(null=True)
+    """The note of section 6: the time of records that bear none, with none before them. Null until there is a look."""
     device = BigIntegerField()
     inode = BigIntegerField()
     size = BigIntegerField()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from .query import Index
 from .errors import SidecarError
+from .query import Index
 from .records import AgentSummary, Entry, RejectedLine, Session
 from .render import Cell, Column, Piece, Screen, agent, agents, counted, length, moment, note, plain_lines
 from .words import words
@@ -191,7 +191,7 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
         ("event", ((entry.event_type, "bold"),)),
         ("time", f"{moment(entry.timestamp)} UTC"),
         ("agents", agents(entry.participating_agents)),
-        *([("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()))] if entry.agent_roles else []),
+        ("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()) or "–"),
         ("session", f"{entry.session_id or '–'}, owned by {entry.initiating_agent}"),
         ("pattern", entry.pattern_type),
         ("conversation", entry.conversation_id or "–"),

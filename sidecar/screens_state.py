@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .config import Settings
-from .doctor import Finding
-from .render import Cell, Column, Piece, Screen, counted, length, size
+from .finding import Finding
+from .render import Column, Piece, Screen, counted, length, size
 from .status import ByteSum, Status
 from .verify import Verified
 
@@ -52,12 +52,12 @@ def _bytes(screen: Screen, found: Status) -> None:
     if missing:
         parts.append(("not indexed" if missing == found.behind_bytes else "unaccounted", missing))
 
-    def rows() -> Iterator[Sequence[Cell]]:
+    def rows() -> Iterator[list[list[Piece]]]:
         for name, count in parts:
             style = "dim" if not count else "bold red" if name == "unaccounted" else ""
             share = f"{100 * count / sums.total:.1f} %" if sums.total else "–"
-            yield tuple(((text, style),) for text in (name, f"{count:,}", share))
-        yield tuple(((text, "bold"),) for text in ("total", f"{sums.total:,}", ""))
+            yield [[(text, style)] for text in (name, f"{count:,}", share)]
+        yield [[(text, "bold")] for text in ("total", f"{sums.total:,}", "")]
 
     screen.table((Column("bytes"), Column("", right=True), Column("", right=True)), rows())
 
@@ -67,7 +67,7 @@ def _sources(screen: Screen, found: Status) -> None:
     names = ("size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries")
     columns = (Column("status"), *(Column(name, right=True) for name in names), Column("file", least=22))
     rows = (
-        (((one.status, styles.get(one.status, "")),), *(f"{getattr(one, name):,}" for name in names), one.path)
+        ([(one.status, styles.get(one.status, ""))], *(f"{getattr(one, name):,}" for name in names), one.path)
         for one in found.source_list
     )
     screen.table(columns, rows)

@@ -35,31 +35,41 @@ def run(
     """
     with locked(settings, "run"):
         while not stop():
-            heal(settings, report)
-            sidecar = Sidecar(settings)
-            try:
-                with closing(sidecar):
-                    sidecar.open()
-                    on_start(sidecar)
-                    sidecar.run(stop, catching_up(report))
-                    return
-            except IndexUnavailable as error:
-                set_aside(settings.index_folder, str(error))
+            with healed(settings, report, watch=True) as (sidecar, _):
+                on_start(sidecar)
+                sidecar.run(stop, catching_up(report))
+                sidecar.close()
+                return
 
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
     """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
     with locked(settings, "run --once"):
         while True:
-            heal(settings, report)
-            sidecar = Sidecar(settings, watch=False)
-            try:
-                with closing(sidecar):
-                    sidecar.open()
-                    sidecar.run_once(catching_up(report))
-                    return sidecar.totals
-            except IndexUnavailable as error:
-                set_aside(settings.index_folder, str(error))
+            with healed(settings, report, watch=False) as (sidecar, rebuilt):
+                sidecar.run_once(catching_up(report))
+                totals = sidecar.totals
+                if rebuilt is not None:
+                    totals.entries += rebuilt.entries
+                    totals.bytes += rebuilt.bytes
+                sidecar.close()
+                return totals
+
+
+@contextmanager
+def healed(settings: Settings, report: Reporter, *, watch: bool) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
+    """An open sidecar on a sound index, for the block to close. Damage that shows in the block sets the index aside and
+    ends the block, so that the next one begins with a rebuild."""
+    rebuilt = heal(settings, report)
+    sidecar = Sidecar(settings, watch=watch)
+    try:
+        sidecar.open()
+        yield sidecar, rebuilt
+    except IndexUnavailable as error:
+        sidecar.abandon()
+        set_aside(settings.index_folder, str(error))
+    finally:
+        sidecar.abandon()
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
@@ -83,8 +93,8 @@ def locked(settings: Settings, job: str) -> Iterator[None]:
         lock.release()
 
 
-def heal(settings: Settings, report: Reporter) -> str | None:
-    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date; says why."""
+def heal(settings: Settings, report: Reporter) -> Rebuilt | None:
+    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date."""
     folder = settings.index_folder
     swap.settle(folder)
     first_mtimes = noted(folder)
@@ -95,9 +105,7 @@ def heal(settings: Settings, report: Reporter) -> str | None:
     except IndexUnavailable as error:
         why = str(error)
         set_aside(folder, why)
-    if why is not None:
-        reindex(settings, 0, report, first_mtimes)
-    return why
+    return None if why is None else reindex(settings, 0, report, first_mtimes)
 
 
 def fault(settings: Settings) -> str | None:

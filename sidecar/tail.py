@@ -83,7 +83,8 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
     Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
     """
     with opened(path) as (fd, status):
-        if mark.offset and (status.st_dev, status.st_ino) != (mark.device, mark.inode):
+        device, inode = identity(status)
+        if mark.offset and (device, inode) != (mark.device, mark.inode):
             return Look(mark, [], [], more=False, changed=True)
         mark = mark._replace(scanned=_still_scanned(mark, status))
         start = mark.offset + mark.scanned
@@ -93,7 +94,7 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
         if not _is_same(fd, mark):
             return Look(mark, [], [], more=False, changed=True)
         seen = mark._replace(
-            device=status.st_dev, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns
+            device=device, inode=inode, size=status.st_size, mtime_ns=status.st_mtime_ns
         )
         more = len(data) == CHUNK
         last = data.rfind(b"\n")
@@ -123,7 +124,7 @@ def _still_scanned(mark: Mark, status: os.stat_result) -> int:
     length at every look. Trusted only for a long line of a file that has grown, or not changed at all."""
     grown = status.st_size > mark.size
     same = (status.st_size, status.st_mtime_ns) == (mark.size, mark.mtime_ns)
-    known = (status.st_dev, status.st_ino) == (mark.device, mark.inode)
+    known = identity(status) == (mark.device, mark.inode)
     return mark.scanned if mark.scanned >= LONG and known and (grown or same) else 0
 
 
@@ -154,7 +155,7 @@ def look_whole(path: Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, L
     The mark that it gives has consumed the whole file. Errors as with `look`.
     """
     with opened(path) as (fd, status):
-        seen = Mark(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
+        seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), None
         data = b""
@@ -177,6 +178,11 @@ def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
         yield fd, status
     finally:
         os.close(fd)
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Device and inode, as signed 64-bit integers: some file systems use all 64 bits, and SQLite has a sign."""
+    return status.st_dev & (1 << 63) - 1, status.st_ino & (1 << 63) - 1
 
 
 def fingerprint(data: bytes) -> int:

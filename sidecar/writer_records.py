@@ -42,7 +42,8 @@ class Place(NamedTuple):
 
 def stamped(record: dict[str, Any]) -> dict[str, Any]:
     """The record, or where it bears no time (missing, or None) a copy with the time of now. Raises InvalidRecord."""
-    _require_object(record)
+    if not isinstance(record, dict):
+        raise _no_object(record)
     return record if record.get("timestamp") is not None else {**record, "timestamp": time.time()}
 
 
@@ -87,16 +88,17 @@ def session_file(session_id: str) -> str:
 
 def session_of(record: dict[str, Any]) -> str:
     """The session that a record names. Raises MissingSessionId where it names none, InvalidRecord for a non-object."""
-    _require_object(record)
-    for holder in (record.get("data"), record.get("metadata")):
+    if not isinstance(record, dict):
+        raise _no_object(record)
+    for key in ("data", "metadata"):
+        holder = record.get(key)
         if isinstance(holder, dict) and (session_id := text(holder.get("session_id"))):
             return session_id
     raise MissingSessionId(f"{record.get('event')!r} must have a session_id")
 
 
-def _require_object(record: object) -> None:
-    if not isinstance(record, dict):
-        raise InvalidRecord(f"a record is a JSON object, not {type(record).__name__}")
+def _no_object(record: object) -> InvalidRecord:
+    return InvalidRecord(f"a record is a JSON object, not {type(record).__name__}")
 
 
 def _has_non_finite(values: Iterable[object]) -> bool:

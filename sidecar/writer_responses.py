@@ -19,11 +19,12 @@ from .writer_sessions import session_completed, session_created, session_transfe
 
 @dataclass(slots=True)
 class _Group:
-    """What waits to be written to one session, in order."""
+    """What is to be done for one session: records to write, in order; then perhaps the session to give up."""
 
     lines: list[bytes] = field(default_factory=list)
     futures: list[asyncio.Future[Place]] = field(default_factory=list)
     """One a line."""
+    released: asyncio.Future[None] | None = None
 
 
 class ResponseLogWriter:
@@ -45,7 +46,7 @@ class ResponseLogWriter:
         owner: str = "daemon",
         *,
         fsync: Fsync = "never",
-        queue_size: int = 10_000,
+        queue_size: int = 2_000,
         open_sessions: int = 256,
         idle_seconds: float = 30.0,
     ) -> None:
@@ -64,7 +65,6 @@ class ResponseLogWriter:
         self._turn = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._queued: dict[str, _Group] = {}
-        self._released: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -87,10 +87,7 @@ class ResponseLogWriter:
         if self._closed:
             raise WriterClosed("the response log has been closed")
         self._room -= 1
-        group = self._queued.get(session_id)
-        if group is None:
-            group = self._queued[session_id] = _Group()
-            self._start()
+        group = self._queued.get(session_id) or self._new_group(session_id)
         written: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         group.lines.append(line)
         group.futures.append(written)
@@ -123,11 +120,9 @@ class ResponseLogWriter:
         """
         if self._closed:
             raise WriterClosed("the response log has been closed")
-        released = self._released.get(session_id)
-        if released is None:
-            released = self._released[session_id] = asyncio.get_running_loop().create_future()
-            self._start()
-        await asyncio.shield(released)
+        group = self._queued.get(session_id) or self._new_group(session_id)
+        group.released = group.released or asyncio.get_running_loop().create_future()
+        await asyncio.shield(group.released)
 
     async def aclose(self) -> None:
         """Write all that is queued, and close every session. Who still waits for room gets WriterClosed.
@@ -158,10 +153,12 @@ class ResponseLogWriter:
         finally:
             self._callers -= 1
 
-    def _start(self) -> None:
+    def _new_group(self, session_id: str) -> _Group:
+        group = self._queued[session_id] = _Group()
         self._wake.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(), name="ResponseLogWriter")
+        return group
 
     async def _work(self) -> None:
         """The only one who writes: batch after batch, until closed and empty."""
@@ -169,18 +166,17 @@ class ResponseLogWriter:
         try:
             while await self._something_to_do():
                 batch, self._queued = self._queued, {}
-                released, self._released = self._released, {}
                 self._room += sum(len(group.lines) for group in batch.values())
                 self._has_room.set()
                 await self._write(batch)
-                await self._release(released)
+                await self._release(batch)
             await asyncio.to_thread(self._sessions.close_all)
         finally:
             self._abandon(batch)
 
     async def _something_to_do(self) -> bool:
         """Wait for it, and close what falls idle meanwhile; false once closed and empty."""
-        while not (self._queued or self._released):
+        while not self._queued:
             if self._closed:
                 return False
             self._wake.clear()
@@ -192,15 +188,15 @@ class ResponseLogWriter:
         return True
 
     async def _write(self, batch: dict[str, _Group]) -> None:
-        lines = {session_id: group.lines for session_id, group in batch.items()}
+        lines = {session_id: group.lines for session_id, group in batch.items() if group.lines}
         try:
             outcomes = await asyncio.to_thread(self._sessions.write, lines, time.monotonic())
         except Exception as error:  # not foreseen: these records fail, the next ones are tried
             failed = WriterError(f"the records were not written: {error}")
             failed.__cause__ = error
-            outcomes = {session_id: [failed] * len(group.lines) for session_id, group in batch.items()}
-        for session_id, group in batch.items():
-            for future, outcome in zip(group.futures, outcomes[session_id], strict=True):
+            outcomes = {session_id: [failed] * len(lines[session_id]) for session_id in lines}
+        for session_id in lines:
+            for future, outcome in zip(batch[session_id].futures, outcomes[session_id], strict=True):
                 if future.done():  # cancelled by its caller: the record is in the log all the same
                     continue
                 if isinstance(outcome, WriterError):
@@ -208,26 +204,23 @@ class ResponseLogWriter:
                 else:
                     future.set_result(outcome)
 
-    async def _release(self, released: dict[str, asyncio.Future[None]]) -> None:
-        for session_id, future in released.items():
-            try:
-                await asyncio.to_thread(self._sessions.close, session_id)
-                future.set_result(None)
-            except WriterError as error:
-                future.set_exception(error)
+    async def _release(self, batch: dict[str, _Group]) -> None:
+        for session_id, group in batch.items():
+            if group.released is not None:
+                try:
+                    await asyncio.to_thread(self._sessions.close, session_id)
+                    group.released.set_result(None)
+                except WriterError as error:
+                    group.released.set_exception(error)
 
     def _abandon(self, batch: dict[str, _Group]) -> None:
         """The worker has ended. Where it was cancelled, together with the loop, nobody must wait for it for ever."""
         self._close_queue()
         for group in (*batch.values(), *self._queued.values()):
-            for future in group.futures:
-                if not future.done():
-                    future.set_exception(
-                        WriterClosed("the writer was cancelled before it could acknowledge this record")
-                    )
-        for released in self._released.values():
-            released.cancel()
-        self._queued, self._released = {}, {}
+            for future in (*group.futures, group.released):
+                if future is not None and not future.done():
+                    future.set_exception(WriterClosed("the writer was cancelled before it could acknowledge this"))
+        self._queued = {}
 
     def _close_queue(self) -> None:
         self._closed = True
