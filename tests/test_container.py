@@ -1,0 +1,39 @@
+"""Logs mounted read-only with a writable volume on `index`, as in a container; in a mount namespace of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import write_lines
+
+SCRIPT = """
+set -e
+mount --bind "$1" "$1"
+mount --bind "$2" "$1/index"
+mount -o remount,bind,ro "$1"
+! touch "$1/probe" 2>/dev/null
+"$3" -m sidecar --root "$1" run --once --json
+mount -o remount,bind,ro "$1/index"
+"$3" -m sidecar --root "$1" query timeline --json
+"""
+
+
+def test_read_only_logs_with_a_writable_index_are_indexed_and_then_read_where_nothing_can_be_written(
+    tmp_path: Path,
+) -> None:
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not make mount namespaces")
+    logs, volume = tmp_path / "logs", tmp_path / "volume"
+    write_lines(logs / "responses" / "sessions" / "s.jsonl", {"event": "note", "timestamp": 1_735_500_000})
+    (logs / "index").mkdir()
+    volume.mkdir()
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", SCRIPT, "sh", logs, volume, sys.executable], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"id":"s:0"' in done.stdout.replace(" ", "").splitlines()[-1]
