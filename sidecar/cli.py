@@ -48,6 +48,10 @@ class Failure(click.ClickException):
 class Commands(click.Group):
     """A group whose commands end in the way that is promised for all of them."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the order in which one meets them."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn whatever ends it into an exit status."""
         try:
@@ -92,7 +96,7 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
     ctx.obj = Given(config, root, preset)
 
 
-for command in (*cli_run.COMMANDS, *cli_state.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS):
+for command in (*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_state.COMMANDS):
     cli.add_command(command)
 
 

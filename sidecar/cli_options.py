@@ -53,6 +53,7 @@ _FILTERS = (
 since_option = click.option(
     "--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z or seconds."
 )
+limit_option = click.option("--limit", type=click.IntRange(0), metavar="N", help="So many at most.")
 
 
 def filter_options(command: _F) -> _F:

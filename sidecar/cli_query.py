@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import Given, as_object, filter_options, json_option, print_json_lines, since_option
+from .cli_options import Given, as_object, filter_options, json_option, limit_option, print_json_lines, since_option
 
 if TYPE_CHECKING:
     from .query import Index
@@ -44,7 +45,7 @@ Examples:
 @since_option
 @click.option("--until", metavar="TIME", help="Before then.")
 @filter_options
-@click.option("--limit", type=click.IntRange(0), help="So many entries at most.")
+@limit_option
 @click.option("--reverse", is_flag=True, help="The latest first.")
 @json_option
 @click.pass_obj
@@ -69,16 +70,17 @@ Example:
 )
 @click.argument("agent")
 @since_option
+@limit_option
 @json_option
 @click.pass_obj
-def peers(given: Given, agent: str, since: str | None, as_json: bool) -> None:
+def peers(given: Given, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
     """With whom AGENT talked, one to one."""
     from .times import moment_of
 
     now = time.time()
     window = now - (0.0 if since is None else moment_of(since, now))
     with closing(given.index()) as index:
-        found = index.find_peer_interactions(agent, window)
+        found = index.find_peer_interactions(agent, window)[:limit]
         if as_json:
             rows = (dict(row) for row in found)
             print_json_lines({**row, "participating_agents": json.loads(row["participating_agents"])} for row in rows)
@@ -120,15 +122,16 @@ Examples:
 """
 )
 @since_option
+@limit_option
 @json_option
 @click.pass_obj
-def pending(given: Given, since: str | None, as_json: bool) -> None:
+def pending(given: Given, since: str | None, limit: int | None, as_json: bool) -> None:
     """Requests that nobody answered, the oldest first."""
     from .times import moment_of
 
     now = time.time()
     with closing(given.index()) as index:
-        found = index.find_pending_requests(None if since is None else now - moment_of(since, now))
+        found = index.find_pending_requests(None if since is None else now - moment_of(since, now))[:limit]
         if as_json:
             print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
         else:
@@ -168,15 +171,16 @@ Examples:
 )
 @click.argument("conversation_id", metavar="CONVERSATION")
 @click.option("--full", is_flag=True, help="Do not shorten long texts.")
+@limit_option
 @json_option
 @click.pass_obj
-def conversation(given: Given, conversation_id: str, full: bool, as_json: bool) -> None:
+def conversation(given: Given, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
     """What was said in CONVERSATION, to be read from top to bottom.
 
     A conversation without an id of its own has that of its session. With --json each entry has its `record`.
     """
     with closing(given.index()) as index:
-        entries = index.conversation(conversation_id)
+        entries = index.timeline(conversation=conversation_id, limit=limit)
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
         else:
@@ -198,33 +202,36 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
 
 @query.command()
 @click.option("--status", type=click.Choice(["active", "completed"]), help="Only these.")
+@limit_option
 @json_option
 @click.pass_obj
-def sessions(given: Given, status: str | None, as_json: bool) -> None:
+def sessions(given: Given, status: str | None, limit: int | None, as_json: bool) -> None:
     """All sessions, in the order of their creation."""
-    _list(given, as_json, lambda index: index.sessions(status), "sessions")
+    _list(given, limit, as_json, lambda index: index.sessions(status), "sessions")
 
 
 @query.command()
+@limit_option
 @json_option
 @click.pass_obj
-def agents(given: Given, as_json: bool) -> None:
+def agents(given: Given, limit: int | None, as_json: bool) -> None:
     """All agents, and when they were first and last seen."""
-    _list(given, as_json, lambda index: index.agents(), "all_agents")
+    _list(given, limit, as_json, lambda index: index.agents(), "all_agents")
 
 
 @query.command()
+@limit_option
 @json_option
 @click.pass_obj
-def rejected(given: Given, as_json: bool) -> None:
+def rejected(given: Given, limit: int | None, as_json: bool) -> None:
     """Lines that are no records, and why: not-json, not-object, no-event-type, too-long."""
-    _list(given, as_json, lambda index: index.rejected(), "rejected")
+    _list(given, limit, as_json, lambda index: index.rejected(), "rejected")
 
 
-def _list(given: Given, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
+def _list(given: Given, limit: int | None, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
     """Print values of one kind, which are frozen dataclasses."""
     with closing(given.index()) as index:
-        found = ask(index)
+        found = islice(ask(index), limit)
         if as_json:
             print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
         else:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import signal
 from contextlib import suppress
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .cli_options import Given, json_option, print_json
-from .records import Report
 
 if TYPE_CHECKING:
     from .config import Settings
-    from .daemon import Sidecar, Totals
+    from .daemon import Sidecar
     from .progress import Progress
+    from .records import Report
 
 
 @click.command(
@@ -44,15 +44,14 @@ def run(given: Given, once: bool, as_json: bool) -> None:
         print_json(done)
 
 
-def _once(settings: Settings, progress: Progress) -> dict[str, Any]:
+def _once(settings: Settings, progress: Progress) -> dict[str, int]:
     from .service import run_once
 
-    running = _Running(progress)
-    totals = run_once(settings, running.report)
-    return running.done(totals)
+    totals = run_once(settings, progress)
+    return _told(progress, totals.entries, totals.bytes)
 
 
-def _follow(settings: Settings, progress: Progress) -> dict[str, Any]:
+def _follow(settings: Settings, progress: Progress) -> dict[str, int]:
     from .render import note
     from .service import run
 
@@ -62,7 +61,16 @@ def _follow(settings: Settings, progress: Progress) -> dict[str, Any]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, running.ask)
         run(settings, running.should_stop, running.on_start, running.report)
-    return running.done(running.sidecar.totals if running.sidecar else None)
+    return _told(progress, *running.totals())
+
+
+def _told(progress: Progress, entries: int, read: int) -> dict[str, int]:
+    """What was done since the start: told in a line, and given as an object."""
+    from .render import counted, note, size
+
+    progress.pause()
+    note(f"{counted(entries, 'entry', 'entries')} indexed, {size(read)} read")
+    return {"entries": entries, "bytes": read}
 
 
 class _Stopped(BaseException):
@@ -73,25 +81,26 @@ class _Running:
     """A sidecar at work until a signal asks it to stop. Only the main thread touches this, handlers included."""
 
     def __init__(self, progress: Progress) -> None:
-        self.sidecar: Sidecar | None = None
         self._progress = progress
+        self._sidecar: Sidecar | None = None
+        self._rebuilt: Report | None = None
         self._asked = False
         self._busy = False
-        self._rebuilt: Report | None = None
+        self._caught_up = False
 
     def ask(self, _number: int, _frame: object) -> None:
         """The signal handler. A second signal ends the process at once, which costs nothing but a replay."""
         self._asked = True
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        if self.sidecar is None:
+        if self._sidecar is None:
             raise _Stopped
         # Not from here: the loop may be inside the very lock that waking it takes, and would wait for itself.
-        Thread(target=self.sidecar.wake, daemon=True).start()
+        Thread(target=self._sidecar.wake, daemon=True).start()
 
     def on_start(self, sidecar: Sidecar) -> None:
         """Remember whom to wake."""
-        self.sidecar = sidecar
+        self._sidecar = sidecar
 
     def report(self, report: Report) -> None:
         """Show how far it is; leave a rebuild that nobody waits for any more."""
@@ -103,22 +112,32 @@ class _Running:
         self._progress(report)
 
     def should_stop(self) -> bool:
-        """Asked once a turn; a turn without a report means that it has caught up."""
+        """Asked once a turn. A turn without a report, behind a full scan, means that it has caught up."""
         if not self._busy:
             self._progress.pause()
+            if not self._caught_up and self._sidecar is not None and self._sidecar.totals.scans:
+                self._caught_up = True
+                self._tell_caught_up(self._sidecar.settings)
         self._busy = False
         return self._asked
 
-    def done(self, totals: Totals | None) -> dict[str, Any]:
-        """What was done, a rebuild at the start included; told in a line, and given as an object."""
-        from .render import counted, note, size
+    def _tell_caught_up(self, settings: Settings) -> None:
+        from .beacon import read
+        from .render import counted, note
 
-        self._progress.pause()
-        made = self._rebuilt or Report("rebuilding", 0, 0, 0)
-        entries = made.entries + (totals.entries if totals else 0)
-        read = made.done + (totals.bytes if totals else 0)
-        note(f"{counted(entries, 'entry', 'entries')} indexed, {size(read)} read")
-        return {"entries": entries, "bytes": read}
+        said = read(settings.index_folder)
+        by = f" by {said.watching}" if said else ""
+        why = f" ({said.why})" if said and said.why else ""
+        note(f"caught up, {counted(self.totals()[0], 'entry', 'entries')} indexed; following{by}{why}")
+
+    def totals(self) -> tuple[int, int]:
+        """Entries indexed and bytes read, a rebuild included."""
+        entries = read = 0
+        if self._rebuilt is not None:
+            entries, read = self._rebuilt.entries, self._rebuilt.done
+        if self._sidecar is not None:
+            entries, read = entries + self._sidecar.totals.entries, read + self._sidecar.totals.bytes
+        return entries, read
 
 
 COMMANDS = (run,)

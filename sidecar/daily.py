@@ -89,35 +89,35 @@ class DailyFile:
             self._mark_answered(source, answered.values())
 
     def _encode(self, source: int, row: Row, answered: dict[int, Answered]) -> tuple[object, ...]:
-        label = self._label
-        labels = self._labels
-        correlation, has_response = row.correlation_id, row.has_response
-        if row.is_request and (answer := answered.pop(row.byte_offset, None)):
+        # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
+        (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator, agents,
+         roles, pattern, conversation, correlation, is_completion, is_request, has_response, wants) = row
+        # fmt: on
+        if is_request and (answer := answered.pop(byte_offset, None)):
             correlation, has_response = answer.correlation_id, True
-        key = (row.participants, row.roles)
-        party = self._parties.get(key) or self._party(*key)
+        label, labels = self._label, self._labels
         number = self._next_entry
         self._next_entry = number + 1
         return (
             number,
             source,
-            row.line_number,
-            row.byte_offset,
-            row.byte_length,
-            row.checksum,
-            row.timestamp,
-            labels.get(row.event_type) or label(row.event_type),
-            labels.get(row.session_id) or label(row.session_id),
-            None if row.author is None else labels.get(row.author) or label(row.author),
-            labels.get(row.initiating_agent) or label(row.initiating_agent),
-            party,
-            labels.get(row.pattern_type) or label(row.pattern_type),
-            labels.get(row.conversation_id) or label(row.conversation_id),
+            line_number,
+            byte_offset,
+            byte_length,
+            checksum,
+            timestamp,
+            labels.get(event_type) or label(event_type),
+            labels.get(session) or label(session),
+            None if author is None else labels.get(author) or label(author),
+            labels.get(initiator) or label(initiator),
+            self._parties.get((agents, roles)) or self._party(agents, roles),
+            labels.get(pattern) or label(pattern),
+            labels.get(conversation) or label(conversation),
             None if correlation is None else labels.get(correlation) or label(correlation),
-            row.is_completion,
-            row.is_request,
+            is_completion,
+            is_request,
             has_response,
-            row.requests_response,
+            wants,
         )
 
     def _mark_answered(self, source: int, answered: Iterable[Answered]) -> None:

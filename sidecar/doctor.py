@@ -173,7 +173,7 @@ def _judged(check: str, source: Source, files: int, fit: _Fit) -> Finding:
 
 def _advice(reason: str, layout: Layout, source: Source) -> str:
     if reason == NOT_JSON and layout != "file":
-        return "look at that line: where a record fills many lines the layout is `file`; if it is no log, narrow the glob"
+        return "look at that line: if a record fills many lines, the layout is `file`; if it is no log, narrow the glob"
     if reason == NOT_JSON:
         return "look at that file; if it holds a record a line, the layout is `session` or `stream`"
     if reason == NOT_OBJECT:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 KEPT = 1024
 """So many answered requests, and so many early correlations, are remembered (section 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What must be known of a request for its answers to be derived."""
 
     byte_offset: int
@@ -146,7 +145,7 @@ class Requests:
         else:
             self.closed.add(key)
         if taken is not None:
-            request = replace(request, correlation=taken)
+            request = request._replace(correlation=taken)
         return self._keep_answered(request)
 
     def _keep_answered(self, request: Request) -> Request:

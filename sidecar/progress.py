@@ -68,12 +68,14 @@ class Progress:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
 
             # Drawn by us alone: a thread of rich's would outlive a fork and wake an idle process.
+            console = Console(stderr=True)
             self._bar = Progress(
-                BarColumn(bar_width=24),
-                TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
+                BarColumn(bar_width=max(4, min(24, console.width - len(text) - 4))),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                console=console,
                 transient=True,
                 auto_refresh=False,
             )

@@ -27,10 +27,13 @@ CHUNK = 500
 """Rows from which the widths of a table's columns are taken."""
 
 GAP = 2
-"""Columns between two columns."""
+"""Spaces between two columns."""
+
+LONGEST_LINE = 110
+"""Width to which a paragraph is broken, however wide the terminal is."""
 
 _SQUEEZED = 8
-"""Width down to which any column is cut, where the terminal is too narrow for all."""
+"""Width down to which columns are folded, where the terminal is too narrow for anything better."""
 
 # C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
 _UNSAFE = re.compile(
@@ -67,7 +70,9 @@ class Column(NamedTuple):
     style: str = ""
     right: bool = False
     least: int = 0
-    """The width down to which it may be cut before others suffer; 0: it is cut last."""
+    """The width down to which it may be folded before a column goes; 0: it is never folded."""
+    optional: bool = False
+    """Goes where the terminal is too narrow for all."""
 
 
 class Screen:
@@ -91,16 +96,19 @@ class Screen:
         """Columns of the terminal; a pipe has no end of them."""
         return self.console.width if self.is_terminal else 1_000_000
 
-    def line(self, *pieces: Piece | str, indent: int = 0) -> None:
-        """One paragraph; on a terminal broken between words, and indented where it goes on."""
+    def line(self, *pieces: Piece | str, label: Piece = ("", ""), indent: int = 0) -> None:
+        """One paragraph; on a terminal broken between words. It stays right of `indent`, where a label may be."""
         texts = [(piece, "") if isinstance(piece, str) else piece for piece in pieces]
         if not self.is_terminal:
-            print(" " * indent + "".join(plain(text) for text, _ in texts).rstrip())
+            print((plain(label[0]).ljust(indent) + "".join(plain(text) for text, _ in texts)).rstrip())
             return
-        from rich.padding import Padding
+        from rich.table import Table
 
-        body = _text(texts)
-        self.console.print(Padding(body, (0, 0, 0, indent)) if indent else body)
+        grid = Table.grid(padding=0)
+        grid.add_column(width=indent, no_wrap=True)
+        grid.add_column(width=min(self.width - indent, LONGEST_LINE), overflow="fold")
+        grid.add_row(_text([label]), _text(texts))
+        self.console.print(grid)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> int:
         """Rows in columns; gives how many. They are printed as they come, a few hundred at a time."""
@@ -117,19 +125,24 @@ class Screen:
         return count
 
     def _widths(self, columns: Sequence[Column], rows: list[Row]) -> list[int]:
-        """Every column as wide as it needs, if the terminal has that; else the widest that may be is cut first."""
+        """Every column as wide as it needs, if the terminal has that. One that has to go gets 0."""
         widths = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
         ]
-        over = sum(widths) + GAP * (len(widths) - 1) - self.width
-        for least in ([column.least or 1_000_000 for column in columns], [_SQUEEZED] * len(columns)):
-            while over > 0:
-                spare, i = max((width - least[i], i) for i, width in enumerate(widths))
-                if spare <= 0:
-                    break
-                widths[i] -= 1
-                over -= 1
+        self._squeeze(widths, [column.least for column in columns])
+        for i, column in enumerate(columns):
+            if column.optional and _total(widths) > self.width:
+                widths[i] = 0
+        self._squeeze(widths, [min(column.least, _SQUEEZED) for column in columns])
         return widths
+
+    def _squeeze(self, widths: list[int], least: list[int]) -> None:
+        """Narrow the column with most to spare, again and again, until all fit or none has anything to spare."""
+        while _total(widths) > self.width:
+            spare, i = max((width - least[i] if least[i] else 0, i) for i, width in enumerate(widths))
+            if spare <= 0:
+                break
+            widths[i] -= 1
 
     def _rich_table(
         self, columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool
@@ -137,7 +150,8 @@ class Screen:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=first, header_style="bold")
-        for column, width in zip(columns, widths, strict=True):
+        kept = [i for i, width in enumerate(widths) if width]
+        for column, width in ((columns[i], widths[i]) for i in kept):
             table.add_column(
                 column.title,
                 style=column.style,
@@ -146,7 +160,7 @@ class Screen:
                 overflow="fold",
             )
         for row in rows:
-            table.add_row(*(_text(cell) for cell in row))
+            table.add_row(*(_text(row[i]) for i in kept))
         self.console.print(table)
 
 
@@ -182,7 +196,7 @@ def length(seconds: float) -> str:
     """A length of time by its two largest units: `850ms`, `4m 12s`, `3d 7h`."""
     if seconds < 0:
         return f"-{length(-seconds)}"
-    if seconds < 1:
+    if 0 < seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = int(seconds)
     for size, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
@@ -217,6 +231,11 @@ def _text(pieces: Iterable[Piece]) -> Text:
     for piece, style in pieces:
         text.append(plain(piece), style)
     return text
+
+
+def _total(widths: Iterable[int]) -> int:
+    there = [width for width in widths if width]
+    return sum(there) + GAP * (len(there) - 1)
 
 
 def _width(pieces: Iterable[Piece]) -> int:

@@ -6,19 +6,24 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import SidecarError
-from .query import Index
-from .records import AgentSummary, Entry, RejectedLine, Session
 from .render import Cell, Column, Piece, Screen, agent, agents, counted, length, moment, note, plain_lines
 from .words import words
 
+if TYPE_CHECKING:
+    from .query import Index
+    from .records import AgentSummary, Entry, RejectedLine, Session
+
 _TIME = Column("time (UTC)", "dim")
 _ID = Column("id", "dim", least=22)
-_AGENTS = Column("agents", least=20)
-_EVENT = Column("event", least=18)
-_PATTERN = Column("pattern", least=8)
+_AGENTS = Column("agents", least=16)
+_EVENT = Column("event", least=20)
+_PATTERN = Column("pattern", least=12, optional=True)
+
+_INDENT = 10
+"""Of what is said, right of the time."""
 
 MOST_LINES = 12
 """Lines of one record in a conversation, unless all are asked for."""
@@ -27,16 +32,26 @@ MOST_LINES = 12
 def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
     """Entries, one a line."""
     columns = (_TIME, _EVENT, _AGENTS, _PATTERN, _ID)
-    _count(screen.table(columns, map(_entry_cells, entries)), "entry", "entries")
+    count = 0
 
+    def rows() -> Iterator[Sequence[Cell]]:
+        nonlocal count
+        day = ""
+        for count, entry in enumerate(entries, 1):  # noqa: B007
+            time_of_day = moment(entry.timestamp)
+            if screen.is_terminal:
+                if time_of_day[:10] != day:
+                    day = time_of_day[:10]
+                    yield [(day, "bold")], "", "", "", ""
+                time_of_day = time_of_day[11:]
+            yield time_of_day, _event(entry), agents(entry.participating_agents), entry.pattern_type, entry.id
 
-def _entry_cells(entry: Entry) -> Sequence[Cell]:
-    who = agents(entry.participating_agents)
-    return (moment(entry.timestamp), _event(entry), who, entry.pattern_type, entry.id)
+    screen.table(columns, rows())
+    _count(count, "entry", "entries")
 
 
 def _event(entry: Entry) -> Cell:
-    """The event type, and for a request whether it waits."""
+    """The event type; requests stand out, and more so while they wait for a response."""
     pieces: list[Piece] = [(entry.event_type, "bold" if entry.is_request else "")]
     if entry.requests_response and not entry.has_response:
         pieces.append((" …", "bold yellow"))
@@ -75,7 +90,8 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
         for entry in waiting:
             age = now - entry.timestamp
             style = "red" if age >= 3600 else "yellow" if age >= 300 else "green"
-            yield ((length(age), style),), agents(entry.participating_agents), entry.event_type, entry.id
+            who = agents(entry.participating_agents or (entry.initiating_agent,))
+            yield [(length(age), style)], who, entry.event_type, entry.id
 
     columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
     count = screen.table(columns, rows())
@@ -113,9 +129,9 @@ def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: b
         for entry in said:
             count += 1
             details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
-            time_of_day = moment(entry.timestamp)[11:]
             screen.line()
-            screen.line((f"{time_of_day}  ", "dim"), *_speakers(entry), (f"  {details}", "dim"))
+            time_of_day: Piece = (moment(entry.timestamp)[11:], "dim")
+            screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
             _said(screen, index, entry, full)
     _count(count, "entry", "entries")
 
@@ -131,14 +147,14 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
     try:
         lines = plain_lines(words(index.read(entry)).strip())
     except SidecarError as error:
-        screen.line((f"({error})", "dim italic"), indent=10)
+        screen.line((f"({error})", "dim italic"), indent=_INDENT)
         return
     shown = lines if full else lines[:MOST_LINES]
     for line in shown:
-        screen.line(line, indent=10)
+        screen.line(line, indent=_INDENT)
     if len(lines) > len(shown):
         more = counted(len(lines) - len(shown), "more line")
-        screen.line((f"… {more}: sidecar show {entry.id}", "dim"), indent=10)
+        screen.line((f"… {more}: sidecar show {entry.id}", "dim"), indent=_INDENT)
 
 
 def sessions(screen: Screen, found: Iterable[Session]) -> None:
@@ -201,7 +217,7 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
     ]
     for title, cell in facts:
         pieces = [cell] if isinstance(cell, str) else cell
-        screen.line((f"{title:>12}  ", "dim"), *pieces)
+        screen.line(*pieces, label=(f"{title:>12}", "dim"), indent=14)
     screen.line()
     for line in json.dumps(record, indent=2, ensure_ascii=False).split("\n"):
         screen.line(line)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from .config import Settings
-from .finding import Finding
-from .render import Column, Piece, Screen, counted, length, size
-from .status import ByteSum, Status
-from .verify import Verified
+from .render import Cell, Column, Piece, Screen, counted, length, size
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .finding import Finding
+    from .status import Status
+    from .verify import Verified
 
 _MARKS: dict[str, Piece] = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
 
@@ -18,7 +21,7 @@ def status(screen: Screen, settings: Settings, found: Status) -> None:
     word: Piece = ("healthy", "bold green") if found.healthy else ("unhealthy", "bold red")
     screen.line(word, ("  " + str(settings.root), ""))
     for reason in found.reasons:
-        screen.line(("· ", "red"), reason, indent=2)
+        screen.line(reason, label=("  ·", "red"), indent=4)
     screen.line()
     running = f"process {found.running}" if found.running else "no"
     facts = (
@@ -30,7 +33,7 @@ def status(screen: Screen, settings: Settings, found: Status) -> None:
         ("rejected", counted(found.rejected, "line")),
     )
     for title, fact in facts:
-        screen.line((f"{title:>10}  ", "dim"), fact)
+        screen.line(fact, label=(f"{title:>10}", "dim"), indent=12)
     screen.line()
     _bytes(screen, found)
     if found.source_list:
@@ -47,12 +50,12 @@ def _lag(found: Status) -> str:
 def _bytes(screen: Screen, found: Status) -> None:
     """The sum: what the lines above the total do not hold is told, not hidden."""
     sums = found.bytes
-    parts = [(name, getattr(sums, name)) for name in ByteSum.__slots__ if name != "total"]
+    parts = [(name, getattr(sums, name)) for name in sums.__slots__ if name != "total"]
     missing = sums.total - sum(count for _, count in parts)
     if missing:
         parts.append(("not indexed" if missing == found.behind_bytes else "unaccounted", missing))
 
-    def rows() -> Iterator[list[list[Piece]]]:
+    def rows() -> Iterator[Sequence[Cell]]:
         for name, count in parts:
             style = "dim" if not count else "bold red" if name == "unaccounted" else ""
             share = f"{100 * count / sums.total:.1f} %" if sums.total else "–"
@@ -66,11 +69,14 @@ def _sources(screen: Screen, found: Status) -> None:
     styles = {"ok": "green", "behind": "yellow", "missing": "dim", "wrong": "bold red"}
     names = ("size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries")
     columns = (Column("status"), *(Column(name, right=True) for name in names), Column("file", least=22))
-    rows = (
-        ([(one.status, styles.get(one.status, ""))], *(f"{getattr(one, name):,}" for name in names), one.path)
-        for one in found.source_list
-    )
-    screen.table(columns, rows)
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for one in found.source_list:
+            state: Cell = [(one.status, styles.get(one.status, ""))]
+            counts = [f"{getattr(one, name):,}" for name in names]
+            yield [state, *counts, one.path]
+
+    screen.table(columns, rows())
 
 
 def verified(screen: Screen, found: Verified) -> None:
@@ -81,8 +87,8 @@ def verified(screen: Screen, found: Verified) -> None:
     else:
         screen.line(("does not hold", "bold red"), f"  {counted(len(found.differences), 'difference')}")
         for difference in found.differences:
-            screen.line(("· ", "red"), difference, indent=2)
-        screen.line("run `sidecar reindex` to make the index again", indent=2)
+            screen.line(difference, label=("  ·", "red"), indent=4)
+        screen.line("run `sidecar reindex` to make the index again")
     if found.missing_sources:
         missing = counted(found.missing_sources, "log file is", "log files are")
         screen.line((f"{missing} gone; their entries could not be checked", "yellow"))
@@ -93,11 +99,9 @@ def examined(screen: Screen, findings: Sequence[Finding]) -> None:
     widest = max((len(finding.check) for finding in findings), default=0)
     for finding in findings:
         mark, style = _MARKS[finding.status]
-        title = f" {finding.check:<{widest}}  "
-        screen.line((mark, style), (title, "bold" if finding.status != "ok" else ""), finding.message)
-        if finding.advice:
-            for line in finding.advice.split("\n"):
-                screen.line(("→ ", style), line, indent=widest + 4)
+        screen.line(finding.message, label=(f"{mark} {finding.check}", style), indent=widest + 4)
+        for line in finding.advice.splitlines():
+            screen.line("→ ", (line, "italic"), indent=widest + 4)
     counts = {status: sum(finding.status == status for finding in findings) for status in _MARKS}
     screen.line()
     verdict: Piece = ("nothing is in the way", "bold green")

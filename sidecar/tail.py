@@ -88,7 +88,9 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
             return Look(mark, [], [], more=False, changed=True)
         mark = mark._replace(scanned=_still_scanned(mark, status))
         start = mark.offset + mark.scanned
-        data = os.pread(fd, CHUNK if limit is None else min(CHUNK, max(0, limit - start)), start)
+        # Asking for no more than there is saves the making of a large buffer for a small file.
+        end = status.st_size if limit is None else min(limit, status.st_size)
+        data = os.pread(fd, max(0, min(CHUNK, end - start)), start)
         # The bytes before the position are checked after the read, not before it: a file truncated and written anew
         # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
         if not _is_same(fd, mark):
@@ -100,9 +102,9 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
         last = data.rfind(b"\n")
         if last < 0:
             return Look(seen._replace(scanned=mark.scanned + len(data)), [], [], more)
-        end = start + last + 1
-        window = min(WINDOW, end)
-        before = os.pread(fd, window, end - window)
+        position = start + last + 1
+        window = min(WINDOW, position)
+        before = os.pread(fd, window, position - window)
         if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
             return Look(mark, [], [], more=False, changed=True)
         lines, rejected = _split(fd, mark, data, max_line_bytes)
@@ -110,7 +112,7 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
             return Look(seen._replace(scanned=0), [], [], more=True)
         head = mark.head if mark.offset >= WINDOW else fingerprint(os.pread(fd, window, 0))
         consumed = seen._replace(
-            offset=end,
+            offset=position,
             lines=mark.lines + len(lines) + len(rejected),
             head=head,
             tail=fingerprint(before),
