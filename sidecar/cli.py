@@ -14,7 +14,7 @@ from typing import IO, Any
 import click
 
 from . import __version__, cli_query, cli_run, cli_show, cli_state
-from .cli_options import Given
+from .cli_options import Given, InOrder
 from .errors import SidecarError
 
 INTERRUPTED = 130
@@ -45,12 +45,8 @@ class Failure(click.ClickException):
             note(f"hint: {self.error.hint}")
 
 
-class Commands(click.Group):
+class Commands(InOrder):
     """A group whose commands end in the way that is promised for all of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """In the order in which one meets them."""
-        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn whatever ends it into an exit status."""

@@ -42,6 +42,15 @@ class Given:
         return Index(self.settings().root)
 
 
+
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """As they were added."""
+        return list(self.commands)
+
+
 _FILTERS = (
     click.option("--agent", help="Entries that this agent takes part in."),
     click.option("--session", help="Entries of this session."),

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import Given, as_object, filter_options, json_option, limit_option, print_json_lines, since_option
+from .cli_options import (
+    Given,
+    InOrder,
+    as_object,
+    filter_options,
+    json_option,
+    limit_option,
+    print_json_lines,
+    since_option,
+)
 
 if TYPE_CHECKING:
     from .query import Index
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    cls=InOrder,
     epilog="""\b
 Examples:
   sidecar query timeline --since 2h             what happened in the last two hours

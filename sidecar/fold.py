@@ -16,9 +16,9 @@ from .parse import parse
 from .paths import split_path
 from .records import Answered, Line, Rejected, Row
 from .tail import NEW, Mark
-from .values import moment
+from .values import YEAR_10000
 
-_EVENT_NAME = re.compile(r"evt_(?P<seconds>\d+(?:\.\d+)?)(?:_(?P<type>.+))?", re.DOTALL)
+_EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -78,7 +78,8 @@ class Progress:
         self.named_type = None
         if self.source.layout == "file" and (name := _EVENT_NAME.fullmatch(stem)):
             self.named_type = name["type"]
-            named = moment(float(name["seconds"]))
+            seconds = float(name["seconds"])  # and nothing else: a name says its unit
+            named = seconds if seconds < YEAR_10000 else None
         self.state = State(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
 
     def first_seen(self, mtime_ns: int) -> None:

@@ -1,10 +1,13 @@
-"""What came into the index since the last look, across days and through rebuilds."""
+"""What came into the index since the last look, across days, restarts and rebuilds: each entry once."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import swap
@@ -14,18 +17,29 @@ from .records import Entry
 
 PAGE = 1000
 
+OPEN_DAYS = 16
+"""Daily files kept open, those that changed last."""
+
+REMEMBERED = 200_000
+"""Entries given last that are known again: a sidecar that was killed writes those of the last second anew."""
+
+SETTLED = 0.1
+"""Seconds after which a file's time of change tells one change from the next."""
+
+_Sign = tuple[int, ...]
+
 
 @dataclass(slots=True)
 class _Followed:
-    """A daily file, and how far it was followed."""
+    """A day, and how far it was followed."""
 
-    day: Day
-    last: int
+    sign: _Sign | None = None
+    """What its file looked like then: as long as it looks so, nobody has written."""
+    last: int = 0
     """The number of the last entry that was given, or passed over at the start."""
-    sign: tuple[int, ...] | None
-    """What the file looked like then: as long as it looks so, nobody has written."""
-    given: dict[str, int] | None = None
-    """After a rebuild: up to which byte offset of each log file the entries were given before it."""
+    furthest: dict[str, int] = field(default_factory=dict)
+    """How far that is in each log file: after a rebuild, which counts anew, only what lies beyond is news."""
+    is_rebuilt: bool = False
 
 
 class Follower:
@@ -34,74 +48,68 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._days: dict[str, _Followed] = {}
+        self._open: OrderedDict[str, Day] = OrderedDict()
+        self._given: OrderedDict[int, None] = OrderedDict()
+        """Hashes of the entries given last."""
         for path in swap.daily_paths(folder):
             sign = _sign(path)
-            day = _open(path)
-            if day is not None:
-                self._days[path.name] = _Followed(day, day.last_number(), sign)
+            try:
+                with closing(Day(path)) as day:
+                    self._days[path.name] = _Followed(sign, day.last_number(), day.furthest())
+            except IndexUnavailable:
+                continue
 
     def news(self, wanted: Filter) -> Iterator[Entry]:
         """Entries that came since the last call and fit."""
         for path in swap.daily_paths(self._folder):
-            known = self._days.get(path.name)
+            known = self._days.setdefault(path.name, _Followed())
             sign = _sign(path)
-            if known is not None and known.sign == sign:
+            if sign is not None and known.sign == sign:
                 continue
-            if known is None or not known.day.is_current():
-                known = self._reopen(path, known)
-                if known is None:
-                    continue
-            yield from self._of(known, wanted)
+            try:
+                day = self._day(path, known)
+                yield from self._of(day, known, wanted)
+            except IndexUnavailable:
+                continue  # being replaced: the next look finds the one that takes its place
             known.sign = sign
 
-    def _of(self, known: _Followed, wanted: Filter) -> Iterator[Entry]:
+    def _of(self, day: Day, known: _Followed, wanted: Filter) -> Iterator[Entry]:
         while True:
-            last, entries = known.day.news(wanted, known.last, PAGE)
+            last, entries = day.news(wanted, known.last, PAGE)
             for entry in entries:
-                if known.given is None or entry.byte_offset > known.given.get(entry.file_path, -1):
+                if self._is_news(entry, known):
                     yield entry
             if last == known.last:
                 return
             known.last = last
 
-    def _reopen(self, path: Path, known: _Followed | None) -> _Followed | None:
-        """A new day, or a rebuilt one, of which only what the old one did not have is news."""
-        day = _open(path)
+    def _is_news(self, entry: Entry, known: _Followed) -> bool:
+        furthest = known.furthest.get(entry.file_path, -1)
+        if entry.byte_offset <= furthest and known.is_rebuilt:
+            return False
+        # Not `has_response` and `correlation_id`, which a later answer changes.
+        identity = hash((entry.file_path, entry.byte_offset, entry.timestamp, entry.event_type, entry.conversation_id))
+        if identity in self._given:
+            return False
+        self._given[identity] = None
+        if len(self._given) > REMEMBERED:
+            self._given.popitem(last=False)
+        known.furthest[entry.file_path] = max(furthest, entry.byte_offset)
+        return True
+
+    def _day(self, path: Path, known: _Followed) -> Day:
+        """A daily file, open; a new one, or one that was rebuilt, is followed from its first entry on."""
+        day = self._open.pop(path.name, None)
+        if day is not None and not day.is_current():
+            day.close()
+            day = None
         if day is None:
-            return None
-        given = None
-        if known is not None:
-            given = known.given or {}
-            given.update(known.day.furthest())
-            known.day.close()
-        self._days[path.name] = _Followed(day, 0, None, given)
-        return self._days[path.name]
+            day = Day(path)
+            if known.sign is not None and known.inode != day.inode
+        self._open[path.name] = day
+        return day
 
     def close(self) -> None:
         """Close the files."""
-        for followed in self._days.values():
-            followed.day.close()
-        self._days = {}
-
-
-def _open(path: Path) -> Day | None:
-    try:
-        return Day(path)
-    except IndexUnavailable:
-        return None
-
-
-def _sign(path: Path) -> tuple[int, ...] | None:
-    """Changes with every commit: the index of the write-ahead log counts them; without one, the file's own times."""
-    try:
-        with open(f"{path}-shm", "rb") as shared:
-            head = shared.read(48)
-        log = os.stat(f"{path}-wal")
-        return (log.st_ino, int.from_bytes(head, "little"))
-    except OSError:
-        pass
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
+        while self._open:
+            self._open.popitem()[1].close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,18 @@ import orjson
 
 from .paths import split_path
 from .records import AgentSummary, Entry, RejectedLine, Session
-from .schema import CATALOG, DAILY, damage_named, open_for_reading
+from .schema import CATALOG, DAILY, open_for_reading, trouble_named
 
 SECONDS_A_DAY = 86400
+_EPOCH = date(1970, 1, 1).toordinal()
+_LAST_SECOND = 253_402_300_799.0
+"""Of the year 9999."""
 
 _PATH = "f.text || s.stem || s.suffix"
-_CHOSEN = (
-    f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e"
-    " JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder WHERE "
-)
+_PLACED = "JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder"
+_CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {_PLACED} WHERE "
+_CAME = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e NOT INDEXED {_PLACED} WHERE "
+"""Walks along the numbers, whatever else is asked for."""
 _NAMED = (
     "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
     " i.text, p.agents, p.roles, a.text, c.text, r.text,"
@@ -72,8 +76,9 @@ class Filter:
 
 def day_of(timestamp: float) -> str:
     """The UTC date of a moment, for any moment: beyond the calendar it is the first or the last day."""
-    last = 253402300799
-    return datetime.fromtimestamp(min(max(timestamp, 0), last), UTC).date().isoformat()
+    # Not by datetime, which rounds to microseconds, and the last of them before midnight into the next day.
+    whole = int(min(max(timestamp, 0.0), _LAST_SECOND) // SECONDS_A_DAY)
+    return date.fromordinal(_EPOCH + whole).isoformat()
 
 
 class Day:
@@ -98,11 +103,38 @@ class Day:
         if where is None:
             return []
         sql, values = where
+        ahead, up_to = ("<", ">=") if reverse else (">", "<=")
         if after is not None:
-            ahead = "<" if reverse else ">"
             sql += f" AND e.timestamp {ahead}= ? AND (e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)"
             values += [after.timestamp, *after]
-        return self._entries(sql, values, size, reverse)
+        if wanted.agent is None or (wanted.session or wanted.conversation or wanted.correlation) is not None:
+            return self._entries(sql, values, size, reverse)
+        # The entries of an agent lie in as many runs of an index as there are sets that it is in. To name and sort
+        # all of them for one page would cost a whole day, so each run is cut where enough of them have come.
+        reach = size
+        while True:
+            bound = self._bound(wanted, after, reach, reverse)
+            if bound is None:
+                return self._entries(sql, values, size, reverse)
+            page = self._entries(f"{sql} AND e.timestamp {up_to} ?", [*values, bound], size, reverse)
+            if len(page) == size:
+                return page
+            reach *= 8  # what else is asked for is rare
+
+    def _bound(self, wanted: Filter, after: Place | None, reach: int, reverse: bool) -> float | None:
+        """A moment by which at least `reach` entries of the agent have come; None where there are not so many."""
+        begin, ahead, way = (inf, "<", " DESC") if reverse else (-inf, ">", "")
+        limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
+        for moment in limits:
+            if moment is not None:
+                begin = min(begin, moment) if reverse else max(begin, moment)
+        sql = (
+            "SELECT timestamp FROM entry WHERE party IN (SELECT party FROM party_agent WHERE agent ="
+            f" (SELECT id FROM label WHERE text = ?)) AND timestamp {ahead} ?"
+            f" ORDER BY timestamp{way} LIMIT 1 OFFSET ?"
+        )
+        rows = self._all(sql, wanted.agent, begin, reach - 1)
+        return float(rows[0][0]) if rows else None
 
     def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
         """Entries that fit and were written after the one numbered `after`, and the number of the last looked at."""
@@ -111,12 +143,12 @@ class Day:
         if last <= after:
             return after, []
         last = min(last, after + size)
-        where = self._where(wanted)
+        where = self._where(wanted, by_index=False)
         if where is None:
             return last, []
         sql, values = where
-        chosen = f"{_CHOSEN}e.id > ? AND e.id <= ? AND {sql}"
-        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *values)
+        chosen = f"{_CAME}e.id > ? AND e.id <= ? AND {sql} ORDER BY e.id LIMIT ?"
+        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *values, size)
         return last, [_entry(row) for row in rows]
 
     def last_number(self) -> int:
@@ -127,18 +159,15 @@ class Day:
     def furthest(self) -> dict[str, int]:
         """For each log file, the byte offset of its last entry on this day."""
         sql = (
-            f"SELECT {_PATH}, (SELECT MAX(byte_offset) FROM entry WHERE source = s.id)"
-            " FROM source s JOIN label f ON f.id = s.folder"
+            f"SELECT {_PATH}, e.byte_offset FROM (SELECT source, MAX(byte_offset) AS byte_offset FROM entry"
+            f" GROUP BY source) e {_PLACED}"
         )
-        return {str(path): -1 if offset is None else int(offset) for path, offset in self._all(sql)}
+        return {str(path): int(offset) for path, offset in self._all(sql)}
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
-        if "/" in name:
-            where, values = f"{_PATH} = ? AND s.stem = ?", [name, split_path(name)[1]]
-        else:
-            where, values = "s.stem = ?", [name]
-        return self._entries(f"{where} AND e.byte_offset = ?", [*values, byte_offset], 100, reverse=False)
+        where = f"s.stem IN (?, ?) AND (s.stem = ? OR {_PATH} = ?) AND e.byte_offset = ?"
+        return self._entries(where, [name, split_path(name)[1], name, name, byte_offset], 100, reverse=False)
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
         """Length and checksum of the record at a place; None where no entry points there."""
@@ -152,14 +181,15 @@ class Day:
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
         sql = (
-            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum FROM entry e JOIN source s ON s.id = e.source"
-            " JOIN label f ON f.id = s.folder ORDER BY 1, 2"
+            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum FROM entry e {_PLACED} ORDER BY 1, 2"
         )
-        yield from self._database.execute_sql(sql)
+        with trouble_named(self.path):
+            yield from self._database.execute_sql(sql)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The view `ksi_index`, whole, in the order of path and offset."""
-        yield from self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
+        with trouble_named(self.path):
+            yield from self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
 
     def agents(self) -> Iterator[AgentSummary]:
         """Who took part in anything on this day."""
@@ -174,14 +204,14 @@ class Day:
     def participants(self, session: str) -> set[str]:
         """Who took part in a session on this day."""
         sql = (
-            "SELECT DISTINCT m.agent FROM entry e JOIN party_agent m ON m.party = e.party"
-            " WHERE e.session = (SELECT id FROM label WHERE text = ?)"
+            "SELECT agents FROM party WHERE id IN"
+            " (SELECT party FROM entry WHERE session = (SELECT id FROM label WHERE text = ?))"
         )
-        return {str(row[0]) for row in self._all(f"SELECT text FROM label WHERE id IN ({sql})", session)}
+        return {agent for (agents,) in self._all(sql, session) for agent in orjson.loads(agents)}
 
     # ---- how it is asked
 
-    def _where(self, wanted: Filter) -> tuple[str, list[Any]] | None:
+    def _where(self, wanted: Filter, *, by_index: bool = True) -> tuple[str, list[Any]] | None:
         """A condition on `entry e`, and its values; None where a string is wanted that this day does not have."""
         terms: list[str] = []
         values: list[Any] = []
@@ -191,15 +221,18 @@ class Day:
                 values.append(moment)
         if wanted.pending:
             terms.append("e.requests_response = 1 AND e.has_response = 0")
+        # A conversation without a name of its own is its session, and is not in the conversations' index.
+        conversation = (
+            "e.id IN (SELECT id FROM entry WHERE conversation = ?1 AND conversation <> session UNION ALL"
+            " SELECT id FROM entry WHERE session = ?1 AND conversation = session)"
+        )
         texts = {
             "e.session = ?": wanted.session,
             "e.event_type = ?": wanted.event_type,
             "e.pattern = ?": wanted.pattern,
             "e.correlation = ?": wanted.correlation,
             "e.party IN (SELECT party FROM party_agent WHERE agent = ?)": wanted.agent,
-            # A conversation without a name of its own is its session, and is not in the conversations' index.
-            "e.id IN (SELECT id FROM entry WHERE conversation = ?1 AND conversation <> session UNION ALL"
-            " SELECT id FROM entry WHERE session = ?1 AND conversation = session)": wanted.conversation,
+            conversation if by_index else "e.conversation = ?": wanted.conversation,
         }
         for term, text in texts.items():
             if text is None:
@@ -226,7 +259,7 @@ class Day:
         return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *values, size)]
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with damage_named(self.path):
+        with trouble_named(self.path):
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
 
@@ -288,7 +321,7 @@ class Catalog:
         return {str(path): float(mtime) for path, mtime in self._all(sql)}
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with damage_named(self._path):
+        with trouble_named(self._path):
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
 

@@ -59,6 +59,8 @@ class Mark(NamedTuple):
     """Hashes of the first and the last consumed bytes; of an event file, `head` is that of the whole."""
     scanned: int = 0
     """Bytes after `offset` known to hold no LF. A hint, never saved."""
+    searched: int = 0
+    """Hash of the last of them, where they are many."""
 
 
 NEW = Mark(0, 0, 0, 0, 0, 0, 0, 0)
@@ -98,10 +100,12 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
         seen = mark._replace(
             device=device, inode=inode, size=status.st_size, mtime_ns=status.st_mtime_ns
         )
+        if mark.scanned and _end(fd, start, mark.scanned) != mark.searched:
+            return Look(seen._replace(scanned=0), [], [], more=True)
         more = len(data) == CHUNK
         last = data.rfind(b"\n")
         if last < 0:
-            return Look(seen._replace(scanned=mark.scanned + len(data)), [], [], more)
+            return Look(_searched(fd, seen, mark.scanned + len(data)), [], [], more)
         position = start + last + 1
         window = min(WINDOW, position)
         before = os.pread(fd, window, position - window)
@@ -116,9 +120,8 @@ def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) 
             lines=mark.lines + len(lines) + len(rejected),
             head=head,
             tail=fingerprint(before),
-            scanned=len(data) - last - 1,
         )
-        return Look(consumed, lines, rejected, more)
+        return Look(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
 
 
 def _still_scanned(mark: Mark, status: os.stat_result) -> int:
@@ -128,6 +131,17 @@ def _still_scanned(mark: Mark, status: os.stat_result) -> int:
     same = (status.st_size, status.st_mtime_ns) == (mark.size, mark.mtime_ns)
     known = identity(status) == (mark.device, mark.inode)
     return mark.scanned if mark.scanned >= LONG and known and (grown or same) else 0
+
+
+def _searched(fd: int, mark: Mark, scanned: int) -> Mark:
+    """The mark, with so many bytes after its offset known to hold no LF, and how to know them again."""
+    return mark._replace(scanned=scanned, searched=_end(fd, mark.offset + scanned, scanned) if scanned >= LONG else 0)
+
+
+def _end(fd: int, end: int, length: int) -> int:
+    """Hash of the last of `length` bytes that end there."""
+    window = min(WINDOW, length)
+    return fingerprint(os.pread(fd, window, end - window))
 
 
 def _split(fd: int, mark: Mark, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:

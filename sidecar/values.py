@@ -11,7 +11,7 @@ from typing import Any
 
 from .records import Kind
 
-_YEAR_10000 = 253_402_300_800
+YEAR_10000 = 253_402_300_800
 """The first second that is past the year 9999."""
 _KINDS_KEPT = 4096
 _LONGEST_TYPE_KEPT = 200
@@ -50,11 +50,11 @@ def moment(value: Any) -> float | None:
             seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
-    elif (value.__class__ is int or value.__class__ is float) and 0 <= value < _YEAR_10000 * 10**9:
+    elif (value.__class__ is int or value.__class__ is float) and 0 <= value < YEAR_10000 * 10**9:
         seconds = value / _unit(value)
     else:
         return None
-    return seconds if 0 <= seconds < _YEAR_10000 else None  # NaN is in no range
+    return seconds if 0 <= seconds < YEAR_10000 else None  # NaN is in no range
 
 
 def _unit(number: float) -> int:
