@@ -18,7 +18,7 @@ from .config import Source
 from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
-from .schema import CATALOG, create, settle
+from .schema import CATALOG, check_same, create, open_for_reading, settle
 from .tail import Mark
 
 _SOURCE_COLUMNS = (
@@ -78,6 +78,11 @@ class Catalog:
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
+    def check(self) -> None:
+        """Raise IndexUnavailable where the file is gone, replaced, or overwritten from its start."""
+        check_same(self.path, self.inode)
+        open_for_reading(self.path, CATALOG).close()
+
     # ---- facts about the index
 
     def fact(self, key: str) -> str | None:
@@ -92,8 +97,13 @@ class Catalog:
     # ---- sources
 
     def known(self) -> Iterator[tuple[str, Known]]:
-        """Every source that was ever seen."""
-        sql = "SELECT path, id, device, inode, size, mtime_ns, status = 'missing' FROM source"
+        """Every source that was ever seen.
+
+        One that was not read to its end is given a size that no file has, so that it is looked at again: there may be
+        whole lines in the rest, and an event file that does not parse waits for its time.
+        """
+        size = "IIF(offset < size OR lines = 0, -1, size)"
+        sql = f"SELECT path, id, device, inode, {size}, mtime_ns, status = 'missing' FROM source"
         for path, *values in self._database.execute_sql(sql):
             yield path, Known(*values)
 

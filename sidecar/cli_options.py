@@ -42,7 +42,6 @@ class Given:
         return Index(self.settings().root)
 
 
-
 class InOrder(click.Group):
     """A group that lists its commands in the order in which one meets them."""
 

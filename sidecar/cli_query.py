@@ -35,7 +35,7 @@ Examples:
   sidecar query peers agent_analyzer            who talked with agent_analyzer
   sidecar query pending                         which requests nobody answered
   sidecar query agents --json | jq -r .agent
-"""
+""",
 )
 def query() -> None:
     """Ask the index: who talked to whom, who led when, what waits for an answer.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -57,10 +56,14 @@ def _follow(settings: Settings, progress: Progress) -> dict[str, int]:
 
     running = _Running(progress)
     note(f"indexing {settings.root}, preset {settings.preset}; ctrl-C stops")
-    with suppress(_Stopped):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, running.ask)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, running.ask)
+    try:
         run(settings, running.should_stop, running.on_start, running.report)
+    except _Stopped:
+        progress.pause()
+        note("stopped while the index was being made; the next run begins that again")
+        return {"entries": 0, "bytes": 0}
     return _told(progress, *running.totals())
 
 
@@ -73,7 +76,7 @@ def _told(progress: Progress, entries: int, read: int) -> dict[str, int]:
     return {"entries": entries, "bytes": read}
 
 
-class _Stopped(BaseException):
+class _Stopped(Exception):
     """Asked to stop in the midst of a rebuild: it is dropped, as by a crash, and the next start begins it again."""
 
 
@@ -93,10 +96,9 @@ class _Running:
         self._asked = True
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        if self._sidecar is None:
-            raise _Stopped
-        # Not from here: the loop may be inside the very lock that waking it takes, and would wait for itself.
-        Thread(target=self._sidecar.wake, daemon=True).start()
+        if self._sidecar is not None:
+            # Not from here: the loop may be inside the very lock that waking it takes, and would wait for itself.
+            Thread(target=self._sidecar.wake, daemon=True).start()
 
     def on_start(self, sidecar: Sidecar) -> None:
         """Remember whom to wake."""

@@ -28,13 +28,13 @@ from peewee import PeeweeException
 from . import beacon
 from .catalog import Known
 from .config import Settings
-from .errors import IndexDamaged, SidecarError
+from .errors import IndexDamaged, SidecarError, SourceError
 from .fold import Batch
 from .ledger import Ledger
 from .paths import to_text
 from .scan import Found, Scan
 from .schema import is_damage
-from .tail import NotAFile, identity
+from .tail import identity
 from .visit import visit
 from .watch import Watcher
 
@@ -52,6 +52,9 @@ SCAN_SHARE = 0.005
 
 SLICE = 2_000
 """Files that a scan looks at in one turn, so that it delays no fresh line for long."""
+
+DRAIN = 1.0
+"""Seconds that are left, when it is asked to stop, to take in what has been written until then."""
 
 RETRY = 1.0
 """Seconds to wait after something failed."""
@@ -92,7 +95,10 @@ class Sidecar:
 
     def open(self) -> None:
         """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
-        self._ledger = Ledger(self.settings)
+        try:
+            self._ledger = Ledger(self.settings)
+        except _FAILURES as error:
+            self._fail(error, 0.0)
         if self._watch:
             settings = self.settings
             self._watcher = Watcher(settings.root, settings.glob_prefixes, polling=settings.polling)
@@ -119,7 +125,10 @@ class Sidecar:
     # ---- the loop
 
     def run(self, stop: Callable[[], bool], progress: Callable[[Totals, int], None] | None = None) -> None:
-        """Step until `stop()`; `progress` is called with the totals and the number of files still to look at."""
+        """Step until `stop()`, then take in what is there by then.
+
+        `progress` is called with the totals and the number of files still to look at.
+        """
         while not stop():
             now = time.time()
             busy = self.step(now)
@@ -127,6 +136,15 @@ class Sidecar:
                 progress(self.totals, len(self._queue))
             if not busy and self._watcher is not None:
                 self._watcher.hints.wait(min(1.0, max(0.0, self._due() - now)))
+        self._drain()
+
+    def _drain(self) -> None:
+        """One last scan, because a hint may still be on its way, and what it finds."""
+        self._scan = None
+        self._next_scan = 0.0
+        deadline = time.monotonic() + DRAIN
+        while self.step(time.time()) and time.monotonic() < deadline:
+            pass
 
     def wake(self) -> None:
         """Let a waiting `run` look at its stop condition; may be called from a signal handler."""
@@ -224,6 +242,7 @@ class Sidecar:
         for folder, why in scan.failed.items():
             self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
         spent += time.perf_counter() - began
+        ledger.check()
         self.totals.scans += 1
         self._next_scan = now + self._interval(spent)
         self._scan = None
@@ -251,7 +270,7 @@ class Sidecar:
                 if self.settings.root.is_dir():  # else all is out of reach, and nothing known to be gone
                     ledger.vanished(path)
                 continue
-            except (OSError, NotAFile) as error:
+            except (OSError, SourceError) as error:
                 self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
                 continue
             self.trouble.pop(path, None)

@@ -25,6 +25,7 @@ from .errors import IndexDamaged
 from .fold import Batch
 from .linking import Request
 from .records import Answered, Row
+from .schema import DAILY, check_same, has_header, open_for_reading
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -46,6 +47,8 @@ class DailyIndex:
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._made = set(_days_in(folder))
+        """Days that have a file. Without one, such a day must not be begun anew."""
 
     def write(self, batches: Iterable[Batch], checkpoint: int) -> None:
         """Write rows and answers, one transaction a day; `checkpoint` is the number of the one that will cover them.
@@ -77,11 +80,17 @@ class DailyIndex:
                 if oldest.is_dirty and not self._bulk:
                     oldest.make_durable()
                 oldest.close()
-            path = self.folder / f"{day_name(day)}.db"
+            path = self._path(day)
+            if day in self._made and not path.exists():
+                raise IndexDamaged(f"{path} was deleted")
             # A day that a bulk load has closed already, and that comes again, goes on like any other.
             daily = self._open[day] = DailyFile(path, bulk=self._bulk and not path.exists())
+            self._made.add(day)
         self._open.move_to_end(day)
         return daily
+
+    def _path(self, day: int) -> Path:
+        return self.folder / f"{day_name(day)}.db"
 
     def days(self) -> list[int]:
         """The days that have a file, in order."""
@@ -131,15 +140,21 @@ class DailyIndex:
             with daily.path.open("rb") as file:
                 os.fsync(file.fileno())
 
-    def check_files(self) -> None:
+    def check_open(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
-            try:
-                same = daily.path.stat().st_ino == daily.inode
-            except FileNotFoundError:
-                same = False
-            if not same:
-                raise IndexDamaged(f"{daily.path} was deleted or replaced while it was written")
+            check_same(daily.path, daily.inode)
+
+    def check_all(self) -> None:
+        """Raise IndexUnavailable where a day's file is gone, replaced, or overwritten from its start."""
+        self.check_open()
+        for day in self._made:
+            path = self._path(day)
+            if day in self._open:
+                # Not by reading the file: to close it would take from SQLite the locks that it has on it.
+                open_for_reading(path, DAILY).close()
+            elif not has_header(path):
+                raise IndexDamaged(f"{path} is gone, or not a database")
 
     def signs(self) -> str:
         """What the files look like from outside, while none is open: what looks the same later need not be checked."""

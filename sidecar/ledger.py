@@ -11,9 +11,11 @@ from contextlib import ExitStack
 
 from .catalog import Catalog, Known, to_save
 from .config import Settings
+from .errors import IndexUnavailable, SidecarError
 from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os
+from .schema import check_same
 from .swap import CATALOG_NAME, DAILY_NAME
 
 HOT_FILES = 512
@@ -97,13 +99,24 @@ class Ledger:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        self._index.check_files()
+        check_same(self._catalog.path, self._catalog.inode)
+        self._index.check_open()
         days = list(self._index.make_durable())
         self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
         while len(self._hot) > HOT_FILES:
             self._hot.popitem(last=False)
+
+    def check(self) -> None:
+        """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
+        try:
+            self._catalog.check()
+            self._index.check_all()
+        except IndexUnavailable:
+            raise
+        except (SidecarError, OSError):
+            pass  # it cannot be told now: whoever needs the file will say what is wrong
 
     def close(self) -> None:
         """Checkpoint, and leave the index as one that a reader can open anywhere."""

@@ -41,7 +41,8 @@ def under(root: Path, text: str) -> Path:
     if "\0" in relative or any(part in ("", ".", "..") for part in parts):
         raise UnsafePath(f"{text!r} leaves {root}")
     path = root.joinpath(*parts)
-    if not path.parent.resolve().is_relative_to(root.resolve()):
+    # Not Path.resolve, which raises for links that lead in a circle; opening the file does that.
+    if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
         raise UnsafePath(f"{text!r} leaves {root} through a link")
     return path
 

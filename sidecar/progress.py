@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 PATIENCE = 0.5
-"""Seconds of work before anything is said: what is done by then needs no bar."""
+"""Seconds of work before a bar appears: what is done by then needs none."""
 
 REDRAW = 0.1
 LINE_EVERY = 5.0
@@ -44,7 +44,7 @@ class Progress:
         if report.what != self._what:
             self.pause()
             self._what, self._began = report.what, now
-            self._next = now + PATIENCE
+            self._next = now + (PATIENCE if sys.stderr.isatty() else LINE_EVERY)
         if now < self._next:
             return
         text = told(report, now - self._began)

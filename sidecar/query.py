@@ -164,6 +164,7 @@ class Index:
                     found += day.at(name, int(number))
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
+        found = [entry for entry in found if entry.file_path == name] or found
         if len(found) > 1:
             raise AmbiguousId(f"{id!r} is the id of entries in {', '.join(entry.file_path for entry in found)}")
         return found[0]
@@ -186,8 +187,9 @@ class Index:
             raise SourceChanged(f"{where}: the index has no such entry any more")
         length, checksum = place
         try:
-            with opened(file) as (fd, _):
-                data = os.pread(fd, length, entry.byte_offset)
+            with opened(file) as (fd, status):
+                # A length is not trusted either: it may ask for more memory than there is.
+                data = os.pread(fd, min(length, status.st_size), entry.byte_offset)
         except FileNotFoundError:
             raise SourceMissing(f"{entry.file_path} is gone from {self.root}") from None
         except (OSError, NotAFile) as error:
@@ -300,6 +302,10 @@ class Index:
             self._catalog.close()
             self._catalog = None
         if self._catalog is None:
-            self._catalog = Catalog(swap.catalog_path(self._folder))
+            try:
+                self._catalog = Catalog(swap.catalog_path(self._folder))
+            except IndexMissing:
+                # A swap moves files: it may be in its final place by now.
+                self._catalog = Catalog(swap.catalog_path(self._folder))
         return self._catalog
 

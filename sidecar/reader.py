@@ -86,12 +86,12 @@ class Day:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity = _identity(path)
+        self.identity = _identity(path)
         self._database = open_for_reading(path, DAILY)
 
     def is_current(self) -> bool:
         """Whether the file of this name is still the one that is open."""
-        return _identity(self.path) == self._identity
+        return _identity(self.path) == self.identity
 
     def close(self) -> None:
         """Close the file."""
@@ -296,6 +296,11 @@ class Catalog:
     def sources(self) -> list[tuple[Any, ...]]:
         """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
         return self._all("SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path")
+
+    def looked(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each source when it was last looked at."""
+        rows = self._all("SELECT path, size, mtime_ns FROM source")
+        return {str(path): (int(size), int(mtime_ns)) for path, size, mtime_ns in rows}
 
     def count_rejected(self) -> int:
         """How many lines are no records."""

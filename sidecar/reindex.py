@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import marshal
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from uuid import uuid4
 
 from . import swap
 from .catalog import Catalog, Saved, to_save
 from .config import Settings
-from .errors import IndexUnavailable, SidecarError
+from .errors import SidecarError, SourceError
 from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os
-from .reader import Catalog as CatalogReader
 from .records import Answered, Report, Row
 from .scan import Scan
-from .tail import NotAFile
 from .visit import visit
 
 SAVED_AT_ONCE = 1_000
@@ -90,12 +90,16 @@ def reindex(
 
 
 def noted(folder: Path) -> dict[str, float]:
-    """The first-seen times in the present index, as far as they can be read: a rebuild takes them over."""
-    try:
-        with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
-            return catalog.first_mtimes()
-    except IndexUnavailable:
-        return {}
+    """The first-seen times in the present index, as far as they can be read: a rebuild takes them over.
+
+    Without a catalog they are in the one that was set aside, whose rebuild has not come to its end.
+    """
+    for path in (swap.catalog_path(folder), *(folder / swap.ASIDE).glob(f"*{swap.CATALOG_NAME}")):
+        # By hand, because the catalog may be one of another version.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as catalog:
+            sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
+            return {str(path): float(mtime) for path, mtime in catalog.execute(sql)}
+    return {}
 
 
 def tasks(settings: Settings, first_mtimes: dict[str, float]) -> list[Task]:
@@ -157,7 +161,7 @@ def read_sources(settings: Settings, todo: Iterable[Task]) -> Iterator[Result]:
         progress = Progress(task.id, task.path, source, task.first_mtime)
         try:
             yield from _read_source(settings, progress, task.limit)
-        except (OSError, NotAFile) as error:
+        except (OSError, SourceError) as error:
             yield f"{task.path}: {getattr(error, 'strerror', None) or error}"
         else:
             yield to_save(progress)

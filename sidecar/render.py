@@ -144,9 +144,7 @@ class Screen:
                 break
             widths[i] -= 1
 
-    def _rich_table(
-        self, columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool
-    ) -> None:
+    def _rich_table(self, columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool) -> None:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=first, header_style="bold")

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from .config import Settings, Source
@@ -36,6 +37,9 @@ class Scan:
             self.failed[""] = f"{root} is no folder"
             return
         for prefix in self.settings.glob_prefixes:
+            if not Path(os.path.realpath(root / prefix)).is_relative_to(os.path.realpath(root)):
+                self.failed[prefix] = "it is a link out of the root"
+                continue
             yield from self._walk(prefix)
 
     def covers(self, path: str) -> bool:

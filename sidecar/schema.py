@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,36 +23,56 @@ CATALOG = 0x53444341
 
 # WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
 # `catalog.py` say when and in which order they make things durable.
-_WRITING = {"journal_mode": "wal", "synchronous": "normal", "cache_size": -8192, "wal_autocheckpoint": 2000}
+_WRITING: dict[str, object] = {"journal_mode": "wal", "synchronous": "normal", "wal_autocheckpoint": 2000}
+_LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
+_MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 
+_HEADER = b"SQLite format 3\0"
 
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
 
 def create(path: Path, kind: int, *, indexes: bool = True) -> SqliteDatabase:
-    """Open a database file for writing, and make its tables where they are missing.
+    """Open a database file for writing; where there is none, make one. Raises IndexDamaged or SchemaMismatch.
 
     Without `indexes` it is for a bulk load: nothing is journalled or synced, and `finish` makes the rest.
     """
-    pragmas = _WRITING if indexes else {"journal_mode": "off", "synchronous": "off", "cache_size": -8192}
-    database = SqliteDatabase(str(path), pragmas={"page_size": 4096, **pragmas}, timeout=5)
+    if not path.exists():
+        # Made under another name, so that no reader ever meets a file without tables. Synced, because all that is
+        # written later, to the write-ahead log, is worth nothing without them.
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        _make_tables(fresh, kind, indexes=indexes)
+        for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        fresh.replace(path)
+    database = _connect_for_writing(path, _WRITING if indexes else _LOADING)
     try:
-        database.connect()
-        if check_version(database, path, kind) == 0:
-            with database.atomic():
-                for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
-                    SchemaManager(model, database).create_table()
-                if indexes or kind == CATALOG:
-                    _create_indexes(database, kind)
-                for sql in (KSI_INDEX,) if kind == DAILY else CATALOG_VIEWS:
-                    database.execute_sql(sql)
-                # Last in the transaction: a file with a version is a whole one.
-                database.execute_sql(f"PRAGMA application_id = {kind}")
-                database.execute_sql(f"PRAGMA user_version = {VERSION}")
+        with damage_named(path):
+            database.connect()
+            if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
+                raise IndexDamaged(f"{path} is empty")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _make_tables(path: Path, kind: int, *, indexes: bool) -> None:
+    pragmas = _MAKING if indexes else _LOADING
+    with closing(_connect_for_writing(path, pragmas)) as database, database.atomic():
+        for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
+            SchemaManager(model, database).create_table()
+        if indexes or kind == CATALOG:
+            _create_indexes(database, kind)
+        for sql in (KSI_INDEX,) if kind == DAILY else CATALOG_VIEWS:
+            database.execute_sql(sql)
+        database.execute_sql(f"PRAGMA application_id = {kind}")
+        database.execute_sql(f"PRAGMA user_version = {VERSION}")
+
+
+def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
+    return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
 
 
 def finish(database: SqliteDatabase) -> None:
@@ -103,11 +124,13 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     """
     # sqlite would report a missing file, a folder and a lack of permission all alike
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise IndexMissing(f"{path} does not exist") from None
     except OSError as error:
         raise SidecarError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
+    if not stat.S_ISREG(mode):
+        raise IndexDamaged(f"{path} is not a file")
     database = _connect_for_reading(path, "mode=ro")
     try:
         with trouble_named(path):
@@ -116,12 +139,14 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
             except DatabaseError as error:
                 if "unable to open" not in str(error) and "readonly" not in str(error):
                     raise
+                if not path.exists():  # deleted or moved since
+                    raise IndexMissing(f"{path} does not exist") from None
                 # A file in WAL mode cannot be opened where its -shm cannot be made. In a folder that nobody can
                 # write to, and without a -wal, nobody writes either, which is what `immutable` asks for.
                 if path.with_name(path.name + "-wal").exists():
                     raise
                 database.close()
-                database = _connect_for_reading(path, "immutable=1")
+                database = _connect_for_reading(path, "mode=ro&immutable=1")
                 version = check_version(database, path, kind)
             if version == 0:
                 raise IndexMissing(f"{path} is empty")
@@ -134,6 +159,25 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
 def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
     uri = f"file:{quote(str(path.absolute()))}?{how}"
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
+
+
+def check_same(path: Path, inode: int) -> None:
+    """Raise IndexDamaged where a file that is open is no longer the file of its name."""
+    try:
+        same = path.stat().st_ino == inode
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise IndexDamaged(f"{path} was deleted or replaced while it was written")
+
+
+def has_header(path: Path) -> bool:
+    """Whether a file is there and begins as a database does. Only for one that this process has not open."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+    except (FileNotFoundError, IsADirectoryError):
+        return False
 
 
 @contextmanager

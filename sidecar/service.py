@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,16 +14,13 @@ from peewee import PeeweeException
 from . import swap
 from .config import Settings
 from .daemon import Sidecar, Totals
-from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable
+from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
 from .index import sign
 from .lock import RootLock
 from .reader import Catalog
 from .records import Report
 from .reindex import Rebuilt, Reporter, noted, reindex
 from .schema import CATALOG, DAILY, damage_named, open_for_reading
-
-ASIDE = "damaged"
-"""Folder of the index that damaged files are set aside in."""
 
 
 def run(
@@ -60,16 +58,44 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 def healed(settings: Settings, report: Reporter, *, watch: bool) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
     """An open sidecar on a sound index, for the block to close. Damage that shows in the block sets the index aside and
     ends the block, so that the next one begins with a rebuild."""
-    rebuilt = heal(settings, report)
-    sidecar = Sidecar(settings, watch=watch)
+    sidecar, rebuilt = _opened(settings, report, watch=watch)
     try:
-        sidecar.open()
-        yield sidecar, rebuilt
+        with _database_errors_named(settings):
+            yield sidecar, rebuilt
     except IndexUnavailable as error:
         sidecar.abandon()
         set_aside(settings.index_folder, str(error))
     finally:
         sidecar.abandon()
+
+
+def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidecar, Rebuilt | None]:
+    for attempt in (1, 2):
+        rebuilt = heal(settings, report)
+        sidecar = Sidecar(settings, watch=watch)
+        try:
+            sidecar.open()
+        except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
+            sidecar.abandon()
+            if attempt == 2:
+                raise
+            set_aside(settings.index_folder, str(error))
+        except BaseException:
+            sidecar.abandon()
+            raise
+        else:
+            break
+    return sidecar, rebuilt
+
+
+@contextmanager
+def _database_errors_named(settings: Settings) -> Iterator[None]:
+    """What the last checkpoint may raise, as an error of ours."""
+    try:
+        with damage_named(settings.index_folder):
+            yield
+    except PeeweeException as error:
+        raise SidecarError(f"{settings.index_folder}: {error}") from error
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
@@ -139,14 +165,12 @@ def _check(path: Path, kind: int) -> None:
 
 def set_aside(folder: Path, why: str) -> None:
     """Move the index files out of the way, with the reason beside them. Only the latest damage is kept."""
-    aside = folder / ASIDE
-    if aside.is_dir():
-        for old in aside.iterdir():
-            old.unlink()
+    aside = folder / swap.ASIDE
+    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
-        file.replace(aside / f"{file.name}.{stamp}")
+        file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
     (aside / "why.txt").write_text(f"{stamp} {why}\n")
 
 

@@ -83,6 +83,8 @@ class _Noted:
     offset: int
     counts: tuple[int, int, int, int]
     entries: int
+    looked: tuple[int, int]
+    """Size and time of change of the file as it was last looked at."""
 
 
 def status(settings: Settings, *, sources: bool = False) -> Status:
@@ -146,11 +148,15 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, 
     """Sources by path, rejected lines, days and entries; nothing, and a reason, where there is no catalog."""
     try:
         with closing(Catalog(swap.catalog_path(folder))) as catalog:
+            sources = catalog.sources()
+            looked = catalog.looked()  # after them: a source may have come in between, and none ever goes
             noted = {
-                path: _Noted(offset, (indexed, blank, rejected, skipped), entries)
-                for path, offset, indexed, blank, rejected, skipped, entries in catalog.sources()
+                path: _Noted(offset, (indexed, blank, rejected, skipped), entries, looked[path])
+                for path, offset, indexed, blank, rejected, skipped, entries in sources
             }
             days = catalog.days()
+            there = {path.name for path in swap.daily_paths(folder)}
+            reasons += [f"the index of {day} is missing" for day, *_ in days if f"{day}.db" not in there]
             return noted, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
         reasons.append("there is no index yet")
@@ -169,7 +175,8 @@ def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
         return SourceStatus(path, file.st_size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong")
     if found.source.layout == "file":
         # All of an event file counts, or nothing of it yet: then it was looked at, and waits, or it was not.
-        is_behind = noted is None or (noted.offset > 0 and rest != 0)
+        looked = (file.st_size, file.st_mtime_ns)
+        is_behind = noted is None or (rest != 0 if noted.offset else noted.looked != looked)
     else:
         is_behind = rest < 0 or (rest > 0 and _has_line_end(root, path, offset))
     waiting, behind = (0, abs(rest)) if is_behind else (rest, 0)

@@ -20,10 +20,14 @@ from pathlib import Path
 
 import orjson
 
+from .errors import IndexDamaged, SidecarError
+
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
 REBUILD = "rebuild"
 MANIFEST = "swap.json"
+ASIDE = "damaged"
+"""Folder that damaged files are set aside in."""
 
 
 def catalog_path(folder: Path) -> Path:
@@ -32,15 +36,20 @@ def catalog_path(folder: Path) -> Path:
 
 
 def daily_paths(folder: Path) -> list[Path]:
-    """The daily files of the index in `folder`, in the order of their days."""
+    """The daily files of the index in `folder`, in the order of their days.
+
+    Raises SidecarError where the folder cannot be read: that is not a folder without days.
+    """
     names = _manifest(folder)
     if names is not None:
         return [_current(folder, f"{DAILY_NAME}/{name}") for name in sorted(names)]
     try:
         with os.scandir(folder / DAILY_NAME) as entries:
             found = sorted(entry.name for entry in entries if entry.name.endswith(".db"))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unreadable(folder / DAILY_NAME, error) from error
     return [folder / DAILY_NAME / name for name in found]
 
 
@@ -58,7 +67,13 @@ def commit(folder: Path, daily_names: Iterable[str]) -> None:
 
 def settle(folder: Path) -> None:
     """Finish a swap that was committed, and throw away a rebuild that was not. The caller holds the root's lock."""
-    names = _manifest(folder)
+    try:
+        names = _manifest(folder)
+    except IndexDamaged:
+        # Which files belong together cannot be told any more. Without a catalog the index is made again.
+        names = None
+        (folder / CATALOG_NAME).unlink(missing_ok=True)
+        (folder / MANIFEST).unlink()
     if names is not None:
         daily = folder / DAILY_NAME
         daily.mkdir(exist_ok=True)
@@ -93,8 +108,16 @@ def sync_folder(folder: Path) -> None:
 def _manifest(folder: Path) -> set[str] | None:
     try:
         return set(orjson.loads((folder / MANIFEST).read_bytes())["daily"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexDamaged(f"{folder / MANIFEST} cannot be read") from error
+    except OSError as error:
+        raise _unreadable(folder / MANIFEST, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SidecarError:
+    return SidecarError(f"{path}: {error.strerror}", hint="make the index folder readable")
 
 
 def _current(folder: Path, name: str) -> Path:

@@ -25,11 +25,12 @@ def duration(value: float | int | str) -> float:
     """A length of time in seconds, from a number of them or from an age; raises BadTime."""
     if isinstance(value, str):
         length = seconds_of(value)
-        if length is None:
-            length = _number(value)
-        if length is None:
+        if length is not None:
+            return length
+        if not re.fullmatch(r"\d+(\.\d+)?", value.strip()):
             raise BadTime(f"{value!r} is no length of time")
-        return length
+    elif not _is_number(value):
+        raise BadTime(f"{value!r} is no length of time")
     return float(value)
 
 
@@ -48,9 +49,13 @@ def moment_of(value: Time, now: float | None = None) -> float:
             return moment_of(datetime.fromisoformat(value.strip()))
         except (ValueError, OverflowError):
             raise BadTime(f"{value!r} is no time") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if not _is_number(value):
         raise BadTime(f"{value!r} is no time")
     return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def _number(text: str) -> float | None:

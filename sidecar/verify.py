@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -14,7 +16,7 @@ from zlib import crc32
 from . import swap
 from .config import Settings
 from .errors import IndexMissing, SourceError
-from .paths import under
+from .paths import to_os, under
 from .reader import Catalog, Day
 from .records import Report
 from .reindex import Reporter, Task, build
@@ -72,11 +74,12 @@ def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
     with closing(Catalog(swap.catalog_path(folder))) as catalog:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()
-    limits = {path: offset for path, (offset, there) in offsets.items() if there and offset}
+    missing = {path for path, (_, there) in offsets.items() if not there or _is_gone(settings, path)}
+    limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
     todo = [
         Task(number, path, limit, first_mtimes.get(path), limit)
         for number, (path, limit) in enumerate(sorted(limits.items()), 1)
-        if settings.source_for(path) is not None
+        if settings.source_for(to_os(path)) is not None
     ]
     with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
         rebuilt = build(settings, Path(temporary), todo, os.cpu_count() or 1, report)
@@ -96,22 +99,20 @@ def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
             found += wrong
     moved = _moved_on(folder, limits)
     told = [one.text for one in found if not (one.may_be_later and one.path in moved)]
-    missing = sum(1 for _, there in offsets.values() if not there)
-    return Verified(entries, pointers, tuple(told[:TOLD]), missing)
+    return Verified(entries, pointers, tuple(told[:TOLD]), len(missing))
+
+
+def _is_gone(settings: Settings, path: str) -> bool:
+    """The file is not there, though nobody has noticed yet; with the root gone as well, that says nothing."""
+    return settings.root.is_dir() and not os.path.lexists(settings.root / to_os(path))
 
 
 def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[Row]:
     """A day's rows of the index in `folder`, as far as the limits go, in the order of path and offset."""
-    for path in swap.daily_paths(folder):
-        if path.name == name:
-            try:
-                day = Day(path)
-            except IndexMissing:
-                return
-            with closing(day):
-                for row in day.rows():
-                    if row[6] < limits.get(row[4], 0):
-                        yield row
+    for day in _days(folder, name):
+        for row in day.rows():
+            if row[6] < limits.get(row[4], 0):
+                yield row
 
 
 def _compare(here: Iterator[Row], there: Iterator[Row]) -> Iterator[_Difference | None]:
@@ -142,19 +143,16 @@ def _check_pointers(
     """Read the record behind every entry of a day; files are opened one after the other."""
     read = 0
     found: list[_Difference] = []
-    for path in swap.daily_paths(folder):
-        if path.name != name:
-            continue
-        with closing(Day(path)) as day:
-            places: dict[str, list[tuple[int, int, int]]] = {}
-            for file, offset, length, checksum in day.places():
-                if offset < limits.get(file, 0):
-                    places.setdefault(file, []).append((offset, length, checksum))
-        for file, its_places in places.items():
+    for day in _days(folder, name):
+        for file, places in groupby(day.places(), key=itemgetter(0)):
+            if file not in limits:
+                continue
             try:
-                with opened(under(settings.root, file)) as (fd, _):
-                    for offset, length, checksum in its_places:
-                        data = os.pread(fd, length, offset)
+                with opened(under(settings.root, file)) as (fd, status):
+                    for _, offset, length, checksum in places:
+                        if offset >= limits[file]:
+                            break
+                        data = os.pread(fd, min(length, status.st_size), offset)
                         if len(data) != length or crc32(data) != checksum:
                             text = f"{file}, byte {offset}: the bytes are not those that were indexed"
                             found.append(_Difference(file, text, False))
@@ -167,7 +165,18 @@ def _check_pointers(
 def _moved_on(folder: Path, limits: dict[str, int]) -> set[str]:
     """Files of which more has been indexed meanwhile, so that a request may have got its answer."""
     moved = set()
-    for path in swap.daily_paths(folder):
-        with closing(Day(path)) as day:
-            moved |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
+    for day in _days(folder):
+        moved |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
     return moved
+
+
+def _days(folder: Path, name: str | None = None) -> Iterator[Day]:
+    """The daily files of an index, or the one of this name, each open for as long as it is looked at."""
+    for path in swap.daily_paths(folder):
+        if name in (None, path.name):
+            try:
+                day = Day(path)
+            except IndexMissing:
+                continue  # a rebuild swapped it away
+            with closing(day):
+                yield day

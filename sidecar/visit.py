@@ -56,8 +56,8 @@ def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float
         batch = progress.take((), [Rejected(1, 0, mark.offset, TOO_LONG)], line_end=0)
     else:
         batch = progress.take([line], line_end=mark.offset - len(line.data))
-        # By the file's own clock, which a program cannot set back: a copy that keeps old times may be under way.
-        age = now - max(status.st_mtime, status.st_ctime)
+        # By the file's own clock, which no program can set: a copy that keeps other times may be under way.
+        age = now - status.st_ctime
         if progress.rejected and progress.rejected[-1].reason == NOT_JSON and age < SETTLED:
             # It may still be being written. Nothing of it is kept, so that the next look begins anew.
             progress.begin_again()

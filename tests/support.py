@@ -8,20 +8,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import orjson
-
 from model import COLUMNS, ModelFile, model_file
+
+from sidecar import swap
 from sidecar.config import Settings, Source, load_settings
+from sidecar.daemon import Sidecar
 from sidecar.daily import day_name
 from sidecar.fold import Progress
 from sidecar.formats import load_formats
 from sidecar.paths import split_path
-from sidecar.reader import Day
-from sidecar.records import Answered, Row
+from sidecar.reader import Catalog, Day
+from sidecar.records import Answered, RejectedLine, Row, Session
+from sidecar.reindex import build, noted, tasks
 from sidecar.visit import visit
 
 LATER = 4_000_000_000.0
@@ -125,6 +129,14 @@ def write_lines(path: Path, *records: Any) -> None:
             file.write(record if isinstance(record, bytes) else orjson.dumps(record) + b"\n")
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for a test that syncs thousands of times: in memory where that can be, where a sync costs nothing."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
 # ---- processes
 
 
@@ -154,3 +166,79 @@ def eventually(condition: Any, seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+# ---- an index held against the same log, rebuilt
+
+
+class Everything(NamedTuple):
+    """All that an index says: what has to be equal however it came about."""
+
+    rows: list[tuple[Any, ...]]
+    rejected: list[RejectedLine]
+    sources: list[tuple[Any, ...]]
+    """Path, offset, and where the bytes went."""
+    sessions: list[Session]
+    days: list[tuple[Any, ...]]
+
+
+def everything(folder: Path) -> Everything:
+    """What the index in a folder says, by default `<root>/index`."""
+    rows: list[tuple[Any, ...]] = []
+    for path in swap.daily_paths(folder):
+        with closing(Day(path)) as day:
+            rows += day.rows()
+    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+        return Everything(
+            sorted(rows, key=lambda row: (row[4], row[6])),
+            list(catalog.rejected()),
+            catalog.sources(),
+            list(catalog.sessions(None)),
+            catalog.days(),
+        )
+
+
+def rebuilt(settings: Settings, workers: int = 1) -> Everything:
+    """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
+    clock = mock.patch("sidecar.reindex.time.time", lambda: LATER)
+    with tempfile.TemporaryDirectory() as folder, clock:
+        todo = tasks(settings, noted(settings.index_folder))
+        build(settings, Path(folder), todo, workers, lambda _: None)
+        return everything(Path(folder))
+
+
+class Stepped:
+    """A sidecar without a watcher, whose time is handed in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.now = time.time()
+        self.sidecar = Sidecar(settings, watch=False)
+
+    def __enter__(self) -> Stepped:
+        self.sidecar.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.sidecar.close()
+        else:
+            self.sidecar.abandon()
+
+    def turn(self, seconds: float = 60.0) -> None:
+        """Let time pass, enough for a scan and a checkpoint, and take turns until nothing is left to do."""
+        self.now += seconds
+        while self.sidecar.step(self.now):
+            pass
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """What queries see now."""
+        return indexed(self.settings.root)
+
+
+def once(settings: Settings) -> None:
+    """Open the index, take in what is there, and close it, as a start and a stop do."""
+    with closing(Sidecar(settings, watch=False)) as sidecar:
+        sidecar.open()
+        sidecar.run_once()

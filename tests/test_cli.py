@@ -1,0 +1,489 @@
+"""The command as a person or a program meets it: real processes over real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import cli
+
+COMMAND = [sys.executable, "-m", "sidecar"]
+COLUMNS = (
+    *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
+    *("participating_agents", "agent_roles", "pattern_type", "conversation_id", "correlation_id"),
+    *("is_completion", "is_request", "has_response", "requests_response"),
+)
+
+
+def record(event: str, at: float, **data: object) -> dict[str, object]:
+    return {"event": event, "timestamp": 1705314600.0 + at, "data": data}
+
+
+EVIL = "[bold]Join[/bold] \x1b[2J\u202e"
+UNFINISHED = '{"event": "half'
+TALK = [
+    record("completion:request", 0, prompt="Any agents?", agent_id="explorer", pattern="peer_discovery"),
+    {**record("completion:result", 10, response="I am one", agent_id="analyzer"), "correlation_id": "req_1"},
+    record("completion:request", 20, prompt=EVIL, agent_id="explorer", to_agent="analyzer"),
+    record("completion:request", 86400, prompt="Leading", agent_id="explorer", new_role="lead"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four records of one session, a line that is none, and an unfinished one; no config.yaml in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "logs"
+    sessions = folder / "responses/sessions"
+    sessions.mkdir(parents=True)
+    lines = [json.dumps(one, ensure_ascii=False) for one in TALK]
+    (sessions / "sess_1.jsonl").write_text("\n".join([*lines, "no json", UNFINISHED]))
+    return folder
+
+
+@pytest.fixture
+def indexed(root: Path) -> Path:
+    assert asked(root, "run", "--once").exit_code == 0
+    return root
+
+
+def asked(root: Path, *arguments: str) -> Result:
+    """Run a command to its end, where a process of its own would add nothing."""
+    return CliRunner().invoke(cli, ["--root", str(root), *arguments], prog_name="sidecar")
+
+
+def sidecar(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    command = [*COMMAND, "--root", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def objects(root: Path, *arguments: str) -> list[dict[str, Any]]:
+    """What a command prints with --json."""
+    done = asked(root, *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(one.pop("schema_version") == 1 for one in found)
+    return found
+
+
+@contextmanager
+def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command under way; killed at the end, if it has not come to its own."""
+    command = [*COMMAND, "--root", str(root), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str], beginning: str) -> str:
+    """The next line on stderr that begins so."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(beginning):
+            return line
+    raise AssertionError(f"no line begins with {beginning!r}")
+
+
+def append(root: Path, **changed: object) -> None:
+    with (root / "responses/sessions/sess_2.jsonl").open("a") as file:
+        file.write(json.dumps({**record("completion:request", 30, agent_id="late"), **changed}) + "\n")
+
+
+# --- help and wrong use -----------------------------------------------------------------------------------------------
+
+
+def every_command() -> list[tuple[str, ...]]:
+    names: list[tuple[str, ...]] = []
+    for name, command in cli.commands.items():
+        names.append((name,))
+        names += [(name, below) for below in getattr(command, "commands", ())]
+    return names
+
+
+@pytest.mark.parametrize("words", every_command(), ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli, [*words, "--help"])
+    assert shown.exit_code == 0
+    assert f"Usage: cli {' '.join(words)}" in shown.output
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    assert [" ".join(words) for words in every_command()] == [
+        *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
+        *("query conversation", "query sessions", "query agents", "query rejected", "show", "follow"),
+        *("reindex", "status", "verify", "doctor", "completion"),
+    ]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, sidecar.cli; print(*sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"rich", "peewee", "watchdog", "orjson", "yaml", "filelock", "sqlite3", "multiprocessing"}
+    assert not heavy & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["query", "timeline", "--since", "yesterday"], "error: 'yesterday' is no time"),
+        (["query", "peers", "a", "--since", "soon"], "error: 'soon' is no time"),
+        (["query", "timeline", "--limit", "-1"], "Invalid value for '--limit'"),
+        (["--preset", "nonsense", "status"], "error: unknown preset `nonsense`"),
+        (["--config", "nowhere.yaml", "status"], "error: nowhere.yaml: cannot be read"),
+        (["--root", "nowhere", "run"], "nowhere is no folder"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_what_is_wrong(root: Path, arguments: list[str], told: str) -> None:
+    done = sidecar(root, *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_wrong_configuration_exits_with_2_and_names_the_line(root: Path) -> None:
+    (root.parent / "config.yaml").write_text("root: logs\nscan_intervall: 5s\n")
+    done = sidecar(root, "query", "timeline")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: config.yaml:2: scan_intervall: unknown key `scan_intervall`")
+
+
+def test_an_error_has_a_hint(root: Path) -> None:
+    done = sidecar(root, "query", "timeline")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: there is no index.*\nhint: run `sidecar run --once`.*\n", done.stderr)
+
+
+def test_a_root_of_strange_bytes_breaks_no_message(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"\xff\x1b[31m")
+    for arguments in (["query", "agents"], ["status"], ["doctor"], ["doctor", "--json"]):
+        done = sidecar(strange, *arguments)
+        assert "Traceback" not in done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
+    shown = CliRunner().invoke(cli, ["completion", shell])
+    assert shown.exit_code == 0
+    assert f"_SIDECAR_COMPLETE={shell}_complete" in shown.output
+
+
+def test_a_shell_completes_commands() -> None:
+    typed = {"COMP_WORDS": "sidecar query p", "COMP_CWORD": "2"}
+    environment = {**os.environ, "_SIDECAR_COMPLETE": "bash_complete", **typed}
+    code = "from sidecar.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["plain,peers", "plain,pending", "plain,participants"]
+
+
+# --- run, reindex, status, verify -------------------------------------------------------------------------------------
+
+
+def test_run_once_indexes_what_is_there(root: Path) -> None:
+    size = (root / "responses/sessions/sess_1.jsonl").stat().st_size
+    assert objects(root, "run", "--once") == [{"entries": 4, "bytes": size - len(UNFINISHED)}]
+    done = sidecar(root, "run", "--once")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "0 entries indexed, 0 B read\n"
+
+
+def test_run_follows_until_it_is_told_to_stop(root: Path) -> None:
+    with running(root, "run", "--json") as process:
+        line_of(process, "caught up, 4 entries indexed; following by ")
+        append(root)
+        wait_for(lambda: len(objects(root, "query", "timeline")) == 5)
+        assert objects(root, "status")[0]["running"] == process.pid
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+    assert process.returncode == 0
+    assert json.loads(out)["entries"] == 5
+    assert objects(root, "status")[0]["running"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_idle_run_stops_at_once(root: Path, number: signal.Signals) -> None:
+    with running(root, "run") as process:
+        line_of(process, "caught up")
+        began = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 1
+
+
+def test_a_run_that_is_stopped_in_a_rebuild_stops_at_once_and_the_next_one_makes_it(root: Path) -> None:
+    filler = json.dumps(record("completion:request", 1, prompt="x" * 600, agent_id="a")) + "\n"
+    for i in range(40):
+        (root / f"responses/sessions/many_{i}.jsonl").write_text(filler * 2000)
+    with running(root, "run") as process:
+        line_of(process, "indexing")
+        wait_for(lambda: (root / "index/rebuild/catalog.db").exists())
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+    assert process.returncode == 0
+    assert "Traceback" not in err and "caught up" not in err
+    assert err.endswith("stopped while the index was being made; the next run begins that again\n")
+    assert "80,004 entries indexed" in sidecar(root, "run", "--once").stderr
+
+
+def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:
+    with running(root, "run") as process:
+        line_of(process, "caught up")
+        for arguments in (["run"], ["run", "--once"], ["reindex"]):
+            began = time.monotonic()
+            second = sidecar(root, *arguments)
+            assert second.returncode == 3
+            assert f"process {process.pid}" in second.stderr
+            assert time.monotonic() - began < 1
+        assert sidecar(root, "query", "timeline").returncode == 0
+
+
+def test_reindex_tells_what_it_made(indexed: Path) -> None:
+    (made,) = objects(indexed, "reindex", "--workers", "1")
+    assert (made["entries"], made["sources"], made["unreadable"]) == (4, 1, [])
+    told = sidecar(indexed, "reindex")
+    assert re.match(r"4 entries from 1 file, \d+ B, in \d+m?s \(.*/s\)\n", told.stderr)
+
+
+def test_the_status_accounts_for_every_byte(indexed: Path) -> None:
+    (status,) = objects(indexed, "status")
+    sums = status["bytes"]
+    assert sums["total"] == (indexed / "responses/sessions/sess_1.jsonl").stat().st_size
+    assert sums["total"] == sum(count for name, count in sums.items() if name != "total")
+    assert (sums["rejected"], sums["waiting"]) == (len("no json\n"), len(UNFINISHED))
+    assert (status["healthy"], status["reasons"], status["running"]) == (True, [], None)
+    assert [status[key] for key in ("sources", "entries", "rejected", "days")] == [1, 4, 1, 2]
+    assert status["watching"] in ("inotify", "polling")
+    assert "source_list" not in status
+    (with_sources,) = objects(indexed, "status", "--sources")
+    assert [source["path"] for source in with_sources["source_list"]] == ["responses/sessions/sess_1.jsonl"]
+
+
+def test_verify_holds_on_a_sound_index_and_exits_with_1_on_another(indexed: Path) -> None:
+    (verified,) = objects(indexed, "verify")
+    assert verified == {"holds": True, "entries": 4, "pointers": 4, "differences": [], "missing_sources": 0}
+    with closing(sqlite3.connect(indexed / "index/daily/2024-01-15.db")) as day, day:
+        day.execute("UPDATE entry SET line_number = 7 WHERE byte_offset = 0")
+    done = sidecar(indexed, "verify")
+    assert done.returncode == 1
+    assert "does not hold" in done.stdout and "line_number is 7, should be 1" in done.stdout
+    as_json = sidecar(indexed, "verify", "--json")
+    assert as_json.returncode == 1 and json.loads(as_json.stdout)["holds"] is False
+
+
+def test_doctor_exits_with_1_where_something_is_in_the_way(indexed: Path) -> None:
+    assert sidecar(indexed, "doctor").returncode == 0
+    done = sidecar(indexed.parent / "nowhere", "doctor")
+    assert done.returncode == 1
+    assert "✗ root" in done.stdout
+
+
+# --- queries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeline_has_the_17_columns(indexed: Path) -> None:
+    entries = objects(indexed, "query", "timeline")
+    assert [tuple(one) for one in entries] == [COLUMNS] * 4
+    assert [one["timestamp"] for one in entries] == [one["timestamp"] for one in TALK]
+    assert entries[2]["participating_agents"] == ["explorer", "analyzer"]
+    assert entries[3]["agent_roles"] == {"explorer": "lead"}
+    assert entries[3]["has_response"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "offsets"),
+    [
+        (["--since", "2024-01-15T10:30:10Z"], [1, 2, 3]),
+        (["--since", "1705314610.0", "--until", "2024-01-16"], [1, 2]),
+        (["--since", "2h"], []),
+        (["--agent", "analyzer"], [1, 2]),
+        (["--event", "completion:result"], [1]),
+        (["--pattern", "peer_to_peer"], [2]),
+        (["--session", "sess_1", "--limit", "2"], [0, 1]),
+        (["--conversation", "sess_1", "--reverse", "--limit", "1"], [3]),
+        (["--correlation", "req_1"], [0, 1]),
+        (["--limit", "0"], []),
+    ],
+    ids=str,
+)
+def test_a_timeline_is_filtered(indexed: Path, options: list[str], offsets: list[int]) -> None:
+    found = [one["timestamp"] for one in objects(indexed, "query", "timeline", *options)]
+    assert found == [TALK[i]["timestamp"] for i in offsets]
+
+
+def test_peers_roles_pending_and_participants_answer_the_reference_questions(indexed: Path) -> None:
+    (peer,) = objects(indexed, "query", "peers", "analyzer")
+    assert list(peer) == ["id", "timestamp", "file_path", "line_number", "participating_agents"]
+    assert peer["participating_agents"] == ["explorer", "analyzer"]
+    assert objects(indexed, "query", "peers", "analyzer", "--since", "1h") == []
+    at = TALK[3]["timestamp"]
+    assert objects(indexed, "query", "roles", "explorer", "sess_1") == [{"timestamp": at, "role": "lead"}]
+    waiting = objects(indexed, "query", "pending")
+    assert [one["timestamp"] for one in waiting] == [TALK[2]["timestamp"], at]
+    assert all(one["age_seconds"] > 0 for one in waiting)
+    assert objects(indexed, "query", "pending", "--since", "5m") == []
+    assert len(objects(indexed, "query", "pending", "--limit", "1")) == 1
+    assert objects(indexed, "query", "participants", "sess_1") == [{"agent": "analyzer"}, {"agent": "explorer"}]
+
+
+def test_sessions_agents_and_rejected_are_listed(indexed: Path) -> None:
+    (session,) = objects(indexed, "query", "sessions")
+    assert (session["session_id"], session["initiating_agent"], session["status"]) == ("sess_1", "explorer", "active")
+    assert objects(indexed, "query", "sessions", "--status", "completed") == []
+    assert [(one["agent"], one["entries"]) for one in objects(indexed, "query", "agents")] == [
+        *(("analyzer", 2), ("explorer", 4)),
+    ]
+    (refused,) = objects(indexed, "query", "rejected")
+    assert (refused["reason"], refused["line_number"]) == ("not-json", 5)
+
+
+def test_a_conversation_as_json_has_the_records(indexed: Path) -> None:
+    said = objects(indexed, "query", "conversation", "sess_1")
+    assert [one["record"] for one in said] == TALK
+    (indexed / "responses/sessions/sess_1.jsonl").unlink()
+    (gone, *_) = objects(indexed, "query", "conversation", "sess_1")
+    assert gone["record"] is None and "gone" in gone["error"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("query timeline", "query peers explorer", "query roles explorer sess_1", "query pending"),
+        *("query participants sess_1", "query conversation sess_1", "query sessions", "query agents"),
+        *("query rejected", "show sess_1:0", "status", "status --sources", "verify", "doctor"),
+    ],
+)
+def test_every_answer_has_a_screen_for_people(indexed: Path, words: str) -> None:
+    done = asked(indexed, *words.split())
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout.splitlines()) > 1
+    assert "\x1b" not in done.stdout
+
+
+def test_show_gives_the_record_behind_an_entry(indexed: Path) -> None:
+    (shown,) = objects(indexed, "show", "sess_1:0")
+    assert shown["record"] == TALK[0]
+    assert tuple(shown["entry"]) == COLUMNS
+    evil = objects(indexed, "query", "peers", "explorer")[0]["id"]
+    text = asked(indexed, "show", evil).stdout
+    assert "[bold]Join[/bold]" in text and r"\u202e" in text
+
+
+def test_show_of_an_unknown_id_exits_with_1(indexed: Path) -> None:
+    done = sidecar(indexed, "show", "sess_1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no entry has the id 'sess_1:1'" in done.stderr
+
+
+def test_an_id_that_two_files_have_is_told_apart_by_the_path(root: Path) -> None:
+    other = root / "chat/sess_1.jsonl"
+    other.parent.mkdir()
+    shutil.copy(root / "responses/sessions/sess_1.jsonl", other)
+    (root.parent / "config.yaml").write_text(
+        'sources: [{name: chat, glob: "chat/*.jsonl", layout: session, format: reference}]\n'
+    )
+    assert asked(root, "run", "--once").exit_code == 0
+    assert "chat/sess_1.jsonl" in asked(root, "show", "sess_1:0").stderr
+    assert objects(root, "show", "chat/sess_1.jsonl:0")[0]["entry"]["file_path"] == "chat/sess_1.jsonl"
+    table = asked(root, "query", "pending")
+    assert table.exit_code == 0 and len(table.stdout.splitlines()) == 5
+
+
+def test_json_is_pure_ascii_whatever_a_log_holds(indexed: Path) -> None:
+    out = sidecar(indexed, "query", "conversation", "sess_1", "--json").stdout
+    assert out.isascii()
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f]", out)
+
+
+# --- follow, pipes, terminals -----------------------------------------------------------------------------------------
+
+
+def test_follow_prints_entries_as_they_come_until_ctrl_c(root: Path) -> None:
+    with running(root, "run") as daemon:
+        line_of(daemon, "caught up")
+        with running(root, "follow", "--agent", "late", "--json") as follower:
+            # It says nothing before the first entry, so entries come until it has seen one.
+            assert follower.stdout is not None
+            deadline = time.monotonic() + 20
+            while not select.select([follower.stdout], [], [], 0.1)[0]:
+                assert time.monotonic() < deadline
+                append(root)
+            first = json.loads(follower.stdout.readline())
+            assert (first["schema_version"], first["participating_agents"]) == (1, ["late"])
+            follower.send_signal(signal.SIGINT)
+            _, err = follower.communicate(timeout=10)
+        assert (follower.returncode, err) == (130, "")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(indexed: Path) -> None:
+    with running(indexed, "query", "timeline", "--json") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(20) == 141
+        assert process.stderr.read() == ""
+
+
+def test_a_full_disk_behind_stdout_is_an_error(indexed: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*COMMAND, "--root", str(indexed), "query", "timeline", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def on_a_terminal(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What a command writes to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "--root", str(root), *arguments]
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **(environment or {})}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        seen = b""
+        # Linux ends the reading of a terminal that nobody holds any more with an error.
+        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(65536):
+                seen += chunk
+        assert process.wait(20) == 0, seen.decode()
+    return seen.decode()
+
+
+def test_a_terminal_gets_colours_and_nothing_else_that_moves_it(indexed: Path) -> None:
+    seen = on_a_terminal(indexed, "query", "conversation", "sess_1")
+    assert "\x1b[" in seen
+    assert re.sub(r"\x1b\[[0-9;]*m", "", seen).find("\x1b") < 0
+    assert r"[bold]Join[/bold] \x1b[2J\u202e" in re.sub(r"\x1b\[[0-9;]*m", "", seen)
+
+
+def test_colours_can_be_switched_off(indexed: Path) -> None:
+    seen = on_a_terminal(indexed, "query", "timeline", environment={"NO_COLOR": "1"})
+    assert not re.search(r"\x1b\[(3|9)[0-7]m", seen)
+
+
+def wait_for(holds: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
