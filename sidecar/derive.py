@@ -18,6 +18,9 @@ UNKNOWN = "unknown"
 
 SECONDS_A_DAY = 86400
 
+_new = tuple.__new__
+"""Makes a named tuple for a third of the price of calling its class; this is done a million times a second."""
+
 Layout = Literal["session", "stream", "file"]
 
 
@@ -58,20 +61,19 @@ def derive(state: State, line: Line, record: Record) -> tuple[Row, Answered | No
 
     has_response = False
     if kind.is_request:
-        has_response = state.requests.ask(
-            Request(
-                line.byte_offset,
-                day,
-                record.correlation,
-                author,
-                record.addressees,
-                pattern,
-                conversation,
-                record.requests_response,
-            )
+        asked = (
+            line.byte_offset,
+            day,
+            record.correlation,
+            author,
+            record.addressees,
+            pattern,
+            conversation,
+            record.requests_response,
         )
+        has_response = state.requests.ask(_new(Request, asked))
     roles = state.roles
-    row = Row(
+    values = (
         day,
         line.line_number,
         line.byte_offset,
@@ -92,6 +94,7 @@ def derive(state: State, line: Line, record: Record) -> tuple[Row, Answered | No
         has_response,
         record.requests_response,
     )
+    row = _new(Row, values)
     if request is None:
         return row, None
     return row, Answered(request.day, request.byte_offset, request.correlation)
@@ -117,10 +120,12 @@ def _initiating_agent(state: State, author: str | None, request: Request | None,
 def _participants(author: str | None, record: Record, request: Request | None) -> tuple[str, ...]:
     """Author, addressees, members and, for an answer, the author of its request; nobody twice."""
     asker = request.author if request else None
-    if not record.addressees and not record.members:
-        if asker is None or asker == author:
-            return (author,) if author is not None else ()
-        return (author, asker) if author is not None else (asker,)
+    if not record.members and (asker is None or not record.addressees):  # as almost always
+        others = record.addressees if asker is None else (asker,)
+        if author is None:
+            return others
+        if author not in others:
+            return (author, *others)
     named = (author, *record.addressees, *record.members, asker)
     return tuple(dict.fromkeys(agent for agent in named if agent is not None))
 

@@ -47,13 +47,16 @@ class Waiting:
         if not request.addressees:
             self._to_nobody[key] = None
         for agent in request.addressees:
-            self._to_agent.setdefault(agent, OrderedDict())[key] = None
+            queue = self._to_agent.get(agent)
+            if queue is None:
+                queue = self._to_agent[agent] = OrderedDict()
+            queue[key] = None
 
-    def discard(self, request: Request) -> None:
+    def remove(self, request: Request) -> None:
         key = request.byte_offset
-        if self._all.pop(key, 0) == 0:
-            return
-        self._to_nobody.pop(key, None)
+        del self._all[key]
+        if not request.addressees:
+            del self._to_nobody[key]
         for agent in request.addressees:
             queue = self._to_agent[agent]
             del queue[key]
@@ -98,7 +101,11 @@ class Requests:
         key = request.byte_offset
         self._open[key] = request
         if request.correlation is not None:
-            self._open_with.setdefault(request.correlation, {})[key] = None
+            same = self._open_with.get(request.correlation)
+            if same is None:
+                self._open_with[request.correlation] = {key: None}
+            else:
+                same[key] = None
         if request.expects:
             self._waiting.add(request)
             if request.correlation is None:
@@ -138,8 +145,10 @@ class Requests:
             del same[key]
             if not same:
                 del self._open_with[request.correlation]
-        self._waiting.discard(request)
-        self._waiting_bare.discard(request)
+        if request.expects:
+            self._waiting.remove(request)
+            if request.correlation is None:
+                self._waiting_bare.remove(request)
         if key in self.opened:
             self.opened.discard(key)
         else:
@@ -151,10 +160,16 @@ class Requests:
     def _keep_answered(self, request: Request) -> Request:
         """Make this the request answered last."""
         key = request.byte_offset
+        if key in self._answered:
+            self._answered.move_to_end(key)
+            return request
         self._answered[key] = request
-        self._answered.move_to_end(key)
         if request.correlation is not None:
-            self._answered_with.setdefault(request.correlation, set()).add(key)
+            same = self._answered_with.get(request.correlation)
+            if same is None:
+                self._answered_with[request.correlation] = {key}
+            else:
+                same.add(key)
         if len(self._answered) > KEPT:
             oldest, gone = self._answered.popitem(last=False)
             if gone.correlation is not None:
