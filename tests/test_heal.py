@@ -209,14 +209,14 @@ def test_settings_that_no_row_depends_on_change_nothing(root: Path) -> None:
 def half_done(root: Path, moved: int) -> None:
     """An index that was rebuilt and committed, of which so many files have been moved into place."""
     folder = root / "index"
-    new = folder / swap.REBUILD
+    new = folder / f"{swap.READY}1"
     (new / swap.DAILY_NAME).mkdir(parents=True)
     for file in FILES:
         shutil.copy2(folder / file, new / file)
         noise(folder / file)  # nobody looks at the old ones any more
     for file in FILES[1 : 1 + moved]:
         (new / file).replace(folder / file)
-    (folder / swap.MANIFEST).write_text('{"daily": ["2024-12-29.db", "2024-12-30.db", "2024-12-31.db"]}')
+    (folder / swap.MANIFEST).write_text('{"folder": "ready-1", "daily": ["2024-12-29.db", "2024-12-30.db", "2024-12-31.db"]}')
 
 
 @pytest.mark.parametrize("moved", range(4))
@@ -226,7 +226,7 @@ def test_a_committed_swap_is_read_as_it_is_and_finished_at_the_next_start(root: 
     (root / "index/daily/2025-06-01.db").write_bytes(b"of the old index")
     assert everything(root / "index") == expected
     healed(root, expected)
-    assert not (root / "index" / swap.REBUILD).exists()
+    assert not list((root / "index").glob(f"{swap.READY}*"))
     assert not (root / "index" / swap.MANIFEST).exists()
 
 
@@ -235,7 +235,7 @@ def test_a_rebuild_that_was_not_committed_is_thrown_away(root: Path) -> None:
     half_done(root, 0)
     (root / "index" / swap.MANIFEST).replace(root / "index" / f"{swap.MANIFEST}.tmp")
     healed(root, expected)
-    assert not (root / "index" / swap.REBUILD).exists()
+    assert not list((root / "index").glob(f"{swap.READY}*"))
     assert not (root / "index" / f"{swap.MANIFEST}.tmp").exists()
 
 

@@ -193,11 +193,16 @@ def killed_in_a_rebuild_everywhere(root: Path, folder: Path) -> int:
     return len(seen)
 
 
+EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+"""Every fifth step in the short form."""
+
+
 def test_a_rebuild_may_be_killed_at_every_step(root: Path, folder: Path) -> None:
     assert killed_in_a_rebuild_everywhere(root, folder) > 30
 
 
-def test_so_may_one_over_an_index_that_was_killed_before(root: Path, folder: Path) -> None:
+@EVERY
+def test_so_may_one_over_an_index_that_was_killed_before(root: Path, folder: Path, every: int) -> None:
     """Then the old files have write-ahead logs, which must not be taken for those of the new."""
     with Stepped(reference(root)) as stepped:
         log = root / "responses/sessions/t.jsonl"
@@ -209,7 +214,7 @@ def test_so_may_one_over_an_index_that_was_killed_before(root: Path, folder: Pat
     assert list((killed / "index/daily").glob("*-wal"))
     copy = folder / "copy"
     new = modelled(killed)
-    for step in range(10_000):
+    for step in range(0, 10_000, every):
         shutil.copytree(killed, copy, copy_function=shutil.copy2)
         settings = reference(copy)
         if not dies_at_step(step, settings, rebuild_it):
@@ -221,9 +226,10 @@ def test_so_may_one_over_an_index_that_was_killed_before(root: Path, folder: Pat
     assert step > 30
 
 
-def test_healing_may_be_killed_at_every_step(root: Path, folder: Path) -> None:
+@EVERY
+def test_healing_may_be_killed_at_every_step(root: Path, folder: Path, every: int) -> None:
     copy = folder / "copy"
-    for step in range(10_000):
+    for step in range(0, 10_000, every):
         shutil.copytree(root, copy, copy_function=shutil.copy2)
         settings = reference(copy)
         (copy / "index/daily/2024-12-30.db").write_bytes(b"noise")
@@ -235,10 +241,11 @@ def test_healing_may_be_killed_at_every_step(root: Path, folder: Path) -> None:
     assert step > 50
 
 
-def test_a_first_run_may_be_killed_at_every_step(root: Path, folder: Path) -> None:
+@EVERY
+def test_a_first_run_may_be_killed_at_every_step(root: Path, folder: Path, every: int) -> None:
     copy = folder / "copy"
     shutil.rmtree(root / "index")
-    for step in range(10_000):
+    for step in range(0, 10_000, every):
         shutil.copytree(root, copy, copy_function=shutil.copy2)
         settings = reference(copy)
         if not dies_at_step(step, settings, take_in):
