@@ -68,6 +68,8 @@ class Totals:
 
     entries: int = 0
     bytes: int = 0
+    found: int = 0
+    """Bytes that scans found to be read."""
     scans: int = 0
 
 
@@ -228,8 +230,10 @@ class Sidecar:
         seen: set[str] = set()
         for count, found in enumerate(scan, 1):
             seen.add(found.path)
-            if _differs(ledger.known.get(found.path), found):
+            known = ledger.known.get(found.path)
+            if _differs(known, found):
                 self._queue[found.path] = None
+                self.totals.found += max(0, found.status.st_size - max(0, known.size if known else 0))
             if count % SLICE == 0:
                 spent += time.perf_counter() - began
                 yield

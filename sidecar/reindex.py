@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -117,6 +118,8 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
     began = time.perf_counter()
     total = sum(task.size if task.limit is None else task.limit for task in todo)
     entries = done = 0
+    read: dict[str, int] = {}
+    """How far the sources were read that are being read."""
     unreadable: list[str] = []
     catalog = Catalog(target / swap.CATALOG_NAME, bulk=True)
     index = DailyIndex(target / swap.DAILY_NAME, bulk=True)
@@ -127,17 +130,23 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
                 index.write([result], 0)
                 entries += len(result.rows)
                 if result.rows:
-                    last = result.rows[-1]
-                    report(Report("rebuilding", done + last.byte_offset, total, entries))
+                    read[result.path] = result.rows[-1].byte_offset
+                    report(Report("rebuilding", done + sum(read.values()), total, entries))
             elif isinstance(result, Saved):
                 waiting.append(result)
+                _, path, *_ = result.source
+                read.pop(path, None)
                 done += result.source[9]
                 if len(waiting) >= SAVED_AT_ONCE:
                     catalog.save(waiting, ())
                     waiting = []
             else:
                 unreadable.append(result)
-        catalog.save(waiting, index.finish_bulk())
+        days = []
+        for day in index.finish_bulk():
+            days.append(day)
+            report(Report("rebuilding", done, total, entries))
+        catalog.save(waiting, days)
         catalog.note("files", index.signs())
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
@@ -193,7 +202,13 @@ def _read(settings: Settings, todo: list[Task], workers: int) -> Iterator[Result
         for share in _shares(todo, workers):
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(theirs, settings, share), daemon=True)
-            process.start()
+            # A ctrl-C at the terminal goes to every process there; this one ends its workers, and says why. They
+            # inherit the mask. SIGTERM stays, because that is what ends them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
             pipes.append(ours)
             processes.append(process)

@@ -179,6 +179,6 @@ def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
 
     def tell(totals: Totals, files: int) -> None:
         if files:
-            report(Report("indexing", totals.bytes, 0, totals.entries))
+            report(Report("indexing", totals.bytes, max(totals.bytes, totals.found), totals.entries))
 
     return tell

@@ -86,7 +86,7 @@ def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
         found = [_Difference(text.partition(":")[0], text, False) for text in rebuilt.unreadable]
         entries = pointers = 0
         for name in sorted({path.name for path in (*swap.daily_paths(folder), *swap.daily_paths(Path(temporary)))}):
-            report(Report("comparing", entries, rebuilt.entries, entries))
+            report(Report("comparing", rebuilt.bytes * entries // max(1, rebuilt.entries), rebuilt.bytes, entries))
             here = _rows(folder, name, limits)
             there = _rows(Path(temporary), name, limits)
             for difference in _compare(here, there):
