@@ -201,18 +201,39 @@ class DailyFile:
         place = split_path(path)
         with self.transaction():
             self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._next_entry),))
-            self._database.execute_sql(f"DELETE FROM entry WHERE {_PLACE} AND byte_offset >= ?", (*place, offset))
+            gone = f"entry WHERE {_PLACE} AND byte_offset >= ?"
+            parties = self._database.execute_sql(f"SELECT DISTINCT party FROM {gone}", (*place, offset)).fetchall()
+            self._database.execute_sql(f"DELETE FROM {gone}", (*place, offset))
+            answered = {
+                row[0]
+                for row in self._database.execute_sql(
+                    f"SELECT byte_offset FROM entry WHERE {_PLACE} AND has_response = 1", place
+                )
+            }
             for request in reopened:
+                if request.byte_offset not in answered:
+                    continue
                 correlation = None if request.correlation is None else self._label(request.correlation)
                 self._flush_labels()
                 self._database.execute_sql(
                     f"UPDATE entry SET has_response = 0, correlation = ? WHERE {_PLACE} AND byte_offset = ?",
                     (correlation, *place, request.byte_offset),
                 )
-            # A party that nobody is in any more would be an agent that was never there.
-            self._database.execute_sql("DELETE FROM party WHERE id NOT IN (SELECT party FROM entry)")
-            self._database.execute_sql("DELETE FROM party_agent WHERE party NOT IN (SELECT id FROM party)")
+            for (party,) in parties:
+                self._forget_party(party)
         self._parties.clear()
+
+    def _forget_party(self, party: int) -> None:
+        """Drop a party that no entry has any more, or its agents would have been there and nowhere."""
+        agents = self._one(
+            "SELECT agents FROM party p WHERE id = ? AND NOT EXISTS (SELECT 1 FROM entry WHERE party = p.id)", party
+        )
+        if agents:
+            self._database.execute_sql("DELETE FROM party WHERE id = ?", (party,))
+            self._database.connection().executemany(
+                "DELETE FROM party_agent WHERE party = ? AND agent = (SELECT id FROM label WHERE text = ?)",
+                [(party, agent) for agent in orjson.loads(agents[0])],
+            )
 
     def touched_after(self, checkpoint: int) -> list[str]:
         """Paths of the log files of which something was written that no checkpoint covers."""

@@ -109,11 +109,15 @@ class DailyIndex:
         count = 0
         for day in self.days():
             daily = self._file(day)
-            for path in daily.touched_after(checkpoint):
-                offset, open_requests = saved(path)
-                daily.forget(path, offset, [one for one in open_requests if one.day == day])
-                self.changed.add(day)
-                count += 1
+            touched = daily.touched_after(checkpoint)
+            if not touched:
+                continue
+            self.changed.add(day)
+            with daily.transaction():
+                for path in touched:
+                    offset, open_requests = saved(path)
+                    daily.forget(path, offset, [one for one in open_requests if one.day == day])
+            count += len(touched)
         return count
 
     def requests(self, path: str, places: Iterable[tuple[int, int]]) -> Iterator[Request]:

@@ -176,7 +176,7 @@ def test_a_file_larger_than_a_batch_is_indexed_whole(
     monkeypatch.setattr(daemon, "BATCH_ROWS", 50)
     for name in "abc":
         session(root, name).parent.mkdir(parents=True, exist_ok=True)
-        session(root, name).write_bytes(orjson.dumps(said()) + b"\n" + random_log(1, 4_000))
+        session(root, name).write_bytes(orjson.dumps(said()) + b"\n" + random_log(1, 1_200))
     stepped.turn()
     assert stepped.rows == modelled(root)
     held(stepped)
@@ -286,13 +286,13 @@ def fill(root: Path) -> None:
     write_lines(session(root), ask("c1", agent_id="a"), said(BASE + DAY), b"no record\n", ask("c2", agent_id="b"))
 
 
-def nothing_is_left_of_the_old(root: Path) -> None:
+def nothing_is_left_of_the_old(root: Path, *agents: str) -> None:
     assert catalog(root, "SELECT COUNT(*) FROM open_request WHERE correlation IN ('c1', 'c2')") == [(0,)]
     assert catalog(root, "SELECT COUNT(*) FROM rejected_line") == [(0,)]
     for path in (root / "index/daily").glob("*.db"):
         with closing(sqlite3.connect(path)) as day:
-            agents = "SELECT text FROM label WHERE id IN (SELECT agent FROM party_agent)"
-            assert not {"a", "b"} & {row[0] for row in day.execute(agents)}
+            named = "SELECT text FROM label WHERE id IN (SELECT agent FROM party_agent)"
+            assert not set(agents or ("a", "b")) & {row[0] for row in day.execute(named)}
 
 
 def test_of_a_file_that_was_replaced_every_old_row_goes(stepped: Stepped, root: Path) -> None:
@@ -503,6 +503,50 @@ def test_a_root_that_is_a_link_is_read(root: Path, tmp_path: Path) -> None:
     with Stepped(reference(tmp_path / "link")) as stepped:
         stepped.turn()
         assert ids(stepped) == ["s:0"]
+
+
+# ---- what no checkpoint covers
+
+
+@pytest.fixture
+def unsaved(root: Path) -> Path:
+    """A log with a bare request, saved; and its answer and more of later days, written and not saved."""
+    log = session(root)
+    bare = {"event": "completion:request", "timestamp": BASE, "data": {"agent_id": "a"}}
+    write_lines(log, said(agent_id="a"), bare)
+    once(reference(root))
+    saved = log.stat().st_size
+    write_lines(log, answer("c1", BASE + DAY, agent_id="b"), said(BASE + DAY), said(BASE + 2 * DAY, agent_id="gone"))
+    stepped = Stepped(reference(root))
+    stepped.sidecar.open()
+    stepped.sidecar._next_checkpoint = 2 * stepped.now
+    stepped.turn()
+    assert [row[HAS_RESPONSE] for row in stepped.rows] == [0, 1, 0, 0, 0]
+    stepped.sidecar.abandon()
+    assert catalog(root, "SELECT offset FROM source") == [(saved,)]
+    return log
+
+
+def test_rows_that_were_not_saved_are_taken_back_where_the_log_lost_their_lines(unsaved: Path, root: Path) -> None:
+    (saved,) = catalog(root, "SELECT offset FROM source")[0]
+    os.truncate(unsaved, saved)
+    with Stepped(reference(root)) as stepped:
+        stepped.turn()
+        assert stepped.rows == modelled(root)
+        assert [(row[12], row[HAS_RESPONSE]) for row in stepped.rows] == [(None, 0), (None, 0)]
+        write_lines(unsaved, said(BASE + 2 * DAY, agent_id="n"), answer("c2", BASE + 2 * DAY, agent_id="n"))
+        stepped.turn()
+        assert stepped.rows == modelled(root)
+        assert held(stepped).days[-1][0] == "2024-12-31"
+        nothing_is_left_of_the_old(root, "gone", "b")
+
+
+def test_rows_that_were_not_saved_come_again_where_the_log_has_them(unsaved: Path, root: Path) -> None:
+    with Stepped(reference(root)) as stepped:
+        stepped.turn()
+        assert stepped.rows == modelled(root)
+        assert len(stepped.rows) == len(unsaved.read_bytes().splitlines())
+        held(stepped)
 
 
 # ---- trouble with the index

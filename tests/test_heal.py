@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import orjson
 import pytest
 from corpora import BASE, DAY
 from support import Everything, eventually, everything, indexed, modelled, reference, running, write_lines
@@ -216,7 +217,7 @@ def half_done(root: Path, moved: int) -> None:
         noise(folder / file)  # nobody looks at the old ones any more
     for file in FILES[1 : 1 + moved]:
         (new / file).replace(folder / file)
-    (folder / swap.MANIFEST).write_text('{"folder": "ready-1", "daily": ["2024-12-29.db", "2024-12-30.db", "2024-12-31.db"]}')
+    (folder / swap.MANIFEST).write_bytes(orjson.dumps({"folder": new.name, "daily": [f"{day}.db" for day in DAYS]}))
 
 
 @pytest.mark.parametrize("moved", range(4))

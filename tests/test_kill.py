@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpora import BASE, DAY
@@ -19,6 +20,7 @@ from trees import Copier, tree
 
 from sidecar import swap
 from sidecar.config import Settings
+from sidecar.daily import DailyFile
 from sidecar.query import Index
 from sidecar.reader import Catalog, Day
 from sidecar.reindex import reindex
@@ -254,6 +256,32 @@ def test_a_first_run_may_be_killed_at_every_step(root: Path, folder: Path, every
         assert indexed(copy) == modelled(copy)
         shutil.rmtree(copy)
     assert step > 30
+
+
+@pytest.mark.parametrize("days_dropped", [0, 1, 3])
+def test_the_rows_of_a_changed_file_go_though_a_kill_interrupts_it(root: Path, days_dropped: int) -> None:
+    settings = reference(root)
+    take_in(settings)
+    (root / "responses/sessions/s.jsonl").write_bytes(b"")
+    write_lines(root / "responses/sessions/s.jsonl", {"event": "agent:say", "timestamp": BASE, "n": "new"})
+    child = os.fork()
+    if child == 0:
+        forget, left = DailyFile.forget, days_dropped
+
+        def dying(self: DailyFile, *arguments: Any) -> None:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            forget(self, *arguments)
+
+        DailyFile.forget = dying  # type: ignore[method-assign]
+        take_in(settings)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(indexed(root)) < 61
+    take_in(settings)
+    assert indexed(root) == modelled(root)
 
 
 # ---- who reads meanwhile

@@ -18,10 +18,13 @@ from typing import Any
 
 import pytest
 from corpora import BASE, DAY, write_tree
+from peewee import OperationalError
 from support import Stepped, eventually, indexed, reference, running, write_lines
 
 from sidecar import Entry, Index, SidecarError
+from sidecar import follower as follower_module
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SchemaMismatch
+from sidecar.reader import Catalog, Day
 from sidecar.reindex import reindex
 from sidecar.service import rebuild, run_once
 
@@ -213,10 +216,6 @@ def test_every_question_leaves_every_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_its_connections_refuse_to_write(tmp_path: Path) -> None:
-    from peewee import OperationalError
-
-    from sidecar.reader import Day
-
     write_lines(tmp_path / SESSION, spawn(0))
     index_tree(tmp_path)
     (path,) = (tmp_path / "index" / "daily").glob("*.db")
@@ -359,6 +358,14 @@ def test_follow_gives_commits_that_come_within_one_tick_of_the_clock(tmp_path: P
         assert follower.next(200) == list(range(200))
 
 
+def test_a_day_that_changed_a_moment_ago_may_change_again_without_a_sign_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "2024-12-29.db"
+    path.write_bytes(b"")
+    assert follower_module._sign(path) is None
+    os.utime(path, (BASE, BASE))
+    assert follower_module._sign(path) is not None
+
+
 def test_follow_goes_over_to_new_days_and_back(tmp_path: Path) -> None:
     write_lines(tmp_path / SESSION, spawn(0))
     with Stepped(reference(tmp_path)) as sidecar:
@@ -429,17 +436,17 @@ def test_follow_misses_nothing_that_was_committed_just_before_a_rebuild(tmp_path
 
 
 def test_follow_gives_each_entry_once_though_a_killed_sidecar_writes_its_last_rows_anew(tmp_path: Path) -> None:
-    settings = reference(tmp_path, checkpoint_interval=10**9)
-    write_lines(tmp_path / SESSION, spawn(0))
-    index_tree(tmp_path)
-    first = Stepped(settings)
+    first = Stepped(reference(tmp_path, checkpoint_interval=10**9))
     first.sidecar.open()
+    write_lines(tmp_path / SESSION, spawn(0))
     first.turn()
     with following(tmp_path) as follower:
         write_lines(tmp_path / SESSION, spawn(1), spawn(2))
         first.turn()
         assert follower.next(2) == [1, 2]
-        first.sidecar.abandon()  # as a kill does: no checkpoint covers these rows
+        with closing(Catalog(tmp_path / "index" / "catalog.db")) as catalog:
+            assert catalog.sources()[0][-1] == 1, "a checkpoint covers these rows: nothing will be written anew"
+        first.sidecar.abandon()
         write_lines(tmp_path / SESSION, spawn(3))
         index_tree(tmp_path)
         assert follower.next(1) == [3]
@@ -456,6 +463,19 @@ def test_follow_gives_what_stands_in_a_file_that_was_written_anew(tmp_path: Path
             sidecar.turn()
             assert follower.next(2) == [10, 11]
             follower.nothing_more()
+
+
+def test_follow_gives_what_stands_in_a_file_that_was_written_anew_after_a_rebuild(tmp_path: Path) -> None:
+    write_lines(tmp_path / SESSION, *map(spawn, range(3)))
+    index_tree(tmp_path)
+    with following(tmp_path) as follower:
+        rebuild(reference(tmp_path), 1, lambda _: None)
+        follower.nothing_more()
+        (tmp_path / SESSION).unlink()
+        write_lines(tmp_path / SESSION, spawn(10), spawn(11))
+        index_tree(tmp_path)
+        assert follower.next(2) == [10, 11]
+        follower.nothing_more()
 
 
 def test_follow_goes_on_after_a_damaged_index_was_set_aside_and_made_again(tmp_path: Path) -> None:
