@@ -16,11 +16,10 @@ from .demo_seen import RECENT, Lag, RoleChange, Seen
 from .render import Piece, agent, agents, length, plain
 
 NAME = 10
-CELL = 5
-"""Columns of an agent's name, and of a number in the matrix."""
+"""Columns of an agent's name in the matrix."""
 
 _BARS = "▁▂▃▄▅▆▇█"
-_HEAT = ("grey42", "blue", "cyan", "green", "yellow", "bold bright_red")
+_HEAT = ("grey50", "cyan", "green", "yellow", "red", "bright_red")
 
 
 class Waiting(NamedTuple):
@@ -40,7 +39,6 @@ class Picture:
     about: str
     seconds: float
     """How long the demo is to last."""
-    sessions: str = ""
     waiting: Sequence[Waiting] = ()
     waiting_count: int = 0
     said: Sequence[tuple[tuple[str, ...], str]] = ()
@@ -49,10 +47,13 @@ class Picture:
 
 def frame(picture: Picture, now: float, width: int, height: int) -> RenderableType:
     """The whole picture, in so many columns and rows."""
-    upper = max(5, min(len(picture.seen.table(99)[0]) + 3, (height - 3) * 6 // 10))
+    names = len(picture.seen.table(height)[0])
+    upper = max(5, min(names + 3, (height - 3) * 6 // 10))
     lower = max(3, height - 3 - upper)
-    left = min(2 + NAME + 1 + CELL * upper, width * 6 // 10)
-    top = _beside(width, left, _matrix(picture.seen, left, upper), _roles(picture.seen, now, upper))
+    most = width * 6 // 10
+    cell = 5 if 2 + NAME + 5 * names <= most else 4
+    left = min(2 + NAME + cell * max(5, names), most)
+    top = _beside(width, left, _matrix(picture.seen, now, cell, left, upper), _roles(picture.seen, now, upper))
     bottom = _beside(width, width // 2, _waiting(picture, lower), _said(picture, lower))
     return Group(_title(picture, width), *_figures(picture, now, width), top, bottom)
 
@@ -67,44 +68,47 @@ def _figures(picture: Picture, now: float, width: int) -> list[Text]:
     seen, passed = picture.seen, now - picture.seen.began
     bars = seen.bars(now, 40 if width >= 96 else 20)
     first: list[Piece] = [
-        (f" {seen.rate(now):,.0f}", "bold bright_white"),
+        (f" {seen.rate(now):,.0f}", "bold"),
         (" messages/s ", ""),
         ("".join(_bar(count, max(bars)) for count in bars), "green"),
         ("   lag ", ""),
         *_lag(seen.lag(now - RECENT)),
     ]
-    clock = f"{_clock(min(passed, picture.seconds))} of {_clock(picture.seconds)}"
-    second: list[Piece] = [(f" {seen.total:,}", "bold bright_white"), (f" entries   {picture.sessions}", "")]
-    end = _fitted(second, width - len(clock) - 2)
-    end.append(clock.rjust(width - end.cell_len - 1), "dim")
-    return [_fitted(first, width), end]
+    told = f" messages   {seen.begun - seen.completed:,} sessions active, {seen.completed:,} completed"
+    time_of_all = f"{clock(min(passed, picture.seconds))} of {clock(picture.seconds)}"
+    second = _fitted([(f" {seen.total:,}", "bold"), (told, "")], width - len(time_of_all) - 2)
+    second.append(time_of_all.rjust(width - second.cell_len - 1), "dim")
+    return [_fitted(first, width), second]
 
 
 def _lag(lag: Lag | None) -> list[Piece]:
     if lag is None:
         return [("–", "dim")]
     style = "green" if lag.p50 < 0.1 else "yellow" if lag.p50 < 1 else "red"
-    return [(_milliseconds(lag.p50), f"bold {style}"), (f", at worst {_milliseconds(lag.worst)}", "dim")]
+    return [(milliseconds(lag.p50), f"bold {style}"), (f", at worst {milliseconds(lag.worst)}", "dim")]
 
 
-def _matrix(seen: Seen, width: int, height: int) -> Panel:
-    names, left_out = seen.table(min(height - 3, (width - 3 - NAME) // CELL))
+def _matrix(seen: Seen, now: float, cell: int, width: int, height: int) -> Panel:
+    """Counts, the higher the warmer; bold where somebody has just spoken."""
+    names, left_out = seen.table(min(height - 3, (width - 2 - NAME) // cell))
     grid = Table.grid(padding=0)
     grid.add_column(width=NAME, no_wrap=True)
     for _ in names:
-        grid.add_column(width=CELL, justify="right", no_wrap=True)
-    grid.add_row("", *(Text(plain(name)[: CELL - 1], agent(name)[1]) for name in names))
-    most = max(seen.matrix.values(), default=1)
+        grid.add_column(width=cell, justify="right", no_wrap=True)
+    grid.add_row("", *(Text(plain(name)[: cell - 1], agent(name)[1]) for name in names))
+    most, lately = max(seen.matrix.values(), default=1), seen.spoke_lately(now)
     for name in names:
-        grid.add_row(Text(plain(name), agent(name)[1]), *(_cell(seen.matrix[name, other], most) for other in names))
+        cells = (_count(seen.matrix[name, other], most, (name, other) in lately) for other in names)
+        grid.add_row(Text(plain(name), agent(name)[1]), *cells)
     more = f", {left_out} more" if left_out else ""
     return _panel(grid, "who talks to whom", f"row speaks to column{more}", height)
 
 
-def _cell(count: int, most: int) -> Text:
+def _count(count: int, most: int, is_fresh: bool) -> Text:
     if not count:
         return Text("·", "grey30")
-    return Text(f"{count}" if count < 10**4 else f"{count // 1000}k", _HEAT[(len(_HEAT) - 1) * count // most])
+    text = f"{count}" if count < 1000 else f"{count // 1000}k"
+    return Text(text, "bold" if is_fresh else _HEAT[(len(_HEAT) - 1) * count // most])
 
 
 def _roles(seen: Seen, now: float, height: int) -> Panel:
@@ -125,8 +129,7 @@ def _waiting(picture: Picture, height: int) -> Panel:
         style = "green" if one.age < 2 else "yellow" if one.age < 10 else "red"
         who = agents(one.agents) if len(one.agents) > 1 else [*agents(one.agents), (" → all", "dim")]
         grid.add_row(Text(length(one.age // 1), style), _fitted([*who, (f"  {one.text}", "italic")]))
-    title = "waiting for an answer, the longest first"
-    return _panel(grid, title, f"{picture.waiting_count:,} pending", height)
+    return _panel(grid, "waiting for an answer", f"{picture.waiting_count:,} pending, the oldest first", height)
 
 
 def _said(picture: Picture, height: int) -> Panel:
@@ -173,9 +176,11 @@ def _bar(count: int, most: int) -> str:
     return _BARS[min(len(_BARS) - 1, len(_BARS) * count // (most + 1))] if count else " "
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A lag, in words."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A length of time, as on a clock."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

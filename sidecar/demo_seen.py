@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from .records import Entry
@@ -26,6 +27,7 @@ class RoleChange(NamedTuple):
     """Empty for the first role in a session."""
     after: str
     session: str
+    conversation: str
 
 
 class Lag(NamedTuple):
@@ -42,11 +44,14 @@ class Seen:
 
     began: float
     total: int = 0
+    begun: int = 0
+    completed: int = 0
+    """Sessions."""
     matrix: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often who spoke to whom."""
     changes: list[RoleChange] = field(default_factory=list)
     """In the order of their coming."""
-    latest: deque[Entry] = field(default_factory=lambda: deque(maxlen=40))
+    latest: deque[Entry] = field(default_factory=lambda: deque(maxlen=200))
     buckets: Counter[int] = field(default_factory=Counter)
     """Entries by the half second in which they became visible."""
     _lags: array[float] = field(default_factory=lambda: array("d"))
@@ -60,6 +65,8 @@ class Seen:
             return
         self.total += 1
         self.latest.append(entry)
+        self.begun += entry.event_type == "session:created"
+        self.completed += entry.event_type == "session:completed"
         self.buckets[int((now - self.began) / BUCKET)] += 1
         self._lags.append(max(0.0, now - entry.timestamp))
         self._moments.append(now)
@@ -73,7 +80,8 @@ class Seen:
         before = self._roles.get((entry.session_id, author), "")
         if role != before:
             self._roles[entry.session_id, author] = role
-            self.changes.append(RoleChange(entry.timestamp, author, before, role, entry.session_id))
+            where = (entry.session_id, entry.conversation_id)
+            self.changes.append(RoleChange(entry.timestamp, author, before, role, *where))
 
     def rate(self, now: float) -> float:
         """Entries a second, of late."""
@@ -88,6 +96,15 @@ class Seen:
             return None
         return Lag(lags[len(lags) // 2], lags[len(lags) * 99 // 100], lags[-1])
 
+    def last_said(self, count: int) -> list[Entry]:
+        """What agents said to each other, the latest first."""
+        return list(islice((entry for entry in reversed(self.latest) if entry.is_completion), count))
+
+    def spoke_lately(self, now: float) -> set[tuple[str, str]]:
+        """Who spoke to whom a moment ago."""
+        lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET]
+        return {(who[0], other) for who in lately for other in who[1:]}
+
     def bars(self, now: float, count: int) -> list[int]:
         """Entries in each of the last whole half seconds, the latest last."""
         end = int((now - self.began) / BUCKET)
@@ -100,6 +117,13 @@ class Seen:
             counts[author] += count
             counts[other] += count
         return sorted(agent for agent, _ in counts.most_common(most)), max(0, len(counts) - most)
+
+    def by_author(self) -> dict[str, dict[str, int]]:
+        """The matrix, row by row."""
+        rows: dict[str, dict[str, int]] = {}
+        for (author, other), count in sorted(self.matrix.items()):
+            rows.setdefault(author, {})[other] = count
+        return rows
 
     def returned(self) -> RoleChange | None:
         """The last change by which somebody returned to a role held before in the same session; else the last."""

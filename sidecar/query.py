@@ -17,7 +17,7 @@ from . import swap
 from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
 from .follower import Follower
 from .paths import under
-from .reader import Catalog, Day, Filter, Place, day_of
+from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
@@ -302,10 +302,6 @@ class Index:
             self._catalog.close()
             self._catalog = None
         if self._catalog is None:
-            try:
-                self._catalog = Catalog(swap.catalog_path(self._folder))
-            except IndexMissing:
-                # A swap moves files: it may be in its final place by now.
-                self._catalog = Catalog(swap.catalog_path(self._folder))
+            self._catalog = open_catalog(self._folder)
         return self._catalog
 

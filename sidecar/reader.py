@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from . import swap
+from .errors import IndexMissing
 from .paths import split_path
 from .records import AgentSummary, Entry, RejectedLine, Session
 from .schema import CATALOG, DAILY, open_for_reading, trouble_named
@@ -329,6 +331,14 @@ class Catalog:
         with trouble_named(self._path):
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
+
+
+def open_catalog(folder: Path) -> Catalog:
+    """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
+    try:
+        return Catalog(swap.catalog_path(folder))
+    except IndexMissing:
+        return Catalog(swap.catalog_path(folder))
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -42,7 +42,16 @@ SAVED_AT_ONCE = 1_000
 SMALL = 8 << 20
 """Bytes of log that are not worth starting a process for."""
 
+ATTEMPTS = 5
+"""Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
+
 Reporter = Callable[[Report], None]
+
+
+class Rewritten(SidecarError):
+    """A log was rewritten while it was read."""
+
+    hint = "its first rows are on their way and cannot be called back: try again"
 
 
 class Task(NamedTuple):
@@ -82,10 +91,18 @@ def reindex(
     Raises SidecarError where the root cannot be read.
     """
     folder = settings.index_folder
-    swap.settle(folder)
+    if first_mtimes is None:
+        first_mtimes = noted(folder)
     target = folder / swap.REBUILD
-    todo = tasks(settings, noted(folder) if first_mtimes is None else first_mtimes)
-    rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
+    for attempt in range(1, ATTEMPTS + 1):
+        swap.settle(folder)
+        try:
+            rebuilt = build(settings, target, tasks(settings, first_mtimes), workers or os.cpu_count() or 1, report)
+        except Rewritten:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            break
     swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])
     return rebuilt
 
@@ -181,7 +198,7 @@ def _read_source(settings: Settings, progress: Progress, limit: int | None) -> I
         seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), limit)
         if seen.changed:
             # Batches of it are on their way already, and cannot be called back.
-            raise SidecarError(f"{progress.path} was rewritten while it was read", hint="try again")
+            raise Rewritten(f"{progress.path} was rewritten while it was read")
         if seen.batch is not None:
             yield seen.batch
         if not seen.more:
@@ -252,8 +269,8 @@ def _work(pipe: Connection, settings: Settings, todo: list[Task]) -> None:
     try:
         for result in read_sources(settings, todo):
             pipe.send_bytes(marshal.dumps(_packed(result)))
-    except SidecarError as error:
-        pipe.send_bytes(marshal.dumps(("error", str(error), error.hint)))
+    except Rewritten as error:
+        pipe.send_bytes(marshal.dumps(("rewritten", str(error))))
     pipe.send_bytes(marshal.dumps(None))
 
 
@@ -270,6 +287,6 @@ def _unpacked(message: tuple[Any, ...]) -> Result:
         return Batch(path, list(map(Row._make, rows)), list(map(Answered._make, answered)))
     if kind == "saved":
         return Saved(*values)
-    if kind == "error":
-        raise SidecarError(values[0], hint=values[1])
+    if kind == "rewritten":
+        raise Rewritten(values[0])
     return str(values[0])

@@ -13,7 +13,7 @@ from .errors import IndexMissing, IndexUnavailable
 from .lock import holder
 from .mounts import why_polling
 from .paths import to_os
-from .reader import Catalog
+from .reader import open_catalog
 from .scan import Found, Scan
 
 PATIENCE = 10.0
@@ -147,7 +147,7 @@ def _would_watch(settings: Settings) -> str:
 def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, int, int]:
     """Sources by path, rejected lines, days and entries; nothing, and a reason, where there is no catalog."""
     try:
-        with closing(Catalog(swap.catalog_path(folder))) as catalog:
+        with closing(open_catalog(folder)) as catalog:
             sources = catalog.sources()
             looked = catalog.looked()  # after them: a source may have come in between, and none ever goes
             noted = {

@@ -17,7 +17,7 @@ from . import swap
 from .config import Settings
 from .errors import IndexMissing, SourceError
 from .paths import to_os, under
-from .reader import Catalog, Day
+from .reader import Day, open_catalog
 from .records import Report
 from .reindex import Reporter, Task, build
 from .tail import opened
@@ -71,7 +71,7 @@ def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
     IndexDamaged, SchemaMismatch.
     """
     folder = settings.index_folder
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+    with closing(open_catalog(folder)) as catalog:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()
     missing = {path for path, (_, there) in offsets.items() if not there or _is_gone(settings, path)}

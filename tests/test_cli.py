@@ -129,7 +129,7 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     assert [" ".join(words) for words in every_command()] == [
         *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
-        *("query conversation", "query sessions", "query agents", "query rejected", "show", "follow"),
+        *("query conversation", "query sessions", "query agents", "query rejected", "show", "follow", "demo"),
         *("reindex", "status", "verify", "doctor", "completion"),
     ]
 

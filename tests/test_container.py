@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from support import write_lines
 
 SCRIPT = """
@@ -23,17 +22,22 @@ mount -o remount,bind,ro "$1/index"
 """
 
 
+def may_unshare() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+
+
 def test_read_only_logs_with_a_writable_index_are_indexed_and_then_read_where_nothing_can_be_written(
     tmp_path: Path,
 ) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+    if not may_unshare():
         pytest.skip("this user may not make mount namespaces")
     logs, volume = tmp_path / "logs", tmp_path / "volume"
     write_lines(logs / "responses" / "sessions" / "s.jsonl", {"event": "note", "timestamp": 1_735_500_000})
     (logs / "index").mkdir()
     volume.mkdir()
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", SCRIPT, "sh", logs, volume, sys.executable], capture_output=True, text=True, check=False
-    )
+    command = ["unshare", "-m", "sh", "-c", SCRIPT, "sh", logs, volume, sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert '"id":"s:0"' in done.stdout.replace(" ", "").splitlines()[-1]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-
 from cases import CASES, Case
 from corpora import event_files, random_log, session_files
+from hypothesis import given, settings
 from model import model_file
 from support import rows_of
 

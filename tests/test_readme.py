@@ -67,7 +67,7 @@ def test_the_library_code_in_the_readme_runs(example: Path) -> None:
     run_once(load_settings(root=example / "var" / "logs", preset="reference"), lambda _: None)
     names: dict[str, object] = {}
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "README.md", "exec"), names)
 
 
 def test_the_configuration_in_the_readme_indexes_the_lines_in_the_readme(tmp_path: Path) -> None:
@@ -92,9 +92,8 @@ def test_the_unit_in_the_readme_is_one_that_systemd_accepts(tmp_path: Path) -> N
     (unit,) = blocks("ini")
     unit = unit.replace("/opt/sidecar/bin/sidecar", sys.executable)
     (tmp_path / "sidecar.service").write_text(unit)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / "sidecar.service"], capture_output=True, text=True, check=False
-    )
+    command = ["systemd-analyze", "verify", "--man=no", tmp_path / "sidecar.service"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "sidecar.service" in line]
     assert not complaints, done.stderr
 
