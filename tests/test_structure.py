@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "ledger": "catalog config errors fold index paths schema swap",
     # the index, read
     "swap": "errors",
-    "reader": "paths records schema",
+    "reader": "errors paths records schema swap",
     "follower": "errors reader records swap",
     "query": "errors follower paths reader records swap tail times",
     # jobs over all of it
