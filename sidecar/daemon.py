@@ -149,7 +149,8 @@ class Sidecar:
             pass
 
     def wake(self) -> None:
-        """Let a waiting `run` look at its stop condition; may be called from a signal handler."""
+        """Let a waiting `run` look at its stop condition. From any thread, but not from a signal handler: that may have
+        interrupted the wait in the very lock that this takes."""
         if self._watcher is not None:
             self._watcher.hints.wake()
 

@@ -267,7 +267,7 @@ def test_an_index_is_served_while_it_is_swapped_whatever_has_been_moved_yet(tmp_
             reindex(reference(tmp_path), 1)
         finally:
             swap.settle = settle
-        rebuilt = index_folder / "rebuild"
+        (rebuilt,) = index_folder.glob("ready-*")
         assert (index_folder / "swap.json").exists()
         days = sorted(path.name for path in (rebuilt / "daily").glob("*.db"))
         for moved in (None, f"daily/{days[0]}", f"daily/{days[1]}", "catalog.db"):
