@@ -83,12 +83,14 @@ def reindex(
     workers: int = 0,
     report: Reporter = lambda _: None,
     first_mtimes: dict[str, float] | None = None,
+    *,
+    strict: bool = True,
 ) -> Rebuilt:
     """Build a new index beside the old and put it in its place; the caller holds the root's lock.
 
     Queries are served from the old one until the new one is whole. `workers` is the number of processes that read
     (0: as many as there are processors); `first_mtimes` the notes to take over, by default those of the old index.
-    Raises SidecarError where the root cannot be read.
+    Raises SidecarError where a folder cannot be read; not `strict`, it leaves that to whoever scans next.
     """
     folder = settings.index_folder
     if first_mtimes is None:
@@ -97,7 +99,8 @@ def reindex(
     for attempt in range(1, ATTEMPTS + 1):
         swap.settle(folder)
         try:
-            rebuilt = build(settings, target, tasks(settings, first_mtimes), workers or os.cpu_count() or 1, report)
+            todo = tasks(settings, first_mtimes, strict)
+            rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
         except Rewritten:
             if attempt == ATTEMPTS:
                 raise
@@ -120,11 +123,11 @@ def noted(folder: Path) -> dict[str, float]:
     return {}
 
 
-def tasks(settings: Settings, first_mtimes: dict[str, float]) -> list[Task]:
-    """Every source that a scan finds. Raises SidecarError where folders cannot be read: what is in them is not gone."""
+def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
+    """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
     scan = Scan(settings)
     found = sorted((one.path, one.status.st_size) for one in scan)
-    if scan.failed:
+    if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
     return [Task(id_, path, size, first_mtimes.get(path)) for id_, (path, size) in enumerate(found, 1)]

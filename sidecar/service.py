@@ -131,7 +131,8 @@ def heal(settings: Settings, report: Reporter) -> Rebuilt | None:
     except IndexUnavailable as error:
         why = str(error)
         set_aside(folder, why)
-    return None if why is None else reindex(settings, 0, report, first_mtimes)
+    # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
+    return None if why is None else reindex(settings, 0, report, first_mtimes, strict=False)
 
 
 def fault(settings: Settings) -> str | None:

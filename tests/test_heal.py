@@ -18,8 +18,9 @@ from support import Everything, eventually, everything, indexed, modelled, refer
 
 from sidecar import service, swap
 from sidecar.config import Settings
-from sidecar.errors import IndexUnavailable, SchemaMismatch
+from sidecar.errors import IndexUnavailable, SchemaMismatch, SidecarError
 from sidecar.query import Index
+from sidecar.reindex import reindex
 from sidecar.schema import VERSION
 from sidecar.service import run_once
 
@@ -339,3 +340,16 @@ def test_a_running_sidecar_notices_and_heals_what_is_done_to_its_files(
         eventually(lambda: len(indexed(root)) == len(expected.rows) + 1)
     assert process.returncode == 0
     assert indexed(root) == modelled(root)
+
+
+def test_a_first_run_indexes_what_it_can_where_a_folder_cannot_be_read_and_a_reindex_refuses(
+    root: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(root / "index")
+    expected = modelled(root)
+    write_lines(tmp_path / "elsewhere/2024-12-29/evt_1735500000.5_note.json", {"event": "note"})
+    (root / "events").symlink_to(tmp_path / "elsewhere")  # out of the root: told, and not followed
+    quietly(reference(root))
+    assert indexed(root) == expected
+    with pytest.raises(SidecarError, match="events"):
+        reindex(reference(root))
