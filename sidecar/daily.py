@@ -55,6 +55,9 @@ class DailyFile:
         self._sources: dict[str, list[int]] = {}
         """Path to number and `touched`."""
         self._new_labels: list[tuple[int, str]] = []
+        self._new_parties: list[tuple[int, str, str]] = []
+        self._new_members: list[tuple[int, int]] = []
+        """Given a number, and to be written with the next rows; the caches know them till then."""
         self._late: list[tuple[str, Answered]] = []
         """In a bulk load: answers whose request was written before, applied when there is an index to find it by."""
         self._next_label = self._following("label")
@@ -81,7 +84,7 @@ class DailyFile:
         """
         source = self._source(path, touched)
         values = [self._encode(source, row, answered) for row in rows]
-        self._flush_labels()
+        self._flush()
         self._database.connection().executemany(_ENTRY, values)
         if self._bulk:
             self._late.extend((path, answer) for answer in answered.values())
@@ -125,7 +128,7 @@ class DailyFile:
             (None if one.correlation_id is None else self._label(one.correlation_id), source, one.byte_offset)
             for one in answered
         ]
-        self._flush_labels()
+        self._flush()
         self._database.connection().executemany(
             "UPDATE entry SET has_response = 1, correlation = ? WHERE source = ? AND byte_offset = ?", updates
         )
@@ -144,9 +147,13 @@ class DailyFile:
             self._labels[text] = number
         return number
 
-    def _flush_labels(self) -> None:
-        self._database.connection().executemany("INSERT INTO label (id, text) VALUES (?, ?)", self._new_labels)
-        self._new_labels = []
+    def _flush(self) -> None:
+        """Write what was given a number since the last time."""
+        run = self._database.connection().executemany
+        run("INSERT INTO label (id, text) VALUES (?, ?)", self._new_labels)
+        run("INSERT INTO party (id, agents, roles) VALUES (?, ?, ?)", self._new_parties)
+        run("INSERT INTO party_agent (agent, party) VALUES (?, ?)", self._new_members)
+        self._new_labels, self._new_parties, self._new_members = [], [], []
         if len(self._labels) > CACHED and not self._bulk:
             self._labels.clear()
             self._parties.clear()
@@ -186,11 +193,8 @@ class DailyFile:
         else:
             number = self._next_party
             self._next_party += 1
-            self._database.execute_sql("INSERT INTO party (id, agents, roles) VALUES (?, ?, ?)", (number, *texts))
-            self._database.connection().executemany(
-                "INSERT INTO party_agent (agent, party) VALUES (?, ?)",
-                [(self._label(agent), number) for agent in agents],
-            )
+            self._new_parties.append((number, *texts))
+            self._new_members += [(self._label(agent), number) for agent in agents]
         self._parties[agents, roles] = number
         return number
 
@@ -214,7 +218,7 @@ class DailyFile:
                 if request.byte_offset not in answered:
                     continue
                 correlation = None if request.correlation is None else self._label(request.correlation)
-                self._flush_labels()
+                self._flush()
                 self._database.execute_sql(
                     f"UPDATE entry SET has_response = 0, correlation = ? WHERE {_PLACE} AND byte_offset = ?",
                     (correlation, *place, request.byte_offset),

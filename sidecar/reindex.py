@@ -10,13 +10,14 @@ end.
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
@@ -144,7 +145,7 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
     catalog = Catalog(target / swap.CATALOG_NAME, bulk=True)
     index = DailyIndex(target / swap.DAILY_NAME, bulk=True)
     waiting: list[Saved] = []
-    with closing(catalog), closing(index):
+    with closing(catalog), closing(index), _no_collecting():
         for result in _read(settings, todo, workers if total > SMALL else 1):
             if isinstance(result, Batch):
                 index.write([result], 0)
@@ -176,6 +177,18 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
         os.fsync(file.fileno())
     report(Report("rebuilding", total, total, entries))
     return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Rows make no cycles, and looking for some in a million of them costs a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 Result = Batch | Saved | str
@@ -270,8 +283,9 @@ def _receive(pipes: list[Connection]) -> Iterator[Result]:
 def _work(pipe: Connection, settings: Settings, todo: list[Task]) -> None:
     """A worker: reads its share and sends what comes of it."""
     try:
-        for result in read_sources(settings, todo):
-            pipe.send_bytes(marshal.dumps(_packed(result)))
+        with _no_collecting():
+            for result in read_sources(settings, todo):
+                pipe.send_bytes(marshal.dumps(_packed(result)))
     except Rewritten as error:
         pipe.send_bytes(marshal.dumps(("rewritten", str(error))))
     pipe.send_bytes(marshal.dumps(None))
