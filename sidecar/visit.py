@@ -32,7 +32,7 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
 
     Raises OSError or NotAFile where the file cannot be read; then nothing has moved.
     """
-    file = under(root, progress.path)
+    file = under(root, progress.path, remember=True)
     if progress.source.layout == "file":
         return _visit_event(progress, file, max_line_bytes, now)
     seen = look(file, progress.mark, max_line_bytes, limit)
