@@ -35,32 +35,37 @@ def to_os(text: str) -> str:
 def under(root: Path, text: str, *, remember: bool = False) -> Path:
     """The file that `text` points to; raises UnsafePath where that would lie outside the root.
 
-    A pointer is never trusted: an index may come from somebody else's hands. The tailer, whose paths come from the scan,
-    lets the answer be remembered for as long as the folder stays the same one.
+    A pointer is never trusted: an index may come from somebody else's hands. The tailer, whose paths come from the
+    scan, lets the answer be remembered for as long as the folder stays the same one.
     """
     relative = to_os(text)
     parts = relative.split("/")
     if "\0" in relative or any(part in ("", ".", "..") for part in parts):
         raise UnsafePath(f"{text!r} leaves {root}")
     path = root.joinpath(*parts)
-    try:
-        folder = os.stat(path.parent)
-    except OSError:
-        return path  # opening the file will say what is wrong
-    is_inside = _remembered if remember else _is_inside
-    if not is_inside(os.fspath(root), os.fspath(path.parent), (folder.st_dev, folder.st_ino)):
+    if not (_is_inside_as_before if remember else _is_inside)(os.fspath(root), os.fspath(path.parent)):
         raise UnsafePath(f"{text!r} leaves {root} through a link")
     return path
 
 
-def _is_inside(root: str, folder: str, identity: tuple[int, int]) -> bool:  # noqa: ARG001
-    """Whether a folder, which now has this identity, lies below the root once links are followed."""
+def _is_inside(root: str, folder: str) -> bool:
+    """Whether a folder lies below the root once links are followed."""
     # Not Path.resolve, which raises for links that lead in a circle; opening the file does that.
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 
-_remembered = lru_cache(maxsize=4096)(_is_inside)
-"""The same, asked once for a folder of an identity: following links costs a quarter of a look at a file."""
+def _is_inside_as_before(root: str, folder: str) -> bool:
+    """The same, asked once for each folder that is there: following links costs a quarter of a look at a file."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return _is_inside(root, folder)
+    return _remembered(root, folder, (status.st_dev, status.st_ino))
+
+
+@lru_cache(maxsize=4096)
+def _remembered(root: str, folder: str, identity: tuple[int, int]) -> bool:  # noqa: ARG001
+    return _is_inside(root, folder)
 
 
 def split_path(path: str) -> tuple[str, str, str]:
