@@ -99,7 +99,12 @@ class Index:
         after: Place | None = None
         size = 128
         while day := self._day(path):
-            page = day.page(wanted, after, size, reverse)
+            try:
+                page = day.page(wanted, after, size, reverse)
+            except IndexMissing:
+                if day.is_current():
+                    raise
+                continue  # a swap moved the file: open it where it is now
             yield from page
             if len(page) < size:
                 return

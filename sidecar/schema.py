@@ -198,6 +198,8 @@ def trouble_named(path: Path) -> Iterator[None]:
         with damage_named(path):
             yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
+        if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
+            raise IndexMissing(f"{path} was moved or deleted while it was read") from error
         # Busy, forbidden, or a disk that fails: none of it says that the index has to be made again.
         raise SidecarError(f"{path}: {error}", hint=_UNREADABLE) from error
 
