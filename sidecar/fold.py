@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .config import Source
-from .derive import State, derive
+from .derive import UNKNOWN, State, derive
 from .parse import parse
 from .paths import split_path
 from .records import Answered, Line, Rejected, Row
@@ -133,8 +133,8 @@ class Progress:
             self.sessions[row.session_id] = SessionNote(
                 row.initiating_agent, row.timestamp, row.pattern_type, is_completed
             )
-        elif is_completed or known.initiating_agent == "unknown" != row.initiating_agent:
-            agent = row.initiating_agent if known.initiating_agent == "unknown" else known.initiating_agent
+        elif is_completed or known.initiating_agent == UNKNOWN != row.initiating_agent:
+            agent = row.initiating_agent if known.initiating_agent == UNKNOWN else known.initiating_agent
             self.sessions[row.session_id] = known._replace(
                 initiating_agent=agent, is_completed=known.is_completed or is_completed
             )

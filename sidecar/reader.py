@@ -83,13 +83,16 @@ def day_of(timestamp: float) -> str:
     return date.fromordinal(_EPOCH + whole).isoformat()
 
 
-class Day:
-    """One daily file, open for reading."""
+class _Opened:
+    """An index file, open for reading."""
+
+    kind: int
+    """Which of the two kinds of file it has to be: see `schema.py`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.identity = _identity(path)
-        self._database = open_for_reading(path, DAILY)
+        self._database = open_for_reading(path, self.kind)
 
     def is_current(self) -> bool:
         """Whether the file of this name is still the one that is open."""
@@ -98,6 +101,17 @@ class Day:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with trouble_named(self.path):
+            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        return rows
+
+
+class Day(_Opened):
+    """One daily file, open for reading."""
+
+    kind = DAILY
 
     def page(self, wanted: Filter, after: Place | None, size: int, reverse: bool) -> list[Entry]:
         """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
@@ -260,27 +274,11 @@ class Day:
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
         return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *values, size)]
 
-    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with trouble_named(self.path):
-            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
-        return rows
 
-
-class Catalog:
+class Catalog(_Opened):
     """The catalog, open for reading."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._identity = _identity(path)
-        self._database = open_for_reading(path, CATALOG)
-
-    def is_current(self) -> bool:
-        """Whether the file of this name is still the one that is open."""
-        return _identity(self._path) == self._identity
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+    kind = CATALOG
 
     def sessions(self, status: str | None) -> Iterator[Session]:
         """The session registry."""
@@ -326,11 +324,6 @@ class Catalog:
         """The notes of section 6: each source's modification time when it was first seen."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
         return {str(path): float(mtime) for path, mtime in self._all(sql)}
-
-    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with trouble_named(self._path):
-            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
-        return rows
 
 
 def open_catalog(folder: Path) -> Catalog:
