@@ -1,0 +1,64 @@
+"""What the attacks found, counted: how often each fault was tried, rows compared, and rows lost, doubled or wrong.
+
+The counts of a run are printed at its end as the table that the README shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Row = tuple[Any, ...]
+"""A row of the view `ksi_index`."""
+
+_FILE, _OFFSET = 4, 6
+
+
+@dataclass(slots=True)
+class Tally:
+    """One line of the table."""
+
+    fault: str
+    tried: int = 0
+    rows: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+
+    def compare(self, found: Iterable[Row], expected: Iterable[Row]) -> None:
+        """Count each row that should be there against what is; fails where they differ."""
+        here, there = list(found), list(expected)
+        places = Counter((row[_FILE], row[_OFFSET]) for row in here)
+        known = {(row[_FILE], row[_OFFSET]): row for row in there}
+        lost = [place for place in known if place not in places]
+        doubled = [place for place, times in places.items() if times > 1]
+        wrong = [row for row in here if known.get((row[_FILE], row[_OFFSET])) != row]
+        self.rows += len(there)
+        self.lost += len(lost)
+        self.doubled += len(doubled)
+        self.wrong += len(wrong)
+        assert not lost, f"{len(lost)} of {len(there)} rows lost, first {lost[0]}"
+        assert not doubled, f"{len(doubled)} of {len(there)} rows doubled, first {doubled[0]}"
+        for row in wrong[:1]:
+            raise AssertionError(f"{len(wrong)} rows wrong: {row} should be {known.get((row[_FILE], row[_OFFSET]))}")
+
+
+class Tallies:
+    """All lines of one run."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Tally] = {}
+
+    def of(self, fault: str) -> Tally:
+        """The line of a fault, which several tests may share."""
+        return self._lines.setdefault(fault, Tally(fault))
+
+    def table(self) -> list[str]:
+        """As Markdown."""
+        lines = ["| fault | tried | rows compared | lost | doubled | wrong |", "|---|---:|---:|---:|---:|---:|"]
+        for one in self._lines.values():
+            counts = (one.tried, one.rows, one.lost, one.doubled, one.wrong)
+            lines.append(f"| {one.fault} | {' | '.join(f'{count:,}' for count in counts)} |")
+        return lines if self._lines else []
