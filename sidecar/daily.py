@@ -306,7 +306,7 @@ class DailyFile:
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
         self.finish_bulk()
-        settle(self._database)
+        settle(self._database, self.path, self.inode)
 
     def _following(self, table: str) -> int:
         row = self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import marshal
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -105,6 +106,9 @@ def reindex(
         except Rewritten:
             if attempt == ATTEMPTS:
                 raise
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # it may be what has filled the disk
+            raise
         else:
             break
     swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])

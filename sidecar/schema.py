@@ -80,14 +80,15 @@ def finish(database: SqliteDatabase) -> None:
     _create_indexes(database, DAILY)
 
 
-def settle(database: SqliteDatabase) -> None:
+def settle(database: SqliteDatabase, path: Path, inode: int) -> None:
     """Close a database after writing, without its write-ahead log where that can be.
 
     A file in rollback mode can be read from a folder that nobody may write to, and reading it makes no files.
-    While somebody reads it the mode cannot change; then it stays as it is, which is correct too.
+    While somebody reads it the mode cannot change; then it stays as it is, which is correct too. So it does where the
+    file has been moved away with its folder: SQLite would delete the log of another file by this name.
     """
     try:
-        if not database.is_closed():
+        if not database.is_closed() and _is_same(path, inode):
             database.execute_sql("PRAGMA busy_timeout = 200")
             with suppress(DatabaseError):
                 database.execute_sql("PRAGMA journal_mode = delete")
@@ -163,12 +164,15 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
 
 def check_same(path: Path, inode: int) -> None:
     """Raise IndexDamaged where a file that is open is no longer the file of its name."""
-    try:
-        same = path.stat().st_ino == inode
-    except FileNotFoundError:
-        same = False
-    if not same:
+    if not _is_same(path, inode):
         raise IndexDamaged(f"{path} was deleted or replaced while it was written")
+
+
+def _is_same(path: Path, inode: int) -> bool:
+    try:
+        return path.stat().st_ino == inode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def has_header(path: Path) -> bool:

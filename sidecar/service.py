@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,27 +17,77 @@ from .daemon import Sidecar, Totals
 from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
 from .index import sign
 from .lock import RootLock
+from .patience import Patience
 from .reader import Catalog
 from .records import Report
 from .reindex import Rebuilt, Reporter, noted, reindex
 from .schema import CATALOG, DAILY, damage_named, open_for_reading
 
 
-def run(
-    settings: Settings, stop: Callable[[], bool], on_start: Callable[[Sidecar], None], report: Reporter
-) -> None:
-    """Index what is there and what comes, until `stop()`.
+class _RootGone(Exception):
+    """The lock that is held is not the one of the root any more: the root, or its index folder, is gone or another."""
 
-    `on_start` is given the running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
-    runs, ConfigError where there is no root.
+
+def run(
+    settings: Settings,
+    stop: Callable[[], bool],
+    on_start: Callable[[Sidecar], None],
+    report: Reporter,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Index what is there and what comes, until `stop()`. What goes wrong is told and waited out, however long.
+
+    `on_start` is given each running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
+    runs, ConfigError where there is no root, OSError where the lock cannot be taken; the latter two only at the start.
     """
-    with locked(settings, "run"):
-        while not stop():
-            with healed(settings, report, watch=True) as (sidecar, _):
+    patience = Patience(settings, stop, tell)
+    began = False
+    while not stop():
+        try:
+            with locked(settings, "run") as lock:
+                began = True
+                _run_under(lock, settings, stop, on_start, report, patience)
+        except _RootGone:
+            patience.for_root()
+        except ConfigError:
+            if not began:
+                raise
+            patience.for_root()
+        except OSError as error:
+            if not began or stop():
+                raise
+            patience.after(error)
+
+
+def _run_under(
+    lock: RootLock,
+    settings: Settings,
+    stop: Callable[[], bool],
+    on_start: Callable[[Sidecar], None],
+    report: Reporter,
+    patience: Patience,
+) -> None:
+    """Run for as long as the lock is that of the root; raises _RootGone when it is not."""
+
+    def should_stop() -> bool:
+        if stop():
+            return True
+        if not lock.stands():
+            raise _RootGone
+        return False
+
+    while not should_stop():
+        try:
+            with healed(settings, report, watch=True, is_ours=lock.stands) as (sidecar, _):
+                patience.is_over()
                 on_start(sidecar)
-                sidecar.run(stop, catching_up(report))
+                sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
                 return
+        except (OSError, PeeweeException, SidecarError) as error:
+            if should_stop():
+                raise
+            patience.after(error)
 
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
@@ -55,16 +105,19 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 
 
 @contextmanager
-def healed(settings: Settings, report: Reporter, *, watch: bool) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
+def healed(
+    settings: Settings, report: Reporter, *, watch: bool, is_ours: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
     """An open sidecar on a sound index, for the block to close. Damage that shows in the block sets the index aside and
-    ends the block, so that the next one begins with a rebuild."""
+    ends the block, so that the next one begins with a rebuild; but not where the index is not ours any more."""
     sidecar, rebuilt = _opened(settings, report, watch=watch)
     try:
         with _database_errors_named(settings):
             yield sidecar, rebuilt
     except IndexUnavailable as error:
         sidecar.abandon()
-        set_aside(settings.index_folder, str(error))
+        if is_ours():
+            set_aside(settings.index_folder, str(error))
     finally:
         sidecar.abandon()
 
@@ -105,7 +158,7 @@ def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
 
 
 @contextmanager
-def locked(settings: Settings, job: str) -> Iterator[None]:
+def locked(settings: Settings, job: str) -> Iterator[RootLock]:
     """Hold the root for a job."""
     if not settings.root.is_dir():
         raise ConfigError(
@@ -114,7 +167,7 @@ def locked(settings: Settings, job: str) -> Iterator[None]:
     lock = RootLock(settings.index_folder)
     lock.acquire(job)
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 
@@ -165,14 +218,20 @@ def _check(path: Path, kind: int) -> None:
 
 
 def set_aside(folder: Path, why: str) -> None:
-    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept."""
+    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
+
+    The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
+    try is kept, for its notes.
+    """
     aside = folder / swap.ASIDE
-    shutil.rmtree(aside, ignore_errors=True)
+    if (folder / swap.CATALOG_NAME).exists():
+        shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
         file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
-    (aside / "why.txt").write_text(f"{stamp} {why}\n")
+    with suppress(OSError):  # the disk may be full
+        (aside / "why.txt").write_text(f"{stamp} {why}\n")
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
