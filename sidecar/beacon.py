@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 NAME = "running.json"
+ROOM = 4096
+"""Bytes that the file has at least."""
+MOST, LONGEST = 100, 1000
+"""Troubles that are told, and characters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +27,42 @@ class Beacon:
 
 
 def tell(folder: Path, watching: str, why: str, trouble: list[str]) -> None:
-    """Replace the file, if what it says differs. A disk that is full leaves the old word standing."""
-    said = Beacon(watching, why, tuple(trouble[:100]))
+    """Replace the file, if what it says differs. On a disk that is full it is written over, in the room that it has."""
+    said = Beacon(watching, why, tuple(one[:LONGEST] for one in trouble[:MOST]))
     if read(folder) == said:
         return
     path = folder / NAME
     temporary = path.with_suffix(".tmp")
-    with suppress(OSError):
-        temporary.write_bytes(orjson.dumps(said))
+    content = orjson.dumps(said).ljust(ROOM)
+    try:
+        temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        with suppress(OSError), path.open("r+b", buffering=0) as file:
+            file.write(_fitting(said))
+
+
+def _fitting(said: Beacon) -> bytes:
+    """As much of it as has room for certain, the first of the troubles first."""
+    trouble = said.trouble
+    while len(content := orjson.dumps(replace(said, trouble=trouble))) > ROOM:
+        trouble = trouble[:-1]
+    return content.ljust(ROOM)
 
 
 def read(folder: Path) -> Beacon | None:
     """What was said last; None where nothing was, or where it cannot be read."""
-    try:
-        content = orjson.loads((folder / NAME).read_bytes())
-        return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    for _ in range(3):  # while it is written over, half of each may be seen
+        try:
+            content = orjson.loads((folder / NAME).read_bytes())
+            return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
+        except OSError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def clear(folder: Path) -> None:
