@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from peewee import PeeweeException
 
-from . import beacon
+from .beacon import Voice
 from .catalog import Known
 from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
@@ -33,7 +33,7 @@ from .fold import Batch
 from .ledger import Ledger
 from .paths import to_text
 from .scan import Found, Scan
-from .schema import is_damage
+from .schema import first, is_damage
 from .tail import identity
 from .visit import visit
 from .watch import Watcher
@@ -76,12 +76,14 @@ class Totals:
 class Sidecar:
     """One sidecar on one root, whose lock the caller holds. Open it, `step` or `run` it, close it."""
 
-    def __init__(self, settings: Settings, *, watch: bool = True) -> None:
+    def __init__(self, settings: Settings, *, watch: bool = True, voice: Voice | None = None) -> None:
         self.settings = settings
         self.totals = Totals()
         self.trouble: dict[str, str] = {}
         """What is wrong now, by the path or the part that it concerns."""
         self._watch = watch
+        self._voice = voice or Voice(settings.index_folder)
+        self._has_own_voice = voice is None
         self._watcher: Watcher | None = None
         self._ledger: Ledger | None = None
         """None before it is opened, and after something failed until it could be opened again."""
@@ -127,7 +129,8 @@ class Sidecar:
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
-        beacon.clear(self.settings.index_folder)
+        if self._has_own_voice:
+            self._voice.clear()
 
     # ---- the loop
 
@@ -191,10 +194,14 @@ class Sidecar:
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
+            more = bool(self._queue) or self._scan is not None
+            if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
+                del self.trouble["index"]
+                self._tell()
         except _FAILURES as error:
             self._fail(error, now)
             return False
-        return bool(self._queue) or self._scan is not None
+        return more
 
     def _clock_stepped_back(self, seconds: float) -> None:
         """What was to be done at a moment is to be done as long from now as it was before."""
@@ -275,8 +282,11 @@ class Sidecar:
         self._tell()
 
     def _interval(self, scan_seconds: float) -> float:
-        """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long."""
+        """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long and
+        nothing is wrong."""
         polling = self._watcher is not None and self._watcher.mode == "polling"
+        if self.trouble:
+            return max(self.settings.scan_interval, scan_seconds * 10)
         if polling:
             return max(min(POLL_INTERVAL, self.settings.scan_interval), scan_seconds * 10)
         return max(self.settings.scan_interval, scan_seconds / SCAN_SHARE)
@@ -298,6 +308,7 @@ class Sidecar:
                 continue
             except (OSError, SourceError) as error:
                 self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
+                self._next_scan = min(self._next_scan, now + self.settings.scan_interval)
                 continue
             self.trouble.pop(path, None)
             if more:
@@ -335,8 +346,8 @@ class Sidecar:
     def _fail(self, error: Exception, now: float) -> None:
         """Drop what is in memory; the next turn begins again from what was saved."""
         if is_damage(error):
-            raise IndexDamaged(f"{self.settings.index_folder}: {error}") from error
-        self.trouble["index"] = f"index: {error}"
+            raise IndexDamaged(f"{self.settings.index_folder}: {first(error)}") from error
+        self.trouble["index"] = f"index: {first(error)}"
         self._retry_at = now + RETRY
         if self._ledger is not None:
             with suppress(*_FAILURES):
@@ -349,7 +360,6 @@ class Sidecar:
             self._ledger = Ledger(self.settings)
             self._scan = None
             self._next_scan = 0.0
-            self.trouble.pop("index", None)
         return self._ledger
 
     def _tell(self) -> None:
@@ -357,7 +367,7 @@ class Sidecar:
         watcher = self._watcher
         if watcher is None:
             return
-        beacon.tell(self.settings.index_folder, watcher.mode, watcher.why_polling, list(self.trouble.values()))
+        self._voice.tell(watcher.mode, watcher.why_polling, list(self.trouble.values()))
 
 
 def _differs(known: Known | None, found: Found) -> bool:

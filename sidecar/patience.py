@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
-from . import beacon
+from .beacon import Voice
 from .config import Settings
+from .schema import first
 
 LONGEST = 30.0
 """Seconds between two tries at most; the first wait is one second. A rebuild that finds no room on the disk takes what
@@ -19,18 +20,19 @@ TICK = 0.1
 class Patience:
     """Waits for what is wrong to end, or for `stop()`. One for a run; only the main thread touches it."""
 
-    def __init__(self, settings: Settings, stop: Callable[[], bool], tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, stop: Callable[[], bool], tell: Callable[[str], None], voice: Voice) -> None:
         self._settings = settings
         self._stop = stop
         self._tell = tell
         self._told = ""
         self._seconds = 1.0
+        self._voice = voice
 
     def after(self, error: Exception) -> None:
         """Return when it is time to try again what ended with this error; each time in a row it takes longer."""
-        why = f"index: {error}"
+        why = f"index: {first(error)}"
         self._say(why)
-        beacon.tell(self._settings.index_folder, "", "", [why])
+        self._voice.tell("", "", [why])
         self._wait(self._seconds)
         self._seconds = min(LONGEST, 2 * self._seconds)
 

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from peewee import DatabaseError, SchemaManager, SqliteDatabase
+from peewee import DatabaseError, PeeweeException, SchemaManager, SqliteDatabase
 
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX
@@ -210,5 +210,12 @@ def trouble_named(path: Path) -> Iterator[None]:
 
 def is_damage(error: BaseException) -> bool:
     """The file itself is broken, as against busy, full or forbidden."""
-    text = str(error)
+    text = str(first(error))
     return any(sign in text for sign in ("malformed", "not a database", "no such table", "no such column"))
+
+
+def first(error: BaseException) -> BaseException:
+    """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
+    while isinstance(error.__context__, PeeweeException | sqlite3.Error):
+        error = error.__context__
+    return error

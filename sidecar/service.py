@@ -12,6 +12,7 @@ from pathlib import Path
 from peewee import PeeweeException
 
 from . import swap
+from .beacon import Voice
 from .config import Settings
 from .daemon import Sidecar, Totals
 from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
@@ -21,7 +22,7 @@ from .patience import Patience
 from .reader import Catalog
 from .records import Report
 from .reindex import Rebuilt, Reporter, noted, reindex
-from .schema import CATALOG, DAILY, damage_named, open_for_reading
+from .schema import CATALOG, DAILY, damage_named, first, open_for_reading
 
 
 class _RootGone(Exception):
@@ -40,23 +41,27 @@ def run(
     `on_start` is given each running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
     runs, ConfigError where there is no root, OSError where the lock cannot be taken; the latter two only at the start.
     """
-    patience = Patience(settings, stop, tell)
+    voice = Voice(settings.index_folder)
+    patience = Patience(settings, stop, tell, voice)
     began = False
-    while not stop():
-        try:
-            with locked(settings, "run") as lock:
-                began = True
-                _run_under(lock, settings, stop, on_start, report, patience)
-        except _RootGone:
-            patience.for_root()
-        except ConfigError:
-            if not began:
-                raise
-            patience.for_root()
-        except OSError as error:
-            if not began or stop():
-                raise
-            patience.after(error)
+    try:
+        while not stop():
+            try:
+                with locked(settings, "run") as lock:
+                    began = True
+                    _run_under(lock, settings, stop, on_start, report, patience, voice)
+            except _RootGone:
+                patience.for_root()
+            except ConfigError:
+                if not began:
+                    raise
+                patience.for_root()
+            except OSError as error:
+                if not began or stop():
+                    raise
+                patience.after(error)
+    finally:
+        voice.clear()
 
 
 def _run_under(
@@ -66,6 +71,7 @@ def _run_under(
     on_start: Callable[[Sidecar], None],
     report: Reporter,
     patience: Patience,
+    voice: Voice,
 ) -> None:
     """Run for as long as the lock is that of the root; raises _RootGone when it is not."""
 
@@ -78,7 +84,7 @@ def _run_under(
 
     while not should_stop():
         try:
-            with healed(settings, report, watch=True, is_ours=lock.stands) as (sidecar, _):
+            with healed(settings, report, voice=voice, is_ours=lock.stands) as (sidecar, _):
                 patience.is_over()
                 on_start(sidecar)
                 sidecar.run(should_stop, catching_up(report))
@@ -92,9 +98,9 @@ def _run_under(
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
     """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
-    with locked(settings, "run --once"):
+    with locked(settings, "run --once"), _database_errors_named(settings):
         while True:
-            with healed(settings, report, watch=False) as (sidecar, rebuilt):
+            with healed(settings, report) as (sidecar, rebuilt):
                 sidecar.run_once(catching_up(report))
                 totals = sidecar.totals
                 if rebuilt is not None:
@@ -106,11 +112,14 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 
 @contextmanager
 def healed(
-    settings: Settings, report: Reporter, *, watch: bool, is_ours: Callable[[], bool] = lambda: True
+    settings: Settings, report: Reporter, *, voice: Voice | None = None, is_ours: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
-    """An open sidecar on a sound index, for the block to close. Damage that shows in the block sets the index aside and
-    ends the block, so that the next one begins with a rebuild; but not where the index is not ours any more."""
-    sidecar, rebuilt = _opened(settings, report, watch=watch)
+    """An open sidecar on a sound index, for the block to close; with a voice it watches, and says how it does.
+
+    Damage that shows in the block sets the index aside, unless it is not ours any more, and ends the block, so that the
+    next one begins with a rebuild.
+    """
+    sidecar, rebuilt = _opened(settings, report, voice)
     try:
         with _database_errors_named(settings):
             yield sidecar, rebuilt
@@ -122,10 +131,10 @@ def healed(
         sidecar.abandon()
 
 
-def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidecar, Rebuilt | None]:
+def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[Sidecar, Rebuilt | None]:
     for attempt in (1, 2):
         rebuilt = heal(settings, report)
-        sidecar = Sidecar(settings, watch=watch)
+        sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
@@ -143,17 +152,17 @@ def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidec
 
 @contextmanager
 def _database_errors_named(settings: Settings) -> Iterator[None]:
-    """What the last checkpoint may raise, as an error of ours."""
+    """What SQLite raises, as an error of ours."""
     try:
         with damage_named(settings.index_folder):
             yield
     except PeeweeException as error:
-        raise SidecarError(f"{settings.index_folder}: {error}") from error
+        raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
-    with locked(settings, "reindex"):
+    with locked(settings, "reindex"), _database_errors_named(settings):
         return reindex(settings, workers, report)
 
 
