@@ -31,7 +31,7 @@ _CAME = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e NOT INDEXED {_PLACED}
 _NAMED = (
     "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
     " i.text, p.agents, p.roles, a.text, c.text, r.text,"
-    " e.is_completion, e.is_request, e.has_response, e.requests_response FROM ({chosen}) e"
+    " e.is_completion, e.is_request, e.has_response, e.requests_response, e.checksum FROM ({chosen}) e"
     " JOIN label t ON t.id = e.event_type JOIN label n ON n.id = e.session JOIN label i ON i.id = e.initiating_agent"
     " JOIN party p ON p.id = e.party JOIN label a ON a.id = e.pattern JOIN label c ON c.id = e.conversation"
     " LEFT JOIN label r ON r.id = e.correlation ORDER BY {order}"
@@ -335,11 +335,13 @@ def open_catalog(folder: Path) -> Catalog:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    _, *values = row
+    _, *values, checksum = row
     values[8] = tuple(orjson.loads(values[8]))
     values[9] = orjson.loads(values[9])
     values[13:17] = map(bool, values[13:17])
-    return Entry(*values)
+    entry = Entry(*values)
+    object.__setattr__(entry, "checksum", checksum)
+    return entry
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
