@@ -6,6 +6,7 @@ Live tailing, rebuild and verify all go through `Progress.take`; there is no sec
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -52,6 +53,15 @@ class Batch(NamedTuple):
     path: str
     rows: list[Row]
     answered: list[Answered]
+
+    def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
+        """The rows of each day, and the requests of that day which are answered now, by their byte offsets."""
+        days: defaultdict[int, tuple[list[Row], dict[int, Answered]]] = defaultdict(lambda: ([], {}))
+        for row in self.rows:
+            days[row.day][0].append(row)
+        for answer in self.answered:
+            days[answer.day][1][answer.byte_offset] = answer
+        return days
 
 
 @dataclass(slots=True)
