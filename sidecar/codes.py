@@ -23,8 +23,10 @@ Values = tuple[Any, ...]
 
 _INSERTS = {
     "label": "INSERT INTO label (id, text, hash) VALUES (?, ?, ?)",
+    "source": "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
     "party": "INSERT INTO party (id, agents, roles, hash) VALUES (?, ?, ?, ?)",
     "party_agent": "INSERT INTO party_agent (agent, party) VALUES (?, ?)",
+    "member": "INSERT INTO member (agent, party) VALUES (?, ?)",
     "kind": (
         "INSERT INTO kind (id, event_type, pattern, is_completion, is_request, requests_response, has_author)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -61,6 +63,8 @@ class Codes:
         self._places: dict[str, Place] = {}
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
         """Given a number, and not written yet."""
+        # A part has its members in the order of their coming; `merge.py` sorts them.
+        self._new_members = self._new["member" if is_new else "party_agent"]
         self._next = dict.fromkeys(("label", "source", "party", "kind", "context", "entry"), 1)
         if not is_new:
             for table in self._next:
@@ -140,8 +144,7 @@ class Codes:
         if number is None:
             values = (text, hash_of(text))
             sql = "SELECT id FROM label WHERE text = ? AND hash = ?"
-            number = self._known(sql, *values) or self._add("label", *values)
-            self._labels[text] = number
+            number = self._labels[text] = self._known(sql, values) or self._add("label", values)
         return number
 
     def place(self, path: str, touched: int) -> Place:
@@ -154,12 +157,7 @@ class Codes:
             if not self._is_new:
                 sql = "SELECT id, touched FROM source WHERE folder = ? AND stem = ? AND suffix = ?"
                 row = self._database.execute_sql(sql, names).fetchone()
-            if row:
-                place = Place(int(row[0]), int(row[1]))
-            else:
-                place = Place(self._take("source"), touched)
-                sql = "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)"
-                self._database.execute_sql(sql, (place.number, *names, touched))
+            place = Place(*map(int, row)) if row else Place(self._add("source", (*names, touched)), touched)
             self._places[path] = place
         if place.touched != touched:
             self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, place.number))
@@ -173,40 +171,36 @@ class Codes:
             "SELECT id FROM kind WHERE event_type = ? AND pattern = ? AND is_completion = ? AND is_request = ?"
             " AND requests_response = ? AND has_author = ?"
         )
-        number = self._kinds[kind] = self._known(sql, *values) or self._add("kind", *values)
+        number = self._kinds[kind] = self._known(sql, values) or self._add("kind", values)
         return number
 
     def _context(self, context: tuple[str, str, str]) -> int:
         values = tuple(map(self.label, context))
         sql = "SELECT id FROM context WHERE session = ? AND initiating_agent = ? AND conversation = ?"
-        number = self._contexts[context] = self._known(sql, *values) or self._add("context", *values)
+        number = self._contexts[context] = self._known(sql, values) or self._add("context", values)
         return number
 
     def _party(self, party: tuple[Participants, Roles]) -> int:
         agents, roles = party
         texts = (orjson.dumps(agents).decode(), orjson.dumps(dict(roles)).decode())
         values = (*texts, hash_of(*texts))
-        number = self._known("SELECT id FROM party WHERE agents = ? AND roles = ? AND hash = ?", *values)
+        number = self._known("SELECT id FROM party WHERE agents = ? AND roles = ? AND hash = ?", values)
         if number is None:
-            number = self._add("party", *values)
-            self._new["party_agent"] += [(self.label(agent), number) for agent in agents]
+            number = self._add("party", values)
+            self._new_members.extend([(self.label(agent), number) for agent in agents])
         self._parties[party] = number
         return number
 
-    def _known(self, sql: str, *values: object) -> int | None:
+    def _known(self, sql: str, values: Values) -> int | None:
         if self._is_new:
             return None
         row = self._database.execute_sql(sql, values).fetchone()
         return int(row[0]) if row else None
 
-    def _add(self, table: str, *values: object) -> int:
-        number = self._take(table)
-        self._new[table].append((number, *values))
-        return number
-
-    def _take(self, table: str) -> int:
+    def _add(self, table: str, values: Values) -> int:
         number = self._next[table]
         self._next[table] = number + 1
+        self._new[table].append((number, *values))
         return number
 
     def _one(self, sql: str) -> Values:

@@ -87,7 +87,9 @@ def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
             part.unlink()
         with database.atomic():
             database.execute_sql(_ANSWER)
-            database.execute_sql("DROP TABLE late")
+            database.execute_sql("INSERT INTO party_agent SELECT DISTINCT agent, party FROM member ORDER BY 1, 2")
+            for table in ("late", "member"):  # their pages are used again for the indexes
+                database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
             database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?)", (next_entry,))
             finish(database, DAILY)
@@ -112,7 +114,7 @@ def _take_in(database: SqliteDatabase, part: Path) -> None:
                 (highest,),
             )
         run(
-            "INSERT OR IGNORE INTO main.party_agent SELECT a.number, p.number FROM part.party_agent m"
+            "INSERT INTO main.member (agent, party) SELECT a.number, p.number FROM part.member m"
             " JOIN as_label a ON a.id = m.agent JOIN as_party p ON p.id = m.party"
         )
         highest = _highest(database, "entry")

@@ -151,6 +151,13 @@ class DailyMeta(_Table):
         without_rowid = True
 
 
+class Member(_Table):
+    """In a part of a bulk load: what `party_agent` is to hold."""
+
+    agent = IntegerField()
+    party = IntegerField()
+
+
 class LateAnswer(_Table):
     """In a part of a bulk load: an answer to a request that was written before."""
 
@@ -163,7 +170,7 @@ class LateAnswer(_Table):
 
 
 DAILY_TABLES = (Label, SourceFile, Party, PartyAgent, EventKind, Context, EntryRow, Span, DailyMeta)
-PART_TABLES = (*DAILY_TABLES, LateAnswer)
+PART_TABLES = (*DAILY_TABLES, Member, LateAnswer)
 
 SPAN = 64
 """Ids that a span covers, and so the rows that are looked at to find one by its place."""
