@@ -36,8 +36,13 @@ _INSERTS = {
 }
 _ENTRY = (
     "INSERT INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, kind, context, party,"
-    " correlation, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " correlation, response) VALUES "
 )
+_WIDTH = 12
+_AT_ONCE = 40
+"""Rows for one statement, which costs a third less than a statement a row."""
+_MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _WIDTH)})"] * _AT_ONCE)
+_ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _WIDTH)})"
 
 
 @dataclass(slots=True)
@@ -98,7 +103,7 @@ class Codes:
         kinds, contexts, parties, labels = self._kinds, self._contexts, self._parties, self._labels
         spans = self._new["span"]
         number = self._next["entry"]
-        values: list[Values] = []
+        values: list[object] = []
         for row in rows:
             # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
             (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator,
@@ -112,21 +117,31 @@ class Codes:
             kind = (event_type, pattern, is_completion, is_request, wants, author is not None)
             context = (session, initiator, conversation)
             party = (agents, roles)
-            values.append(
-                (
-                    *(number, source, line_number, byte_offset, byte_length, checksum - SIGN, timestamp),
-                    kinds.get(kind) or self._kind(kind),
-                    contexts.get(context) or self._context(context),
-                    parties.get(party) or self._party(party),
-                    None if correlation is None else labels.get(correlation) or self.label(correlation),
-                    1 if has_response else 2 if wants else 0,
-                )
+            values += (
+                number,
+                source,
+                line_number,
+                byte_offset,
+                byte_length,
+                checksum - SIGN,
+                timestamp,
+                kinds.get(kind) or self._kind(kind),
+                contexts.get(context) or self._context(context),
+                parties.get(party) or self._party(party),
+                None if correlation is None else labels.get(correlation) or self.label(correlation),
+                1 if has_response else 2 if wants else 0,
             )
             number += 1
         place.first = first
         self._next["entry"] = number
         self.flush()
-        self._database.connection().executemany(_ENTRY, values)
+        connection = self._database.connection()
+        size = _WIDTH * _AT_ONCE
+        whole = len(values) - len(values) % size
+        for start in range(0, whole, size):
+            connection.execute(_MANY_ENTRIES, values[start : start + size])
+        for start in range(whole, len(values), _WIDTH):
+            connection.execute(_ONE_ENTRY, values[start : start + _WIDTH])
 
     def flush(self) -> None:
         """Write what was given a number since the last time."""
