@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import orjson
 from peewee import SqliteDatabase
@@ -69,6 +70,7 @@ class Codes:
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
         """Given a number, and not written yet."""
         # A part has its members in the order of their coming; `merge.py` sorts them.
+        self._new_labels = self._new["label"]
         self._new_members = self._new["member" if is_new else "party_agent"]
         self._next = dict.fromkeys(("label", "source", "party", "kind", "context", "entry"), 1)
         if not is_new:
@@ -157,9 +159,14 @@ class Codes:
         """The number of a string, new or known."""
         number = self._labels.get(text)
         if number is None:
-            values = (text, hash_of(text))
-            sql = "SELECT id FROM label WHERE text = ? AND hash = ?"
-            number = self._labels[text] = self._known(sql, values) or self._add("label", values)
+            hash_ = crc32(text.encode()) - SIGN  # as `hash_of` has it
+            if not self._is_new:
+                number = self._known("SELECT id FROM label WHERE text = ? AND hash = ?", (text, hash_))
+            if number is None:
+                number = self._next["label"]
+                self._next["label"] = number + 1
+                self._new_labels.append((number, text, hash_))
+            self._labels[text] = number
         return number
 
     def place(self, path: str, touched: int) -> Place:

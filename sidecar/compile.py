@@ -198,7 +198,8 @@ def _record(code: _Code, places: Places) -> None:
     code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
-    usual = "addressees = (value,) if value.__class__ is str and value and not addressees else gather(addressees, value)"
+    one = "value.__class__ is str and value and not addressees"
+    usual = f"addressees = (value,) if {one} else gather(addressees, value)"
     listed = "if value.__class__ is list: members = gather(members, value)"
     for attribute, take in (("addressees", usual), ("members", listed)):
         code.add(f"{attribute} = ()")
