@@ -249,10 +249,13 @@ class DailyFile:
             )
         ]
 
-    def has(self, path: str) -> bool:
-        """Whether this day has rows of a log file."""
+    def knows(self, path: str) -> bool:
+        """Whether this day has, or ever had, rows of a log file."""
         place = split_path(path)
-        return self._one(f"SELECT 1 FROM entry WHERE {_PLACE} LIMIT 1", *place) is not None
+        sql = (
+            "SELECT 1 FROM source s JOIN label f ON f.id = s.folder WHERE f.text = ? AND s.stem = ? AND s.suffix = ?"
+        )
+        return self._one(sql, *place) is not None
 
     # ---- asked by the indexer
 
