@@ -135,9 +135,9 @@ class Log:
         """A step is about to be taken."""
         os.write(self._fd, f"{name}\n".encode())
 
-    def steps(self) -> Counter[str]:
-        """How often each step was taken."""
-        return Counter(os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode().splitlines())
+    def steps(self) -> list[str]:
+        """The steps, in the order in which they were taken."""
+        return os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode().splitlines()
 
 
 class Death:
@@ -207,8 +207,8 @@ def dies_at(number: int, folder: Path, work: Callable[[], object]) -> bool:
     return died(in_a_child(doomed))
 
 
-def counted(folder: Path, work: Callable[[], object]) -> Counter[str]:
-    """How many steps of each name some work takes below a folder; it is done, in a child."""
+def steps_of(folder: Path, work: Callable[[], object]) -> list[str]:
+    """Every step that some work takes below a folder; it is done, in a child."""
     with Log() as log:
 
         def telling() -> None:

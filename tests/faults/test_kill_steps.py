@@ -12,14 +12,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from meddler import Meddler
 from steps import STAGES, Fate, Log, died, in_a_child, of_files, of_stages
 from support import (
-    Everything,
     Stepped,
     everything,
     indexed,
