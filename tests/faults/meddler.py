@@ -24,10 +24,13 @@ class Meddler(Copier):
             self.chance.choice([self._cut, self._empty, self._replace, self._delete])(self.chance.choice(there))
 
     def _cut(self, path: Path) -> None:
-        """Some of the last bytes are gone, and come again."""
-        size = self.chance.randint(0, path.stat().st_size)
+        """Some of the last bytes are gone; they come again, or others."""
+        now = path.stat().st_size
+        size = self.chance.choice([self.chance.randint(0, now), max(0, now - self.chance.randint(1, 300))])
         with path.open("r+b") as file:
             file.truncate(size)
+        if self.chance.random() < 0.5:
+            self._whole[path] = self._whole[path][:size] + random_log(self.chance.getrandbits(32), self._lines)
         self.sessions[path] = self._whole[path][size:]
 
     def _empty(self, path: Path) -> None:
