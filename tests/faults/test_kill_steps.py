@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from corpora import BASE, DAY
 from meddler import Meddler
 from steps import STAGES, Fate, Log, died, in_a_child, of_files, of_stages
 from support import (
@@ -26,6 +28,7 @@ from support import (
     rebuilt,
     reference,
     scratch,
+    write_lines,
 )
 from tally import Tally
 from trees import tree
@@ -146,3 +149,26 @@ def test_an_indexing_process_may_be_killed_at_every_step(folder: Path, tally: Ta
         shutil.rmtree(folder / str(seed))
     missed = [step for step, times in lives.kills.items() if not times]
     assert len(missed) < (1 if kills > 1_000 else 5), f"nobody died at {missed}"
+
+
+def test_a_request_waits_again_when_its_answer_is_gone_after_a_kill(folder: Path) -> None:
+    """The answer was indexed and not saved; the log, whose writer did not sync it either, has lost it as well."""
+    root = folder / "logs"
+    log = root / "responses/sessions/s.jsonl"
+    settings = reference(root, checkpoint_interval=30.0)
+    write_lines(log, *[{"event": "completion:request", "timestamp": BASE + day * DAY} for day in range(3)])
+    size = log.stat().st_size
+
+    def dying() -> None:
+        with Stepped(settings) as stepped:
+            stepped.turn()
+            write_lines(log, *[{"event": "completion:result", "correlation_id": "c", "timestamp": BASE + 4 * DAY}] * 3)
+            stepped.turn(seconds=10.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert died(in_a_child(dying))
+    assert len(indexed(root)) == 6 and sum(row[15] for row in indexed(root)) == 1
+    os.truncate(log, size)
+    run_once(settings, lambda _: None)
+    assert len(indexed(root)) == 3
+    assert indexed(root) == modelled(root)
