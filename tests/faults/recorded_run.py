@@ -108,7 +108,11 @@ def main(folder: Path) -> None:
             logs.say(c, 3)
             sidecar.run_once()
             sidecar.close()
+    # a rebuild, whose index lacks a day that the old one has
     logs.say(a, 0, 7)
+    logs.make(c)
+    logs.say(c, 1, 2, torn=True)
+    logs.end_line(c)
     with locked(settings, "reindex"):
         reindex(settings, 1)
     with locked(settings, "run"), Stepped(settings) as stepped:

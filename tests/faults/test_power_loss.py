@@ -7,9 +7,11 @@ A run is recorded by strace, SQLite's own writes and syncs included, and what a 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -33,7 +35,8 @@ NAMES = ["nothing", "everything", "some"]
 
 def _strace_works() -> bool:
     try:
-        return subprocess.run(["strace", "-f", "--seccomp-bpf", "-o", os.devnull, "true"], check=False).returncode == 0
+        strace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=openat", "-o", os.devnull, "true"]
+        return subprocess.run(strace, check=False).returncode == 0
     except OSError:
         return False
 
@@ -122,14 +125,25 @@ def test_the_record_of_a_run_is_complete(run: Run) -> None:
 
 
 def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
-    """So many power cuts, most of them right before a sync, when most can be lost."""
-    steps = [at for at, op in enumerate(run.ops) if op.kind == "sync" or str(run.root / "index") in op.path]
-    syncs = [at for at in steps if run.ops[at].kind == "sync"]
+    """So many power cuts, right before and right after what matters: syncs, and changes of names in the index.
+
+    What is done to files of the same part comes as often as what is done to any other: most of what a run does is done
+    to the logs of its days, and the catalog's few moments are those of which the promises speak.
+    """
+    moments: defaultdict[str, list[int]] = defaultdict(list)
+    for at, op in enumerate(run.ops):
+        if op.kind != "write" and "/index" in op.path and not op.path.endswith(SHARED_MEMORY):
+            part = re.sub(r"ready-\w+|rebuild", "new", re.sub(r"\d{4}-\d\d-\d\d", "day", op.path))
+            moments[f"{op.kind} {part}"].append(at)
+    writes = [at for at, op in enumerate(run.ops) if op.kind == "write" and "/index/" in op.path]
     ways = list(product([False, True], FILES, NAMES))
     cuts = []
     for count in range(number):
-        after = chance.choice(chance.choice([syncs, syncs, steps])) + chance.choice([0, 0, 0, 1])
-        cuts.append(Cut(after, *ways[count % len(ways)]))
+        if count % len(ways) == 0:
+            chance.shuffle(ways)
+        part = list(moments.values())[count % len(moments)]
+        at = chance.choice(part if chance.random() < 0.95 else writes)
+        cuts.append(Cut(at + chance.choice([0, 1]), *ways[count % len(ways)]))
     return sorted(cuts)
 
 
@@ -141,7 +155,7 @@ def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(
     chance = Random(4)
     disks = {False: run.disk(), True: run.disk()}
     done = 0
-    for cut in chosen(run, often(100, 5_000), chance):
+    for cut in chosen(run, often(150, 5_000), chance):
         for op in run.ops[done : cut.after]:
             for disk in disks.values():
                 disk.do(op)
