@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import orjson
 from corpora import BASE, DAY
@@ -65,9 +66,6 @@ class Logs:
 
 def main(folder: Path) -> None:
     root = folder / "logs"
-    # As if there were many more days and rows: files are closed and come again, write-ahead logs are taken over.
-    index.OPEN_FILES = 3
-    schema._WRITING["wal_autocheckpoint"] = 12
     for name in ("responses/sessions", "events/2024-12-29"):
         (root / name).mkdir(parents=True)
     settings = reference(root, scan_interval=0.01, checkpoint_interval=1.0)
@@ -108,6 +106,13 @@ def main(folder: Path) -> None:
             logs.say(c, 3)
             sidecar.run_once()
             sidecar.close()
+    # as if there were many more days and rows: files are closed and come again, write-ahead logs are taken over
+    with mock.patch.object(index, "OPEN_FILES", 3), mock.patch.dict(schema._WRITING, wal_autocheckpoint=12):
+        with locked(settings, "run"), Stepped(settings) as stepped:
+            for turn in range(6):
+                logs.say(a, 7 - turn, turn)
+                logs.say(c, turn, 6, 7)
+                stepped.turn(0.4)
     # a rebuild, whose index lacks a day that the old one has
     logs.say(a, 0, 7)
     logs.make(c)
