@@ -107,12 +107,12 @@ def main(folder: Path) -> None:
             sidecar.run_once()
             sidecar.close()
     # as if there were many more days and rows: files are closed and come again, write-ahead logs are taken over
-    with mock.patch.object(index, "OPEN_FILES", 3), mock.patch.dict(schema._WRITING, wal_autocheckpoint=12):
-        with locked(settings, "run"), Stepped(settings) as stepped:
-            for turn in range(6):
-                logs.say(a, 7 - turn, turn)
-                logs.say(c, turn, 6, 7)
-                stepped.turn(0.4)
+    small = mock.patch.object(index, "OPEN_FILES", 3), mock.patch.dict(schema._WRITING, wal_autocheckpoint=12)
+    with small[0], small[1], locked(settings, "run"), Stepped(settings) as stepped:
+        for turn in range(6):
+            logs.say(a, 7 - turn, turn)
+            logs.say(c, turn, 6, 7)
+            stepped.turn(0.4)
     # a rebuild, whose index lacks a day that the old one has
     logs.say(a, 0, 7)
     logs.make(c)
