@@ -137,8 +137,10 @@ def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
             moments[f"{op.kind} {part}"].append(at)
     writes = [at for at, op in enumerate(run.ops) if op.kind == "write" and "/index/" in op.path]
     ways = list(product([False, True], FILES, NAMES))
-    cuts = []
-    for count in range(number):
+    # What is done a few times only is part of a swap. Each of these moments, with no name left that was not synced.
+    rare = [at for part in moments.values() if len(part) <= 4 for at in part]
+    cuts = [Cut(at + 1, False, "everything", "nothing") for at in rare]
+    for count in range(number - len(rare)):
         if count % len(ways) == 0:
             chance.shuffle(ways)
         part = list(moments.values())[count % len(moments)]
