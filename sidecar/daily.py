@@ -144,10 +144,9 @@ class DailyFile:
             )
         ]
 
-    def has(self, path: str) -> bool:
-        """Whether this day has rows of a log file."""
-        source = self._source(path)
-        return source is not None and self._one("SELECT 1 FROM span WHERE source = ? LIMIT 1", source) is not None
+    def knows(self, path: str) -> bool:
+        """Whether this day has, or ever had, rows of a log file."""
+        return self._source(path) is not None
 
     def _source(self, path: str) -> int | None:
         folder, stem, suffix = split_path(path)

@@ -85,10 +85,14 @@ class DailyIndex:
         return sorted(_days_in(self.folder))
 
     def forget(self, path: str) -> None:
-        """Drop every row of a log file, in whichever day."""
+        """Drop every row of a log file, in whichever day.
+
+        A day that had rows of it counts as changed even where they are gone: a kill may have come between their going
+        and the checkpoint that was to sum the day up again.
+        """
         for day in self.days():
             daily = self._file(day)
-            if daily.has(path):
+            if daily.knows(path):
                 daily.forget(path)
                 self.changed.add(day)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,6 +114,9 @@ def locked(settings: Settings, job: str) -> Iterator[None]:
     lock = RootLock(settings.index_folder)
     lock.acquire(job)
     try:
+        # The index folder may be new, and all that will be synced in it hangs by its name.
+        with suppress(OSError):  # a scan will tell what is wrong with the root
+            swap.sync_folder(settings.root)
         yield
     finally:
         lock.release()
