@@ -185,7 +185,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        settle(self._database)
+        settle(self._database, self.path, self.inode)
 
 
 def to_save(progress: Progress) -> Saved:

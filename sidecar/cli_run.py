@@ -59,7 +59,7 @@ def _follow(settings: Settings, progress: Progress) -> dict[str, int]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.ask)
     try:
-        run(settings, running.should_stop, running.on_start, running.report)
+        run(settings, running.should_stop, running.on_start, running.report, running.tell)
     except _Stopped:
         progress.pause()
         note("stopped while the index was being made; the next run begins that again")
@@ -122,6 +122,13 @@ class _Running:
                 self._tell_caught_up(self._sidecar.settings)
         self._busy = False
         return self._asked
+
+    def tell(self, why: str) -> None:
+        """Say why it waits."""
+        from .render import note
+
+        self._progress.pause()
+        note(why)
 
     def _tell_caught_up(self, settings: Settings) -> None:
         from .beacon import read

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from peewee import PeeweeException
 
-from . import beacon
+from .beacon import Voice
 from .catalog import Known
 from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
@@ -33,7 +33,7 @@ from .fold import Batch
 from .ledger import Ledger
 from .paths import to_text
 from .scan import Found, Scan
-from .schema import is_damage
+from .schema import first, is_damage
 from .tail import identity
 from .visit import visit
 from .watch import Watcher
@@ -76,12 +76,14 @@ class Totals:
 class Sidecar:
     """One sidecar on one root, whose lock the caller holds. Open it, `step` or `run` it, close it."""
 
-    def __init__(self, settings: Settings, *, watch: bool = True) -> None:
+    def __init__(self, settings: Settings, *, watch: bool = True, voice: Voice | None = None) -> None:
         self.settings = settings
         self.totals = Totals()
         self.trouble: dict[str, str] = {}
         """What is wrong now, by the path or the part that it concerns."""
         self._watch = watch
+        self._voice = voice or Voice(settings.index_folder)
+        self._has_own_voice = voice is None
         self._watcher: Watcher | None = None
         self._ledger: Ledger | None = None
         """None before it is opened, and after something failed until it could be opened again."""
@@ -89,6 +91,11 @@ class Sidecar:
         self._next_scan = 0.0
         self._next_checkpoint = 0.0
         self._scan: Iterator[None] | None = None
+        self._scan_asked = False
+        """Since the present scan began, which may have passed already what is meant."""
+        self._next_asked_scan = 0.0
+        self._now = 0.0
+        """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
@@ -122,7 +129,8 @@ class Sidecar:
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
-        beacon.clear(self.settings.index_folder)
+        if self._has_own_voice:
+            self._voice.clear()
 
     # ---- the loop
 
@@ -173,6 +181,9 @@ class Sidecar:
 
     def step(self, now: float) -> bool:
         """One turn at the time `now` (seconds since 1970); true where more is waiting to be done at once."""
+        if now < self._now:
+            self._clock_stepped_back(self._now - now)
+        self._now = now
         if now < self._retry_at:
             return False
         try:
@@ -183,10 +194,22 @@ class Sidecar:
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
+            more = bool(self._queue) or self._scan is not None
+            if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
+                del self.trouble["index"]
+                self._tell()
         except _FAILURES as error:
             self._fail(error, now)
             return False
-        return bool(self._queue) or self._scan is not None
+        return more
+
+    def _clock_stepped_back(self, seconds: float) -> None:
+        """What was to be done at a moment is to be done as long from now as it was before."""
+        self._retry_at -= seconds
+        self._next_scan -= seconds
+        self._next_asked_scan -= seconds
+        self._next_checkpoint -= seconds
+        self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
 
     def _due(self) -> float:
         """When there will be something to do, if nothing happens."""
@@ -202,6 +225,7 @@ class Sidecar:
     def _take_hints(self) -> None:
         if self._watcher is None:
             return
+        self._watcher.check()
         paths, scan = self._watcher.hints.fetch()
         root = os.fspath(self.settings.root) + os.sep
         for path in paths:
@@ -210,20 +234,22 @@ class Sidecar:
                 if self.settings.source_for(relative) is not None:
                     self._queue[to_text(relative)] = None
         if scan:
-            self._next_scan = 0.0
+            self._next_scan = min(self._next_scan, self._next_asked_scan)
+            self._scan_asked = True
 
     def _go_on_scanning(self, ledger: Ledger, now: float) -> None:
         if self._scan is None and now >= self._next_scan:
             if self._watcher is not None:
                 self._watcher.refresh()
-            self._scan = self._scanning(ledger, now)
+            self._scan_asked = False
+            self._scan = self._scanning(ledger)
         if self._scan is not None:
             next(self._scan, None)
         for path in [path for path, due in self._unsettled.items() if due <= now]:
             del self._unsettled[path]
             self._queue[path] = None
 
-    def _scanning(self, ledger: Ledger, now: float) -> Iterator[None]:
+    def _scanning(self, ledger: Ledger) -> Iterator[None]:
         """A full scan, in slices: marks what differs from what is known, and notes what is gone."""
         began = time.perf_counter()
         spent = 0.0
@@ -249,13 +275,18 @@ class Sidecar:
         spent += time.perf_counter() - began
         ledger.check()
         self.totals.scans += 1
-        self._next_scan = now + self._interval(spent)
+        # No more than half of the time for scans, though every one of them be asked for.
+        self._next_asked_scan = self._now + spent
+        self._next_scan = self._next_asked_scan if self._scan_asked else self._now + self._interval(spent)
         self._scan = None
         self._tell()
 
     def _interval(self, scan_seconds: float) -> float:
-        """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long."""
+        """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long and
+        nothing is wrong."""
         polling = self._watcher is not None and self._watcher.mode == "polling"
+        if self.trouble:
+            return max(self.settings.scan_interval, scan_seconds * 10)
         if polling:
             return max(min(POLL_INTERVAL, self.settings.scan_interval), scan_seconds * 10)
         return max(self.settings.scan_interval, scan_seconds / SCAN_SHARE)
@@ -277,6 +308,7 @@ class Sidecar:
                 continue
             except (OSError, SourceError) as error:
                 self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
+                self._next_scan = min(self._next_scan, now + self.settings.scan_interval)
                 continue
             self.trouble.pop(path, None)
             if more:
@@ -314,8 +346,8 @@ class Sidecar:
     def _fail(self, error: Exception, now: float) -> None:
         """Drop what is in memory; the next turn begins again from what was saved."""
         if is_damage(error):
-            raise IndexDamaged(f"{self.settings.index_folder}: {error}") from error
-        self.trouble["index"] = f"index: {error}"
+            raise IndexDamaged(f"{self.settings.index_folder}: {first(error)}") from error
+        self.trouble["index"] = f"index: {first(error)}"
         self._retry_at = now + RETRY
         if self._ledger is not None:
             with suppress(*_FAILURES):
@@ -328,7 +360,6 @@ class Sidecar:
             self._ledger = Ledger(self.settings)
             self._scan = None
             self._next_scan = 0.0
-            self.trouble.pop("index", None)
         return self._ledger
 
     def _tell(self) -> None:
@@ -336,9 +367,7 @@ class Sidecar:
         watcher = self._watcher
         if watcher is None:
             return
-        if not watcher.is_alive():
-            self.trouble["watch"] = "the watcher's thread has died; every scan still finds what changes"
-        beacon.tell(self.settings.index_folder, watcher.mode, watcher.why_polling, list(self.trouble.values()))
+        self._voice.tell(watcher.mode, watcher.why_polling, list(self.trouble.values()))
 
 
 def _differs(known: Known | None, found: Found) -> bool:

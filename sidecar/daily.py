@@ -190,7 +190,7 @@ class DailyFile:
 
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        settle(self._database)
+        settle(self._database, self.path, self.inode)
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._database.execute_sql(sql, values).fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,9 @@ from filelock import FileLock, Timeout
 from .errors import RootLocked
 
 NAME = "sidecar.lock"
+LENGTH = 127
+"""Bytes in which a holder's name is written."""
+
 PATIENCE = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
 
@@ -23,6 +27,7 @@ class RootLock:
     def __init__(self, index_folder: Path) -> None:
         self._path = index_folder / NAME
         self._lock = FileLock(self._path)
+        self._identity = (0, 0)
 
     def acquire(self, job: str) -> None:
         """Take the lock, for what is told in `job`; raises RootLocked, which names the holder."""
@@ -32,12 +37,30 @@ class RootLock:
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
-        # Only the holder writes, so that a latecomer never wipes the holder's name.
-        self._path.write_bytes(orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()}) + b"\n")
+        # Only the holder writes, so that a latecomer never wipes the holder's name. Over the old name, which has room
+        # on a disk that is full; a lock that could not be named is held all the same.
+        name = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
+        with suppress(OSError), self._path.open("r+b", buffering=0) as file:
+            self._identity = _identity(os.fstat(file.fileno()))
+            file.write(name.ljust(LENGTH) + b"\n")
+            file.truncate()
+
+    def stands(self) -> bool:
+        """Whether the lock that is held is that of the root: not where the folder was moved, unmounted or deleted."""
+        try:
+            return _identity(os.stat(self._path)) == self._identity
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # it cannot be told now
 
     def release(self) -> None:
         """Let the next one in."""
         self._lock.release()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def holder(index_folder: Path) -> tuple[int, str] | None:

@@ -74,6 +74,9 @@ def reindex(
         except Rewritten:
             if attempt == ATTEMPTS:
                 raise
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # it may be what has filled the disk
+            raise
         else:
             break
     swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])

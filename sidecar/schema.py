@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from peewee import DatabaseError, Model, SchemaManager, SqliteDatabase
+from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
@@ -119,14 +119,15 @@ def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDataba
     return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
 
 
-def settle(database: SqliteDatabase) -> None:
+def settle(database: SqliteDatabase, path: Path, inode: int) -> None:
     """Close a database after writing, without its write-ahead log where that can be.
 
     A file in rollback mode can be read from a folder that nobody may write to, and reading it makes no files.
-    While somebody reads it the mode cannot change; then it stays as it is, which is correct too.
+    While somebody reads it the mode cannot change; then it stays as it is, which is correct too. So it does where the
+    file has been moved away with its folder: SQLite would delete the log of another file by this name.
     """
     try:
-        if not database.is_closed():
+        if not database.is_closed() and _is_same(path, inode):
             database.execute_sql("PRAGMA busy_timeout = 200")
             with suppress(DatabaseError):
                 database.execute_sql("PRAGMA journal_mode = delete")
@@ -195,12 +196,15 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
 
 def check_same(path: Path, inode: int) -> None:
     """Raise IndexDamaged where a file that is open is no longer the file of its name."""
-    try:
-        same = path.stat().st_ino == inode
-    except FileNotFoundError:
-        same = False
-    if not same:
+    if not _is_same(path, inode):
         raise IndexDamaged(f"{path} was deleted or replaced while it was written")
+
+
+def _is_same(path: Path, inode: int) -> bool:
+    try:
+        return path.stat().st_ino == inode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def has_header(path: Path) -> bool:
@@ -238,5 +242,12 @@ def trouble_named(path: Path) -> Iterator[None]:
 
 def is_damage(error: BaseException) -> bool:
     """The file itself is broken, as against busy, full or forbidden."""
-    text = str(error)
+    text = str(first(error))
     return any(sign in text for sign in ("malformed", "not a database", "no such table", "no such column"))
+
+
+def first(error: BaseException) -> BaseException:
+    """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
+    while isinstance(error.__context__, PeeweeException | sqlite3.Error):
+        error = error.__context__
+    return error

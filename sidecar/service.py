@@ -12,39 +12,95 @@ from pathlib import Path
 from peewee import PeeweeException
 
 from . import swap
+from .beacon import Voice
 from .config import Settings
 from .daemon import Sidecar, Totals
 from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
 from .index import sign
 from .lock import RootLock
+from .patience import Patience
 from .reader import Catalog
 from .records import Report
 from .reindex import Rebuilt, Reporter, noted, reindex
-from .schema import CATALOG, DAILY, damage_named, open_for_reading
+from .schema import CATALOG, DAILY, damage_named, first, open_for_reading
+
+
+class _RootGone(Exception):
+    """The lock that is held is not the one of the root any more: the root, or its index folder, is gone or another."""
 
 
 def run(
-    settings: Settings, stop: Callable[[], bool], on_start: Callable[[Sidecar], None], report: Reporter
+    settings: Settings,
+    stop: Callable[[], bool],
+    on_start: Callable[[Sidecar], None],
+    report: Reporter,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Index what is there and what comes, until `stop()`.
+    """Index what is there and what comes, until `stop()`. What goes wrong is told and waited out, however long.
 
-    `on_start` is given the running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
-    runs, ConfigError where there is no root.
+    `on_start` is given each running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
+    runs, ConfigError where there is no root, OSError where the lock cannot be taken; the latter two only at the start.
     """
-    with locked(settings, "run"):
+    voice = Voice(settings.index_folder)
+    patience = Patience(settings, stop, tell, voice)
+    began = False
+    try:
         while not stop():
-            with healed(settings, report, watch=True) as (sidecar, _):
+            try:
+                with locked(settings, "run") as lock:
+                    began = True
+                    _run_under(lock, settings, stop, on_start, report, patience, voice)
+            except _RootGone:
+                patience.for_root()
+            except ConfigError:
+                if not began:
+                    raise
+                patience.for_root()
+            except OSError as error:
+                if not began or stop():
+                    raise
+                patience.after(error)
+    finally:
+        voice.clear()
+
+
+def _run_under(
+    lock: RootLock,
+    settings: Settings,
+    stop: Callable[[], bool],
+    on_start: Callable[[Sidecar], None],
+    report: Reporter,
+    patience: Patience,
+    voice: Voice,
+) -> None:
+    """Run for as long as the lock is that of the root; raises _RootGone when it is not."""
+
+    def should_stop() -> bool:
+        if stop():
+            return True
+        if not lock.stands():
+            raise _RootGone
+        return False
+
+    while not should_stop():
+        try:
+            with healed(settings, report, voice=voice, is_ours=lock.stands) as (sidecar, _):
+                patience.is_over()
                 on_start(sidecar)
-                sidecar.run(stop, catching_up(report))
+                sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
                 return
+        except (OSError, PeeweeException, SidecarError) as error:
+            if should_stop():
+                raise
+            patience.after(error)
 
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
     """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
-    with locked(settings, "run --once"):
+    with locked(settings, "run --once"), _database_errors_named(settings):
         while True:
-            with healed(settings, report, watch=False) as (sidecar, rebuilt):
+            with healed(settings, report) as (sidecar, rebuilt):
                 sidecar.run_once(catching_up(report))
                 totals = sidecar.totals
                 if rebuilt is not None:
@@ -55,24 +111,30 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 
 
 @contextmanager
-def healed(settings: Settings, report: Reporter, *, watch: bool) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
-    """An open sidecar on a sound index, for the block to close. Damage that shows in the block sets the index aside and
-    ends the block, so that the next one begins with a rebuild."""
-    sidecar, rebuilt = _opened(settings, report, watch=watch)
+def healed(
+    settings: Settings, report: Reporter, *, voice: Voice | None = None, is_ours: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
+    """An open sidecar on a sound index, for the block to close; with a voice it watches, and says how it does.
+
+    Damage that shows in the block sets the index aside, unless it is not ours any more, and ends the block, so that the
+    next one begins with a rebuild.
+    """
+    sidecar, rebuilt = _opened(settings, report, voice)
     try:
         with _database_errors_named(settings):
             yield sidecar, rebuilt
     except IndexUnavailable as error:
         sidecar.abandon()
-        set_aside(settings.index_folder, str(error))
+        if is_ours():
+            set_aside(settings.index_folder, str(error))
     finally:
         sidecar.abandon()
 
 
-def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidecar, Rebuilt | None]:
+def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[Sidecar, Rebuilt | None]:
     for attempt in (1, 2):
         rebuilt = heal(settings, report)
-        sidecar = Sidecar(settings, watch=watch)
+        sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
@@ -90,22 +152,22 @@ def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidec
 
 @contextmanager
 def _database_errors_named(settings: Settings) -> Iterator[None]:
-    """What the last checkpoint may raise, as an error of ours."""
+    """What SQLite raises, as an error of ours."""
     try:
         with damage_named(settings.index_folder):
             yield
     except PeeweeException as error:
-        raise SidecarError(f"{settings.index_folder}: {error}") from error
+        raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
-    with locked(settings, "reindex"):
+    with locked(settings, "reindex"), _database_errors_named(settings):
         return reindex(settings, workers, report)
 
 
 @contextmanager
-def locked(settings: Settings, job: str) -> Iterator[None]:
+def locked(settings: Settings, job: str) -> Iterator[RootLock]:
     """Hold the root for a job."""
     if not settings.root.is_dir():
         raise ConfigError(
@@ -117,7 +179,7 @@ def locked(settings: Settings, job: str) -> Iterator[None]:
         # The index folder may be new, and all that will be synced in it hangs by its name.
         with suppress(OSError):  # a scan will tell what is wrong with the root
             swap.sync_folder(settings.root)
-        yield
+        yield lock
     finally:
         lock.release()
 
@@ -168,14 +230,20 @@ def _check(path: Path, kind: int) -> None:
 
 
 def set_aside(folder: Path, why: str) -> None:
-    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept."""
+    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
+
+    The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
+    try is kept, for its notes.
+    """
     aside = folder / swap.ASIDE
-    shutil.rmtree(aside, ignore_errors=True)
+    if (folder / swap.CATALOG_NAME).exists():
+        shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
         file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
-    (aside / "why.txt").write_text(f"{stamp} {why}\n")
+    with suppress(OSError):  # the disk may be full
+        (aside / "why.txt").write_text(f"{stamp} {why}\n")
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import beacon, swap
 from .config import Settings
-from .errors import IndexMissing, IndexUnavailable
+from .errors import IndexMissing, SidecarError
 from .lock import holder
 from .mounts import why_polling
 from .paths import to_os
@@ -93,7 +95,7 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
     folder = settings.index_folder
     held = holder(folder)
     said = beacon.read(folder) if held else None
-    reasons = list(said.trouble) if said else []
+    reasons = [*(said.trouble if said else ()), *_of_the_disk(settings)]
     noted, rejected, days, entries = _catalog(folder, reasons)
 
     files: list[SourceStatus] = []
@@ -134,10 +136,27 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
         missing=len(gone),
         days=days,
         lag_seconds=round(lag, 3),
-        watching=said.watching if said else _would_watch(settings),
+        watching=said.watching if said and said.watching else _would_watch(settings),
         running=held[0] if held and held[1].startswith("run") else None,
         source_list=tuple(sorted([*files, *gone], key=lambda file: file.path)) if sources else (),
     )
+
+
+def _of_the_disk(settings: Settings) -> Iterator[str]:
+    """What a sidecar may be unable to say for itself, because it can write nothing."""
+    root, folder = settings.root, settings.index_folder
+    try:
+        with os.scandir(root) as entries:
+            if next(entries, None) is None:
+                yield f"the root {root} is empty: if it is a mount point, nothing is mounted there"
+        disk = os.statvfs(folder)
+        owned_by_root = os.stat(folder).st_uid == 0
+    except OSError:
+        return  # the scan or the catalog tells of it
+    if disk.f_flag & os.ST_RDONLY:
+        yield f"{folder} lies on a file system that is mounted read-only"
+    if disk.f_blocks and not (disk.f_bfree if owned_by_root else disk.f_bavail):
+        yield f"{folder}: no space left on the disk"
 
 
 def _would_watch(settings: Settings) -> str:
@@ -160,7 +179,7 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, 
             return noted, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
         reasons.append("there is no index yet")
-    except IndexUnavailable as error:
+    except SidecarError as error:
         reasons.append(str(error))
     return {}, 0, 0, 0
 

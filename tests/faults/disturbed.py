@@ -1,0 +1,177 @@
+"""A real sidecar that something is done to: what it says of that, and whether it comes to have every row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+from corpora import BASE
+from model import COLUMNS, model_file
+from support import command, eventually, indexed, reference
+from tally import Tally
+
+from sidecar.errors import SidecarError
+from sidecar.paths import to_os, to_text
+from sidecar.reader import open_catalog
+from sidecar.status import Status, status
+
+SESSIONS = "responses/sessions"
+SECONDS = 10.0
+"""Within these it says what is wrong, and has everything once the cause is gone."""
+
+Row = tuple[Any, ...]
+
+
+def said(number: int, at: float | None = None, **data: Any) -> bytes:
+    """A line that no other is equal to, and that a reader can hold against its entry."""
+    record = {"event": "agent:say", "timestamp": BASE + number if at is None else at, "correlation_id": f"c{number}"}
+    return orjson.dumps({**record, "data": {"agent_id": f"a{number % 7}", **data}}) + b"\n"
+
+
+def expected(root: Path) -> list[Row]:
+    """What the model makes of the files that are logs: no links, pipes or sockets, and names of any bytes."""
+    rows = []
+    files = [(path, "session") for path in root.glob(f"{SESSIONS}/*.jsonl")]
+    files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
+    for path, layout in files:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        relative = to_text(path.relative_to(root).as_posix())
+        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=status.st_mtime)
+        for row in found.rows:
+            row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
+            row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
+            rows.append(tuple(row[column] for column in COLUMNS))
+    return sorted(rows, key=lambda row: (row[4], row[6]))
+
+
+def found_of_what_is_there(root: Path) -> list[Row]:
+    """Every row, but for those of files that are gone, which stay and are compared with nothing."""
+    return [row for row in indexed(root) if os.path.lexists(root / to_os(row[4]))]
+
+
+@contextmanager
+def sidecar(root: Path, *options: str | Path, python: str = "", through: tuple[str, ...] = ()) -> Iterator[int]:
+    """A real `sidecar run` that watches; gives its process id. It must not end by itself, nor fail to stop.
+
+    `python` is done before it starts, in its process; `through` is a command that starts it.
+    """
+    start = command("--root", root, *options, "run")
+    if python:
+        start = [sys.executable, "-c", f"{python}\nfrom sidecar.cli import main\nmain()", *start[3:]]
+    said_at = root.parent / "stderr"
+    with said_at.open("wb") as errors:
+        process = subprocess.Popen([*through, *start], stdout=subprocess.DEVNULL, stderr=errors)
+    try:
+        eventually(lambda: (root / "index/running.json").exists() or process.poll() is not None)
+        yield process.pid
+        ended = process.poll()
+        assert ended is None, f"it ended by itself, with {ended}: {said_at.read_text()}"
+    finally:
+        process.terminate()
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    assert process.returncode == 0, said_at.read_text()
+
+
+def state(root: Path) -> Status:
+    """What `sidecar status` says now."""
+    return status(reference(root))
+
+
+def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """Wait until `status` names what is wrong by one of these words; gives the reason."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        meanwhile()
+        try:
+            found = state(root)
+            reasons = found.reasons
+            assert found.healthy == (not reasons)
+        except SidecarError as error:  # a root that is gone
+            reasons = (str(error),)
+        for reason in reasons:
+            if any(word.lower() in reason.lower() for word in words):
+                return reason
+        assert time.monotonic() < deadline, f"status says none of {words}, but: {reasons}"
+        time.sleep(0.05)
+
+
+def is_well(root: Path) -> bool:
+    """Whether `status` finds nothing wrong any more."""
+    return state(root).healthy
+
+
+def it_has_everything(root: Path, tally: Tally, seconds: float = SECONDS) -> None:
+    """Wait until the rows are those of the model, and count them."""
+    there = expected(root)
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(SidecarError):
+            found = found_of_what_is_there(root)
+            if found == there or time.monotonic() > deadline:
+                tally.compare(found, there)
+                return
+        assert time.monotonic() < deadline, "the index could not be read to the end"
+        time.sleep(0.02)
+
+
+def no_offset_is_ahead(root: Path) -> None:
+    """P4, in the midst of trouble: every entry that the catalog counts is there."""
+    # The catalog first: what is committed in a daily file afterwards can only be more.
+    with closing(open_catalog(root / "index")) as catalog:
+        sources = catalog.sources()
+    read = {source[0]: source[1] for source in sources}
+    rows = Counter(row[4] for row in indexed(root) if row[6] < read.get(row[4], 0))
+    for path, _, _, _, _, _, entries in sources:
+        assert rows[path] == entries, f"{path} is saved with {entries} entries, and has {rows[path]}"
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Wait for what must come in this time, whatever is not readable meanwhile."""
+
+    def holds() -> bool:
+        with suppress(SidecarError, OSError):
+            return condition()
+        return False
+
+    eventually(holds, seconds)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """In this time it sees nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def child(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, ended at the end."""
+    process = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=20)
