@@ -176,6 +176,9 @@ def locked(settings: Settings, job: str) -> Iterator[RootLock]:
     lock = RootLock(settings.index_folder)
     lock.acquire(job)
     try:
+        # The index folder may be new, and all that will be synced in it hangs by its name.
+        with suppress(OSError):  # a scan will tell what is wrong with the root
+            swap.sync_folder(settings.root)
         yield lock
     finally:
         lock.release()

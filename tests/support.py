@@ -200,11 +200,30 @@ def everything(folder: Path) -> Everything:
 
 def rebuilt(settings: Settings, workers: int = 1) -> Everything:
     """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
-    clock = mock.patch("sidecar.reindex.time.time", lambda: LATER)
+    clock = mock.patch("sidecar.load.time.time", lambda: LATER)
     with tempfile.TemporaryDirectory() as folder, clock:
         todo = tasks(settings, noted(settings.index_folder))
         build(settings, Path(folder), todo, workers, lambda _: None)
         return everything(Path(folder))
+
+
+def nothing_is_saved_ahead_of_its_rows(root: Path) -> None:
+    """P4: every entry that the catalog counts is there, for every file, right after a kill."""
+    folder = root / "index"
+    if not swap.catalog_path(folder).exists():
+        return
+    # The catalog first: what is committed in a daily file afterwards can only be more.
+    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+        sources = catalog.sources()
+    rows: dict[str, int] = {}
+    offsets = {source[0]: source[1] for source in sources}
+    for path in swap.daily_paths(folder):
+        with closing(Day(path)) as day:
+            for row in day.rows():
+                if row[6] < offsets.get(row[4], 0):
+                    rows[row[4]] = rows.get(row[4], 0) + 1
+    for path_, _, _, _, _, _, entries in sources:
+        assert rows.get(path_, 0) == entries
 
 
 class Stepped:

@@ -9,20 +9,30 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from corpora import BASE, DAY
-from support import Stepped, command, everything, indexed, modelled, rebuilt, reference, scratch, write_lines
+from support import (
+    Stepped,
+    command,
+    everything,
+    indexed,
+    modelled,
+    nothing_is_saved_ahead_of_its_rows,
+    rebuilt,
+    reference,
+    scratch,
+    write_lines,
+)
 from trees import Copier, tree
 
 from sidecar import swap
 from sidecar.config import Settings
 from sidecar.daily import DailyFile
 from sidecar.query import Index
-from sidecar.reader import Catalog, Day
 from sidecar.reindex import reindex
 from sidecar.service import run_once
 
@@ -39,25 +49,6 @@ def rebuild_it(settings: Settings) -> None:
 
 
 # ---- an indexing process
-
-
-def nothing_is_saved_ahead_of_its_rows(root: Path) -> None:
-    """P4: every entry that the catalog counts is there, for every file, right after a kill."""
-    folder = root / "index"
-    if not swap.catalog_path(folder).exists():
-        return
-    # The catalog first: what is committed in a daily file afterwards can only be more.
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
-        sources = catalog.sources()
-    rows: dict[str, int] = {}
-    offsets = {source[0]: source[1] for source in sources}
-    for path in swap.daily_paths(folder):
-        with closing(Day(path)) as day:
-            for row in day.rows():
-                if row[6] < offsets.get(row[4], 0):
-                    rows[row[4]] = rows.get(row[4], 0) + 1
-    for path_, _, _, _, _, _, entries in sources:
-        assert rows.get(path_, 0) == entries
 
 
 def kill_again_and_again(folder: Path, seed: int, kills: int, sessions: int, lines: int) -> None:
@@ -282,6 +273,7 @@ def test_the_rows_of_a_changed_file_go_though_a_kill_interrupts_it(root: Path, d
     assert len(indexed(root)) < 61
     take_in(settings)
     assert indexed(root) == modelled(root)
+    assert everything(root / "index") == rebuilt(settings)
 
 
 # ---- who reads meanwhile

@@ -1,0 +1,219 @@
+"""Where a process may die: the steps that it takes in an index, counted and named from within.
+
+A step is anything after which the index folder may look different, seen just before it is done: a statement that SQLite
+is about to run (reading ones left out), a file that is opened, made, renamed or removed, a sync. These are found by
+what Python tells of every program, so they hold whatever the functions are called. On top of them come the stages
+between the read of a chunk and the end of a checkpoint, by name: each is a step before it begins and another after it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import re
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+# Stage, and where it is called by what name. In the order in which a line goes through them.
+STAGES = {
+    "an interrupted swap is settled": "service:swap.settle",
+    "a database file is made": "catalog:create daily:create",
+    "what no checkpoint covers is taken back": "index:DailyIndex.recover",
+    "a chunk is read and derived": "daemon:visit",
+    "a changed file is noted": "catalog:Catalog.begin_reset",
+    "the rows of a changed file go": "index:DailyIndex.forget",
+    "rows of a file go from a day": "daily:DailyFile.forget",
+    "batches are committed, day by day": "ledger:Ledger.write",
+    "rows of a file go into a day": "daily:DailyFile.write",
+    "a checkpoint": "ledger:Ledger.checkpoint",
+    "a day is made durable": "daily:DailyFile.make_durable",
+    "a day is summed up": "daily:DailyFile.summary",
+    "the catalog is saved": "catalog:Catalog.save",
+    "a source is saved": "catalog:Catalog._save",
+    "the index is closed": "ledger:Ledger.close",
+    "a day is closed": "daily:DailyFile.close",
+    "the files are noted": "catalog:Catalog.note",
+    "the catalog is closed": "catalog:Catalog.close",
+}
+
+_FILES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
+_WHAT = r"\s*((?:INSERT(?: OR \w+)? INTO|DELETE FROM|UPDATE|CREATE \w+|PRAGMA) \w+|\w+)"
+_READING = ("SELECT", "WITH", "EXPLAIN", "PRAGMA user_version", "PRAGMA application_id")
+
+
+def of_files(folder: Path, at: Callable[[str], None]) -> None:
+    """From now on, for the rest of this process, call `at` with the name of each step below a folder."""
+    within, me = os.fspath(folder), os.getpid()
+    connect, sync = sqlite3.connect, os.fsync
+
+    def tell(event: str, arguments: tuple[Any, ...]) -> None:
+        if os.getpid() != me:
+            return
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(path, str | bytes) and within in os.fsdecode(path) and flags & (os.O_WRONLY | os.O_RDWR):
+                at("a file is opened to be written")
+        elif event in _FILES and any(within in os.fsdecode(one) for one in arguments if isinstance(one, str | bytes)):
+            at(event)
+
+    def connected(database: Any, *arguments: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(database, *arguments, **named)
+        if within in str(database) and "mode=ro" not in str(database):
+            connection.set_trace_callback(_teller(database, at))
+        return connection
+
+    def fsync(fd: Any) -> None:
+        at("os.fsync")
+        sync(fd)
+
+    sys.addaudithook(tell)
+    sqlite3.connect = connected
+    os.fsync = fsync
+
+
+def of_stages(at: Callable[[str], None]) -> None:
+    """The same for the stages, by name."""
+    for stage, places in STAGES.items():
+        for place in places.split():
+            module, _, name = place.partition(":")
+            owner: Any = importlib.import_module(f"sidecar.{module}")
+            *above, last = name.split(".")
+            for one in above:
+                owner = getattr(owner, one)
+            setattr(owner, last, _around(getattr(owner, last), stage, at))
+
+
+def _around(function: Callable[..., Any], stage: str, at: Callable[[str], None]) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        at(f"before: {stage}")
+        result = function(*arguments, **named)
+        at(f"after: {stage}")
+        return result
+
+    return wrapped
+
+
+def _teller(path: str, at: Callable[[str], None]) -> Callable[[str], None]:
+    name = Path(path).name
+    kind = "catalog" if name.startswith("catalog") else "day"
+    kind = f"new {kind}" if name.endswith(".new") else kind
+
+    def tell(sql: str) -> None:
+        if not sql.startswith(_READING):
+            at(f"{kind}: {_brief(sql)}")
+
+    return tell
+
+
+def _brief(sql: str) -> str:
+    """Which statement this is, without its values."""
+    found = re.match(_WHAT, sql.replace('"', ""))
+    return found[1] if found else sql
+
+
+class Log:
+    """The steps that children have taken, kept where their death leaves it."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("steps")
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def add(self, name: str) -> None:
+        """A step is about to be taken."""
+        os.write(self._fd, f"{name}\n".encode())
+
+    def steps(self) -> list[str]:
+        """The steps, in the order in which they were taken."""
+        return os.pread(self._fd, os.fstat(self._fd).st_size, 0).decode().splitlines()
+
+
+class Death:
+    """Kills this process at the n-th step."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def at(self, _: str) -> None:
+        """A step is about to be taken."""
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fate:
+    """Kills this process at a step that no more than so many before it have died at."""
+
+    def __init__(self, kills: Counter[str], enough: int, likely: float, chance: random.Random, log: Log) -> None:
+        self._kills = kills
+        self._enough = enough
+        self._likely = likely
+        self._chance = chance
+        self._log = log
+
+    def at(self, name: str) -> None:
+        """A step is about to be taken. A quarter of the deaths comes a moment later, by the kernel's timer, wherever
+        the process is then: in SQLite's own code, between two system calls of a commit."""
+        if self._kills[name] > self._enough or self._chance.random() > self._likely:
+            return
+        self._log.add(name)
+        self._likely = -1.0
+        if self._chance.random() < 0.25:
+            signal.setitimer(signal.ITIMER_REAL, self._chance.choice([0.0001, 0.0005, 0.002]))
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Begin some work in a child of this process; gives its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def died(child: int) -> bool:
+    """Wait for a child; true where it was killed, false where it came to its end."""
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL, signal.SIGALRM), f"a child ended with {status}, of its own accord"
+    return status != 0
+
+
+def dies_at(number: int, folder: Path, work: Callable[[], object]) -> bool:
+    """Do some work in a child that dies before its n-th step below a folder; false where it did not come to that."""
+
+    def doomed() -> None:
+        of_files(folder, Death(number).at)
+        work()
+
+    return died(in_a_child(doomed))
+
+
+def steps_of(folder: Path, work: Callable[[], object]) -> list[str]:
+    """Every step that some work takes below a folder; it is done, in a child."""
+    with Log() as log:
+
+        def telling() -> None:
+            of_files(folder, log.add)
+            work()
+
+        assert not died(in_a_child(telling))
+        return log.steps()
