@@ -8,6 +8,8 @@ from pathlib import Path
 
 import orjson
 
+from .small import read_small, write_small
+
 NAME = "running.json"
 
 
@@ -27,17 +29,14 @@ def tell(folder: Path, watching: str, why: str, trouble: list[str]) -> None:
     said = Beacon(watching, why, tuple(trouble[:100]))
     if read(folder) == said:
         return
-    path = folder / NAME
-    temporary = path.with_suffix(".tmp")
     with suppress(OSError):
-        temporary.write_bytes(orjson.dumps(said))
-        temporary.replace(path)
+        write_small(folder / NAME, orjson.dumps(said))
 
 
 def read(folder: Path) -> Beacon | None:
     """What was said last; None where nothing was, or where it cannot be read."""
     try:
-        content = orjson.loads((folder / NAME).read_bytes())
+        content = orjson.loads(read_small(folder / NAME))
         return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
     except (OSError, ValueError, KeyError, TypeError):
         return None

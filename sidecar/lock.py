@@ -11,8 +11,11 @@ import orjson
 from filelock import FileLock, Timeout
 
 from .errors import RootLocked
+from .small import read_small
 
 NAME = "sidecar.lock"
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 PATIENCE = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
 
@@ -33,7 +36,12 @@ class RootLock:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
         # Only the holder writes, so that a latecomer never wipes the holder's name.
-        self._path.write_bytes(orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()}) + b"\n")
+        # Not through a link, and in place: a lock on a replaced file guards nothing.
+        fd = os.open(self._path, os.O_WRONLY | os.O_TRUNC | _FLAGS)
+        try:
+            os.write(fd, orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()}) + b"\n")
+        finally:
+            os.close(fd)
 
     def release(self) -> None:
         """Let the next one in."""
@@ -44,7 +52,7 @@ def holder(index_folder: Path) -> tuple[int, str] | None:
     """Process id and job of whoever holds the root now; None for nobody. Reads only."""
     path = index_folder / NAME
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError:
         return None
     try:
@@ -58,7 +66,7 @@ def holder(index_folder: Path) -> tuple[int, str] | None:
 
 def _read(path: Path) -> tuple[int, str]:
     try:
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(read_small(path))
         return int(content["pid"]), str(content["job"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, "?"

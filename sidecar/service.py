@@ -19,7 +19,7 @@ from .index import sign
 from .lock import RootLock
 from .reader import Catalog
 from .records import Report
-from .reindex import Rebuilt, Reporter, noted, reindex
+from .reindex import ATTEMPTS, Rebuilt, Reporter, noted, reindex
 from .schema import CATALOG, DAILY, damage_named, open_for_reading
 
 
@@ -70,14 +70,14 @@ def healed(settings: Settings, report: Reporter, *, watch: bool) -> Iterator[tup
 
 
 def _opened(settings: Settings, report: Reporter, *, watch: bool) -> tuple[Sidecar, Rebuilt | None]:
-    for attempt in (1, 2):
+    for attempt in range(1, ATTEMPTS + 1):
         rebuilt = heal(settings, report)
         sidecar = Sidecar(settings, watch=watch)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
             sidecar.abandon()
-            if attempt == 2:
+            if attempt == ATTEMPTS:
                 raise
             set_aside(settings.index_folder, str(error))
         except BaseException:
@@ -166,6 +166,7 @@ def _check(path: Path, kind: int) -> None:
 
 def set_aside(folder: Path, why: str) -> None:
     """Move the index files out of the way, with the reason beside them. Only the latest damage is kept."""
+    swap.remove_strangers(folder)
     aside = folder / swap.ASIDE
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
