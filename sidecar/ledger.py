@@ -15,7 +15,7 @@ from .errors import IndexUnavailable, SidecarError
 from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os
-from .schema import check_same
+from .schema import check_same, nonsense_named
 from .swap import CATALOG_NAME, DAILY_NAME
 
 HOT_FILES = 512
@@ -28,7 +28,8 @@ class Ledger:
     def __init__(self, settings: Settings) -> None:
         folder = settings.index_folder
         self._settings = settings
-        with ExitStack() as opened:
+        self._folder = folder
+        with ExitStack() as opened, nonsense_named(folder):
             self._catalog = Catalog(folder / CATALOG_NAME)
             opened.callback(self._catalog.close)
             self._index = DailyIndex(folder / DAILY_NAME)
@@ -59,7 +60,8 @@ class Ledger:
             source = self._settings.source_for(to_os(path))
             if source is None:
                 return None
-            progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
+            with nonsense_named(self._folder):
+                progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
                 progress = Progress(self._next_id, path, source)
                 self._next_id += 1
@@ -77,8 +79,9 @@ class Ledger:
     def begin_again(self, progress: Progress) -> None:
         """A file is another one now: its old rows go, first in the catalog's word, then in fact."""
         if progress.path in self.known:
-            self._catalog.begin_reset(progress)
-            self._index.forget(progress.path)
+            with nonsense_named(self._folder):
+                self._catalog.begin_reset(progress)
+                self._index.forget(progress.path)
         progress.first_mtime = None
         progress.begin_again()
         self._unsaved[progress.path] = progress
@@ -93,7 +96,8 @@ class Ledger:
     def write(self, batches: list[Batch]) -> None:
         """Commit rows, so that queries see them. After an error, abandon."""
         if batches:
-            self._index.write(batches, self._catalog.checkpoint + 1)
+            with nonsense_named(self._folder):
+                self._index.write(batches, self._catalog.checkpoint + 1)
 
     def checkpoint(self) -> None:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
@@ -101,8 +105,9 @@ class Ledger:
             return
         check_same(self._catalog.path, self._catalog.inode)
         self._index.check_open()
-        days = list(self._index.make_durable())
-        self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
+        with nonsense_named(self._folder):
+            days = list(self._index.make_durable())
+            self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
         while len(self._hot) > HOT_FILES:

@@ -9,13 +9,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from . import swap
 from .errors import IndexMissing
 from .paths import split_path
 from .records import AgentSummary, Entry, RejectedLine, Session
-from .schema import CATALOG, DAILY, open_for_reading, trouble_named
+from .rows import agents_of, checked, checked_columns, entry_of
+from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
 from .tables import AT_PLACE, SIGN, SPAN, hash_of
 from .tables import SECOND as _SECOND
 
@@ -123,6 +122,14 @@ class _Opened:
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
 
+    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
+        rows = self._all(sql, *values)
+        with nonsense_named(self.path):
+            for row in rows:
+                checked(row, types)
+        return rows
+
 
 class Day(_Opened):
     """One daily file, open for reading."""
@@ -185,7 +192,8 @@ class Day(_Opened):
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
         rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
-        return last, [_entry(row) for row in rows]
+        with nonsense_named(self.path):
+            return last, [entry_of(row) for row in rows]
 
     def last_number(self) -> int:
         """The number of the entry written last; numbers only grow."""
@@ -200,7 +208,7 @@ class Day(_Opened):
             f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN} AND e.source = p.source {_PLACED}"
             " GROUP BY p.source"
         )
-        return {str(path): int(offset) for path, offset in self._all(sql)}
+        return dict(self._typed((str, int), sql))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
@@ -218,21 +226,23 @@ class Day(_Opened):
             "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
             f" JOIN entry e ON e.id = ({at_place}) WHERE f.text = ?1 AND s.stem = ?2 AND s.suffix = ?3"
         )
-        rows = self._all(sql, *split_path(path), byte_offset)
-        return (int(rows[0][0]), int(rows[0][1]) + SIGN) if rows else None
+        rows = self._typed((int, int), sql, *split_path(path), byte_offset)
+        return (rows[0][0], rows[0][1] + SIGN) if rows else None
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
         sql = (
             f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
         )
-        with trouble_named(self.path):
-            yield from self._database.execute_sql(sql)
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql(sql):
+                yield checked(row, (str, int, int, int))
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The view `ksi_index`, whole, in the order of path and offset."""
-        with trouble_named(self.path):
-            yield from self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
+                yield checked_columns(row)
 
     def agents(self) -> Iterator[AgentSummary]:
         """Who took part in anything on this day."""
@@ -241,7 +251,7 @@ class Day(_Opened):
             " MIN(timestamp) AS first, MAX(timestamp) AS last FROM entry GROUP BY party) x"
             " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
         )
-        for row in self._all(sql):
+        for row in self._typed((str, int, float, float), sql):
             yield AgentSummary(*row)
 
     def participants(self, session: str) -> set[str]:
@@ -250,7 +260,8 @@ class Day(_Opened):
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        return {agent for (agents,) in self._all(sql, self._label(session)) for agent in orjson.loads(agents)}
+        with nonsense_named(self.path):
+            return {agent for (agents,) in self._all(sql, self._label(session)) for agent in agents_of(agents)}
 
     # ---- how it is asked
 
@@ -310,7 +321,9 @@ class Day(_Opened):
         order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
         chosen = f"{_CHOSEN.format(hint='')}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)]
+        rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
+        with nonsense_named(self.path):
+            return [entry_of(row) for row in rows]
 
 
 class Catalog(_Opened):
@@ -324,21 +337,22 @@ class Catalog(_Opened):
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
         )
-        return (Session(*row) for row in self._all(sql, status, status))
+        return (Session(*row) for row in self._typed((str, str, float, str, str), sql, status, status))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """Lines that are no records."""
         sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
-        return (RejectedLine(*row) for row in self._all(sql))
+        return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
         """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
-        return self._all("SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path")
+        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
+        return self._typed((str, int, int, int, int, int, int), sql)
 
     def looked(self) -> dict[str, tuple[int, int]]:
         """Size and time of change of each source when it was last looked at."""
-        rows = self._all("SELECT path, size, mtime_ns FROM source")
-        return {str(path): (int(size), int(mtime_ns)) for path, size, mtime_ns in rows}
+        rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
+        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def count_rejected(self) -> int:
         """How many lines are no records."""
@@ -346,7 +360,8 @@ class Catalog(_Opened):
 
     def days(self) -> list[tuple[Any, ...]]:
         """Each day with its first and last timestamp and its number of entries."""
-        return self._all("SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day")
+        sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
+        return self._typed((str, float, float, int), sql)
 
     def fact(self, key: str) -> str | None:
         """What was noted under a key."""
@@ -356,12 +371,12 @@ class Catalog(_Opened):
     def offsets(self) -> dict[str, tuple[int, bool]]:
         """How far each source was read, and whether its file is there."""
         sql = "SELECT path, offset, status <> 'missing' FROM source"
-        return {str(path): (int(offset), bool(there)) for path, offset, there in self._all(sql)}
+        return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
     def first_mtimes(self) -> dict[str, float]:
         """The notes of section 6: each source's modification time when it was first seen."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
-        return {str(path): float(mtime) for path, mtime in self._all(sql)}
+        return dict(self._typed((str, float), sql))
 
 
 def open_catalog(folder: Path) -> Catalog:
@@ -370,14 +385,6 @@ def open_catalog(folder: Path) -> Catalog:
         return Catalog(swap.catalog_path(folder))
     except IndexMissing:
         return Catalog(swap.catalog_path(folder))
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    _, *values = row
-    values[8] = tuple(orjson.loads(values[8]))
-    values[9] = orjson.loads(values[9])
-    values[13:17] = map(bool, values[13:17])
-    return Entry(*values)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
