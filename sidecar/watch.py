@@ -1,4 +1,4 @@
-"""Which paths may have changed: watchdog, and nothing else here knows of it.
+"""Which paths may have changed: watchdog, and nothing but this and `inotify.py` knows of it.
 
 Its threads do one thing, mark a path as dirty. Events are hints: an overflow, a folder that came or went, or a watch
 that could not be set asks for a scan, and only the scan is believed. Where inotify cannot serve there are no events at
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,6 +60,12 @@ class Hints(FileSystemEventHandler, logging.Handler):
                     self._paths.add(os.fsdecode(event.dest_path))
         self._wake.set()
 
+    def mark(self, paths: Iterable[str]) -> None:
+        """Something happened to these files."""
+        with self._guard:
+            self._paths.update(paths)
+        self._wake.set()
+
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
         self.ask_for_scan()
 
@@ -105,17 +112,24 @@ class Watcher:
         return "polling" if self.why_polling else "inotify"
 
     def _start(self) -> None:
-        from watchdog.observers import Observer
-
         logging.getLogger("watchdog.observers.inotify_c").addHandler(self.hints)
         logging.getLogger("watchdog.observers.inotify").addHandler(self.hints)
         try:
-            self._observer = Observer()
+            self._observer = self._observing()
             self._observer.start()
         except OSError as error:
             self._fall_back(error)
         else:
             self.refresh()
+
+    def _observing(self) -> BaseObserver:
+        if sys.platform == "linux":
+            from . import inotify
+
+            return inotify.Observer(self.hints.mark)
+        from watchdog.observers import Observer
+
+        return Observer()
 
     def refresh(self) -> None:
         """Set the watches that are missing, and renew those whose folder is another one now."""

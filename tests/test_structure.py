@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "config": "errors formats globs strict",
     # from bytes to rows
     "mounts": "",
-    "watch": "mounts",
+    "inotify": "",
+    "watch": "inotify mounts",
     "scan": "config paths",
     "tail": "errors records",
     "parse": "formats records",
@@ -191,7 +192,8 @@ def test_the_reading_side_never_reaches_the_watcher_or_a_writer_of_the_index(mod
 
 
 def test_watchdog_is_known_in_one_place() -> None:
-    assert [module for module in MODULES if "watchdog" in others(module)] == ["watch"]
+    assert [module for module in MODULES if "watchdog" in others(module)] == ["inotify", "watch"]
+    assert [module for module in MODULES if "inotify" in siblings(module)] == ["watch"]
     assert [module for module in MODULES if "watch" in siblings(module)] == ["daemon"]
 
 
