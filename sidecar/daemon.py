@@ -89,6 +89,11 @@ class Sidecar:
         self._next_scan = 0.0
         self._next_checkpoint = 0.0
         self._scan: Iterator[None] | None = None
+        self._scan_asked = False
+        """Since the present scan began, which may have passed already what is meant."""
+        self._next_asked_scan = 0.0
+        self._now = 0.0
+        """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
@@ -173,6 +178,9 @@ class Sidecar:
 
     def step(self, now: float) -> bool:
         """One turn at the time `now` (seconds since 1970); true where more is waiting to be done at once."""
+        if now < self._now:
+            self._clock_stepped_back(self._now - now)
+        self._now = now
         if now < self._retry_at:
             return False
         try:
@@ -188,6 +196,14 @@ class Sidecar:
             return False
         return bool(self._queue) or self._scan is not None
 
+    def _clock_stepped_back(self, seconds: float) -> None:
+        """What was to be done at a moment is to be done as long from now as it was before."""
+        self._retry_at -= seconds
+        self._next_scan -= seconds
+        self._next_asked_scan -= seconds
+        self._next_checkpoint -= seconds
+        self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
+
     def _due(self) -> float:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
@@ -202,6 +218,7 @@ class Sidecar:
     def _take_hints(self) -> None:
         if self._watcher is None:
             return
+        self._watcher.check()
         paths, scan = self._watcher.hints.fetch()
         root = os.fspath(self.settings.root) + os.sep
         for path in paths:
@@ -210,20 +227,22 @@ class Sidecar:
                 if self.settings.source_for(relative) is not None:
                     self._queue[to_text(relative)] = None
         if scan:
-            self._next_scan = 0.0
+            self._next_scan = min(self._next_scan, self._next_asked_scan)
+            self._scan_asked = True
 
     def _go_on_scanning(self, ledger: Ledger, now: float) -> None:
         if self._scan is None and now >= self._next_scan:
             if self._watcher is not None:
                 self._watcher.refresh()
-            self._scan = self._scanning(ledger, now)
+            self._scan_asked = False
+            self._scan = self._scanning(ledger)
         if self._scan is not None:
             next(self._scan, None)
         for path in [path for path, due in self._unsettled.items() if due <= now]:
             del self._unsettled[path]
             self._queue[path] = None
 
-    def _scanning(self, ledger: Ledger, now: float) -> Iterator[None]:
+    def _scanning(self, ledger: Ledger) -> Iterator[None]:
         """A full scan, in slices: marks what differs from what is known, and notes what is gone."""
         began = time.perf_counter()
         spent = 0.0
@@ -249,7 +268,9 @@ class Sidecar:
         spent += time.perf_counter() - began
         ledger.check()
         self.totals.scans += 1
-        self._next_scan = now + self._interval(spent)
+        # No more than half of the time for scans, though every one of them be asked for.
+        self._next_asked_scan = self._now + spent
+        self._next_scan = self._next_asked_scan if self._scan_asked else self._now + self._interval(spent)
         self._scan = None
         self._tell()
 
@@ -336,8 +357,6 @@ class Sidecar:
         watcher = self._watcher
         if watcher is None:
             return
-        if not watcher.is_alive():
-            self.trouble["watch"] = "the watcher's thread has died; every scan still finds what changes"
         beacon.tell(self.settings.index_folder, watcher.mode, watcher.why_polling, list(self.trouble.values()))
 
 

@@ -71,6 +71,8 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     """Since the last checkpoint, as is what follows."""
     sessions: dict[str, SessionNote] = field(default_factory=dict)
+    waiting: tuple[int, int, float] | None = None
+    """Of an event file that does not parse: its size and time of change, and when it was first seen with them."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)

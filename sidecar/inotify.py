@@ -1,23 +1,29 @@
-"""The kernel's events, read seldom and merged, so that a log that is written often costs little.
+"""The reader of inotify: it reads seldom and merges what it read, so that a log that is written often costs little, and
+it tells what watchdog keeps to itself.
 
-Watchdog takes every event through three threads: at 20,000 lines a second they would spend a core on saying the same
-twenty names again and again, and keep the indexing thread from running. Here its reader is told to do less:
+Watchdog takes every event through three threads. At 20,000 lines a second they would spend a core on saying the same
+twenty names again and again, and keep the indexing thread from running. So here:
 
-- after a read it pauses, the longer the more comes (`_pause`); the first event after a silence is read at once. What
-  comes meanwhile waits in the kernel;
+- after a read the reader pauses, the longer the more comes (`_pause`); the first event after a silence is read at once.
+  What comes meanwhile waits in the kernel;
 - of what it then reads, an event that says again what one before it said is dropped unread (`merged`). The kernel does
   the same, but only with the last event in its queue;
 - what concerns a file is a hint and nothing more, so it goes straight to the hints, all of one read at once. Only what
   concerns a folder goes watchdog's way, which sets the watches that follow it.
 
-No event is held back that the kernel has not, and none of a kind: there is no busy mode to switch to and fro, in which
-a file could be missed. Where the kernel's queue runs over all the same, watchdog says so, and a scan follows.
+Nothing is held back but by the pause, so there is no busy mode to switch to and fro in which a file could be missed.
+Where the kernel's queue runs over all the same, a scan follows.
 
-This rests on how watchdog 7 is made inside; `tests/test_hot.py` says what of that has to hold.
+What watchdog keeps to itself: it swallows the failure to watch a folder below the one that was asked for, and nobody
+there looks whether the reader lives. After an overflow it sets every watch anew, and what happens meanwhile is told to
+nobody; so the loss is told when that is done.
+
+All this rests on how watchdog 7 is made inside; `tests/test_hot.py` says what of that has to hold.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +31,15 @@ from struct import Struct
 
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchCallback,
+    WatchDescriptor,
+)
 
 BUFFER = 1 << 18
 """Bytes read at once: 5,000 events of files with common names."""
@@ -39,27 +53,58 @@ BUSY = 20_000
 _HEAD = Struct("iIII")
 """Watch, mask, cookie, and the length of the name that follows."""
 
+_GONE = {errno.ENOENT, errno.ENOTDIR}
+"""A folder that is gone need not be watched."""
+
+
+class Observer(BaseObserver):
+    """An observer by inotify. `mark(paths)` is called when something happened to files, `lost()` when events were lost,
+    `failed(why)` when it cannot serve any more; all from threads of its own.
+
+    Raises OSError where there are too many instances of inotify.
+    """
+
+    def __init__(
+        self, mark: Callable[[Iterable[str]], None], lost: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        self._reader = Reader(mark, lost, failed)
+        self._reader.start()
+        super().__init__(InotifyEmitter, inotify_fd=self._reader)
+
+    def on_thread_stop(self) -> None:
+        super().on_thread_stop()
+        self._reader.stop()
+        self._reader.join()
+
 
 class Reader(InotifyFD):
-    """Watchdog's reading thread, which gives what it knows of files to `mark`."""
+    """Watchdog's reading thread, told to do less and say more."""
 
-    def __init__(self, mark: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self, mark: Callable[[Iterable[str]], None], lost: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
         super().__init__()
+        self.name = "inotify"
         self._mark = mark
+        self._lost = lost
+        self._failed = failed
         self._events = 0
         """What the last read brought, before it was merged."""
 
     def run(self) -> None:
-        """Read and deal out, until stopped."""
-        began = time.monotonic()
-        while self.should_keep_running():
-            events = self.read_events(event_buffer_size=BUFFER)
-            ended = time.monotonic()
-            self._deal_out(events)
-            time.sleep(_pause(self._events, ended - began))
-            began = ended
+        try:
+            began = time.monotonic()
+            while self.should_keep_running():
+                events = self.read_events(event_buffer_size=BUFFER)
+                ended = time.monotonic()
+                self.deal_out(events)
+                time.sleep(_pause(self._events, ended - began))
+                began = ended
+        except Exception as error:
+            self._failed(f"its reader has died: {error!r}")
 
-    def _deal_out(self, events: Iterable[InotifyEvent]) -> None:
+    def deal_out(self, events: Iterable[InotifyEvent]) -> None:
+        """Files to the hints, the rest to watchdog, in the order in which it happened."""
         paths: set[str] = set()
         for event in events:
             if event.is_directory or event.is_ignored or event.is_queue_overflow or not event.name:
@@ -70,7 +115,7 @@ class Reader(InotifyFD):
             self._mark(paths)
 
     def _paths(self, event: InotifyEvent) -> Iterator[str]:
-        """Where a file lies; watchdog knows this of each watch that its folder is in."""
+        """Where a file lies, as watchdog knows it, which follows its folders through renames."""
         with self._lock:
             watch = self._watch_for_wd.get(event.wd)
             callbacks = list(watch.callbacks.values()) if watch is not None else []
@@ -84,24 +129,21 @@ class Reader(InotifyFD):
         self._events, buffer = merged(super()._read_event_buffer(event_buffer_size))
         return buffer
 
+    def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
+        try:
+            number = super().add_callback(path, mask, callback, id_)
+            if number == -1:  # watchdog takes a folder that may not be read for one that is watched
+                raise OSError(errno.EACCES, f"{os.fsdecode(path)} may not be watched")
+        except OSError as error:
+            if error.errno not in _GONE:
+                self._failed(error.strerror or str(error))
+            raise
+        return number
 
-class Observer(BaseObserver):
-    """Watchdog's observer, with such a reader."""
-
-    def __init__(self, mark: Callable[[Iterable[str]], None]) -> None:
-        self._reader = Reader(mark)
-        self._reader.start()
-        super().__init__(InotifyEmitter, inotify_fd=self._reader)
-
-    def is_alive(self) -> bool:
-        """Whether it runs, and its reader too."""
-        return super().is_alive() and self._reader.is_alive()
-
-    def on_thread_stop(self) -> None:
-        """Stop the reader as well."""
-        super().on_thread_stop()
-        self._reader.stop()
-        self._reader.join()
+    def handle_event(self, event: InotifyEvent) -> None:
+        super().handle_event(event)
+        if event.is_queue_overflow:
+            self._lost()
 
 
 def merged(buffer: bytes) -> tuple[int, bytes]:

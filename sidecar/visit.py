@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,8 +57,7 @@ def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float
         batch = progress.take((), [Rejected(1, 0, mark.offset, TOO_LONG)], line_end=0)
     else:
         batch = progress.take([line], line_end=mark.offset - len(line.data))
-        # By the file's own clock, which no program can set: a copy that keeps other times may be under way.
-        age = now - status.st_ctime
+        age = _unchanged_for(progress, status, now)
         if progress.rejected and progress.rejected[-1].reason == NOT_JSON and age < SETTLED:
             # It may still be being written. Nothing of it is kept, so that the next look begins anew.
             progress.begin_again()
@@ -67,3 +67,12 @@ def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float
             return Visit(again_in=max(0.05, SETTLED - age))
     progress.mark = mark
     return Visit(batch)
+
+
+def _unchanged_for(progress: Progress, status: os.stat_result, now: float) -> float:
+    """Seconds, by the file's own clock, which no program can set: a copy that keeps other times may be under way. Where
+    that is ahead of ours, because ours was set back, by the time since the first look that found the file like this."""
+    looks = (status.st_size, status.st_ctime_ns)
+    if progress.waiting is None or progress.waiting[:2] != looks or now < progress.waiting[2]:
+        progress.waiting = (*looks, now)
+    return now - min(status.st_ctime, progress.waiting[2])

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,14 @@ _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent),
     *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
 ]
+
+REFRESH = 1.0
+"""Seconds between two looks whether a watched folder is still the one of its name: no event tells of its renaming."""
+
+TRY_AGAIN = 60.0
+"""Seconds of polling after inotify has failed, until it is tried again."""
+
+
 class Hints(FileSystemEventHandler, logging.Handler):
     """Collects what watchdog's threads say, until the indexing thread fetches it.
 
@@ -49,6 +58,8 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self._paths: set[str] = set()
         self._scan = False
         self._wake = threading.Event()
+        self.failure = ""
+        """Why inotify cannot serve any more; empty while it does."""
 
     def dispatch(self, event: FileSystemEvent) -> None:
         with self._guard:
@@ -73,6 +84,11 @@ class Hints(FileSystemEventHandler, logging.Handler):
         """Something happened of which only a scan can tell what."""
         with self._guard:
             self._scan = True
+        self._wake.set()
+
+    def fail(self, why: str) -> None:
+        """What happens from now on may be told to nobody."""
+        self.failure = self.failure or why
         self._wake.set()
 
     def fetch(self) -> tuple[set[str], bool]:
@@ -103,6 +119,9 @@ class Watcher:
         self.hints = Hints()
         self.why_polling = "asked for in the configuration" if polling else why_polling(root)
         """Empty while inotify serves."""
+        self._refresh_at = 0.0
+        self._again_at = 0.0
+        """When, on the monotonic clock, to try inotify again; 0 for never."""
         if not self.why_polling:
             self._start()
 
@@ -114,31 +133,50 @@ class Watcher:
     def _start(self) -> None:
         logging.getLogger("watchdog.observers.inotify_c").addHandler(self.hints)
         logging.getLogger("watchdog.observers.inotify").addHandler(self.hints)
+        self.hints.failure = ""
         try:
-            self._observer = self._observing()
+            self._observer = self._made()
             self._observer.start()
         except OSError as error:
-            self._fall_back(error)
+            self._fall_back(error.strerror or str(error))
         else:
             self.refresh()
 
-    def _observing(self) -> BaseObserver:
+    def _made(self) -> BaseObserver:
         if sys.platform == "linux":
             from . import inotify
 
-            return inotify.Observer(self.hints.mark)
+            return inotify.Observer(self.hints.mark, self.hints.ask_for_scan, self.hints.fail)
         from watchdog.observers import Observer
 
         return Observer()
+
+    def check(self) -> None:
+        """Poll from now on where events have failed, and try them again after a while."""
+        if self._observer is not None:
+            if self.hints.failure or not self._observer.is_alive():
+                self._fall_back(self.hints.failure or "its dispatcher has died")
+            elif self._dead() or time.monotonic() >= self._refresh_at:
+                self.refresh()
+        elif self._again_at and time.monotonic() >= self._again_at:
+            self.why_polling, self._again_at = "", 0.0
+            self._start()
+
+    def _dead(self) -> set[ObservedWatch]:
+        """Watches whose thread has ended: it does when its folder is deleted, though the folder may be back."""
+        assert self._observer is not None
+        return {emitter.watch for emitter in self._observer.emitters if not emitter.is_alive()}
 
     def refresh(self) -> None:
         """Set the watches that are missing, and renew those whose folder is another one now."""
         if self._observer is None:
             return
+        self._refresh_at = time.monotonic() + REFRESH
         wanted = dict(self._wanted())
+        dead = self._dead()
         try:
             for path, (recursive, identity, watch) in list(self._watched.items()):
-                if wanted.get(path) != (recursive, identity):
+                if wanted.get(path) != (recursive, identity) or watch in dead:
                     del self._watched[path]
                     self._observer.unschedule(watch)
             for path, (recursive, identity) in wanted.items():
@@ -150,7 +188,7 @@ class Watcher:
         except FileNotFoundError:
             self.hints.ask_for_scan()
         except OSError as error:
-            self._fall_back(error)
+            self._fall_back(error.strerror or str(error))
 
     def _wanted(self) -> Iterable[tuple[Path, tuple[bool, tuple[int, int]]]]:
         """Each source folder with all below it; where it does not exist yet, the nearest folder above that does."""
@@ -165,15 +203,11 @@ class Watcher:
                 continue
             yield path, (recursive, (status.st_dev, status.st_ino))
 
-    def is_alive(self) -> bool:
-        """Whether watchdog's threads are all running; always true while polling."""
-        if self._observer is None:
-            return True
-        return self._observer.is_alive() and all(emitter.is_alive() for emitter in self._observer.emitters)
-
-    def _fall_back(self, error: OSError) -> None:
+    def _fall_back(self, why: str) -> None:
         self.close()
-        self.why_polling = f"inotify: {error.strerror or error}"
+        self.why_polling = f"inotify: {why}"
+        self._again_at = time.monotonic() + TRY_AGAIN
+        self.hints.ask_for_scan()
 
     def close(self) -> None:
         """Stop watchdog's threads."""
