@@ -38,14 +38,23 @@ def under(root: Path, text: str, *, remember: bool = False) -> Path:
     A pointer is never trusted: an index may come from somebody else's hands. The tailer, whose paths come from the
     scan, lets the answer be remembered for as long as the folder stays the same one.
     """
+    path, folder = (_placed if remember else _place)(root, text)
+    if not (_is_inside_as_before if remember else _is_inside)(os.fspath(root), folder):
+        raise UnsafePath(f"{text!r} leaves {root} through a link")
+    return path
+
+
+def _place(root: Path, text: str) -> tuple[Path, str]:
+    """The file, and its folder, by their names alone."""
     relative = to_os(text)
     parts = relative.split("/")
     if "\0" in relative or any(part in ("", ".", "..") for part in parts):
         raise UnsafePath(f"{text!r} leaves {root}")
     path = root.joinpath(*parts)
-    if not (_is_inside_as_before if remember else _is_inside)(os.fspath(root), os.fspath(path.parent)):
-        raise UnsafePath(f"{text!r} leaves {root} through a link")
-    return path
+    return path, os.fspath(path.parent)
+
+
+_placed = lru_cache(maxsize=4096)(_place)
 
 
 def _is_inside(root: str, folder: str) -> bool:
