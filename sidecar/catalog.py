@@ -37,6 +37,7 @@ _SAVE_SESSION = (
     " initiating_agent = IIF(initiating_agent = 'unknown', excluded.initiating_agent, initiating_agent),"
     " is_completed = MAX(is_completed, excluded.is_completed)"
 )
+_CLOSE = "DELETE FROM open_request WHERE source = ? AND byte_offset = ?"
 _SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SAVE_REJECTED = (
     "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
@@ -155,8 +156,7 @@ class Catalog:
         """One checkpoint: everything about these sources and days, whose rows are durable already."""
         number = self.checkpoint + 1
         with self._database.atomic("IMMEDIATE"):
-            for saved in sources:
-                self._save(saved)
+            self._save(list(sources))
             for path in missing:
                 self._database.execute_sql("UPDATE source SET status = 'missing' WHERE path = ?", (path,))
             for day, summary in days:
@@ -168,14 +168,13 @@ class Catalog:
             self.note("checkpoint", str(number))
         self.checkpoint = number
 
-    def _save(self, saved: Saved) -> None:
+    def _save(self, sources: list[Saved]) -> None:
         run = self._database.connection().executemany
-        id_ = saved.source[0]
-        run(_SAVE_SOURCE, [saved.source])
-        run("DELETE FROM open_request WHERE source = ? AND byte_offset = ?", [(id_, offset) for offset in saved.closed])
-        run(_SAVE_OPEN, [(id_, *request) for request in saved.opened])
-        run(_SAVE_REJECTED, [(id_, *rejected) for rejected in saved.rejected])
-        run(_SAVE_SESSION, [(session, id_, *note) for session, note in saved.sessions])
+        run(_SAVE_SOURCE, [saved.source for saved in sources])
+        run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
+        run(_SAVE_OPEN, [(saved.source[0], *request) for saved in sources for request in saved.opened])
+        run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
+        run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
 
     def begin_reset(self, progress: Progress) -> None:
         """A file is another one now: forget what was derived of it, before its old rows are dropped.

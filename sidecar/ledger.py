@@ -60,8 +60,9 @@ class Ledger:
             source = self._settings.source_for(to_os(path))
             if source is None:
                 return None
-            with nonsense_named(self._folder):
-                progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
+            if path in self.known:
+                with nonsense_named(self._folder):
+                    progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
                 progress = Progress(self._next_id, path, source)
                 self._next_id += 1

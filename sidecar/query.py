@@ -199,6 +199,8 @@ class Index:
         if place is None:
             raise SourceChanged(f"{where}: the index has no such entry any more")
         length, checksum = place
+        if getattr(entry, "checksum", checksum) != checksum:
+            raise SourceChanged(f"{where}: other bytes have been indexed there since")
         try:
             with opened(file) as (fd, status):
                 # A length is not trusted either: it may ask for more memory than there is.

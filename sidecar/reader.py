@@ -30,7 +30,7 @@ _CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} 
 _NAMED = (
     "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
     " i.text, p.agents, p.roles, a.text, v.text, r.text,"
-    " k.is_completion, k.is_request, e.response = 1, k.requests_response FROM ({chosen}) e"
+    " k.is_completion, k.is_request, e.response = 1, k.requests_response, e.checksum FROM ({chosen}) e"
     " JOIN kind k ON k.id = e.kind JOIN label t ON t.id = k.event_type JOIN label a ON a.id = k.pattern"
     " JOIN context c ON c.id = e.context JOIN label n ON n.id = c.session JOIN label i ON i.id = c.initiating_agent"
     " JOIN label v ON v.id = c.conversation JOIN party p ON p.id = e.party LEFT JOIN label r ON r.id = e.correlation"

@@ -81,7 +81,7 @@ class Look(NamedTuple):
     """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
 
 
-def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
+def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
     """Read the next whole lines of a growing file, at most up to the byte `limit`.
 
     Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
@@ -170,7 +170,7 @@ _line = partial(tuple.__new__, Line)
 """Makes a line of its values for a third of the price of calling its class."""
 
 
-def look_whole(path: Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | None]:
+def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | None]:
     """The one record of an event file, without a last LF; None where the file is longer than a line may be.
 
     The mark that it gives has consumed the whole file. Errors as with `look`.
@@ -189,7 +189,7 @@ def look_whole(path: Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, L
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
     """A regular file, open for reading only, and its status."""
     fd = os.open(path, _FLAGS)
     try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .fold import Batch, Progress
 from .parse import NOT_JSON, TOO_LONG
-from .paths import under
+from .paths import found_under
 from .records import Rejected
 from .tail import NEW, look, look_whole
 
@@ -33,7 +33,7 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
 
     Raises OSError or NotAFile where the file cannot be read; then nothing has moved.
     """
-    file = under(root, progress.path, remember=True)
+    file = found_under(os.fspath(root), progress.path)
     if progress.source.layout == "file":
         return _visit_event(progress, file, max_line_bytes, now)
     seen = look(file, progress.mark, max_line_bytes, limit)
@@ -45,7 +45,7 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
     return Visit(batch, seen.more)
 
 
-def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float) -> Visit:
+def _visit_event(progress: Progress, file: str, max_line_bytes: int, now: float) -> Visit:
     status, mark, line = look_whole(file, max_line_bytes)
     if progress.mark.lines:
         if line is None or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):

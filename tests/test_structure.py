@@ -51,7 +51,7 @@ MAY_IMPORT = {
     # the index, read
     "small": "",
     "swap": "errors small",
-    "rows": "records",
+    "rows": "records tables",
     "reader": "errors paths records rows schema swap tables",
     "follower": "errors reader records swap",
     "query": "errors follower paths reader records swap tail times",
