@@ -19,7 +19,11 @@ from .schema import check_same, nonsense_named
 from .swap import CATALOG_NAME, DAILY_NAME
 
 HOT_FILES = 512
-"""Sources kept in memory with their states; the others are loaded from the catalog when they change."""
+"""Sources kept in memory with their states, those that changed last; where they are light, `HELD` lets in more of them.
+The others are loaded from the catalog when they change."""
+
+HELD = 100_000
+"""What the states in memory may hold together to be more than that: requests, and ten more for each source."""
 
 
 class Ledger:
@@ -111,8 +115,15 @@ class Ledger:
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
-        while len(self._hot) > HOT_FILES:
-            self._hot.popitem(last=False)
+        self._cool_down()
+
+    def _cool_down(self) -> None:
+        """Forget the states of sources that have not changed for the longest time."""
+        if len(self._hot) <= HOT_FILES:
+            return
+        held = sum(map(_weight, self._hot.values()))
+        while held > HELD and len(self._hot) > HOT_FILES:
+            held -= _weight(self._hot.popitem(last=False)[1])
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
@@ -134,3 +145,7 @@ class Ledger:
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
         self._open.close()
+
+
+def _weight(progress: Progress) -> int:
+    return 10 + len(progress.state.requests)
