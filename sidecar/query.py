@@ -17,10 +17,11 @@ from . import swap
 from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
 from .follower import Follower
 from .paths import under
-from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
+from .reader import Catalog, Day, open_catalog
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
+from .wanted import Filter, Place, day_of
 
 OPEN_DAYS = 64
 """Daily files kept open by one `Index`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import swap
 from .errors import IndexMissing
@@ -17,11 +17,7 @@ from .rows import agents_of, checked, checked_columns, entry_of
 from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
 from .tables import AT_PLACE, SIGN, SPAN, hash_of
 from .tables import SECOND as _SECOND
-
-SECONDS_A_DAY = 86400
-_EPOCH = date(1970, 1, 1).toordinal()
-_LAST_SECOND = 253_402_300_799.0
-"""Of the year 9999."""
+from .wanted import EPOCH, SECONDS_A_DAY, Filter, Place, day_of
 
 SECOND = _SECOND.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
@@ -37,51 +33,6 @@ _NAMED = (
     " ORDER BY {order}"
 )
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
-
-
-class Place(NamedTuple):
-    """Where an entry stands in the order of time."""
-
-    timestamp: float
-    file_path: str
-    byte_offset: int
-
-    @classmethod
-    def of(cls, entry: Entry) -> Place:
-        """The place of an entry."""
-        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are wanted. None fits everything."""
-
-    since: float | None = None
-    """From this moment on."""
-    until: float | None = None
-    """Before this moment."""
-    agent: str | None = None
-    session: str | None = None
-    event_type: str | None = None
-    pattern: str | None = None
-    conversation: str | None = None
-    correlation: str | None = None
-    after: float | None = None
-    """After this moment, and not at it, as the reference's questions have it."""
-    pending: bool = False
-    """Requests that wait for a response."""
-
-    def may_lie_on(self, day: str) -> bool:
-        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
-        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
-        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
-
-
-def day_of(timestamp: float) -> str:
-    """The UTC date of a moment, for any moment: beyond the calendar it is the first or the last day."""
-    # Not by datetime, which rounds to microseconds, and the last of them before midnight into the next day.
-    whole = int(min(max(timestamp, 0.0), _LAST_SECOND) // SECONDS_A_DAY)
-    return date.fromordinal(_EPOCH + whole).isoformat()
 
 
 @dataclass(slots=True)
@@ -257,7 +208,7 @@ class Day(_Opened):
 
     def moments(self, agent: str, second: int) -> tuple[float, float]:
         """The first and the last timestamp of an agent's entries in a second of the day."""
-        begin = float((date.fromisoformat(self.path.stem).toordinal() - _EPOCH) * SECONDS_A_DAY + second)
+        begin = float((date.fromisoformat(self.path.stem).toordinal() - EPOCH) * SECONDS_A_DAY + second)
         sql = (
             "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
             f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"

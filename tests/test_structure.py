@@ -52,9 +52,10 @@ MAY_IMPORT = {
     "small": "",
     "swap": "errors small",
     "rows": "records tables",
-    "reader": "errors paths records rows schema swap tables",
-    "follower": "errors reader records swap",
-    "query": "errors follower paths reader records swap tail times",
+    "wanted": "records",
+    "reader": "errors paths records rows schema swap tables wanted",
+    "follower": "errors reader records swap wanted",
+    "query": "errors follower paths reader records swap tail times wanted",
     # jobs over all of it
     "lock": "errors small",
     "beacon": "small",
