@@ -9,11 +9,15 @@ from pathlib import Path
 
 import orjson
 
+from .small import read_small
+
 NAME = "running.json"
 ROOM = 4096
 """Bytes that the file has at least."""
 MOST, LONGEST = 100, 1000
 """Troubles that are told, and characters of each."""
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Voice:
         with suppress(OSError):
             if not self._is_in_place():
                 self._close()
-                self._fd = os.open(self._folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._fd = os.open(self._folder / NAME, _FLAGS, 0o644)
             if not (self._write(orjson.dumps(say).ljust(ROOM)) or self._write(_fitting(say))):
                 return
             self._said = say
@@ -90,7 +94,7 @@ def read(folder: Path) -> Beacon | None:
     """What was said last; None where nothing was, or where it cannot be read."""
     for _ in range(3):  # while it is written over, half of each may be seen
         try:
-            content = orjson.loads((folder / NAME).read_bytes())
+            content = orjson.loads(read_small(folder / NAME))
             return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
         except OSError:
             return None

@@ -20,6 +20,10 @@ from .fold import Counts, Progress
 from .linking import Request
 from .schema import CATALOG, check_same, create, open_for_reading, settle
 from .tail import Mark
+from .values import YEAR_10000
+
+LARGEST_STATE = 1 << 28
+"""Bytes of a packed state; what is longer was not packed here."""
 
 _SOURCE_COLUMNS = (
     "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
@@ -106,6 +110,8 @@ class Catalog:
         size = "IIF(offset < size OR lines = 0, -1, size)"
         sql = f"SELECT path, id, device, inode, {size}, mtime_ns, status = 'missing' FROM source"
         for path, *values in self._database.execute_sql(sql):
+            if path.__class__ is not str or any(value.__class__ is not int for value in values):
+                raise TypeError(f"{path!r} with {values}")
             yield path, Known(*values)
 
     def resetting(self) -> list[str]:
@@ -121,9 +127,11 @@ class Catalog:
         if row is None:
             return None
         id_, _, _, _, first_mtime, *mark_and_counts, _, packed = row
+        if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
+            raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
         progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
         if packed is not None:
-            saved = orjson.loads(zlib.decompress(packed))
+            saved = orjson.loads(zlib.decompressobj().decompress(packed, LARGEST_STATE))
             state = progress.state
             state.timestamp, state.owner, state.roles = saved["timestamp"], saved["owner"], saved["roles"]
             places = [(day, offset) for day, offset in saved["answered"]]

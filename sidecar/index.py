@@ -70,6 +70,7 @@ class DailyIndex:
                     oldest.make_durable()
                 oldest.close()
             path = self._path(day)
+            self._check_folder()
             if day in self._made and not path.exists():
                 raise IndexDamaged(f"{path} was deleted")
             daily = self._open[day] = DailyFile(path)
@@ -132,6 +133,7 @@ class DailyIndex:
 
     def check_all(self) -> None:
         """Raise IndexUnavailable where a day's file is gone, replaced, or overwritten from its start."""
+        self._check_folder()
         self.check_open()
         for day in self._made:
             path = self._path(day)
@@ -140,6 +142,11 @@ class DailyIndex:
                 open_for_reading(path, DAILY).close()
             elif not has_header(path):
                 raise IndexDamaged(f"{path} is gone, or not a database")
+
+    def _check_folder(self) -> None:
+        """Raise IndexDamaged where the folder is a link now: what lies behind it is not ours to write."""
+        if self.folder.is_symlink():
+            raise IndexDamaged(f"{self.folder} is a link")
 
     def signs(self) -> str:
         """What the files look like from outside, while none is open: what looks the same later need not be checked."""

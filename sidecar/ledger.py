@@ -15,11 +15,15 @@ from .errors import IndexUnavailable, SidecarError
 from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os
-from .schema import check_same
+from .schema import check_same, nonsense_named
 from .swap import CATALOG_NAME, DAILY_NAME
 
 HOT_FILES = 512
-"""Sources kept in memory with their states; the others are loaded from the catalog when they change."""
+"""Sources kept in memory with their states, those that changed last; where they are light, `HELD` lets in more of them.
+The others are loaded from the catalog when they change."""
+
+HELD = 100_000
+"""What the states in memory may hold together to be more than that: requests, and ten more for each source."""
 
 
 class Ledger:
@@ -28,7 +32,8 @@ class Ledger:
     def __init__(self, settings: Settings) -> None:
         folder = settings.index_folder
         self._settings = settings
-        with ExitStack() as opened:
+        self._folder = folder
+        with ExitStack() as opened, nonsense_named(folder):
             self._catalog = Catalog(folder / CATALOG_NAME)
             opened.callback(self._catalog.close)
             self._index = DailyIndex(folder / DAILY_NAME)
@@ -60,7 +65,8 @@ class Ledger:
             if source is None:
                 return None
             if path in self.known:
-                progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
+                with nonsense_named(self._folder):
+                    progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
                 progress = Progress(self._next_id, path, source)
                 self._next_id += 1
@@ -78,8 +84,9 @@ class Ledger:
     def begin_again(self, progress: Progress) -> None:
         """A file is another one now: its old rows go, first in the catalog's word, then in fact."""
         if progress.path in self.known:
-            self._catalog.begin_reset(progress)
-            self._index.forget(progress.path)
+            with nonsense_named(self._folder):
+                self._catalog.begin_reset(progress)
+                self._index.forget(progress.path)
         progress.first_mtime = None
         progress.begin_again()
         self._unsaved[progress.path] = progress
@@ -94,7 +101,8 @@ class Ledger:
     def write(self, batches: list[Batch]) -> None:
         """Commit rows, so that queries see them. After an error, abandon."""
         if batches:
-            self._index.write(batches, self._catalog.checkpoint + 1)
+            with nonsense_named(self._folder):
+                self._index.write(batches, self._catalog.checkpoint + 1)
 
     def checkpoint(self) -> None:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
@@ -102,12 +110,20 @@ class Ledger:
             return
         check_same(self._catalog.path, self._catalog.inode)
         self._index.check_open()
-        days = list(self._index.make_durable())
-        self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
+        with nonsense_named(self._folder):
+            days = list(self._index.make_durable())
+            self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
-        while len(self._hot) > HOT_FILES:
-            self._hot.popitem(last=False)
+        self._cool_down()
+
+    def _cool_down(self) -> None:
+        """Forget the states of sources that have not changed for the longest time."""
+        if len(self._hot) <= HOT_FILES:
+            return
+        held = sum(map(_weight, self._hot.values()))
+        while held > HELD and len(self._hot) > HOT_FILES:
+            held -= _weight(self._hot.popitem(last=False)[1])
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
@@ -129,3 +145,7 @@ class Ledger:
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
         self._open.close()
+
+
+def _weight(progress: Progress) -> int:
+    return 10 + len(progress.state.requests)

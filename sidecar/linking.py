@@ -190,6 +190,10 @@ class Requests:
 
     # ---- saved and restored
 
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self._open) + len(self._answered) + len(self._early)
+
     @property
     def open(self) -> dict[int, Request]:
         """Open requests by byte offset, oldest first."""

@@ -12,10 +12,12 @@ import orjson
 from filelock import FileLock, Timeout
 
 from .errors import RootLocked
+from .small import read_small
 
 NAME = "sidecar.lock"
 LENGTH = 127
 """Bytes in which a holder's name is written."""
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 PATIENCE = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
@@ -37,10 +39,11 @@ class RootLock:
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
-        # Only the holder writes, so that a latecomer never wipes the holder's name. Over the old name, which has room
+        # Only the holder writes, so that a latecomer never wipes the holder's name. Not through a
+        # link, and in place: a lock on a replaced file guards nothing. Over the old name, which has room
         # on a disk that is full; a lock that could not be named is held all the same.
         name = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
-        with suppress(OSError), self._path.open("r+b", buffering=0) as file:
+        with suppress(OSError), open(os.open(self._path, os.O_RDWR | _FLAGS), "r+b", buffering=0) as file:
             self._identity = _identity(os.fstat(file.fileno()))
             file.write(name.ljust(LENGTH) + b"\n")
             file.truncate()
@@ -67,7 +70,7 @@ def holder(index_folder: Path) -> tuple[int, str] | None:
     """Process id and job of whoever holds the root now; None for nobody. Reads only."""
     path = index_folder / NAME
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError:
         return None
     try:
@@ -81,7 +84,7 @@ def holder(index_folder: Path) -> tuple[int, str] | None:
 
 def _read(path: Path) -> tuple[int, str]:
     try:
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(read_small(path))
         return int(content["pid"]), str(content["job"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, "?"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -17,13 +17,22 @@ from . import swap
 from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
 from .follower import Follower
 from .paths import under
-from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
+from .reader import Catalog, Day, open_catalog
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
+from .wanted import Filter, Place, day_of
 
 OPEN_DAYS = 64
 """Daily files kept open by one `Index`."""
+
+
+class _Agent(NamedTuple):
+    """What is known of an agent: its entries, and the days and seconds of the first and the last of them."""
+
+    entries: int
+    first: tuple[Path, int]
+    last: tuple[Path, int]
 
 
 class Index:
@@ -225,13 +234,20 @@ class Index:
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that took part in anything, with the number of its entries and its first and last time."""
-        known: dict[str, AgentSummary] = {}
+        known: dict[str, _Agent] = {}
         for path in self._daily_files():
             day = self._day(path)
-            for one in day.agents() if day else ():
-                before = known.get(one.agent)
-                known[one.agent] = one if before is None else before.plus(one)
-        return [known[agent] for agent in sorted(known)]
+            for agent, entries, first, last in day.agents() if day else ():
+                before = known.get(agent)
+                began = (path, first) if before is None else before.first
+                known[agent] = _Agent(entries + (before.entries if before else 0), began, (path, last))
+        return [AgentSummary(agent, one.entries, *self._moments(agent, one)) for agent, one in sorted(known.items())]
+
+    def _moments(self, agent: str, known: _Agent) -> Iterator[float]:
+        for place, (path, second) in enumerate((known.first, known.last)):
+            if (day := self._day(path)) is None:
+                raise IndexMissing(f"{path} was removed while it was read")
+            yield day.moments(agent, second)[place]
 
     # ---- the reference's four questions
 

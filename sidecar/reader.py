@@ -7,22 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any
 
 from . import swap
 from .errors import IndexMissing
 from .paths import split_path
-from .records import AgentSummary, Entry, RejectedLine, Session
-from .schema import CATALOG, DAILY, open_for_reading, trouble_named
+from .records import Entry, RejectedLine, Session
+from .rows import agents_of, checked, checked_columns, entry_of
+from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
 from .tables import AT_PLACE, SIGN, SPAN, hash_of
 from .tables import SECOND as _SECOND
-
-SECONDS_A_DAY = 86400
-_EPOCH = date(1970, 1, 1).toordinal()
-_LAST_SECOND = 253_402_300_799.0
-"""Of the year 9999."""
+from .wanted import EPOCH, SECONDS_A_DAY, Filter, Place, day_of
 
 SECOND = _SECOND.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
@@ -40,51 +35,6 @@ _NAMED = (
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
-class Place(NamedTuple):
-    """Where an entry stands in the order of time."""
-
-    timestamp: float
-    file_path: str
-    byte_offset: int
-
-    @classmethod
-    def of(cls, entry: Entry) -> Place:
-        """The place of an entry."""
-        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are wanted. None fits everything."""
-
-    since: float | None = None
-    """From this moment on."""
-    until: float | None = None
-    """Before this moment."""
-    agent: str | None = None
-    session: str | None = None
-    event_type: str | None = None
-    pattern: str | None = None
-    conversation: str | None = None
-    correlation: str | None = None
-    after: float | None = None
-    """After this moment, and not at it, as the reference's questions have it."""
-    pending: bool = False
-    """Requests that wait for a response."""
-
-    def may_lie_on(self, day: str) -> bool:
-        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
-        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
-        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
-
-
-def day_of(timestamp: float) -> str:
-    """The UTC date of a moment, for any moment: beyond the calendar it is the first or the last day."""
-    # Not by datetime, which rounds to microseconds, and the last of them before midnight into the next day.
-    whole = int(min(max(timestamp, 0.0), _LAST_SECOND) // SECONDS_A_DAY)
-    return date.fromordinal(_EPOCH + whole).isoformat()
-
-
 @dataclass(slots=True)
 class _Asked:
     """A condition on `entry e`."""
@@ -93,6 +43,7 @@ class _Asked:
     values: list[Any]
     is_in_runs: bool = False
     """What is asked for lies in several runs of an index, each in the order of time."""
+    hint: str = ""
 
     def add(self, term: str, *values: Any) -> None:
         self.terms.append(term)
@@ -123,6 +74,14 @@ class _Opened:
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
 
+    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
+        rows = self._all(sql, *values)
+        with nonsense_named(self.path):
+            for row in rows:
+                checked(row, types)
+        return rows
+
 
 class Day(_Opened):
     """One daily file, open for reading."""
@@ -144,15 +103,16 @@ class Day(_Opened):
             # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
             # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
             # second in which the page begins is counted, in the index alone where it can be.
-            sql = (
-                f"SELECT {SECOND} FROM entry e WHERE {' AND '.join([*terms, f'{SECOND} {ahead} ?'])}"
-                f" ORDER BY {SECOND}{' DESC' if reverse else ''} LIMIT 1 OFFSET ?"
-            )
-            most = (86400 if reverse else -1) if begin is None else begin
-            rows = self._all(sql, *values, most, size - 1)
-            if rows:
+            where = " AND ".join([*terms, f"{SECOND} {ahead} ?"])
+            sql = f"SELECT {SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            most = (SECONDS_A_DAY if reverse else -1) if begin is None else begin
+            rows = self._all(sql, *values, most, size)
+            if len(rows) == size:
                 terms.append(f"{SECOND} {up_to} ?")
-                values.append(rows[0][0])
+                values.append(rows[-1][0])
+            elif begin is None:  # these are all
+                asked = _Asked([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
+                terms, values = asked.terms, asked.values
         for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
             if moment is not None:
                 terms.append(f"e.timestamp {comparison} ?")
@@ -185,7 +145,8 @@ class Day(_Opened):
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
         rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
-        return last, [_entry(row) for row in rows]
+        with nonsense_named(self.path):
+            return last, [entry_of(row) for row in rows]
 
     def last_number(self) -> int:
         """The number of the entry written last; numbers only grow."""
@@ -200,7 +161,7 @@ class Day(_Opened):
             f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN} AND e.source = p.source {_PLACED}"
             " GROUP BY p.source"
         )
-        return {str(path): int(offset) for path, offset in self._all(sql)}
+        return dict(self._typed((str, int), sql))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
@@ -218,31 +179,42 @@ class Day(_Opened):
             "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
             f" JOIN entry e ON e.id = ({at_place}) WHERE f.text = ?1 AND s.stem = ?2 AND s.suffix = ?3"
         )
-        rows = self._all(sql, *split_path(path), byte_offset)
-        return (int(rows[0][0]), int(rows[0][1]) + SIGN) if rows else None
+        rows = self._typed((int, int), sql, *split_path(path), byte_offset)
+        return (rows[0][0], rows[0][1] + SIGN) if rows else None
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
         sql = (
             f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
         )
-        with trouble_named(self.path):
-            yield from self._database.execute_sql(sql)
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql(sql):
+                yield checked(row, (str, int, int, int))
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The view `ksi_index`, whole, in the order of path and offset."""
-        with trouble_named(self.path):
-            yield from self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
+                yield checked_columns(row)
 
-    def agents(self) -> Iterator[AgentSummary]:
-        """Who took part in anything on this day."""
+    def agents(self) -> list[tuple[str, int, int, int]]:
+        """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
         sql = (
             "SELECT l.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
-            " MIN(timestamp) AS first, MAX(timestamp) AS last FROM entry GROUP BY party) x"
+            f" MIN({_SECOND}) AS first, MAX({_SECOND}) AS last FROM entry GROUP BY party) x"
             " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
         )
-        for row in self._all(sql):
-            yield AgentSummary(*row)
+        return self._typed((str, int, int, int), sql)
+
+    def moments(self, agent: str, second: int) -> tuple[float, float]:
+        """The first and the last timestamp of an agent's entries in a second of the day."""
+        begin = float((date.fromisoformat(self.path.stem).toordinal() - EPOCH) * SECONDS_A_DAY + second)
+        sql = (
+            "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
+            f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"
+        )
+        ((first, last),) = self._typed((float, float), sql, begin, second, self._label(agent))
+        return first, last
 
     def participants(self, session: str) -> set[str]:
         """Who took part in a session on this day."""
@@ -250,7 +222,8 @@ class Day(_Opened):
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        return {agent for (agents,) in self._all(sql, self._label(session)) for agent in orjson.loads(agents)}
+        with nonsense_named(self.path):
+            return {agent for (agents,) in self._all(sql, self._label(session)) for agent in agents_of(agents)}
 
     # ---- how it is asked
 
@@ -267,6 +240,7 @@ class Day(_Opened):
             asked.add("e.correlation = ?", correlation)
         if wanted.pending:
             asked.add("e.response = 2")
+            asked.hint = "INDEXED BY entry_pending" if correlation is None else ""
         if session is not None or conversation is not None:
             columns = {"session": session, "conversation": conversation}
             given = {column: number for column, number in columns.items() if number is not None}
@@ -286,6 +260,8 @@ class Day(_Opened):
                 asked.add(f"e.party IN ({_PARTIES})", agent)
                 asked.is_in_runs = True
         kinds = self._kinds(wanted)
+        if kinds == []:
+            return None
         if kinds is not None:
             asked.terms.append(f"+e.kind IN ({', '.join(map(str, kinds))})")
         return asked
@@ -308,9 +284,11 @@ class Day(_Opened):
         way = " DESC" if reverse else ""
         # Chosen and cut first, named afterwards: names cost a lookup each.
         order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
-        chosen = f"{_CHOSEN.format(hint='')}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
+        chosen = f"{_CHOSEN.format(hint=asked.hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)]
+        rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
+        with nonsense_named(self.path):
+            return [entry_of(row) for row in rows]
 
 
 class Catalog(_Opened):
@@ -324,21 +302,22 @@ class Catalog(_Opened):
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
         )
-        return (Session(*row) for row in self._all(sql, status, status))
+        return (Session(*row) for row in self._typed((str, str, float, str, str), sql, status, status))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """Lines that are no records."""
         sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
-        return (RejectedLine(*row) for row in self._all(sql))
+        return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
         """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
-        return self._all("SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path")
+        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
+        return self._typed((str, int, int, int, int, int, int), sql)
 
     def looked(self) -> dict[str, tuple[int, int]]:
         """Size and time of change of each source when it was last looked at."""
-        rows = self._all("SELECT path, size, mtime_ns FROM source")
-        return {str(path): (int(size), int(mtime_ns)) for path, size, mtime_ns in rows}
+        rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
+        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def count_rejected(self) -> int:
         """How many lines are no records."""
@@ -346,7 +325,8 @@ class Catalog(_Opened):
 
     def days(self) -> list[tuple[Any, ...]]:
         """Each day with its first and last timestamp and its number of entries."""
-        return self._all("SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day")
+        sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
+        return self._typed((str, float, float, int), sql)
 
     def fact(self, key: str) -> str | None:
         """What was noted under a key."""
@@ -356,12 +336,12 @@ class Catalog(_Opened):
     def offsets(self) -> dict[str, tuple[int, bool]]:
         """How far each source was read, and whether its file is there."""
         sql = "SELECT path, offset, status <> 'missing' FROM source"
-        return {str(path): (int(offset), bool(there)) for path, offset, there in self._all(sql)}
+        return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
     def first_mtimes(self) -> dict[str, float]:
         """The notes of section 6: each source's modification time when it was first seen."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
-        return {str(path): float(mtime) for path, mtime in self._all(sql)}
+        return dict(self._typed((str, float), sql))
 
 
 def open_catalog(folder: Path) -> Catalog:
@@ -370,16 +350,6 @@ def open_catalog(folder: Path) -> Catalog:
         return Catalog(swap.catalog_path(folder))
     except IndexMissing:
         return Catalog(swap.catalog_path(folder))
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    _, *values, checksum = row
-    values[8] = tuple(orjson.loads(values[8]))
-    values[9] = orjson.loads(values[9])
-    values[13:17] = map(bool, values[13:17])
-    entry = Entry(*values)
-    object.__setattr__(entry, "checksum", checksum + SIGN)
-    return entry
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

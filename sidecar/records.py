@@ -179,15 +179,6 @@ class AgentSummary:
     first_timestamp: float
     last_timestamp: float
 
-    def plus(self, other: AgentSummary) -> AgentSummary:
-        """The same agent, with another day's entries."""
-        return AgentSummary(
-            self.agent,
-            self.entries + other.entries,
-            min(self.first_timestamp, other.first_timestamp),
-            max(self.last_timestamp, other.last_timestamp),
-        )
-
 
 class _Named:
     """Gives a named tuple's values by key too, as rows of the reference's SQL do."""

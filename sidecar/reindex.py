@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from . import swap
@@ -90,7 +90,8 @@ def noted(folder: Path) -> dict[str, float]:
     """
     for path in (swap.catalog_path(folder), *(folder / swap.ASIDE).glob(f"*{swap.CATALOG_NAME}")):
         # By hand, because the catalog may be one of another version.
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as catalog:
+        uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
+        with suppress(sqlite3.Error, ValueError, TypeError), closing(sqlite3.connect(uri, uri=True)) as catalog:
             sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
             return {str(path): float(mtime) for path, mtime in catalog.execute(sql)}
     return {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
@@ -29,6 +31,10 @@ _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 
 _HEADER = b"SQLite format 3\0"
+
+_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+
+_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
 
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
@@ -53,6 +59,7 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
     database = _connect_for_writing(path, pragmas)
     try:
         with damage_named(path):
+            _refuse_strangers(path)
             database.connect()
             if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
                 raise IndexDamaged(f"{path} is empty")
@@ -157,13 +164,14 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     """
     # sqlite would report a missing file, a folder and a lack of permission all alike
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise IndexMissing(f"{path} does not exist") from None
     except OSError as error:
         raise SidecarError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
     if not stat.S_ISREG(mode):
         raise IndexDamaged(f"{path} is not a file")
+    _refuse_strangers(path)
     database = _connect_for_reading(path, "mode=ro")
     try:
         with trouble_named(path):
@@ -189,8 +197,19 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     return database
 
 
+def _refuse_strangers(path: Path) -> None:
+    """Raise IndexDamaged for a link or a pipe under a name that SQLite opens: it would follow, or wait for ever."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            mode = os.lstat(f"{path}{suffix}").st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise IndexDamaged(f"{path}{suffix} is not a file")
+
+
 def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
-    uri = f"file:{quote(str(path.absolute()))}?{how}"
+    uri = f"file:{quote_from_bytes(os.fsencode(path.absolute()))}?{how}"
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
@@ -202,7 +221,7 @@ def check_same(path: Path, inode: int) -> None:
 
 def _is_same(path: Path, inode: int) -> bool:
     try:
-        return path.stat().st_ino == inode
+        return path.lstat().st_ino == inode
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -210,9 +229,11 @@ def _is_same(path: Path, inode: int) -> bool:
 def has_header(path: Path) -> bool:
     """Whether a file is there and begins as a database does. Only for one that this process has not open."""
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
         with path.open("rb") as file:
             return file.read(len(_HEADER)) == _HEADER
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return False
 
 
@@ -225,6 +246,15 @@ def damage_named(path: Path) -> Iterator[None]:
         if is_damage(error):
             raise IndexDamaged(f"{path}: {error}") from error
         raise
+
+
+@contextmanager
+def nonsense_named(path: Path) -> Iterator[None]:
+    """Turn what comes of values that the sidecar never writes into IndexDamaged: around what reads rows, no more."""
+    try:
+        yield
+    except _NONSENSE as error:
+        raise IndexDamaged(f"{path}: holds what the sidecar never writes ({error})") from error
 
 
 @contextmanager
@@ -243,7 +273,7 @@ def trouble_named(path: Path) -> Iterator[None]:
 def is_damage(error: BaseException) -> bool:
     """The file itself is broken, as against busy, full or forbidden."""
     text = str(first(error))
-    return any(sign in text for sign in ("malformed", "not a database", "no such table", "no such column"))
+    return any(sign in text for sign in _DAMAGE)
 
 
 def first(error: BaseException) -> BaseException:

@@ -21,7 +21,7 @@ from .lock import RootLock
 from .patience import Patience
 from .reader import Catalog
 from .records import Report
-from .reindex import Rebuilt, Reporter, noted, reindex
+from .reindex import ATTEMPTS, Rebuilt, Reporter, noted, reindex
 from .schema import CATALOG, DAILY, damage_named, first, open_for_reading
 
 
@@ -132,14 +132,14 @@ def healed(
 
 
 def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[Sidecar, Rebuilt | None]:
-    for attempt in (1, 2):
+    for attempt in range(1, ATTEMPTS + 1):
         rebuilt = heal(settings, report)
         sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
             sidecar.abandon()
-            if attempt == 2:
+            if attempt == ATTEMPTS:
                 raise
             set_aside(settings.index_folder, str(error))
         except BaseException:
@@ -235,6 +235,7 @@ def set_aside(folder: Path, why: str) -> None:
     The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
     try is kept, for its notes.
     """
+    swap.remove_strangers(folder)
     aside = folder / swap.ASIDE
     if (folder / swap.CATALOG_NAME).exists():
         shutil.rmtree(aside, ignore_errors=True)

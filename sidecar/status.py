@@ -17,6 +17,7 @@ from .mounts import why_polling
 from .paths import to_os
 from .reader import open_catalog
 from .scan import Found, Scan
+from .tail import NotAFile, opened
 
 PATIENCE = 10.0
 """Seconds of lag from which it is no longer health."""
@@ -190,7 +191,7 @@ def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
     offset = noted.offset if noted else 0
     counts = noted.counts if noted else (0, 0, 0, 0)
     rest = file.st_size - offset
-    if sum(counts) != offset:
+    if sum(counts) != offset or offset < 0:
         return SourceStatus(path, file.st_size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong")
     if found.source.layout == "file":
         # All of an event file counts, or nothing of it yet: then it was looked at, and waits, or it was not.
@@ -205,11 +206,11 @@ def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
 
 def _has_line_end(root: Path, path: str, offset: int) -> bool:
     try:
-        with open(root / to_os(path), "rb") as file:
-            file.seek(offset)
-            while chunk := file.read(1 << 20):
+        with opened(root / to_os(path)) as (fd, _):
+            while chunk := os.pread(fd, 1 << 20, offset):
                 if b"\n" in chunk:
                     return True
-    except OSError:
+                offset += len(chunk)
+    except (OSError, NotAFile):
         return True
     return False

@@ -13,9 +13,13 @@ which names it, is written by one rename. From that moment the new index is the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -23,6 +27,7 @@ from uuid import uuid4
 import orjson
 
 from .errors import IndexDamaged, SidecarError
+from .small import read_small, write_small
 
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
@@ -34,6 +39,9 @@ MANIFEST = "swap.json"
 ASIDE = "damaged"
 """Folder that damaged files are set aside in."""
 
+_READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
+_DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
+
 
 def catalog_path(folder: Path) -> Path:
     """The catalog of the index in `folder` (which is `<root>/index`)."""
@@ -44,14 +52,17 @@ def catalog_path(folder: Path) -> Path:
 def daily_paths(folder: Path) -> list[Path]:
     """The daily files of the index in `folder`, in the order of their days.
 
-    Raises SidecarError where the folder cannot be read: that is not a folder without days.
+    Raises SidecarError where the folder cannot be read: that is not a folder without days. IndexDamaged where it is a
+    link: what lies behind that is not ours to read.
     """
     swap = _manifest(folder)
     if swap is not None:
         return [swap.place(folder, f"{DAILY_NAME}/{name}") for name in sorted(swap.daily)]
     try:
+        if (folder / DAILY_NAME).is_symlink():
+            raise IndexDamaged(f"{folder / DAILY_NAME} is a link")
         with os.scandir(folder / DAILY_NAME) as entries:
-            found = sorted(entry.name for entry in entries if entry.name.endswith(".db"))
+            found = sorted(entry.name for entry in entries if _is_daily(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -63,25 +74,22 @@ def commit(folder: Path, daily_names: Iterable[str]) -> None:
     """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
     ready = f"{READY}{uuid4().hex[:12]}"
     (folder / REBUILD).replace(folder / ready)
-    temporary = folder / f"{MANIFEST}.tmp"
-    with temporary.open("wb") as file:
-        file.write(orjson.dumps({"folder": ready, "daily": sorted(daily_names)}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
+    content = orjson.dumps({"folder": ready, "daily": sorted(daily_names)})
+    write_small(folder / MANIFEST, content, durable=True)
     sync_folder(folder)
     settle(folder)
 
 
 def settle(folder: Path) -> None:
     """Finish a swap that was committed, and throw away a rebuild that was not. The caller holds the root's lock."""
+    remove_strangers(folder)
     try:
         swap = _manifest(folder)
     except IndexDamaged:
         # Which files belong together cannot be told any more. Without a catalog the index is made again.
         swap = None
-        (folder / CATALOG_NAME).unlink(missing_ok=True)
-        (folder / MANIFEST).unlink()
+        for path in (folder / CATALOG_NAME, folder / MANIFEST):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if swap is not None:
         names = swap.daily
         daily = folder / DAILY_NAME
@@ -104,6 +112,18 @@ def settle(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     with suppress(OSError):
         (folder / f"{MANIFEST}.tmp").unlink()
+
+
+def remove_strangers(folder: Path) -> None:
+    """Remove what is neither file nor folder: a link or a pipe in an index folder is none of ours, and would have us
+    read, write, move or wait elsewhere. (The folder itself may be a link: that is its owner's choice.)"""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            with suppress(FileNotFoundError):
+                mode = path.lstat().st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                    path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -129,17 +149,30 @@ class _Swap(NamedTuple):
 
 def _manifest(folder: Path) -> _Swap | None:
     try:
-        content = orjson.loads((folder / MANIFEST).read_bytes())
-        name = content["folder"]
-        if not name.startswith(READY) or "/" in name:
+        content = orjson.loads(read_small(folder / MANIFEST))
+        name, daily = content["folder"], frozenset(content["daily"])
+        # Whoever wrote this may not have been us: no name in it may lead out of the folder.
+        if not _READY_FOLDER.fullmatch(name) or not all(map(_is_daily, daily)):
             raise ValueError(name)
-        return _Swap(name, frozenset(content["daily"]))
+        if (folder / name).is_symlink() or (folder / name / DAILY_NAME).is_symlink():
+            raise ValueError(name)
+        return _Swap(name, daily)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexDamaged(f"{folder / MANIFEST} cannot be read") from error
     except OSError as error:
         raise _unreadable(folder / MANIFEST, error) from error
+
+
+@lru_cache(maxsize=10_000)
+def _is_daily(name: str) -> bool:
+    """A daily file is named after its day; what has another name is none of ours."""
+    day = _DAILY_FILE.fullmatch(name)
+    try:
+        return day is not None and bool(date.fromisoformat(day[1]))
+    except ValueError:
+        return False
 
 
 def _unreadable(path: Path, error: OSError) -> SidecarError:

@@ -203,7 +203,7 @@ ENTRY_INDEXES = (
     f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND})",
     f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE response = 2",
+    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry({SECOND}) WHERE response = 2",
 )
 
 # The reference's table, under its name, with its columns in its order.

@@ -90,7 +90,9 @@ def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = 
         device, inode = identity(status)
         if mark.offset and (device, inode) != (mark.device, mark.inode):
             return Look(mark, [], [], more=False, changed=True)
-        mark = mark._replace(scanned=_still_scanned(mark, status))
+        scanned = _still_scanned(mark, status)
+        if scanned != mark.scanned:
+            mark = mark._replace(scanned=scanned)
         start = mark.offset + mark.scanned
         # Asking for no more than there is saves the making of a large buffer for a small file.
         end = status.st_size if limit is None else min(limit, status.st_size)
@@ -99,9 +101,7 @@ def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = 
         # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
         if not _is_same(fd, mark):
             return Look(mark, [], [], more=False, changed=True)
-        seen = mark._replace(
-            device=device, inode=inode, size=status.st_size, mtime_ns=status.st_mtime_ns
-        )
+        seen = Mark(device, inode, status.st_size, status.st_mtime_ns, *mark[4:])
         if mark.scanned and _end(fd, start, mark.scanned) != mark.searched:
             return Look(seen._replace(scanned=0), [], [], more=True)
         more = len(data) == CHUNK
@@ -117,12 +117,8 @@ def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = 
         if lines and b"\n" in lines[0].data:  # the unfinished line was written anew: search it from its start
             return Look(seen._replace(scanned=0), [], [], more=True)
         head = mark.head if mark.offset >= WINDOW else fingerprint(os.pread(fd, window, 0))
-        consumed = seen._replace(
-            offset=position,
-            lines=mark.lines + len(lines) + len(rejected),
-            head=head,
-            tail=fingerprint(before),
-        )
+        count = mark.lines + len(lines) + len(rejected)
+        consumed = Mark(*seen[:4], position, count, head, fingerprint(before))
         return Look(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
 
 
@@ -137,7 +133,8 @@ def _still_scanned(mark: Mark, status: os.stat_result) -> int:
 
 def _searched(fd: int, mark: Mark, scanned: int) -> Mark:
     """The mark, with so many bytes after its offset known to hold no LF, and how to know them again."""
-    return mark._replace(scanned=scanned, searched=_end(fd, mark.offset + scanned, scanned) if scanned >= LONG else 0)
+    searched = _end(fd, mark.offset + scanned, scanned) if scanned >= LONG else 0
+    return mark if (scanned, searched) == mark[8:] else mark._replace(scanned=scanned, searched=searched)
 
 
 def _end(fd: int, end: int, length: int) -> int:

@@ -1,4 +1,4 @@
-"""Which paths may have changed: watchdog, and nothing else here knows of it.
+"""Which paths may have changed: watchdog, and nothing but this and `inotify.py` knows of it.
 
 Its threads do one thing, mark a path as dirty. Events are hints: an overflow, a folder that came or went, or a watch
 that could not be set asks for a scan, and only the scan is believed. Where inotify cannot serve there are no events at
@@ -71,6 +71,12 @@ class Hints(FileSystemEventHandler, logging.Handler):
                     self._paths.add(os.fsdecode(event.dest_path))
         self._wake.set()
 
+    def mark(self, paths: Iterable[str]) -> None:
+        """Something happened to these files."""
+        with self._guard:
+            self._paths.update(paths)
+        self._wake.set()
+
     def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
         self.ask_for_scan()
 
@@ -140,7 +146,7 @@ class Watcher:
         if sys.platform == "linux":
             from . import inotify
 
-            return inotify.Observer(self.hints.ask_for_scan, self.hints.fail)
+            return inotify.Observer(self.hints.mark, self.hints.ask_for_scan, self.hints.fail)
         from watchdog.observers import Observer
 
         return Observer()

@@ -74,8 +74,12 @@ def test_a_long_log_with_few_stops_is_as_one_without(tmp_path: Path) -> None:
     saved_and_restored(tmp_path, content, boundaries(content, 611))
 
 
-def test_sources_that_leave_memory_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("held", [0, 60, 200])
+def test_sources_that_leave_memory_come_back_as_they_were(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ledger, "HOT_FILES", 2)
+    monkeypatch.setattr(ledger, "HELD", held)
     conf = reference(tmp_path)
     logs = [tmp_path / f"responses/sessions/s{number}.jsonl" for number in range(5)]
     contents = [FIRST + random_log(number, 60) for number in range(5)]
