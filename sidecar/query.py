@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import orjson
 
 from . import swap
-from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
+from .errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged, SourceError, SourceMissing
 from .follower import Follower
 from .paths import under
 from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
+
+T = TypeVar("T")
 
 OPEN_DAYS = 64
 """Daily files kept open by one `Index`."""
@@ -34,8 +36,9 @@ class Index:
     SchemaMismatch where it cannot be read.
 
     Methods that give many yield lazily, in the order of time, across days; entries of the same time stand in the order
-    of file path and byte offset. A time is seconds since 1970, a datetime, ISO 8601 (no zone: UTC) or an age such as
-    `2h`; BadTime is raised for anything else.
+    of file path and byte offset. Where a rebuilt index is swapped in meanwhile, what follows comes out of that one; an
+    answer that is given at once comes out of one index. A time is seconds since 1970, a datetime, ISO 8601 (no zone:
+    UTC) or an age such as `2h`; BadTime is raised for anything else.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -89,22 +92,28 @@ class Index:
         return islice(self._entries(wanted, reverse), limit)
 
     def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
-        days = self._daily_files()
-        for path in reversed(days) if reverse else days:
-            if wanted.may_lie_on(path.stem):
-                yield from self._pages(path, wanted, reverse)
+        last = ""
+        listed: tuple[object, ...] = ()
+        names: list[str] = []
+        while True:
+            now = swap.sign(self._folder)
+            if now != listed:  # a swap brings other days
+                listed, names = now, [name for name in self._daily_names() if wanted.may_lie_on(name[: -len(".db")])]
+                names = [name for name in names if not last or (name < last if reverse else name > last)]
+                names.sort(reverse=not reverse)
+            if not names:
+                return
+            last = names.pop()
+            yield from self._pages(last, wanted, reverse)
 
-    def _pages(self, path: Path, wanted: Filter, reverse: bool) -> Iterator[Entry]:
+    def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, a page a query: no read transaction is open while the caller thinks."""
         after: Place | None = None
         size = 128
-        while day := self._day(path):
-            try:
-                page = day.page(wanted, after, size, reverse)
-            except IndexMissing:
-                if day.is_current():
-                    raise
-                continue  # a swap moved the file: open it where it is now
+        while True:
+            page = self._ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
+            if page is None:
+                return
             yield from page
             if len(page) < size:
                 return
@@ -162,11 +171,10 @@ class Index:
         `<file path>:<byte offset>` is taken for an id as well.
         """
         name, _, number = id.rpartition(":")
-        found = []
+        found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
-            for path in reversed(self._daily_files()):
-                if day := self._day(path):
-                    found += day.at(name, int(number))
+            at = int(number)
+            found = self._whole(lambda: self._of_all_days(lambda day: day.at(name, at), reverse=True))
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
         found = [entry for entry in found if entry.file_path == name] or found
@@ -205,11 +213,8 @@ class Index:
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
         """Length and checksum of the record, as the index has them now."""
-        name = f"{day_of(entry.timestamp)}.db"
-        for path in self._daily_files():
-            if path.name == name and (day := self._day(path)):
-                return day.place(entry.file_path, entry.byte_offset)
-        return None
+        self._daily_names()
+        return self._ask(f"{day_of(entry.timestamp)}.db", lambda day: day.place(entry.file_path, entry.byte_offset))
 
     # ---- what the catalog knows
 
@@ -224,11 +229,9 @@ class Index:
     def agents(self) -> list[AgentSummary]:
         """Every agent that took part in anything, with the number of its entries and its first and last time."""
         known: dict[str, AgentSummary] = {}
-        for path in self._daily_files():
-            day = self._day(path)
-            for one in day.agents() if day else ():
-                before = known.get(one.agent)
-                known[one.agent] = one if before is None else before.plus(one)
+        for one in self._whole(lambda: self._of_all_days(lambda day: list(day.agents()))):
+            before = known.get(one.agent)
+            known[one.agent] = one if before is None else before.plus(one)
         return [known[agent] for agent in sorted(known)]
 
     # ---- the reference's four questions
@@ -244,14 +247,14 @@ class Index:
                 entry.line_number,
                 orjson.dumps(entry.participating_agents).decode(),
             )
-            for entry in self._entries(wanted)
+            for entry in self._all(wanted)
         ]
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """How an agent's role evolved in a session: a `timestamp` and a `role` for each entry where it had one."""
         return [
             {"timestamp": entry.timestamp, "role": entry.agent_roles[agent_id]}
-            for entry in self._entries(Filter(agent=agent_id, session=session_id))
+            for entry in self._all(Filter(agent=agent_id, session=session_id))
             if agent_id in entry.agent_roles
         ]
 
@@ -260,46 +263,85 @@ class Index:
         after = None if time_limit is None else time.time() - duration(time_limit)
         return [
             PendingRequest(entry.id, entry.timestamp, entry.initiating_agent, entry.file_path)
-            for entry in self._entries(Filter(after=after, pending=True))
+            for entry in self._all(Filter(after=after, pending=True))
         ]
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """Everybody who took part in a session, in the order of their names."""
-        agents: set[str] = set()
-        for path in self._daily_files():
-            if day := self._day(path):
-                agents |= day.participants(session_id)
-        return sorted(agents)
+        return sorted(set(self._whole(lambda: self._of_all_days(lambda day: day.participants(session_id)))))
+
+    # ---- one index, whatever is swapped meanwhile
+
+    def _whole(self, answer: Callable[[], list[T]]) -> list[T]:
+        """An answer out of one index: given again where a swap came while it was given."""
+        while True:
+            before = swap.sign(self._folder)
+            given = answer()
+            if swap.sign(self._folder) == before:
+                return given
+
+    def _all(self, wanted: Filter) -> list[Entry]:
+        return self._whole(lambda: list(self._entries(wanted)))
+
+    def _of_all_days(self, question: Callable[[Day], Iterable[T]], reverse: bool = False) -> list[T]:
+        names = sorted(self._daily_names(), reverse=reverse)
+        return [one for name in names for one in self._ask(name, question, alone=False) or ()]
+
+    def _ask(self, name: str, question: Callable[[Day], T], *, alone: bool = True) -> T | None:
+        """What the daily file of this name says; None where there is none any more.
+
+        Asked again where a swap has overtaken the question: then the old file may have been read without its log, or
+        with that of the new one. An answer that does not stand `alone` is not looked at so: `_whole` looks at them all.
+        """
+        while day := self._day(name):
+            try:
+                answer = question(day)
+            except SidecarError:
+                if self._is_current(day):
+                    raise
+            else:
+                if not alone or self._is_current(day):
+                    return answer
+        return None
 
     # ---- files
 
-    def _daily_files(self) -> list[Path]:
-        paths = swap.daily_paths(self._folder)
-        if not paths and not swap.catalog_path(self._folder).exists():
+    def _daily_names(self) -> list[str]:
+        """The names of the daily files, in the order of their days."""
+        names = [path.name for path in swap.daily_paths(self._folder)]
+        if not names and not swap.catalog_path(self._folder).exists():
             raise IndexMissing(f"there is no index below {self.root}")
-        return paths
+        return names
 
-    def _day(self, path: Path) -> Day | None:
+    def _is_current(self, day: Day) -> bool:
+        """Whether this is the daily file of its name in the index, as it is now."""
+        return swap.daily_path(self._folder, day.path.name) == day.path and day.is_current()
+
+    def _day(self, name: str) -> Day | None:
         """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
-        day = self._days.get(path.name)
-        if day is not None and not day.is_current():
+        day = self._days.get(name)
+        if day is not None and self._is_current(day):
+            return day
+        if day is not None:
             day.close()
-            del self._days[path.name]
-            day = None
-        if day is None:
+            del self._days[name]
+        path = swap.daily_path(self._folder, name)
+        while path is not None:
             try:
                 day = Day(path)
-            except IndexMissing:
+                break
+            except SidecarError:
                 # A swap moves files: it may be in its final place by now.
-                for now in swap.daily_paths(self._folder):
-                    if now.name == path.name:
-                        day = Day(now)
-                        break
-                else:
+                before, path = path, swap.daily_path(self._folder, name)
+                if path == before:
+                    if path.exists():
+                        raise
                     return None
-            while len(self._days) >= OPEN_DAYS:
-                self._days.pop(next(iter(self._days))).close()
-            self._days[path.name] = day
+        else:
+            return None
+        while len(self._days) >= OPEN_DAYS:
+            self._days.pop(next(iter(self._days))).close()
+        self._days[name] = day
         return day
 
     def _open_catalog(self) -> Catalog:
