@@ -71,7 +71,7 @@ class Catalog:
     def __init__(self, path: Path, *, bulk: bool = False) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = create(path, CATALOG, indexes=not bulk)
+        self._database = create(path, CATALOG, bulk=bulk)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.inode = path.stat().st_ino

@@ -21,13 +21,18 @@ format can name any key, and can say nothing that Python would run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
 from .records import Kind, Record
 from .values import classifier, gather, moment, text
+
+MANY = 4
+"""So many keys are looked up in an object that it pays to see first whether it has any of them."""
 
 Path: TypeAlias = tuple[str, ...]
 Constant: TypeAlias = str | int | bool
@@ -78,7 +83,7 @@ class Spec:
 
 def compile_spec(name: str, spec: Spec) -> Extract:
     """The function that takes a JSON object apart as `spec` says. It raises on no JSON value."""
-    code = _Code()
+    code = _Code(_all_paths(spec))
     for condition, places in spec.shapes:
         code.add(f"if {_holds(code, condition)}:")
         _record(code.branch(), spec.places.overridden_by(places))
@@ -86,6 +91,7 @@ def compile_spec(name: str, spec: Spec) -> Extract:
     source = "\n".join(["def extract(document, named_type=None):", *code.lines])
     kinds: dict[str, Kind] = {}
     names: dict[str, Any] = {
+        **code.constants,
         "EMPTY": {},
         "Record": Record,
         "new": tuple.__new__,  # a third of the price of Record(...), which is a Python function
@@ -100,21 +106,36 @@ def compile_spec(name: str, spec: Spec) -> Extract:
     return extract
 
 
+def _all_paths(spec: Spec) -> Iterator[Path]:
+    for places in (spec.places, *(places for _, places in spec.shapes)):
+        for paths in places.paths.values():
+            yield from paths
+    for condition, _ in spec.shapes:
+        yield condition.path
+
+
 class _Code:
     """Python lines under way, and the names of the objects that they have looked up already."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Iterable[Path]) -> None:
         self.lines: list[str] = []
+        self.constants: dict[str, frozenset[str]] = {}
+        """Names that the lines use."""
         self._indent = "    "
         self._found: dict[Path, str] = {(): "document"}
+        self._wanted: defaultdict[Path, frozenset[str]] = defaultdict(frozenset)
+        """What is looked up in the object at a path, anywhere in the format."""
+        for path in paths:
+            for depth in range(len(path)):
+                self._wanted[path[:depth]] |= {path[depth]}
 
     def add(self, line: str, *, deeper: int = 0) -> None:
         self.lines.append(self._indent + "    " * deeper + line)
 
     def branch(self) -> _Code:
         """The same lines, a step deeper. What the branch looks up is unknown after it."""
-        branch = _Code()
-        branch.lines, branch._indent, branch._found = self.lines, self._indent + "    ", dict(self._found)
+        branch = copy(self)
+        branch._indent, branch._found = self._indent + "    ", dict(self._found)
         return branch
 
     def holder(self, path: Path) -> str:
@@ -123,7 +144,13 @@ class _Code:
             found = self.get(path)
             name = f"o{len(self._found)}"
             self.add(f"{name} = {found}")
-            self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
+            keys = self._wanted.get(path, frozenset())
+            if len(keys) < MANY:
+                self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
+            else:  # an object may be there and have none of what is looked up in it
+                wanted = f"wanted{len(self.constants)}"
+                self.constants[wanted] = keys
+                self.add(f"if {name}.__class__ is not dict or {wanted}.isdisjoint({name}): {name} = EMPTY")
             self._found[path] = name
         return self._found[path]
 
@@ -167,13 +194,16 @@ def _record(code: _Code, places: Places) -> None:
     for path in (path for attribute in places.paths for path in paths(attribute)):
         code.holder(path[:-1])
     t = "timestamp"
-    usual = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # spares most records a call
-    code.first(t, paths(t), [usual, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
+    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # spares most records a call
+    code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
-    for attribute, guard in (("addressees", ""), ("members", "if value.__class__ is list: ")):
+    one = "value.__class__ is str and value and not addressees"
+    usual = f"addressees = (value,) if {one} else gather(addressees, value)"
+    listed = "if value.__class__ is list: members = gather(members, value)"
+    for attribute, take in (("addressees", usual), ("members", listed)):
         code.add(f"{attribute} = ()")
-        code.each("value", paths(attribute), [f"{guard}{attribute} = gather({attribute}, value)"])
+        code.each("value", paths(attribute), [take])
         if attribute in places.constants:
             code.add(f"if not {attribute}: {attribute} = {constant(attribute)}")
     code.first("broadcast", paths("broadcast"), _take_flag("broadcast"), constant("broadcast", False))

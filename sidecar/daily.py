@@ -1,8 +1,8 @@
-"""One daily file, open for writing: rows in, each string, file and party written once."""
+"""One daily file, open for writing: rows in, answers marked, and what was written taken back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -10,24 +10,29 @@ from typing import Any
 
 import orjson
 
+from .codes import Codes
 from .linking import Request
 from .paths import split_path
 from .records import Answered, Row
-from .schema import DAILY, create, finish, settle
+from .schema import DAILY, count_entries, create, first_and_last, settle
+from .tables import AT_PLACE, SPAN
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
 CACHED = 200_000
-"""Strings whose number is remembered; beyond, they are looked up again."""
+"""Strings and combinations whose number is remembered; beyond, they are looked up again."""
 
-_ENTRY = (
-    "INSERT OR REPLACE INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, event_type,"
-    " session, author, initiating_agent, party, pattern, conversation, correlation, is_completion, is_request,"
-    f" has_response, requests_response) VALUES ({', '.join('?' * 19)})"
+_AT_PLACE = AT_PLACE.format(span=SPAN, source="?1", offset="?2")
+_MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"
+_OPEN_AGAIN = (
+    "UPDATE entry SET correlation = ?3, response = (SELECT 2 * k.requests_response FROM kind k WHERE k.id = kind)"
+    f" WHERE response = 1 AND id = ({_AT_PLACE})"
 )
-_PLACE = (
-    "source = (SELECT s.id FROM source s JOIN label f ON f.id = s.folder"
-    " WHERE f.text = ? AND s.stem = ? AND s.suffix = ?)"
+_REQUEST = (
+    "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text FROM entry e"
+    " LEFT JOIN label r ON r.id = e.correlation JOIN kind k ON k.id = e.kind JOIN label a ON a.id = k.pattern"
+    " JOIN party p ON p.id = e.party JOIN context c ON c.id = e.context JOIN label v ON v.id = c.conversation"
+    f" WHERE e.id = ({_AT_PLACE})"
 )
 
 
@@ -44,29 +49,18 @@ def day_number(name: str) -> int:
 class DailyFile:
     """The writer of one day. It owns its connection; only the indexing thread touches it."""
 
-    def __init__(self, path: Path, *, bulk: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.day = day_number(path.stem)
-        self._bulk = bulk
-        self._database = create(path, DAILY, indexes=not bulk)
+        self._database = create(path, DAILY)
         self.inode = path.stat().st_ino
-        self._labels: dict[str, int] = {}
-        self._parties: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], int] = {}
-        self._sources: dict[str, list[int]] = {}
-        """Path to number and `touched`."""
-        self._new_labels: list[tuple[int, str]] = []
-        self._new_parties: list[tuple[int, str, str]] = []
-        self._new_members: list[tuple[int, int]] = []
-        """Given a number, and to be written with the next rows; the caches know them till then."""
-        self._late: list[tuple[str, Answered]] = []
-        """In a bulk load: answers whose request was written before, applied when there is an index to find it by."""
-        self._next_label = self._following("label")
-        self._next_source = self._following("source")
-        self._next_party = self._following("party")
+        self._codes = Codes(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
-        self._next_entry = max(self._following("entry"), int(floor[0]) if floor else 1)
+        self._codes.begin_at(int(floor[0]) if floor else 1)
         self.is_dirty = False
         """Has committed rows that were not made durable."""
+        self._entries: int | None = None
+        """How many there are; None until somebody asks, because counting looks at each."""
 
     # ---- writing
 
@@ -77,155 +71,56 @@ class DailyFile:
             yield
         self.is_dirty = True
 
-    def write(self, path: str, rows: Iterable[Row], answered: dict[int, Answered], touched: int) -> None:
+    def write(self, path: str, rows: list[Row], answered: dict[int, Answered], touched: int) -> None:
         """Add rows of one log file, and mark requests answered; within a transaction, rows before their answers.
 
-        `answered` is by the request's byte offset. The same rows written again replace themselves.
+        `answered` is by the request's byte offset. Rows of a file come in the order of its bytes.
         """
-        source = self._source(path, touched)
-        values = [self._encode(source, row, answered) for row in rows]
-        self._flush()
-        self._database.connection().executemany(_ENTRY, values)
-        if self._bulk:
-            self._late.extend((path, answer) for answer in answered.values())
-        else:
-            self._mark_answered(source, answered.values())
-
-    def _encode(self, source: int, row: Row, answered: dict[int, Answered]) -> tuple[object, ...]:
-        # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
-        (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator, agents,
-         roles, pattern, conversation, correlation, is_completion, is_request, has_response, wants) = row
-        # fmt: on
-        if is_request and (answer := answered.pop(byte_offset, None)):
-            correlation, has_response = answer.correlation_id, True
-        label, labels = self._label, self._labels
-        number = self._next_entry
-        self._next_entry = number + 1
-        return (
-            number,
-            source,
-            line_number,
-            byte_offset,
-            byte_length,
-            checksum,
-            timestamp,
-            labels.get(event_type) or label(event_type),
-            labels.get(session) or label(session),
-            None if author is None else labels.get(author) or label(author),
-            labels.get(initiator) or label(initiator),
-            self._parties.get((agents, roles)) or self._party(agents, roles),
-            labels.get(pattern) or label(pattern),
-            labels.get(conversation) or label(conversation),
-            None if correlation is None else labels.get(correlation) or label(correlation),
-            is_completion,
-            is_request,
-            has_response,
-            wants,
-        )
-
-    def _mark_answered(self, source: int, answered: Iterable[Answered]) -> None:
-        updates = [
-            (None if one.correlation_id is None else self._label(one.correlation_id), source, one.byte_offset)
-            for one in answered
-        ]
-        self._flush()
-        self._database.connection().executemany(
-            "UPDATE entry SET has_response = 1, correlation = ? WHERE source = ? AND byte_offset = ?", updates
-        )
-
-    def _label(self, text: str) -> int:
-        """The number of a string, new or known."""
-        number = self._labels.get(text)
-        if number is None:
-            found = None if self._bulk else self._one("SELECT id FROM label WHERE text = ?", text)
-            if found:
-                number = int(found[0])
-            else:
-                number = self._next_label
-                self._next_label += 1
-                self._new_labels.append((number, text))
-            self._labels[text] = number
-        return number
-
-    def _flush(self) -> None:
-        """Write what was given a number since the last time."""
-        run = self._database.connection().executemany
-        run("INSERT INTO label (id, text) VALUES (?, ?)", self._new_labels)
-        run("INSERT INTO party (id, agents, roles) VALUES (?, ?, ?)", self._new_parties)
-        run("INSERT INTO party_agent (agent, party) VALUES (?, ?)", self._new_members)
-        self._new_labels, self._new_parties, self._new_members = [], [], []
-        if len(self._labels) > CACHED and not self._bulk:
-            self._labels.clear()
-            self._parties.clear()
-
-    def _source(self, path: str, touched: int) -> int:
-        known = self._sources.get(path)
-        if known is None:
-            folder_name, stem, suffix = split_path(path)
-            folder = self._label(folder_name)
-            row = None
-            if not self._bulk:
-                row = self._one(
-                    "SELECT id, touched FROM source WHERE stem = ? AND folder = ? AND suffix = ?", stem, folder, suffix
-                )
-            if row:
-                known = [int(row[0]), int(row[1])]
-            else:
-                known = [self._next_source, touched]
-                self._next_source += 1
-                self._database.execute_sql(
-                    "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
-                    (known[0], folder, stem, suffix, touched),
-                )
-            if len(self._sources) > CACHED // 10 and not self._bulk:
-                self._sources.clear()
-            self._sources[path] = known
-        if known[1] != touched:
-            self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, known[0]))
-            known[1] = touched
-        return known[0]
-
-    def _party(self, agents: tuple[str, ...], roles: tuple[tuple[str, str], ...]) -> int:
-        texts = (orjson.dumps(agents).decode(), orjson.dumps(dict(roles)).decode())
-        found = None if self._bulk else self._one("SELECT id FROM party WHERE agents = ? AND roles = ?", *texts)
-        if found:
-            number = int(found[0])
-        else:
-            number = self._next_party
-            self._next_party += 1
-            self._new_parties.append((number, *texts))
-            self._new_members += [(self._label(agent), number) for agent in agents]
-        self._parties[agents, roles] = number
-        return number
+        self._codes.insert(path, rows, answered, touched)
+        if self._entries is not None:
+            self._entries += len(rows)
+        if answered:
+            source = self._codes.place(path, touched).number
+            updates = [
+                (source, one.byte_offset, None if one.correlation_id is None else self._codes.label(one.correlation_id))
+                for one in answered.values()
+            ]
+            self._codes.flush()
+            self._database.connection().executemany(_MARK_ANSWERED, updates)
+        if self._codes.remembered > CACHED:
+            self._codes.forget()
 
     # ---- taking back
 
     def forget(self, path: str, offset: int = 0, reopened: Iterable[Request] = ()) -> None:
         """Drop the rows of one log file from `offset` on, and let the requests in `reopened` wait again."""
-        place = split_path(path)
+        run: Callable[..., Any] = self._database.execute_sql
+        source = self._source(path)
+        if source is None:
+            return
         with self.transaction():
-            self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._next_entry),))
-            gone = f"entry WHERE {_PLACE} AND byte_offset >= ?"
-            parties = self._database.execute_sql(f"SELECT DISTINCT party FROM {gone}", (*place, offset)).fetchall()
-            self._database.execute_sql(f"DELETE FROM {gone}", (*place, offset))
-            answered = {
-                row[0]
-                for row in self._database.execute_sql(
-                    f"SELECT byte_offset FROM entry WHERE {_PLACE} AND has_response = 1", place
-                )
-            }
+            run("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._codes.next_entry),))
+            # The span that `offset` lies in keeps what comes before it.
+            spans = run(
+                "SELECT first FROM span WHERE source = ?1 AND byte_offset >="
+                " COALESCE((SELECT MAX(byte_offset) FROM span WHERE source = ?1 AND byte_offset <= ?2), 0)",
+                (source, offset),
+            ).fetchall()
+            parties: set[int] = set()
+            for (first,) in spans:
+                gone = "entry WHERE id >= ? AND id < ? AND source = ? AND byte_offset >= ?"
+                values = (first, first + SPAN, source, offset)
+                parties |= {party for (party,) in run(f"SELECT DISTINCT party FROM {gone}", values)}
+                run(f"DELETE FROM {gone}", values)
+            run("DELETE FROM span WHERE source = ? AND byte_offset >= ?", (source, offset))
             for request in reopened:
-                if request.byte_offset not in answered:
-                    continue
-                correlation = None if request.correlation is None else self._label(request.correlation)
-                self._flush()
-                self._database.execute_sql(
-                    f"UPDATE entry SET has_response = 0, correlation = ? WHERE {_PLACE} AND byte_offset = ?",
-                    (correlation, *place, request.byte_offset),
-                )
-            for (party,) in parties:
+                correlation = None if request.correlation is None else self._codes.label(request.correlation)
+                self._codes.flush()
+                run(_OPEN_AGAIN, (source, request.byte_offset, correlation))
+            for party in parties:
                 self._forget_party(party)
-        self._parties.clear()
+        self._codes.forget()
+        self._entries = None
 
     def _forget_party(self, party: int) -> None:
         """Drop a party that no entry has any more, or its agents would have been there and nowhere."""
@@ -235,8 +130,8 @@ class DailyFile:
         if agents:
             self._database.execute_sql("DELETE FROM party WHERE id = ?", (party,))
             self._database.connection().executemany(
-                "DELETE FROM party_agent WHERE party = ? AND agent = (SELECT id FROM label WHERE text = ?)",
-                [(party, agent) for agent in orjson.loads(agents[0])],
+                "DELETE FROM party_agent WHERE party = ? AND agent = ?",
+                [(party, self._codes.label(agent)) for agent in orjson.loads(agents[0])],
             )
 
     def touched_after(self, checkpoint: int) -> list[str]:
@@ -251,26 +146,23 @@ class DailyFile:
 
     def knows(self, path: str) -> bool:
         """Whether this day has, or ever had, rows of a log file."""
-        place = split_path(path)
+        return self._source(path) is not None
+
+    def _source(self, path: str) -> int | None:
+        folder, stem, suffix = split_path(path)
         sql = (
-            "SELECT 1 FROM source s JOIN label f ON f.id = s.folder WHERE f.text = ? AND s.stem = ? AND s.suffix = ?"
+            "SELECT s.id FROM source s JOIN label f ON f.id = s.folder WHERE f.text = ? AND s.stem = ? AND s.suffix = ?"
         )
-        return self._one(sql, *place) is not None
+        row = self._one(sql, folder, stem, suffix)
+        return None if row is None else int(row[0])
 
     # ---- asked by the indexer
 
     def requests(self, path: str, offsets: Iterable[int]) -> Iterator[Request]:
         """Answered requests of a log file, as far as a later answer needs to know them."""
-        place = split_path(path)
+        source = self._source(path)
         for offset in offsets:
-            row = self._one(
-                "SELECT r.text, w.text, a.text, c.text FROM entry e"
-                " LEFT JOIN label r ON r.id = e.correlation LEFT JOIN label w ON w.id = e.author"
-                " JOIN label a ON a.id = e.pattern JOIN label c ON c.id = e.conversation"
-                f" WHERE e.{_PLACE} AND e.byte_offset = ?",
-                *place,
-                offset,
-            )
+            row = None if source is None else self._one(_REQUEST, source, offset)
             if row:
                 correlation, author, pattern, conversation = (None if text is None else str(text) for text in row)
                 assert pattern is not None and conversation is not None
@@ -278,9 +170,9 @@ class DailyFile:
 
     def summary(self) -> tuple[float, float, int]:
         """First and last timestamp, and how many entries; zeros for none."""
-        row = self._one("SELECT MIN(timestamp), MAX(timestamp), (SELECT COUNT(*) FROM entry) FROM entry")
-        assert row is not None
-        return float(row[0] or 0), float(row[1] or 0), int(row[2])
+        if self._entries is None:
+            self._entries = count_entries(self._database)
+        return (*first_and_last(self._database), self._entries)
 
     # ---- durable, closed
 
@@ -291,30 +183,14 @@ class DailyFile:
         """
         self._database.execute_sql("PRAGMA synchronous = FULL")
         with self._database.atomic("IMMEDIATE"):
-            self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._next_entry),))
+            next_entry = str(self._codes.next_entry)
+            self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (next_entry,))
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
-    def finish_bulk(self) -> None:
-        """End a bulk load: make the indexes, then apply the answers that had to wait for them."""
-        if not self._bulk:
-            return
-        finish(self._database)
-        self._bulk = False
-        with self.transaction():
-            for path, answer in self._late:
-                self._mark_answered(self._source(path, 0), [answer])
-        self._late = []
-
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        self.finish_bulk()
         settle(self._database)
-
-    def _following(self, table: str) -> int:
-        row = self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}")
-        assert row is not None
-        return int(row[0])
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._database.execute_sql(sql, values).fetchone()

@@ -6,6 +6,7 @@ Live tailing, rebuild and verify all go through `Progress.take`; there is no sec
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -53,6 +54,19 @@ class Batch(NamedTuple):
     rows: list[Row]
     answered: list[Answered]
 
+    def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
+        """The rows of each day, and the requests of that day which are answered now, by their byte offsets."""
+        days: defaultdict[int, tuple[list[Row], dict[int, Answered]]] = defaultdict(lambda: ([], {}))
+        named = {row[0] for row in self.rows}
+        if len(named) == 1:  # as almost always
+            days[named.pop()][0].extend(self.rows)
+        else:
+            for row in self.rows:
+                days[row.day][0].append(row)
+        for answer in self.answered:
+            days[answer.day][1][answer.byte_offset] = answer
+        return days
+
 
 @dataclass(slots=True)
 class Progress:
@@ -99,31 +113,34 @@ class Progress:
         """Derive the rows of some lines, which follow those taken before; `line_end` bytes end each of them."""
         rows: list[Row] = []
         answered: list[Answered] = []
-        counts, format_, state = self.counts, self.source.format, self.state
+        counts, format_, state, named_type = self.counts, self.source.format, self.state, self.named_type
+        sessions = self.sessions
         has_lines = self.source.layout != "file"
         for line in lines:
-            size = len(line.data) + line_end
-            if has_lines and (not line.data or line.data.isspace()):
-                counts.blank += size
-                continue
-            record = parse(line, format_, self.named_type)
+            record = parse(line, format_, named_type)
             if isinstance(record, Rejected):
-                counts.rejected += size
-                self.rejected.append(record)
+                if has_lines and not line.data.strip():
+                    counts.blank += len(line.data) + line_end
+                else:
+                    counts.rejected += len(line.data) + line_end
+                    self.rejected.append(record)
                 continue
             if record.kind.skip:
-                counts.skipped += size
+                counts.skipped += len(line.data) + line_end
                 continue
             row, answer = derive(state, line, record)
             rows.append(row)
             if answer is not None:
                 answered.append(answer)
-            counts.indexed += size
-            if row.session_id:
-                self._note(row, record.is_completed)
+            session_id = row.session_id
+            if session_id:
+                known = sessions.get(session_id)
+                if known is None or record.is_completed or known.initiating_agent == UNKNOWN:
+                    self._note(row, record.is_completed)
         for refused in rejected:
             counts.rejected += refused.byte_length + line_end
             self.rejected.append(refused)
+        counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
         counts.entries += len(rows)
         return Batch(self.path, rows, answered)
 

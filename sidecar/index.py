@@ -14,7 +14,6 @@ last written of it. Crash windows:
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -35,14 +34,10 @@ Saved = Callable[[str], tuple[int, Iterable[Request]]]
 
 
 class DailyIndex:
-    """All daily files of a folder, for writing. It owns every connection to them.
+    """All daily files of a folder, for writing. It owns every connection to them."""
 
-    With `bulk` the days are loaded without indexes, which are made when a day is closed; nothing is durable before.
-    """
-
-    def __init__(self, folder: Path, *, bulk: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._bulk = bulk
         self._open: OrderedDict[int, DailyFile] = OrderedDict()
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
@@ -57,14 +52,8 @@ class DailyIndex:
         """
         days: defaultdict[int, list[tuple[str, list[Row], dict[int, Answered]]]] = defaultdict(list)
         for batch in batches:
-            answered: defaultdict[int, dict[int, Answered]] = defaultdict(dict)
-            for answer in batch.answered:
-                answered[answer.day][answer.byte_offset] = answer
-            rows: defaultdict[int, list[Row]] = defaultdict(list)
-            for row in batch.rows:
-                rows[row.day].append(row)
-            for day in rows.keys() | answered.keys():
-                days[day].append((batch.path, rows[day], answered[day]))
+            for day, (rows, answered) in batch.by_day().items():
+                days[day].append((batch.path, rows, answered))
         for day in sorted(days):
             daily = self._file(day)
             self.changed.add(day)
@@ -77,14 +66,13 @@ class DailyIndex:
         if daily is None:
             while len(self._open) >= OPEN_FILES:
                 _, oldest = self._open.popitem(last=False)
-                if oldest.is_dirty and not self._bulk:
+                if oldest.is_dirty:
                     oldest.make_durable()
                 oldest.close()
             path = self._path(day)
             if day in self._made and not path.exists():
                 raise IndexDamaged(f"{path} was deleted")
-            # A day that a bulk load has closed already, and that comes again, goes on like any other.
-            daily = self._open[day] = DailyFile(path, bulk=self._bulk and not path.exists())
+            daily = self._open[day] = DailyFile(path)
             self._made.add(day)
         self._open.move_to_end(day)
         return daily
@@ -137,17 +125,6 @@ class DailyIndex:
             yield day, daily.summary()
         self.changed = set()
 
-    def finish_bulk(self) -> Iterator[tuple[int, tuple[float, float, int]]]:
-        """End a bulk load: close and sync every file; gives each day with its first and last timestamp and entries."""
-        for day in self.days():
-            daily = self._file(day)
-            daily.finish_bulk()
-            yield day, daily.summary()
-            daily.close()
-            del self._open[day]
-            with daily.path.open("rb") as file:
-                os.fsync(file.fileno())
-
     def check_open(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
@@ -166,7 +143,7 @@ class DailyIndex:
 
     def signs(self) -> str:
         """What the files look like from outside, while none is open: what looks the same later need not be checked."""
-        return "\n".join(sign(path) for path in sorted(self.folder.glob("*.db")))
+        return signs(self.folder)
 
     def close(self) -> None:
         """Close every file."""
@@ -180,6 +157,11 @@ def _days_in(folder: Path) -> Iterator[int]:
             yield day_number(path.stem)
         except ValueError:
             continue  # not ours: a daily file is named after its day
+
+
+def signs(folder: Path) -> str:
+    """What the daily files of a folder look like from outside."""
+    return "\n".join(sign(path) for path in sorted(folder.glob("*.db")))
 
 
 def sign(path: Path) -> str:

@@ -35,11 +35,13 @@ class Request(NamedTuple):
 class Waiting:
     """Open requests that expect a response, oldest first, by whom they wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Iterable[Request]) -> None:
         # Ordered dictionaries, because taking the first of a plain one costs a walk over all that was deleted.
         self._all: OrderedDict[int, None] = OrderedDict()
         self._to_nobody: OrderedDict[int, None] = OrderedDict()
         self._to_agent: dict[str, OrderedDict[int, None]] = {}
+        for request in requests:
+            self.add(request)
 
     def add(self, request: Request) -> None:
         key = request.byte_offset
@@ -76,8 +78,9 @@ class Requests:
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
         self._open_with: dict[str, dict[int, None]] = {}
-        self._waiting = Waiting()
-        self._waiting_bare = Waiting()
+        self._waiting: Waiting | None = None
+        """Those that expect a response: made when an answer is first looked for among them, as in few files."""
+        self._waiting_bare: Waiting | None = None
         """Those of them without a correlation of their own."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
@@ -107,8 +110,9 @@ class Requests:
             else:
                 same[key] = None
         if request.expects:
-            self._waiting.add(request)
-            if request.correlation is None:
+            if self._waiting is not None:
+                self._waiting.add(request)
+            if self._waiting_bare is not None and request.correlation is None:
                 self._waiting_bare.add(request)
 
     # ---- an answer comes
@@ -121,6 +125,8 @@ class Requests:
             return self._close(next(reversed(same)))
         if kept := self._answered_with.get(correlation):
             return self._keep_answered(self._answered[max(kept)])
+        if self._waiting_bare is None:
+            self._waiting_bare = Waiting(one for one in self._open.values() if one.expects and one.correlation is None)
         bare = self._waiting_bare.choose(answerer)
         if bare is not None:
             return self._close(bare, correlation)
@@ -131,6 +137,8 @@ class Requests:
         return None
 
     def _answer_bare(self, answerer: str | None) -> Request | None:
+        if self._waiting is None:
+            self._waiting = Waiting(one for one in self._open.values() if one.expects)
         key = self._waiting.choose(answerer)
         if key is not None:
             return self._close(key)
@@ -146,8 +154,9 @@ class Requests:
             if not same:
                 del self._open_with[request.correlation]
         if request.expects:
-            self._waiting.remove(request)
-            if request.correlation is None:
+            if self._waiting is not None:
+                self._waiting.remove(request)
+            if self._waiting_bare is not None and request.correlation is None:
                 self._waiting_bare.remove(request)
         if key in self.opened:
             self.opened.discard(key)

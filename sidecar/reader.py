@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,25 +16,28 @@ from .errors import IndexMissing
 from .paths import split_path
 from .records import AgentSummary, Entry, RejectedLine, Session
 from .schema import CATALOG, DAILY, open_for_reading, trouble_named
+from .tables import AT_PLACE, SIGN, SPAN, hash_of
+from .tables import SECOND as _SECOND
 
 SECONDS_A_DAY = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_SECOND = 253_402_300_799.0
 """Of the year 9999."""
 
+SECOND = _SECOND.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
 _PLACED = "JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder"
-_CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {_PLACED} WHERE "
-_CAME = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e NOT INDEXED {_PLACED} WHERE "
-"""Walks along the numbers, whatever else is asked for."""
+_CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
 _NAMED = (
     "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
-    " i.text, p.agents, p.roles, a.text, c.text, r.text,"
-    " e.is_completion, e.is_request, e.has_response, e.requests_response FROM ({chosen}) e"
-    " JOIN label t ON t.id = e.event_type JOIN label n ON n.id = e.session JOIN label i ON i.id = e.initiating_agent"
-    " JOIN party p ON p.id = e.party JOIN label a ON a.id = e.pattern JOIN label c ON c.id = e.conversation"
-    " LEFT JOIN label r ON r.id = e.correlation ORDER BY {order}"
+    " i.text, p.agents, p.roles, a.text, v.text, r.text,"
+    " k.is_completion, k.is_request, e.response = 1, k.requests_response FROM ({chosen}) e"
+    " JOIN kind k ON k.id = e.kind JOIN label t ON t.id = k.event_type JOIN label a ON a.id = k.pattern"
+    " JOIN context c ON c.id = e.context JOIN label n ON n.id = c.session JOIN label i ON i.id = c.initiating_agent"
+    " JOIN label v ON v.id = c.conversation JOIN party p ON p.id = e.party LEFT JOIN label r ON r.id = e.correlation"
+    " ORDER BY {order}"
 )
+_PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
 class Place(NamedTuple):
@@ -83,6 +85,20 @@ def day_of(timestamp: float) -> str:
     return date.fromordinal(_EPOCH + whole).isoformat()
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A condition on `entry e`."""
+
+    terms: list[str]
+    values: list[Any]
+    is_in_runs: bool = False
+    """What is asked for lies in several runs of an index, each in the order of time."""
+
+    def add(self, term: str, *values: Any) -> None:
+        self.terms.append(term)
+        self.values += values
+
+
 class _Opened:
     """An index file, open for reading."""
 
@@ -115,42 +131,45 @@ class Day(_Opened):
 
     def page(self, wanted: Filter, after: Place | None, size: int, reverse: bool) -> list[Entry]:
         """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
-        where = self._where(wanted)
-        if where is None:
+        asked = self._asked(wanted)
+        if asked is None:
             return []
-        sql, values = where
+        terms, values = asked.terms, asked.values
         ahead, up_to = ("<", ">=") if reverse else (">", "<=")
-        if after is not None:
-            sql += f" AND e.timestamp {ahead}= ? AND (e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)"
-            values += [after.timestamp, *after]
-        if wanted.agent is None or (wanted.session or wanted.conversation or wanted.correlation) is not None:
-            return self._entries(sql, values, size, reverse)
-        # The entries of an agent lie in as many runs of an index as there are sets that it is in. To name and sort
-        # all of them for one page would cost a whole day, so each run is cut where enough of them have come.
-        reach = size
-        while True:
-            bound = self._bound(wanted, after, reach, reverse)
-            if bound is None:
-                return self._entries(sql, values, size, reverse)
-            page = self._entries(f"{sql} AND e.timestamp {up_to} ?", [*values, bound], size, reverse)
-            if len(page) == size:
-                return page
-            reach *= 8  # what else is asked for is rare
-
-    def _bound(self, wanted: Filter, after: Place | None, reach: int, reverse: bool) -> float | None:
-        """A moment by which at least `reach` entries of the agent have come; None where there are not so many."""
-        begin, ahead, way = (inf, "<", " DESC") if reverse else (-inf, ">", "")
-        limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
-        for moment in limits:
+        begin = self._begin(wanted, after, reverse)
+        if begin is not None:
+            terms.append(f"{SECOND} {ahead}= ?")
+            values.append(begin)
+        if asked.is_in_runs:
+            # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
+            # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
+            # second in which the page begins is counted, in the index alone where it can be.
+            sql = (
+                f"SELECT {SECOND} FROM entry e WHERE {' AND '.join([*terms, f'{SECOND} {ahead} ?'])}"
+                f" ORDER BY {SECOND}{' DESC' if reverse else ''} LIMIT 1 OFFSET ?"
+            )
+            most = (86400 if reverse else -1) if begin is None else begin
+            rows = self._all(sql, *values, most, size - 1)
+            if rows:
+                terms.append(f"{SECOND} {up_to} ?")
+                values.append(rows[0][0])
+        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
             if moment is not None:
-                begin = min(begin, moment) if reverse else max(begin, moment)
-        sql = (
-            "SELECT timestamp FROM entry WHERE party IN (SELECT party FROM party_agent WHERE agent ="
-            f" (SELECT id FROM label WHERE text = ?)) AND timestamp {ahead} ?"
-            f" ORDER BY timestamp{way} LIMIT 1 OFFSET ?"
-        )
-        rows = self._all(sql, wanted.agent, begin, reach - 1)
-        return float(rows[0][0]) if rows else None
+                terms.append(f"e.timestamp {comparison} ?")
+                values.append(moment)
+        if after is not None:
+            terms.append(f"(e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)")
+            values += after
+        return self._entries(asked, size, reverse)
+
+    def _begin(self, wanted: Filter, after: Place | None, reverse: bool) -> int | None:
+        """The second of this day that a page begins in, if it is not the first, or the last, of the day."""
+        limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
+        seconds = [int(moment) % SECONDS_A_DAY for moment in limits if moment is not None and self._is_of(moment)]
+        return (min if reverse else max)(seconds, default=None)
+
+    def _is_of(self, moment: float) -> bool:
+        return day_of(moment) == self.path.stem
 
     def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
         """Entries that fit and were written after the one numbered `after`, and the number of the last looked at."""
@@ -159,12 +178,13 @@ class Day(_Opened):
         if last <= after:
             return after, []
         last = min(last, after + size)
-        where = self._where(wanted, by_index=False)
-        if where is None:
+        asked = self._asked(wanted)
+        if asked is None:
             return last, []
-        sql, values = where
-        chosen = f"{_CAME}e.id > ? AND e.id <= ? AND {sql} ORDER BY e.id LIMIT ?"
-        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *values, size)
+        # Walks along the numbers, whatever else is asked for.
+        where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
+        chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
+        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
         return last, [_entry(row) for row in rows]
 
     def last_number(self) -> int:
@@ -175,29 +195,36 @@ class Day(_Opened):
     def furthest(self) -> dict[str, int]:
         """For each log file, the byte offset of its last entry on this day."""
         sql = (
-            f"SELECT {_PATH}, e.byte_offset FROM (SELECT source, MAX(byte_offset) AS byte_offset FROM entry"
-            f" GROUP BY source) e {_PLACED}"
+            f"SELECT {_PATH}, MAX(e.byte_offset) FROM"
+            " (SELECT source, MAX(byte_offset), first FROM span GROUP BY source) p"
+            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN} AND e.source = p.source {_PLACED}"
+            " GROUP BY p.source"
         )
         return {str(path): int(offset) for path, offset in self._all(sql)}
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
-        where = f"s.stem IN (?, ?) AND (s.stem = ? OR {_PATH} = ?) AND e.byte_offset = ?"
-        return self._entries(where, [name, split_path(name)[1], name, name, byte_offset], 100, reverse=False)
+        at_place = AT_PLACE.format(span=SPAN, source="o.id", offset="?1")
+        found = (
+            f"e.id IN (SELECT ({at_place}) FROM source o JOIN label d ON d.id = o.folder"
+            " WHERE o.stem IN (?2, ?3) AND (o.stem = ?2 OR d.text || o.stem || o.suffix = ?2))"
+        )
+        return self._entries(_Asked([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
         """Length and checksum of the record at a place; None where no entry points there."""
+        at_place = AT_PLACE.format(span=SPAN, source="s.id", offset="?4")
         sql = (
             "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
-            " JOIN entry e ON e.source = s.id WHERE f.text = ? AND s.stem = ? AND s.suffix = ? AND e.byte_offset = ?"
+            f" JOIN entry e ON e.id = ({at_place}) WHERE f.text = ?1 AND s.stem = ?2 AND s.suffix = ?3"
         )
         rows = self._all(sql, *split_path(path), byte_offset)
-        return (int(rows[0][0]), int(rows[0][1])) if rows else None
+        return (int(rows[0][0]), int(rows[0][1]) + SIGN) if rows else None
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
         sql = (
-            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum FROM entry e {_PLACED} ORDER BY 1, 2"
+            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
         )
         with trouble_named(self.path):
             yield from self._database.execute_sql(sql)
@@ -221,58 +248,69 @@ class Day(_Opened):
         """Who took part in a session on this day."""
         sql = (
             "SELECT agents FROM party WHERE id IN"
-            " (SELECT party FROM entry WHERE session = (SELECT id FROM label WHERE text = ?))"
+            " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        return {agent for (agents,) in self._all(sql, session) for agent in orjson.loads(agents)}
+        return {agent for (agents,) in self._all(sql, self._label(session)) for agent in orjson.loads(agents)}
 
     # ---- how it is asked
 
-    def _where(self, wanted: Filter, *, by_index: bool = True) -> tuple[str, list[Any]] | None:
-        """A condition on `entry e`, and its values; None where a string is wanted that this day does not have."""
-        terms: list[str] = []
-        values: list[Any] = []
-        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
-            if moment is not None:
-                terms.append(f"e.timestamp {comparison} ?")
-                values.append(moment)
+    def _asked(self, wanted: Filter) -> _Asked | None:
+        """What is asked for besides the time, as SQL; None where a string is wanted that this day does not have."""
+        labels = [wanted.agent, wanted.session, wanted.conversation, wanted.correlation]
+        numbers = [None if text is None else self._label(text) for text in labels]
+        if any(number is None for text, number in zip(labels, numbers, strict=True) if text is not None):
+            return None
+        agent, session, conversation, correlation = numbers
+        asked = _Asked([], [])
+        # The first of these names the index; `+` keeps the others from being taken for it.
+        if correlation is not None:
+            asked.add("e.correlation = ?", correlation)
         if wanted.pending:
-            terms.append("e.requests_response = 1 AND e.has_response = 0")
-        # A conversation without a name of its own is its session, and is not in the conversations' index.
-        conversation = (
-            "e.id IN (SELECT id FROM entry WHERE conversation = ?1 AND conversation <> session UNION ALL"
-            " SELECT id FROM entry WHERE session = ?1 AND conversation = session)"
-        )
-        texts = {
-            "e.session = ?": wanted.session,
-            "e.event_type = ?": wanted.event_type,
-            "e.pattern = ?": wanted.pattern,
-            "e.correlation = ?": wanted.correlation,
-            "e.party IN (SELECT party FROM party_agent WHERE agent = ?)": wanted.agent,
-            conversation if by_index else "e.conversation = ?": wanted.conversation,
-        }
-        for term, text in texts.items():
-            if text is None:
-                continue
-            number = self._label(text)
-            if number is None:
-                return None
-            terms.append(term.replace("?1", str(number)))
-            if "?1" not in term:
-                values.append(number)
-        return " AND ".join(terms) or "1", values
+            asked.add("e.response = 2")
+        if session is not None or conversation is not None:
+            columns = {"session": session, "conversation": conversation}
+            given = {column: number for column, number in columns.items() if number is not None}
+            where = " AND ".join(f"{column} = ?" for column in given)
+            sql = f"SELECT id FROM context WHERE {where}"
+            some = self._all(f"{sql} LIMIT 2", *given.values())
+            first = "+" if asked.terms else ""
+            if len(some) == 1:
+                asked.add(f"{first}e.context = ?", *some[0])
+            else:
+                asked.is_in_runs = not first
+                asked.add(f"{first}e.context IN ({sql})", *given.values())
+        if agent is not None:
+            if asked.terms:
+                asked.add("EXISTS (SELECT 1 FROM party_agent m WHERE m.agent = ? AND m.party = e.party)", agent)
+            else:
+                asked.add(f"e.party IN ({_PARTIES})", agent)
+                asked.is_in_runs = True
+        kinds = self._kinds(wanted)
+        if kinds is not None:
+            asked.terms.append(f"+e.kind IN ({', '.join(map(str, kinds))})")
+        return asked
+
+    def _kinds(self, wanted: Filter) -> list[int] | None:
+        """The kinds of entry that fit; None where all do."""
+        texts = {"event_type": wanted.event_type, "pattern": wanted.pattern}
+        given = {column: text for column, text in texts.items() if text is not None}
+        if not given:
+            return None
+        where = " AND ".join(f"{column} = ?" for column in given)
+        numbers = map(self._label, given.values())
+        return [int(row[0]) for row in self._all(f"SELECT id FROM kind WHERE {where}", *numbers)]
 
     def _label(self, text: str) -> int | None:
-        rows = self._all("SELECT id FROM label WHERE text = ?", text)
+        rows = self._all("SELECT id FROM label WHERE hash = ? AND text = ?", hash_of(text), text)
         return int(rows[0][0]) if rows else None
 
-    def _entries(self, where: str, values: list[Any], size: int, reverse: bool) -> list[Entry]:
+    def _entries(self, asked: _Asked, size: int, reverse: bool) -> list[Entry]:
         way = " DESC" if reverse else ""
         # Chosen and cut first, named afterwards: names cost a lookup each.
-        chosen = (
-            f"{_CHOSEN}{where} ORDER BY e.timestamp{way}, {_PATH}{way}, e.byte_offset{way} LIMIT ?"
-        )
+        order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
+        chosen = f"{_CHOSEN.format(hint='')}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *values, size)]
+        return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)]
 
 
 class Catalog(_Opened):

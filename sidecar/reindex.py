@@ -1,70 +1,37 @@
 """The index made again from the logs alone: the recovery for everything.
 
-Files are independent in derivation, so worker processes read, parse and derive, and this one writes. What crosses
-between them is few large buffers: all values of a batch, marshalled. The pipe of a worker holds a few of them and then
-blocks it, so that memory stays bounded whatever the logs hold.
-
-The rows come out of `visit`, as they do live; only the daily files are loaded differently, without indexes until the
-end.
+The rows come out of `visit`, as they do live; only the daily files are loaded differently (`load.py`).
 """
 
 from __future__ import annotations
 
-import gc
-import marshal
 import os
-import signal
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
 from . import swap
-from .catalog import Catalog, Saved, to_save
+from .catalog import Catalog, Saved
 from .config import Settings
-from .errors import SidecarError, SourceError
-from .fold import Batch, Progress
-from .index import DailyIndex
-from .paths import to_os
-from .records import Answered, Report, Row
+from .errors import SidecarError
+from .index import signs
+from .load import Made, Read, Rewritten, Task, load
+from .records import Report
 from .scan import Scan
-from .visit import visit
 
 SAVED_AT_ONCE = 1_000
 """Sources whose states are written to the catalog in one transaction."""
-
-SMALL = 8 << 20
-"""Bytes of log that are not worth starting a process for."""
 
 ATTEMPTS = 5
 """Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
 
 Reporter = Callable[[Report], None]
-
-
-class Rewritten(SidecarError):
-    """A log was rewritten while it was read."""
-
-    hint = "its first rows are on their way and cannot be called back: try again"
-
-
-class Task(NamedTuple):
-    """A source to be read."""
-
-    id: int
-    path: str
-    size: int
-    first_mtime: float | None
-    """As it was noted when the file was first seen; None for a file never seen before."""
-    limit: int | None = None
-    """Read up to this byte; None: to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +67,8 @@ def reindex(
     for attempt in range(1, ATTEMPTS + 1):
         swap.settle(folder)
         try:
+            if target.exists():
+                shutil.rmtree(target)  # what could not be thrown away before must not be taken for new
             todo = tasks(settings, first_mtimes, strict)
             rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
         except Rewritten:
@@ -127,11 +96,13 @@ def noted(folder: Path) -> dict[str, float]:
 def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
     """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
     scan = Scan(settings)
-    found = sorted((one.path, one.status.st_size) for one in scan)
+    found = sorted((one.path, one.status.st_size, one.status.st_mtime) for one in scan)
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
-    return [Task(id_, path, size, first_mtimes.get(path)) for id_, (path, size) in enumerate(found, 1)]
+    return [
+        Task(id_, path, size, first_mtimes.get(path), None, mtime) for id_, (path, size, mtime) in enumerate(found, 1)
+    ]
 
 
 def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
@@ -139,36 +110,27 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
     began = time.perf_counter()
     total = sum(task.size if task.limit is None else task.limit for task in todo)
     entries = done = 0
-    read: dict[str, int] = {}
-    """How far the sources were read that are being read."""
     unreadable: list[str] = []
-    catalog = Catalog(target / swap.CATALOG_NAME, bulk=True)
-    index = DailyIndex(target / swap.DAILY_NAME, bulk=True)
     waiting: list[Saved] = []
-    with closing(catalog), closing(index), _no_collecting():
-        for result in _read(settings, todo, workers if total > SMALL else 1):
-            if isinstance(result, Batch):
-                index.write([result], 0)
-                entries += len(result.rows)
-                if result.rows:
-                    read[result.path] = result.rows[-1].byte_offset
-                    report(Report("rebuilding", done + sum(read.values()), total, entries))
+    days: dict[int, tuple[float, float, int]] = {}
+    with closing(Catalog(target / swap.CATALOG_NAME, bulk=True)) as catalog:
+        for result in load(settings, todo, target / swap.DAILY_NAME, workers):
+            if isinstance(result, Read):
+                entries += result.entries
+                done += result.bytes
+                report(Report("rebuilding", done, total, entries))
             elif isinstance(result, Saved):
                 waiting.append(result)
-                _, path, *_ = result.source
-                read.pop(path, None)
-                done += result.source[9]
                 if len(waiting) >= SAVED_AT_ONCE:
                     catalog.save(waiting, ())
                     waiting = []
+            elif isinstance(result, Made):
+                days[result.day] = result.summary
+                report(Report("rebuilding", done, total, entries))
             else:
-                unreadable.append(result)
-        days = []
-        for day in index.finish_bulk():
-            days.append(day)
-            report(Report("rebuilding", done, total, entries))
-        catalog.save(waiting, days)
-        catalog.note("files", index.signs())
+                unreadable.append(result.why)
+        catalog.save(waiting, sorted(days.items()))
+        catalog.note("files", signs(target / swap.DAILY_NAME))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / swap.DAILY_NAME):
@@ -177,133 +139,3 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
         os.fsync(file.fileno())
     report(Report("rebuilding", total, total, entries))
     return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
-
-
-@contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Rows make no cycles, and looking for some in a million of them costs a tenth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-Result = Batch | Saved | str
-"""Rows, the end of a source, or why one could not be read."""
-
-
-def read_sources(settings: Settings, todo: Iterable[Task]) -> Iterator[Result]:
-    """Read sources one after the other: their batches, and behind them where each of them ended."""
-    for task in todo:
-        source = settings.source_for(to_os(task.path))
-        assert source is not None
-        progress = Progress(task.id, task.path, source, task.first_mtime)
-        try:
-            yield from _read_source(settings, progress, task.limit)
-        except (OSError, SourceError) as error:
-            yield f"{task.path}: {getattr(error, 'strerror', None) or error}"
-        else:
-            yield to_save(progress)
-
-
-def _read_source(settings: Settings, progress: Progress, limit: int | None) -> Iterator[Batch]:
-    while True:
-        seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), limit)
-        if seen.changed:
-            # Batches of it are on their way already, and cannot be called back.
-            raise Rewritten(f"{progress.path} was rewritten while it was read")
-        if seen.batch is not None:
-            yield seen.batch
-        if not seen.more:
-            return
-
-
-# ---- several processes
-
-
-def _read(settings: Settings, todo: list[Task], workers: int) -> Iterator[Result]:
-    if workers <= 1 or len(todo) < 2:
-        yield from read_sources(settings, todo)
-        return
-    context = get_context("spawn")
-    pipes: list[Connection] = []
-    processes = []
-    try:
-        for share in _shares(todo, workers):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(theirs, settings, share), daemon=True)
-            # A ctrl-C at the terminal goes to every process there; this one ends its workers, and says why. They
-            # inherit the mask. SIGTERM stays, because that is what ends them.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            theirs.close()
-            pipes.append(ours)
-            processes.append(process)
-        yield from _receive(pipes)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-        for pipe in pipes:
-            pipe.close()
-
-
-def _shares(todo: list[Task], workers: int) -> list[list[Task]]:
-    """Tasks for each worker, of about as many bytes: the largest first, each to whoever has least."""
-    shares: list[list[Task]] = [[] for _ in range(min(workers, len(todo)))]
-    loads = [0] * len(shares)
-    for task in sorted(todo, key=lambda task: -task.size):
-        least = loads.index(min(loads))
-        shares[least].append(task)
-        loads[least] += task.size + 4096
-    return [sorted(share) for share in shares]
-
-
-def _receive(pipes: list[Connection]) -> Iterator[Result]:
-    open_ = list(pipes)
-    while open_:
-        for pipe in connection.wait(open_):
-            assert isinstance(pipe, Connection)
-            try:
-                message = marshal.loads(pipe.recv_bytes())
-            except EOFError:
-                raise SidecarError("a reading process died", hint="see the system's log, and try again") from None
-            if message is None:
-                open_.remove(pipe)
-            else:
-                yield _unpacked(message)
-
-
-def _work(pipe: Connection, settings: Settings, todo: list[Task]) -> None:
-    """A worker: reads its share and sends what comes of it."""
-    try:
-        with _no_collecting():
-            for result in read_sources(settings, todo):
-                pipe.send_bytes(marshal.dumps(_packed(result)))
-    except Rewritten as error:
-        pipe.send_bytes(marshal.dumps(("rewritten", str(error))))
-    pipe.send_bytes(marshal.dumps(None))
-
-
-def _packed(result: Result) -> tuple[Any, ...]:
-    if isinstance(result, Batch):
-        return ("batch", result.path, list(map(tuple, result.rows)), list(map(tuple, result.answered)))
-    return ("saved", *result) if isinstance(result, Saved) else ("unreadable", result)
-
-
-def _unpacked(message: tuple[Any, ...]) -> Result:
-    kind, *values = message
-    if kind == "batch":
-        path, rows, answered = values
-        return Batch(path, list(map(Row._make, rows)), list(map(Answered._make, answered)))
-    if kind == "saved":
-        return Saved(*values)
-    if kind == "rewritten":
-        raise Rewritten(values[0])
-    return str(values[0])

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from peewee import DatabaseError, SchemaManager, SqliteDatabase
+from peewee import DatabaseError, Model, SchemaManager, SqliteDatabase
 
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
-from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX
+from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
 
 DAILY = 0x53444441
@@ -25,6 +25,7 @@ CATALOG = 0x53444341
 # `catalog.py` say when and in which order they make things durable.
 _WRITING: dict[str, object] = {"journal_mode": "wal", "synchronous": "normal", "wal_autocheckpoint": 2000}
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
+_PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 
 _HEADER = b"SQLite format 3\0"
@@ -32,21 +33,24 @@ _HEADER = b"SQLite format 3\0"
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
 
-def create(path: Path, kind: int, *, indexes: bool = True) -> SqliteDatabase:
+def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
     """Open a database file for writing; where there is none, make one. Raises IndexDamaged or SchemaMismatch.
 
-    Without `indexes` it is for a bulk load: nothing is journalled or synced, and `finish` makes the rest.
+    With `bulk` nothing is journalled or synced: what a crash leaves is worth nothing.
     """
+    pragmas = _LOADING if bulk else _WRITING
     if not path.exists():
         # Made under another name, so that no reader ever meets a file without tables. Synced, because all that is
         # written later, to the write-ahead log, is worth nothing without them.
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)
-        _make_tables(fresh, kind, indexes=indexes)
+        with closing(_connect_for_writing(fresh, _LOADING if bulk else _MAKING)) as database, database.atomic():
+            _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
+            finish(database, kind)
         for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
-    database = _connect_for_writing(path, _WRITING if indexes else _LOADING)
+    database = _connect_for_writing(path, pragmas)
     try:
         with damage_named(path):
             database.connect()
@@ -58,26 +62,61 @@ def create(path: Path, kind: int, *, indexes: bool = True) -> SqliteDatabase:
     return database
 
 
-def _make_tables(path: Path, kind: int, *, indexes: bool) -> None:
-    pragmas = _MAKING if indexes else _LOADING
-    with closing(_connect_for_writing(path, pragmas)) as database, database.atomic():
-        for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
-            SchemaManager(model, database).create_table()
-        if indexes or kind == CATALOG:
-            _create_indexes(database, kind)
-        for sql in (KSI_INDEX,) if kind == DAILY else CATALOG_VIEWS:
-            database.execute_sql(sql)
-        database.execute_sql(f"PRAGMA application_id = {kind}")
-        database.execute_sql(f"PRAGMA user_version = {VERSION}")
+def create_part(path: Path) -> SqliteDatabase:
+    """A new file with the tables of a daily file and without indexes, for a part of a bulk load."""
+    database = _connect_for_writing(path, _PART)
+    database.connect()
+    with database.atomic():
+        _make_tables(database, PART_TABLES)
+    return database
+
+
+def open_part(path: Path) -> SqliteDatabase:
+    """A part, to be made a daily file of."""
+    database = _connect_for_writing(path, _LOADING)
+    database.connect()
+    return database
+
+
+def _make_tables(database: SqliteDatabase, models: Iterable[type[Model]]) -> None:
+    for model in models:
+        SchemaManager(model, database).create_table()
+
+
+def index_names(database: SqliteDatabase) -> None:
+    """Make the indexes of a daily file by which its strings and combinations are found."""
+    for model in DAILY_TABLES:
+        SchemaManager(model, database).create_indexes()
+
+
+def finish(database: SqliteDatabase, kind: int) -> None:
+    """Make what a file has beyond its tables: indexes, views, and the mark of what it is."""
+    for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
+        SchemaManager(model, database).create_indexes()
+    for sql in (*ENTRY_INDEXES, KSI_INDEX) if kind == DAILY else CATALOG_VIEWS:
+        database.execute_sql(sql)
+    database.execute_sql(f"PRAGMA application_id = {kind}")
+    database.execute_sql(f"PRAGMA user_version = {VERSION}")
+
+
+def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
+    """First and last timestamp in a daily file; zeros for none."""
+    found = [
+        database.execute_sql(
+            f"SELECT {most}(timestamp) FROM entry WHERE {SECOND} = (SELECT {most}({SECOND}) FROM entry)"
+        ).fetchone()[0]
+        for most in ("MIN", "MAX")
+    ]
+    return float(found[0] or 0), float(found[1] or 0)
+
+
+def count_entries(database: SqliteDatabase) -> int:
+    """Entries in a daily file."""
+    return int(database.execute_sql("SELECT COUNT(*) FROM entry").fetchone()[0])
 
 
 def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
     return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
-
-
-def finish(database: SqliteDatabase) -> None:
-    """Make the indexes of a daily file that was loaded without."""
-    _create_indexes(database, DAILY)
 
 
 def settle(database: SqliteDatabase) -> None:
@@ -93,13 +132,6 @@ def settle(database: SqliteDatabase) -> None:
                 database.execute_sql("PRAGMA journal_mode = delete")
     finally:
         database.close()
-
-
-def _create_indexes(database: SqliteDatabase, kind: int) -> None:
-    for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
-        SchemaManager(model, database).create_indexes()
-    for sql in ENTRY_INDEXES if kind == DAILY else ():
-        database.execute_sql(sql)
 
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:

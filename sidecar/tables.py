@@ -1,13 +1,16 @@
 """The tables: peewee models, and the SQL that peewee has no words for.
 
 A daily file holds each string once (`label`), each log file once (`source`), each set of participants with their roles
-once (`party`, with `party_agent` from agent to set), and one row of small integers a record (`entry`). The view on top
-has the reference's 17 columns. The catalog holds offsets, states and what else is derived once for all days.
+once (`party`, with `party_agent` from agent to set), what else rows have in common once (`kind`, `context`), and one
+row of small integers a record (`entry`). The view on top has the reference's 17 columns. The catalog holds offsets,
+states and what else is derived once for all days.
 
 The models are bound to no database: databases come and go here, one a day.
 """
 
 from __future__ import annotations
+
+from zlib import crc32
 
 from peewee import (
     BigIntegerField,
@@ -32,7 +35,9 @@ class _Table(Model):
 class Label(_Table):
     """A string, once."""
 
-    text = TextField(unique=True)
+    text = TextField()
+    hash = IntegerField(index=True)
+    """By which it is found again: an index on the texts would be as large as the texts. See `hash_of`."""
 
 
 class SourceFile(_Table):
@@ -54,9 +59,7 @@ class Party(_Table):
 
     agents = TextField()
     roles = TextField()
-
-    class Meta:
-        indexes = ((("agents", "roles"), True),)
+    hash = IntegerField(index=True)
 
 
 class PartyAgent(_Table):
@@ -70,30 +73,71 @@ class PartyAgent(_Table):
         without_rowid = True
 
 
+class EventKind(_Table):
+    """What entries of a kind have in common, once."""
+
+    event_type = IntegerField()
+    pattern = IntegerField()
+    is_completion = BooleanField()
+    is_request = BooleanField()
+    requests_response = BooleanField()
+    has_author = BooleanField()
+    """The first participant is the author."""
+
+    class Meta:
+        table_name = "kind"
+        indexes = (
+            (("event_type", "pattern", "is_completion", "is_request", "requests_response", "has_author"), True),
+        )
+
+
+class Context(_Table):
+    """Where entries belong: a session, its owner as it was then, and a conversation, once."""
+
+    session = IntegerField()
+    initiating_agent = IntegerField()
+    conversation = IntegerField(index=True)
+
+    class Meta:
+        indexes = ((("session", "initiating_agent", "conversation"), True),)
+
+
 class EntryRow(_Table):
-    """One record: labels by number, and its place. `id` grows with every row written and is never used again."""
+    """One record: what it has in common with others by number, and its place.
+
+    `id` grows with every row written and is never used again.
+    """
 
     source = IntegerField()
     line_number = IntegerField()
     byte_offset = BigIntegerField()
     byte_length = IntegerField()
     checksum = IntegerField()
+    """CRC-32 less 2**31, which takes four bytes and not six."""
     timestamp = FloatField()
-    event_type = IntegerField()
-    session = IntegerField()
-    author = IntegerField(null=True)
-    initiating_agent = IntegerField()
+    kind = IntegerField()
+    context = IntegerField()
     party = IntegerField()
-    pattern = IntegerField()
-    conversation = IntegerField()
     correlation = IntegerField(null=True)
-    is_completion = BooleanField()
-    is_request = BooleanField()
-    has_response = BooleanField()
-    requests_response = BooleanField()
+    response = IntegerField()
+    """0: has none and waits for none; 1: has one; 2: waits for one."""
 
     class Meta:
         table_name = "entry"
+
+
+class Span(_Table):
+    """Where the entries of a log file are: those from `byte_offset` on, up to the next span, have ids from `first` on,
+    and below `first` + SPAN. It does the work of an index on (source, byte_offset) in a fraction of its bytes, because
+    ids grow with offsets."""
+
+    source = IntegerField()
+    byte_offset = BigIntegerField()
+    first = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("source", "byte_offset")
+        without_rowid = True
 
 
 class DailyMeta(_Table):
@@ -107,18 +151,59 @@ class DailyMeta(_Table):
         without_rowid = True
 
 
-DAILY_TABLES = (Label, SourceFile, Party, PartyAgent, EntryRow, DailyMeta)
+class Member(_Table):
+    """In a part of a bulk load: what `party_agent` is to hold."""
 
-# Each index answers a question of its own; none is unique but the first, which is a record's identity.
+    agent = IntegerField()
+    party = IntegerField()
+
+
+class LateAnswer(_Table):
+    """In a part of a bulk load: an answer to a request that was written before."""
+
+    source = IntegerField()
+    byte_offset = BigIntegerField()
+    correlation = IntegerField(null=True)
+
+    class Meta:
+        table_name = "late"
+
+
+DAILY_TABLES = (Label, SourceFile, Party, PartyAgent, EventKind, Context, EntryRow, Span, DailyMeta)
+PART_TABLES = (*DAILY_TABLES, Member, LateAnswer)
+
+SPAN = 64
+"""Ids that a span covers, and so the rows that are looked at to find one by its place."""
+
+AT_PLACE = (
+    "SELECT e.id FROM span p JOIN entry e ON e.id >= p.first AND e.id < p.first + {span} AND e.source = p.source"
+    " WHERE p.source = {source} AND p.byte_offset ="
+    " (SELECT MAX(byte_offset) FROM span WHERE source = {source} AND byte_offset <= {offset})"
+    " AND e.byte_offset = {offset}"
+)
+"""The id of the entry at a place; `format` it with SPAN and with where source and offset come from."""
+
+SIGN = 1 << 31
+"""Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""
+
+
+
+def hash_of(*texts: str) -> int:
+    """By which a label or a party is found again. Others may have the same."""
+    return crc32("".join(texts).encode()) - SIGN
+
+
+SECOND = "(CAST(timestamp AS INTEGER) % 86400)"
+"""Of the day. Indexes are in its order, because it takes three bytes where the time takes eight; what falls into the
+same second is sorted when it is asked for."""
+
+# Each index answers a question of its own; a record's place is found by its span.
 ENTRY_INDEXES = (
-    "CREATE UNIQUE INDEX IF NOT EXISTS entry_place ON entry(source, byte_offset)",
-    "CREATE INDEX IF NOT EXISTS entry_time ON entry(timestamp)",
-    "CREATE INDEX IF NOT EXISTS entry_party ON entry(party, timestamp)",
-    "CREATE INDEX IF NOT EXISTS entry_session ON entry(session, timestamp)",
-    "CREATE INDEX IF NOT EXISTS entry_conversation ON entry(conversation, timestamp)"
-    " WHERE conversation <> session",
+    f"CREATE INDEX IF NOT EXISTS entry_time ON entry({SECOND})",
+    f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND})",
+    f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE requests_response = 1 AND has_response = 0",
+    "CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE response = 2",
 )
 
 # The reference's table, under its name, with its columns in its order.
@@ -135,21 +220,23 @@ CREATE VIEW IF NOT EXISTS ksi_index AS SELECT
     p.agents AS participating_agents,
     p.roles AS agent_roles,
     a.text AS pattern_type,
-    c.text AS conversation_id,
+    v.text AS conversation_id,
     r.text AS correlation_id,
-    e.is_completion AS is_completion,
-    e.is_request AS is_request,
-    e.has_response AS has_response,
-    e.requests_response AS requests_response
+    k.is_completion AS is_completion,
+    k.is_request AS is_request,
+    e.response = 1 AS has_response,
+    k.requests_response AS requests_response
 FROM entry e
 JOIN source s ON s.id = e.source
 JOIN label f ON f.id = s.folder
-JOIN label t ON t.id = e.event_type
-JOIN label n ON n.id = e.session
-JOIN label i ON i.id = e.initiating_agent
+JOIN kind k ON k.id = e.kind
+JOIN label t ON t.id = k.event_type
+JOIN label a ON a.id = k.pattern
+JOIN context c ON c.id = e.context
+JOIN label n ON n.id = c.session
+JOIN label i ON i.id = c.initiating_agent
+JOIN label v ON v.id = c.conversation
 JOIN party p ON p.id = e.party
-JOIN label a ON a.id = e.pattern
-JOIN label c ON c.id = e.conversation
 LEFT JOIN label r ON r.id = e.correlation
 """
 

@@ -16,10 +16,11 @@ from zlib import crc32
 from . import swap
 from .config import Settings
 from .errors import IndexMissing, SourceError
+from .load import Task
 from .paths import to_os, under
 from .reader import Day, open_catalog
 from .records import Report
-from .reindex import Reporter, Task, build
+from .reindex import Reporter, build
 from .tail import opened
 
 TOLD = 100

@@ -200,7 +200,7 @@ def everything(folder: Path) -> Everything:
 
 def rebuilt(settings: Settings, workers: int = 1) -> Everything:
     """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
-    clock = mock.patch("sidecar.reindex.time.time", lambda: LATER)
+    clock = mock.patch("sidecar.load.time.time", lambda: LATER)
     with tempfile.TemporaryDirectory() as folder, clock:
         todo = tasks(settings, noted(settings.index_folder))
         build(settings, Path(folder), todo, workers, lambda _: None)

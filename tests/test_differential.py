@@ -10,10 +10,12 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
-from support import eventually, everything, indexed, modelled, rebuilt, reference, running
+from corpora import BASE
+from support import LATER, eventually, everything, indexed, modelled, rebuilt, reference, running, write_lines
 from trees import Copier, tree
 
 from sidecar.config import Settings
+from sidecar.query import Index
 from sidecar.reindex import reindex
 from sidecar.service import rebuild, run_once
 
@@ -83,13 +85,14 @@ def test_run_once_has_the_rows_of_the_model(settled: Settings) -> None:
 def test_the_number_of_workers_does_not_show(
     settled: Settings, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.reindex.SMALL", 0)
+    monkeypatch.setattr("sidecar.load.SMALL", 0)
     rebuild(settled, workers, lambda _: None)
     assert indexed(settled.root) == modelled(settled.root)
     assert everything(settled.index_folder).rows == rebuilt(settled).rows
 
 
-def test_a_rebuild_of_a_rebuild_is_the_same(settled: Settings) -> None:
+def test_a_rebuild_of_a_rebuild_is_the_same(settled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.load.time.time", lambda: LATER)  # every event file has settled
     rebuild(settled, 1, lambda _: None)
     first = everything(settled.index_folder)
     reindex(settled, 1)
@@ -114,12 +117,40 @@ def test_a_sidecar_goes_on_from_a_rebuild(tmp_path: Path) -> None:
     assert everything(root / "index").rows == rebuilt(settings).rows
 
 
-def test_many_days_are_loaded_though_few_can_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.index.OPEN_FILES", 2)
+@pytest.mark.parametrize(("parts", "remembered"), [(2, 400_000), (64, 50)])
+def test_days_that_come_again_are_loaded_in_parts_and_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, remembered: int
+) -> None:
+    monkeypatch.setattr("sidecar.part.OPEN_PARTS", parts)
+    monkeypatch.setattr("sidecar.part.REMEMBERED", remembered)
+    monkeypatch.setattr("sidecar.tail.LONG", 1)
+    monkeypatch.setattr("sidecar.tail.CHUNK", 3000)  # so that answers come in a later batch than their requests
     tree(tmp_path, 11, sessions=6, lines=200, events=10)
     settings = reference(tmp_path)
     rebuild(settings, 1, lambda _: None)
     assert indexed(tmp_path) == modelled(tmp_path)
+    with Index(tmp_path) as index:
+        found = list(index.timeline())
+        assert [(entry.file_path, index.get(f"{entry.file_path}:{entry.byte_offset}")) for entry in found] == [
+            (entry.file_path, entry) for entry in found
+        ]
+        for agent in index.agents():
+            there = [entry for entry in found if agent.agent in entry.participating_agents]
+            assert list(index.timeline(agent=agent.agent)) == there
+
+
+def test_requests_that_are_answered_in_a_later_part_are_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.part.REMEMBERED", 1)
+    monkeypatch.setattr("sidecar.tail.LONG", 1)
+    monkeypatch.setattr("sidecar.tail.CHUNK", 100)
+    ask = {"event": "chat:request", "timestamp": BASE, "data": {"agent_id": "a"}}
+    answer = {"event": "chat:result", "timestamp": BASE + 1, "correlation_id": "c", "data": {"agent_id": "b"}}
+    write_lines(tmp_path / "responses/sessions/s.jsonl", ask, {"event": "x", "pad": "x" * 200}, answer)
+    rebuild(reference(tmp_path), 1, lambda _: None)
+    assert indexed(tmp_path) == modelled(tmp_path)
+    assert [row[15] for row in indexed(tmp_path)] == [1, 0, 0]
 
 
 def test_nothing_of_a_rebuild_is_left_behind(settled: Settings) -> None:

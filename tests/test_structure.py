@@ -42,22 +42,26 @@ MAY_IMPORT = {
     # the index, written
     "tables": "",
     "schema": "errors tables",
-    "daily": "linking paths records schema",
+    "codes": "paths records tables",
+    "daily": "codes linking paths records schema tables",
     "index": "daily errors fold linking records schema",
     "catalog": "config daily fold linking schema tail",
     "ledger": "catalog config errors fold index paths schema swap",
     # the index, read
     "swap": "errors",
-    "reader": "errors paths records schema swap",
+    "reader": "errors paths records schema swap tables",
     "follower": "errors reader records swap",
     "query": "errors follower paths reader records swap tail times",
     # jobs over all of it
     "lock": "errors",
     "beacon": "",
     "daemon": "beacon catalog config errors fold ledger paths scan schema tail visit watch",
-    "reindex": "catalog config errors fold index paths records scan swap visit",
+    "part": "codes fold records schema",
+    "merge": "schema tables",
+    "load": "catalog config daily errors fold merge part paths visit",
+    "reindex": "catalog config errors index load records scan swap",
     "service": "config daemon errors index lock reader records reindex schema swap",
-    "verify": "config errors paths reader records reindex swap tail",
+    "verify": "config errors load paths reader records reindex swap tail",
     "status": "beacon config errors lock mounts paths reader scan swap",
     "finding": "",
     "machine": "config finding lock mounts render",
@@ -204,9 +208,9 @@ def test_no_stage_imports_its_neighbour() -> None:
 
 
 def test_only_the_jobs_that_hold_the_lock_can_write_an_index() -> None:
-    writers = {"index", "catalog", "daily"}
+    writers = {"index", "catalog", "daily", "load"}
     assert {module for module in MODULES if siblings(module) & {*writers}} - writers == {
-        *("daemon", "ledger", "reindex", "service"),
+        *("daemon", "ledger", "reindex", "service", "verify"),
     }
 
 

@@ -123,9 +123,8 @@ def test_it_finds_a_day_that_is_gone(root: Path) -> None:
 
 def test_it_finds_a_row_that_was_invented(root: Path) -> None:
     columns = [
-        *("source", "line_number", "byte_length", "checksum", "timestamp", "event_type", "session", "author"),
-        *("initiating_agent", "party", "pattern", "conversation", "correlation"),
-        *("is_completion", "is_request", "has_response", "requests_response"),
+        *("source", "line_number", "byte_length", "checksum", "timestamp", "kind", "context", "party"),
+        *("correlation", "response"),
     ]
     names = ", ".join(columns)
     tamper(root, f"INSERT INTO entry (byte_offset, {names}) SELECT 5, {names} FROM entry WHERE byte_offset = 0")
@@ -138,12 +137,12 @@ def test_it_finds_a_row_that_was_invented(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("has_response = 0", "has_response is 0, should be 1"),
-        ("is_completion = 0", "is_completion is 0, should be 1"),
+        ("response = 2", "has_response is 0, should be 1"),
+        ("kind = (SELECT k.id FROM kind k WHERE k.id <> kind)", "event_type is "),
         ("timestamp = timestamp + 1", "timestamp is "),
         ("line_number = 7", "line_number is 7, should be 1"),
         ("correlation = NULL", "correlation_id is None, should be 'c'"),
-        ("session = (SELECT id FROM label WHERE text = 'unknown' OR text = 'c')", "session_id is 'c', should be 's'"),
+        ("party = party + 1", "participating_agents is "),
     ],
 )
 def test_it_finds_a_changed_column_and_tells_what_it_should_be(root: Path, change: str, told: str) -> None:
