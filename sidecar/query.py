@@ -220,11 +220,11 @@ class Index:
 
     def sessions(self, status: str | None = None) -> Iterator[Session]:
         """The session registry, in the order of creation; with `status` only the `active` or `completed` ones."""
-        return self._open_catalog().sessions(status)
+        return iter(self._whole(lambda: list(self._open_catalog().sessions(status))))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are no records, in the order of file and place."""
-        return self._open_catalog().rejected()
+        return iter(self._whole(lambda: list(self._open_catalog().rejected())))
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that took part in anything, with the number of its entries and its first and last time."""
@@ -276,9 +276,14 @@ class Index:
         """An answer out of one index: given again where a swap came while it was given."""
         while True:
             before = swap.sign(self._folder)
-            given = answer()
-            if swap.sign(self._folder) == before:
-                return given
+            try:
+                given = answer()
+            except SidecarError:
+                if swap.sign(self._folder) == before:
+                    raise
+            else:
+                if swap.sign(self._folder) == before:
+                    return given
 
     def _all(self, wanted: Filter) -> list[Entry]:
         return self._whole(lambda: list(self._entries(wanted)))
@@ -345,7 +350,8 @@ class Index:
         return day
 
     def _open_catalog(self) -> Catalog:
-        if self._catalog is not None and not self._catalog.is_current():
+        path = swap.catalog_path(self._folder)
+        if self._catalog is not None and not (self._catalog.path == path and self._catalog.is_current()):
             self._catalog.close()
             self._catalog = None
         if self._catalog is None:

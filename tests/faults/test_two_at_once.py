@@ -9,16 +9,17 @@ import signal
 import struct
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from corpora import BASE, DAY
 from steps import died, in_a_child
 from support import (
+    Stepped,
     command,
     eventually,
     everything,
@@ -35,10 +36,11 @@ from tally import Tally
 
 from sidecar import lock, swap
 from sidecar.config import Settings
-from sidecar.errors import RootLocked
+from sidecar.errors import RootLocked, SidecarError
 from sidecar.query import Index
 from sidecar.reindex import reindex
 from sidecar.service import locked, run_once
+from sidecar.verify import verify
 
 Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]
@@ -94,7 +96,7 @@ def test_who_comes_second_is_refused_by_name_and_readers_are_served(folder: Path
     take_in(reference(root))
     job = {running: "run", rebuilding: "reindex"}[first]
     with first(root) as process:
-        for second in (["run"], ["run", "--once"], ["reindex"], ["reindex", "--workers", "2"]):
+        for second in (["run"], ["run", "--once"], ["reindex"]):
             refused = sidecar(root, *second)
             assert refused.returncode == 3
             assert f"held by `sidecar {job}`, process {process.pid}" in refused.stderr.decode()
@@ -102,7 +104,6 @@ def test_who_comes_second_is_refused_by_name_and_readers_are_served(folder: Path
         told = sidecar(root, "query", "timeline", "--limit", "5000", "--json")
         assert told.returncode == 0 and len(told.stdout.splitlines()) == 3_000
         assert sidecar(root, "verify").returncode == 0
-        assert orjson.loads(sidecar(root, "status", "--json").stdout)["entries"] == 3_000
         assert process.poll() is None
     assert indexed(root) == modelled(root)
 
@@ -188,21 +189,41 @@ class Generations:
     """Told between processes: the last index that may be seen, and the last that must be."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 24)
+        self._shared = mmap.mmap(-1, 64)
 
     def _get(self, place: int) -> int:
         return int(struct.unpack_from("q", self._shared, place * 8)[0])
 
     begun = property(lambda self: self._get(0))
     done = property(lambda self: self._get(1))
-    is_over = property(lambda self: bool(self._get(2)))
 
-    def tell(self, begun: int, done: int, is_over: bool = False) -> None:
-        struct.pack_into("qqq", self._shared, 0, begun, done, is_over)
+    @property
+    def is_over(self) -> bool:
+        """Nobody needs to read any more."""
+        return bool(self._get(2))
+
+    @is_over.setter
+    def is_over(self, value: bool) -> None:
+        struct.pack_into("q", self._shared, 16, value)
+
+    def tell(self, begun: int, done: int) -> None:
+        """What may be seen from now on, and what must be."""
+        struct.pack_into("qq", self._shared, 0, begun, done)
+
+    def checked(self, reader: int, answers: int) -> None:
+        """A reader has checked so many more answers."""
+        struct.pack_into("q", self._shared, 24 + reader * 8, self._get(3 + reader) + answers)
+
+    @property
+    def answers(self) -> list[int]:
+        """How many each reader has checked."""
+        return [self._get(3 + reader) for reader in range(3)]
 
 
 def records_of(generation: int) -> list[dict[str, Any]]:
-    """What the log says in one generation more: requests all over six days, of which an even one answers the odd."""
+    """What the log says in one generation more, all over some days: requests in an odd one, in an even one their
+    answers. Every third is one line only, which may come into an index that is not rebuilt: other lines would come into
+    it a day at a time."""
     chance = random.Random(generation)
     what = "result" if generation % 2 == 0 else "request"
     days = 3 if generation < 5 else 6
@@ -213,7 +234,7 @@ def records_of(generation: int) -> list[dict[str, Any]]:
             "correlation_id": f"c{(generation + 1) // 2}:{n}",
             "data": {"agent_id": f"agent_{generation}", "to_agent": "everybody", "generation": generation},
         }
-        for n in range(10)
+        for n in range(1 if generation % 3 == 0 else 10)
     ]
 
 
@@ -252,7 +273,7 @@ def test_an_answer_out_of_two_indexes_is_told_from_one() -> None:
     assert not holds(3, 0)
 
 
-QUESTIONS = ["timeline", "timeline", "reverse", "pages", "agents", "pending", "participants", "get"]
+QUESTIONS = ["timeline", "timeline", "reverse", "pages", "agents", "pending", "participants", "rejected", "get"]
 
 
 def ask_forever(root: Path, told: Generations, seed: int) -> None:
@@ -276,6 +297,8 @@ def ask_forever(root: Path, told: Generations, seed: int) -> None:
             answer = {one.agent: one.entries for one in index.agents()}
         elif question == "pending":
             answer = sorted(one.timestamp for one in index.find_pending_requests(None))
+        elif question == "rejected":
+            answer = len(list(index.rejected()))
         elif question == "participants":
             answer = index.get_session_participants("s")
         else:
@@ -292,52 +315,186 @@ def ask_forever(root: Path, told: Generations, seed: int) -> None:
             if question == "pages" and answer:
                 log = [one for one in log if one <= answer[-1]]
             assert is_old_then_new(answer, log, must, may), f"{question}: neither {must} nor what came till {may}"
-        elif question in ("agents", "pending", "participants"):
+        elif question in ("agents", "pending", "participants", "rejected"):
             right = [right_answer(question, generation) for generation in range(must, may + 1)]
             assert answer in right, f"{question}: neither {must} nor what came till {may}"
         if index is not kept:
             index.close()
         asked += 1
+        told.checked(seed, len(answer) if isinstance(answer, list) else 1)
     kept.close()
+
+
+def verify_forever(root: Path, told: Generations, reader: int) -> None:
+    """Another reader: compares the index with the logs."""
+    while not told.is_over:
+        with suppress(SidecarError):  # replaced again and again, which it says
+            assert verify(reference(root)).differences == ()
+            told.checked(reader, 1)
+
+
+@contextmanager
+def reading(told: Generations, *works: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Readers in processes of their own, until the end of the block; gives whether none has ended before it."""
+    readers = [in_a_child(work) for work in works]
+    try:
+        yield lambda: all(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[0] != "Z" for one in readers)
+        told.is_over = True
+        while readers:
+            assert not died(readers.pop())
+    finally:
+        for one in readers:
+            os.kill(one, signal.SIGKILL)
+            os.waitpid(one, 0)
+
+
+def taken_in_and_killed(settings: Settings) -> None:
+    """What is there is indexed, and neither saved nor closed."""
+
+    def dying() -> None:
+        with Stepped(settings) as stepped:
+            stepped.turn()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert died(in_a_child(dying))
 
 
 def right_answer(question: str, generation: int) -> Any:
     """Of an index of so many generations."""
-    if question == "agents":
-        # Who asked takes part in the answer.
-        asked = {f"agent_{number}": 20 for number in range(1, generation, 2)}
-        return {**{f"agent_{number}": 10 for number in range(1, generation + 1)}, **asked, "everybody": 10 * generation}
+    if question == "rejected":
+        return generation
+    agents: Counter[str] = Counter()
+    pending: dict[str, tuple[str, float]] = {}
+    for number in range(1, generation + 1):
+        for record in records_of(number):
+            agents.update((f"agent_{number}", "everybody"))
+            if number % 2:
+                pending[record["correlation_id"]] = (f"agent_{number}", record["timestamp"])
+            elif asked := pending.pop(record["correlation_id"], None):
+                agents[asked[0]] += 1  # who asked takes part in the answer
     if question == "pending":
-        return sorted(one["timestamp"] for one in records_of(generation)) if generation % 2 else []
-    return sorted(["everybody", *(f"agent_{number}" for number in range(1, generation + 1))])
+        return sorted(at for _, at in pending.values())
+    return agents if question == "agents" else sorted(agents)
 
 
 def test_readers_get_each_answer_out_of_one_index_while_one_swap_follows_the_other(
     folder: Path, tally: Tallied, often: Often
 ) -> None:
-    """An old index may have been killed: then it has a write-ahead log, which goes before it does."""
+    """`verify` is one of them."""
     root = folder / "logs"
     settings = reference(root)
     told = Generations()
-    write_lines(root / LOG, *records_of(1))
+    write_lines(root / LOG, *records_of(1), b"no record\n")
     take_in(settings)
     told.tell(1, 1)
-    readers = [in_a_child(lambda seed=seed: ask_forever(root, told, seed)) for seed in range(3)]  # type: ignore[misc]
     counted = tally("swaps under readers in other processes")
-    try:
-        for generation in range(2, often(60, 1_500)):
+    with reading(
+        told,
+        lambda: ask_forever(root, told, 0),
+        lambda: ask_forever(root, told, 1),
+        lambda: verify_forever(root, told, 2),
+    ) as all_is_well:
+        for generation in range(2, often(30, 600)):
             told.tell(generation, generation - 1)
-            write_lines(root / LOG, *records_of(generation))
+            write_lines(root / LOG, *records_of(generation), b"no record\n")
+            if generation % 3 == 0:
+                taken_in_and_killed(settings)  # the old index has logs of its own, which go before it does
             rebuild(settings)
             told.tell(generation, generation)
-            assert not any(os.waitpid(reader, os.WNOHANG)[0] for reader in readers), "a reader was answered wrongly"
+            assert all_is_well()
             counted.tried += 1
-        told.tell(generation, generation, is_over=True)
-        assert not any(died(reader) for reader in readers)
-        readers = []
-    finally:
-        for reader in readers:
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(reader, signal.SIGKILL)
-                os.waitpid(reader, 0)
+    counted.rows += sum(told.answers)
     counted.compare(indexed(root), modelled(root))
+
+
+# ---- readers beside a real sidecar
+
+
+def look_at_logs(root: Path, told: Generations, reader: int) -> None:
+    """Ask for everything, again and again: of each log and day there is what came first, and no less than before."""
+    seen: Counter[tuple[str, int]] = Counter()
+    with Index(root) as index:
+        while not told.is_over:
+            now: Counter[tuple[str, int]] = Counter()
+            for entry in index.timeline(limit=100_000):
+                place = (entry.session_id, int(entry.timestamp // DAY))
+                assert index.read(entry)["n"] == now[place], f"not the next of {place}"
+                now[place] += 1
+            assert now >= seen, "less than before"
+            seen = now
+            assert sum(one.entries for one in index.agents()) >= now.total()
+            told.checked(reader, 1)
+
+
+def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_work(
+    folder: Path, tally: Tallied, often: Often
+) -> None:
+    root = folder / "logs"
+    told = Generations()
+    chance = random.Random(7)
+    written: Counter[tuple[str, int]] = Counter()
+    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": 0, "data": {"agent_id": "a"}})
+    enough = often(10, 200)
+    with running(root), Index(root) as index:
+        eventually(lambda: len(list(index.timeline())) == 1)
+        with reading(
+            told, lambda: look_at_logs(root, told, 0), lambda: verify_forever(root, told, 1)
+        ) as all_is_well:
+            while min(told.answers[:2]) < enough:
+                assert all_is_well()
+                for _ in range(chance.choice([1, 10, 50])):
+                    session, day = chance.choice("abcde"), BASE // DAY + chance.randrange(1, 5)
+                    record = {"event": "agent:say", "timestamp": day * DAY, "n": written[session, day]}
+                    write_lines(root / f"responses/sessions/{session}.jsonl", {**record, "data": {"agent_id": "a"}})
+                    written[session, day] += 1
+                eventually(lambda: sum(one.entries for one in index.agents()) == 1 + written.total())
+    counted = tally("heavy questions and `verify` beside a sidecar at work")
+    counted.tried += sum(told.answers)
+    counted.compare(indexed(root), modelled(root))
+
+
+# ---- follow
+
+
+def follow_into(pipe: int, root: Path) -> None:
+    """A reader that tells what it is given, a number a line, from the moment on when it says 0."""
+    with Index(root) as index:
+        entries = index.follow(poll=0.002)
+        os.write(pipe, b"0\n")
+        for entry in entries:
+            os.write(pipe, b"%d\n" % index.read(entry)["n"])
+
+
+def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
+    folder: Path, tally: Tallied, often: Often
+) -> None:
+    """Rebuilds, runs that are killed before they save, and runs that come to their end, one after the other."""
+    root = folder / "logs"
+    settings = reference(root)
+    chance = random.Random(6)
+    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
+    take_in(settings)
+    ours, theirs = os.pipe()
+    follower = in_a_child(lambda: follow_into(theirs, root))
+    os.close(theirs)
+    counted = tally("swaps and kills under `follow`")
+    written = 0
+    try:
+        with open(ours) as told:
+            assert told.readline() == "0\n"
+            for _ in range(often(40, 600)):
+                for _ in range(chance.randint(1, 4)):
+                    written += 1
+                    log = root / f"responses/sessions/{chance.choice('abc')}.jsonl"
+                    write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * (written % 3), "n": written})
+                chance.choice([rebuild, rebuild, take_in, taken_in_and_killed])(settings)
+                counted.tried += 1
+            take_in(settings)
+            write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": -1})
+            take_in(settings)
+            given = list(iter(lambda: int(told.readline()), -1))
+    finally:
+        os.kill(follower, signal.SIGKILL)
+        os.waitpid(follower, 0)
+    assert sorted(given) == list(range(1, written + 1))
+    counted.rows += len(given)
