@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 import orjson
 
-from . import swap
-from .errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged, SourceError, SourceMissing
+from .errors import AmbiguousId, EntryNotFound, SourceChanged, SourceError, SourceMissing
+from .files import IndexFiles
 from .follower import Follower
 from .paths import under
-from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
+from .reader import Filter, Place, day_of
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
 
-T = TypeVar("T")
-
-OPEN_DAYS = 64
-"""Daily files kept open by one `Index`."""
+INDEX = "index"
+"""The index folder's name below the root."""
 
 
 class Index:
@@ -43,9 +41,7 @@ class Index:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        self._folder = self.root / "index"
-        self._days: dict[str, Day] = {}
-        self._catalog: Catalog | None = None
+        self._files = IndexFiles(self.root / INDEX)
 
     def __enter__(self) -> Index:
         return self
@@ -57,12 +53,7 @@ class Index:
 
     def close(self) -> None:
         """Close what was opened. The index can be used again afterwards."""
-        for day in self._days.values():
-            day.close()
-        self._days = {}
-        if self._catalog is not None:
-            self._catalog.close()
-            self._catalog = None
+        self._files.close()
 
     # ---- many entries
 
@@ -92,26 +83,19 @@ class Index:
         return islice(self._entries(wanted, reverse), limit)
 
     def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
-        last = ""
-        listed: tuple[object, ...] = ()
-        names: list[str] = []
-        while True:
-            now = swap.sign(self._folder)
-            if now != listed:  # a swap brings other days
-                listed, names = now, [name for name in self._daily_names() if wanted.may_lie_on(name[: -len(".db")])]
-                names = [name for name in names if not last or (name < last if reverse else name > last)]
-                names.sort(reverse=not reverse)
-            if not names:
-                return
-            last = names.pop()
-            yield from self._pages(last, wanted, reverse)
+        for name in self._files.names_as_they_are(reverse):
+            if wanted.may_lie_on(name.removesuffix(".db")):
+                yield from self._pages(name, wanted, reverse)
+
+    def _all(self, wanted: Filter) -> list[Entry]:
+        return self._files.whole(lambda: list(self._entries(wanted)))
 
     def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, a page a query: no read transaction is open while the caller thinks."""
         after: Place | None = None
         size = 128
         while True:
-            page = self._ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
+            page = self._files.ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
             if page is None:
                 return
             yield from page
@@ -145,7 +129,7 @@ class Index:
         looks far more often. The index may be rebuilt or not be there yet: it goes on.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        follower = Follower(self._folder)
+        follower = Follower(self.root / INDEX)
         return self._following(follower, wanted, stop or (lambda: False), poll)
 
     def _following(
@@ -174,7 +158,7 @@ class Index:
         found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
-            found = self._whole(lambda: self._of_all_days(lambda day: day.at(name, at), reverse=True))
+            found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True)
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
         found = [entry for entry in found if entry.file_path == name] or found
@@ -213,23 +197,24 @@ class Index:
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
         """Length and checksum of the record, as the index has them now."""
-        self._daily_names()
-        return self._ask(f"{day_of(entry.timestamp)}.db", lambda day: day.place(entry.file_path, entry.byte_offset))
+        self._files.names()
+        day_name = f"{day_of(entry.timestamp)}.db"
+        return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))
 
     # ---- what the catalog knows
 
     def sessions(self, status: str | None = None) -> Iterator[Session]:
         """The session registry, in the order of creation; with `status` only the `active` or `completed` ones."""
-        return iter(self._whole(lambda: list(self._open_catalog().sessions(status))))
+        return iter(self._files.of_catalog(lambda catalog: catalog.sessions(status)))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are no records, in the order of file and place."""
-        return iter(self._whole(lambda: list(self._open_catalog().rejected())))
+        return iter(self._files.of_catalog(lambda catalog: catalog.rejected()))
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that took part in anything, with the number of its entries and its first and last time."""
         known: dict[str, AgentSummary] = {}
-        for one in self._whole(lambda: self._of_all_days(lambda day: list(day.agents()))):
+        for one in self._files.of_all_days(lambda day: day.agents()):
             before = known.get(one.agent)
             known[one.agent] = one if before is None else before.plus(one)
         return [known[agent] for agent in sorted(known)]
@@ -268,93 +253,4 @@ class Index:
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """Everybody who took part in a session, in the order of their names."""
-        return sorted(set(self._whole(lambda: self._of_all_days(lambda day: day.participants(session_id)))))
-
-    # ---- one index, whatever is swapped meanwhile
-
-    def _whole(self, answer: Callable[[], list[T]]) -> list[T]:
-        """An answer out of one index: given again where a swap came while it was given."""
-        while True:
-            before = swap.sign(self._folder)
-            try:
-                given = answer()
-            except SidecarError:
-                if swap.sign(self._folder) == before:
-                    raise
-            else:
-                if swap.sign(self._folder) == before:
-                    return given
-
-    def _all(self, wanted: Filter) -> list[Entry]:
-        return self._whole(lambda: list(self._entries(wanted)))
-
-    def _of_all_days(self, question: Callable[[Day], Iterable[T]], reverse: bool = False) -> list[T]:
-        names = sorted(self._daily_names(), reverse=reverse)
-        return [one for name in names for one in self._ask(name, question, alone=False) or ()]
-
-    def _ask(self, name: str, question: Callable[[Day], T], *, alone: bool = True) -> T | None:
-        """What the daily file of this name says; None where there is none any more.
-
-        Asked again where a swap has overtaken the question: then the old file may have been read without its log, or
-        with that of the new one. An answer that does not stand `alone` is not looked at so: `_whole` looks at them all.
-        """
-        while day := self._day(name):
-            try:
-                answer = question(day)
-            except SidecarError:
-                if self._is_current(day):
-                    raise
-            else:
-                if not alone or self._is_current(day):
-                    return answer
-        return None
-
-    # ---- files
-
-    def _daily_names(self) -> list[str]:
-        """The names of the daily files, in the order of their days."""
-        names = [path.name for path in swap.daily_paths(self._folder)]
-        if not names and not swap.catalog_path(self._folder).exists():
-            raise IndexMissing(f"there is no index below {self.root}")
-        return names
-
-    def _is_current(self, day: Day) -> bool:
-        """Whether this is the daily file of its name in the index, as it is now."""
-        return swap.daily_path(self._folder, day.path.name) == day.path and day.is_current()
-
-    def _day(self, name: str) -> Day | None:
-        """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
-        day = self._days.get(name)
-        if day is not None and self._is_current(day):
-            return day
-        if day is not None:
-            day.close()
-            del self._days[name]
-        path = swap.daily_path(self._folder, name)
-        while path is not None:
-            try:
-                day = Day(path)
-                break
-            except SidecarError:
-                # A swap moves files: it may be in its final place by now.
-                before, path = path, swap.daily_path(self._folder, name)
-                if path == before:
-                    if path.exists():
-                        raise
-                    return None
-        else:
-            return None
-        while len(self._days) >= OPEN_DAYS:
-            self._days.pop(next(iter(self._days))).close()
-        self._days[name] = day
-        return day
-
-    def _open_catalog(self) -> Catalog:
-        path = swap.catalog_path(self._folder)
-        if self._catalog is not None and not (self._catalog.path == path and self._catalog.is_current()):
-            self._catalog.close()
-            self._catalog = None
-        if self._catalog is None:
-            self._catalog = open_catalog(self._folder)
-        return self._catalog
-
+        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id))))

@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "swap": "errors",
     "reader": "errors paths records schema swap tables",
     "follower": "errors reader records swap",
-    "query": "errors follower paths reader records swap tail times",
+    "files": "errors reader swap",
+    "query": "errors files follower paths reader records tail times",
     # jobs over all of it
     "lock": "errors",
     "beacon": "",

@@ -144,7 +144,7 @@ def test_of_starts_that_race_one_works_at_a_time_though_some_are_killed(
     write_lines(root / LOG, {"event": "agent:spawn", "timestamp": BASE})
     counted = tally("starts that race, the holder of the lock killed")
     working = mmap.mmap(-1, 8)
-    for number in range(often(12, 400)):
+    for number in range(often(12, 200)):
         write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + DAY * (n % 3)} for n in range(number % 9)])
         take_in(settings)
         SITUATIONS[number % len(SITUATIONS)](root)
@@ -394,7 +394,7 @@ def test_readers_get_each_answer_out_of_one_index_while_one_swap_follows_the_oth
         lambda: ask_forever(root, told, 1),
         lambda: verify_forever(root, told, 2),
     ) as all_is_well:
-        for generation in range(2, often(30, 600)):
+        for generation in range(2, often(30, 300)):
             told.tell(generation, generation - 1)
             write_lines(root / LOG, *records_of(generation), b"no record\n")
             if generation % 3 == 0:
@@ -434,7 +434,7 @@ def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_wor
     chance = random.Random(7)
     written: Counter[tuple[str, int]] = Counter()
     write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": 0, "data": {"agent_id": "a"}})
-    enough = often(10, 200)
+    enough = often(10, 50)
     with running(root), Index(root) as index:
         eventually(lambda: len(list(index.timeline())) == 1)
         with reading(
@@ -482,7 +482,7 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
     try:
         with open(ours) as told:
             assert told.readline() == "0\n"
-            for _ in range(often(40, 600)):
+            for _ in range(often(40, 400)):
                 for _ in range(chance.randint(1, 4)):
                     written += 1
                     log = root / f"responses/sessions/{chance.choice('abc')}.jsonl"
