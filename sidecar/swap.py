@@ -70,6 +70,28 @@ def daily_paths(folder: Path) -> list[Path]:
     return [folder / DAILY_NAME / name for name in found]
 
 
+def daily_path(folder: Path, name: str) -> Path | None:
+    """Where the daily file of this name is now; None where the index has none."""
+    # Asked for every page that is read, so that to learn that no swap is under way has to cost next to nothing.
+    swap = None if _sign(f"{folder}/{MANIFEST}") is None else _manifest(folder)
+    if swap is None:
+        return Path(f"{folder}/{DAILY_NAME}/{name}")
+    return swap.place(folder, f"{DAILY_NAME}/{name}") if name in swap.daily else None
+
+
+def sign(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Changes with every step of a swap that a reader may notice, and now and then without one."""
+    return _sign(f"{folder}/{MANIFEST}"), _sign(f"{folder}/{CATALOG_NAME}")
+
+
+def _sign(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def commit(folder: Path, daily_names: Iterable[str]) -> None:
     """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
     ready = f"{READY}{uuid4().hex[:12]}"
