@@ -11,10 +11,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 KEPT = 1024
 """So many answered requests, and so many early correlations, are remembered (section 6)."""
+
+
+_LONGEST_KEPT = 64
+"""Characters of an early correlation that are kept as they are."""
 
 
 class Request(NamedTuple):
@@ -30,6 +35,14 @@ class Request(NamedTuple):
     conversation: str
     expects: bool
     """Expects a response, so that an answer which names no correlation may be taken for its answer."""
+
+
+def _short(correlation: str) -> str:
+    """The correlation, or if it is long a hash of it in its place: all are saved at each checkpoint. A hash is longer
+    than whatever is kept as it is, so that no correlation can pass for one."""
+    if len(correlation) <= _LONGEST_KEPT:
+        return correlation
+    return blake2b(correlation.encode(), digest_size=_LONGEST_KEPT // 2 + 1).hexdigest()
 
 
 class Waiting:
@@ -90,7 +103,7 @@ class Requests:
 
     def ask(self, request: Request) -> bool:
         """Take in a new request; True where an answer came before it, so that it is born answered."""
-        if request.correlation is not None and request.correlation in self._early:
+        if request.correlation is not None and _short(request.correlation) in self._early:
             self._keep_answered(request)
             return True
         self._add_open(request)
@@ -124,8 +137,9 @@ class Requests:
         bare = self._waiting_bare.choose(answerer)
         if bare is not None:
             return self._close(bare, correlation)
-        self._early[correlation] = None
-        self._early.move_to_end(correlation)
+        early = _short(correlation)
+        self._early[early] = None
+        self._early.move_to_end(early)
         if len(self._early) > KEPT:
             self._early.popitem(last=False)
         return None
@@ -193,7 +207,7 @@ class Requests:
 
     @property
     def early(self) -> list[str]:
-        """Correlations of answers that came before their request, the latest at the end."""
+        """Correlations of answers that came before their request, the latest at the end; long ones as a hash."""
         return list(self._early)
 
     def forget_changes(self) -> None:
