@@ -20,6 +20,9 @@ _EPOCH = date(1970, 1, 1).toordinal()
 CACHED = 200_000
 """Strings whose number is remembered; beyond, they are looked up again."""
 
+CACHED_CHARACTERS = 32 << 20
+"""Characters in them, and agents in the parties that are remembered: a log may name what it likes."""
+
 _ENTRY = (
     "INSERT OR REPLACE INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, event_type,"
     " session, author, initiating_agent, party, pattern, conversation, correlation, is_completion, is_request,"
@@ -60,6 +63,8 @@ class DailyFile:
         """Given a number, and to be written with the next rows; the caches know them till then."""
         self._late: list[tuple[str, Answered]] = []
         """In a bulk load: answers whose request was written before, applied when there is an index to find it by."""
+        self._held = 0
+        """Characters and agents in both caches."""
         self._next_label = self._following("label")
         self._next_source = self._following("source")
         self._next_party = self._following("party")
@@ -145,6 +150,7 @@ class DailyFile:
                 self._next_label += 1
                 self._new_labels.append((number, text))
             self._labels[text] = number
+            self._held += len(text)
         return number
 
     def _flush(self) -> None:
@@ -154,9 +160,10 @@ class DailyFile:
         run("INSERT INTO party (id, agents, roles) VALUES (?, ?, ?)", self._new_parties)
         run("INSERT INTO party_agent (agent, party) VALUES (?, ?)", self._new_members)
         self._new_labels, self._new_parties, self._new_members = [], [], []
-        if len(self._labels) > CACHED and not self._bulk:
+        if (len(self._labels) > CACHED or self._held > CACHED_CHARACTERS) and not self._bulk:
             self._labels.clear()
             self._parties.clear()
+            self._held = 0
 
     def _source(self, path: str, touched: int) -> int:
         known = self._sources.get(path)
@@ -196,6 +203,7 @@ class DailyFile:
             self._new_parties.append((number, *texts))
             self._new_members += [(self._label(agent), number) for agent in agents]
         self._parties[agents, roles] = number
+        self._held += 8 * len(agents)
         return number
 
     # ---- taking back

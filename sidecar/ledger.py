@@ -21,6 +21,9 @@ from .swap import CATALOG_NAME, DAILY_NAME
 HOT_FILES = 512
 """Sources kept in memory with their states; the others are loaded from the catalog when they change."""
 
+HOT_STATE = 500_000
+"""Open requests and roles kept in memory with them, as far as they are not those of one source."""
+
 
 class Ledger:
     """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
@@ -110,8 +113,9 @@ class Ledger:
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
-        while len(self._hot) > HOT_FILES:
-            self._hot.popitem(last=False)
+        held = sum(progress.weight for progress in self._hot.values())
+        while len(self._hot) > HOT_FILES or (held > HOT_STATE and len(self._hot) > 1):
+            held -= self._hot.popitem(last=False)[1].weight
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""

@@ -10,7 +10,7 @@ A file may hold a million open requests, so every rule is answered by a lookup a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -45,42 +45,76 @@ def _short(correlation: str) -> str:
     return blake2b(correlation.encode(), digest_size=_LONGEST_KEPT // 2 + 1).hexdigest()
 
 
+class Queue:
+    """Open requests, oldest first: a list, because a million of anything larger would not be held in memory. What is
+    open no more stays in it until it comes first, or until it is the larger part."""
+
+    __slots__ = ("_keys", "_left", "_start")
+
+    def __init__(self) -> None:
+        self._keys: list[int] = []
+        self._start = 0
+        self._left = 0
+
+    def __bool__(self) -> bool:
+        return self._left > 0
+
+    def add(self, key: int) -> None:
+        self._keys.append(key)
+        self._left += 1
+
+    def remove_one(self, open_: Mapping[int, Request]) -> None:
+        """One of these is not open any more."""
+        self._left -= 1
+        if len(self._keys) > 2 * self._left + 32:
+            self._keys = [key for key in self._keys[self._start :] if key in open_]
+            self._start = 0
+
+    def first(self, open_: Mapping[int, Request]) -> int | None:
+        """The oldest that is open."""
+        keys = self._keys
+        while self._start < len(keys):
+            if keys[self._start] in open_:
+                return keys[self._start]
+            self._start += 1
+        return None
+
+
 class Waiting:
     """Open requests that expect a response, oldest first, by whom they wait for."""
 
-    def __init__(self) -> None:
-        # Ordered dictionaries, because taking the first of a plain one costs a walk over all that was deleted.
-        self._all: OrderedDict[int, None] = OrderedDict()
-        self._to_nobody: OrderedDict[int, None] = OrderedDict()
-        self._to_agent: dict[str, OrderedDict[int, None]] = {}
+    def __init__(self, open_: Mapping[int, Request]) -> None:
+        self._open = open_
+        self._all = Queue()
+        self._to_nobody = Queue()
+        self._to_agent: dict[str, Queue] = {}
 
     def add(self, request: Request) -> None:
         key = request.byte_offset
-        self._all[key] = None
+        self._all.add(key)
         if not request.addressees:
-            self._to_nobody[key] = None
+            self._to_nobody.add(key)
         for agent in request.addressees:
             queue = self._to_agent.get(agent)
             if queue is None:
-                queue = self._to_agent[agent] = OrderedDict()
-            queue[key] = None
+                queue = self._to_agent[agent] = Queue()
+            queue.add(key)
 
     def remove(self, request: Request) -> None:
-        key = request.byte_offset
-        del self._all[key]
+        """Of a request that is not open any more."""
+        self._all.remove_one(self._open)
         if not request.addressees:
-            del self._to_nobody[key]
+            self._to_nobody.remove_one(self._open)
         for agent in request.addressees:
             queue = self._to_agent[agent]
-            del queue[key]
+            queue.remove_one(self._open)
             if not queue:
                 del self._to_agent[agent]
 
     def choose(self, answerer: str | None) -> int | None:
         """The oldest addressed to the answer's author; else the oldest without addressees; else the oldest."""
         mine = self._to_agent.get(answerer) if answerer is not None else None
-        queue = mine or self._to_nobody or self._all
-        return next(iter(queue), None)
+        return (mine or self._to_nobody or self._all).first(self._open)
 
 
 class Requests:
@@ -88,9 +122,10 @@ class Requests:
 
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
-        self._open_with: dict[str, dict[int, None]] = {}
-        self._waiting = Waiting()
-        self._waiting_bare = Waiting()
+        self._open_with: dict[str, int | dict[int, None]] = {}
+        """By correlation: the one that has it, as almost always, or those that do, the newest at the end."""
+        self._waiting = Waiting(self._open)
+        self._waiting_bare = Waiting(self._open)
         """Those of them without a correlation of their own."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
@@ -116,7 +151,9 @@ class Requests:
         if request.correlation is not None:
             same = self._open_with.get(request.correlation)
             if same is None:
-                self._open_with[request.correlation] = {key: None}
+                self._open_with[request.correlation] = key
+            elif isinstance(same, int):
+                self._open_with[request.correlation] = {same: None, key: None}
             else:
                 same[key] = None
         if request.expects:
@@ -130,8 +167,9 @@ class Requests:
         """The request that an answer belongs to, answered from now on, with the correlation that it then has."""
         if correlation is None:
             return self._answer_bare(answerer)
-        if same := self._open_with.get(correlation):
-            return self._close(next(reversed(same)))
+        same = self._open_with.get(correlation)
+        if same is not None:
+            return self._close(same if isinstance(same, int) else next(reversed(same)))
         if kept := self._answered_with.get(correlation):
             return self._keep_answered(self._answered[max(kept)])
         bare = self._waiting_bare.choose(answerer)
@@ -156,8 +194,9 @@ class Requests:
         request = self._open.pop(key)
         if request.correlation is not None:
             same = self._open_with[request.correlation]
-            del same[key]
-            if not same:
+            if not isinstance(same, int):
+                del same[key]
+            if isinstance(same, int) or not same:
                 del self._open_with[request.correlation]
         if request.expects:
             self._waiting.remove(request)
