@@ -23,7 +23,10 @@ HOT_FILES = 512
 The others are loaded from the catalog when they change."""
 
 HELD = 100_000
-"""What the states in memory may hold together to be more than that: requests, and ten more for each source."""
+"""What the states in memory may hold together to be more than that: requests, roles, and ten more for each source."""
+
+HOT_STATE = 500_000
+"""What those that are always kept may hold, as far as it is not that of one source."""
 
 
 class Ledger:
@@ -119,10 +122,8 @@ class Ledger:
 
     def _cool_down(self) -> None:
         """Forget the states of sources that have not changed for the longest time."""
-        if len(self._hot) <= HOT_FILES:
-            return
         held = sum(map(_weight, self._hot.values()))
-        while held > HELD and len(self._hot) > HOT_FILES:
+        while len(self._hot) > 1 and held > (HELD if len(self._hot) > HOT_FILES else HOT_STATE):
             held -= _weight(self._hot.popitem(last=False)[1])
 
     def check(self) -> None:
@@ -148,4 +149,4 @@ class Ledger:
 
 
 def _weight(progress: Progress) -> int:
-    return 10 + len(progress.state.requests)
+    return 10 + progress.weight
