@@ -23,7 +23,7 @@ HOT_FILES = 512
 The others are loaded from the catalog when they change."""
 
 HELD = 100_000
-"""What the states in memory may hold together to be more than that: requests, and ten more for each source."""
+"""What the states in memory may hold together to be more than that: requests, and twenty more for each source."""
 
 
 class Ledger:
@@ -49,6 +49,10 @@ class Ledger:
             self._open = opened.pop_all()
         self._next_id = 1 + max((known.id for known in self.known.values()), default=0)
         self._hot: OrderedDict[str, Progress] = OrderedDict()
+        self._requests: dict[str, int] = {}
+        """How many requests each of them remembered at the last checkpoint."""
+        self._held = 0
+        """All of these together."""
         self._unsaved: dict[str, Progress] = {}
         self._gone: set[str] = set()
 
@@ -64,8 +68,9 @@ class Ledger:
             source = self._settings.source_for(to_os(path))
             if source is None:
                 return None
-            with nonsense_named(self._folder):
-                progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
+            if path in self.known:
+                with nonsense_named(self._folder):
+                    progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
                 progress = Progress(self._next_id, path, source)
                 self._next_id += 1
@@ -112,17 +117,19 @@ class Ledger:
         with nonsense_named(self._folder):
             days = list(self._index.make_durable())
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
+        self._cool_down()
         self._unsaved = {}
         self._gone = set()
-        self._cool_down()
 
     def _cool_down(self) -> None:
         """Forget the states of sources that have not changed for the longest time."""
-        if len(self._hot) <= HOT_FILES:
-            return
-        held = sum(map(_weight, self._hot.values()))
-        while held > HELD and len(self._hot) > HOT_FILES:
-            held -= _weight(self._hot.popitem(last=False)[1])
+        for path, progress in self._unsaved.items():
+            requests = len(progress.state.requests)
+            self._held += requests - self._requests.get(path, 0)
+            self._requests[path] = requests
+        while len(self._hot) > HOT_FILES and self._held + 20 * len(self._hot) > HELD:
+            path, _ = self._hot.popitem(last=False)
+            self._held -= self._requests.pop(path, 0)
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
@@ -144,7 +151,3 @@ class Ledger:
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
         self._open.close()
-
-
-def _weight(progress: Progress) -> int:
-    return 10 + len(progress.state.requests)
