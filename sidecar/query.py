@@ -130,7 +130,7 @@ class Index:
         conversation: str | None = None,
         correlation: str | None = None,
         stop: Callable[[], bool] | None = None,
-        poll: float = 0.05,
+        poll: float = 0.02,
     ) -> Iterator[Entry]:
         """Entries as they come into the index, from the call on, in the order of their coming; waits for more.
 
