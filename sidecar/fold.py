@@ -101,6 +101,11 @@ class Progress:
         self._is_dated = named is not None
         self.state = State(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
 
+    @property
+    def weight(self) -> int:
+        """How much must be remembered of it: requests and roles, of which a file may have any number."""
+        return len(self.state.requests) + len(self.state.roles)
+
     def first_seen(self, mtime_ns: int) -> None:
         """Note the modification time that the file had when it was first seen, unless that is noted already."""
         if self.first_mtime is None:

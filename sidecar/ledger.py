@@ -23,7 +23,10 @@ HOT_FILES = 512
 The others are loaded from the catalog when they change."""
 
 HELD = 100_000
-"""What the states in memory may hold together to be more than that: requests, and ten more for each source."""
+"""What the states in memory may hold together to be more: requests, roles, and twenty more for each source."""
+
+HOT_STATE = 500_000
+"""What those that are always kept may hold, as far as it is not that of one source."""
 
 
 class Ledger:
@@ -49,6 +52,10 @@ class Ledger:
             self._open = opened.pop_all()
         self._next_id = 1 + max((known.id for known in self.known.values()), default=0)
         self._hot: OrderedDict[str, Progress] = OrderedDict()
+        self._weights: dict[str, int] = {}
+        """How many requests each of them remembered at the last checkpoint."""
+        self._held = 0
+        """All of these together."""
         self._unsaved: dict[str, Progress] = {}
         self._gone: set[str] = set()
 
@@ -113,17 +120,21 @@ class Ledger:
         with nonsense_named(self._folder):
             days = list(self._index.make_durable())
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
+        self._cool_down()
         self._unsaved = {}
         self._gone = set()
-        self._cool_down()
 
     def _cool_down(self) -> None:
         """Forget the states of sources that have not changed for the longest time."""
-        if len(self._hot) <= HOT_FILES:
-            return
-        held = sum(map(_weight, self._hot.values()))
-        while held > HELD and len(self._hot) > HOT_FILES:
-            held -= _weight(self._hot.popitem(last=False)[1])
+        for path, progress in self._unsaved.items():
+            weight = progress.weight
+            self._held += weight - self._weights.get(path, 0)
+            self._weights[path] = weight
+        while len(self._hot) > 1 and self._held + 20 * len(self._hot) > (
+            HELD if len(self._hot) > HOT_FILES else HOT_STATE
+        ):
+            path, _ = self._hot.popitem(last=False)
+            self._held -= self._weights.pop(path, 0)
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
@@ -145,7 +156,3 @@ class Ledger:
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
         self._open.close()
-
-
-def _weight(progress: Progress) -> int:
-    return 10 + len(progress.state.requests)

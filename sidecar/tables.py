@@ -291,6 +291,18 @@ class OpenRequest(_Table):
         without_rowid = True
 
 
+class HeldRole(_Table):
+    """The role that an agent holds in a file as far as it was read. A file may name a million of them."""
+
+    source = IntegerField()
+    agent = TextField()
+    role = TextField()
+
+    class Meta:
+        primary_key = CompositeKey("source", "agent")
+        without_rowid = True
+
+
 class SessionPart(_Table):
     """What one source says of a session."""
 
@@ -343,7 +355,7 @@ class CatalogMeta(_Table):
         without_rowid = True
 
 
-CATALOG_TABLES = (CatalogSource, OpenRequest, SessionPart, RejectedLine, Day, CatalogMeta)
+CATALOG_TABLES = (CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLine, Day, CatalogMeta)
 
 # Of several sources that speak of a session, its own file is heard first, then the one that spoke first.
 CATALOG_VIEWS = (

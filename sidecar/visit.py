@@ -48,13 +48,13 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
 def _visit_event(progress: Progress, file: str, max_line_bytes: int, now: float) -> Visit:
     status, mark, line = look_whole(file, max_line_bytes)
     if progress.mark.lines:
-        if line is None or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):
+        if isinstance(line, int) or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):
             return Visit(changed=True)
         progress.mark = mark
         return Visit()
     progress.first_seen(status.st_mtime_ns)
-    if line is None:
-        batch = progress.take((), [Rejected(1, 0, mark.offset, TOO_LONG)], line_end=0)
+    if isinstance(line, int):
+        batch = progress.take((), [Rejected(1, 0, line, TOO_LONG)], line_end=mark.offset - line)
     else:
         batch = progress.take([line], line_end=mark.offset - len(line.data))
         age = _unchanged_for(progress, status, now)

@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "wanted": "records",
     "reader": "errors paths records rows schema swap tables wanted",
     "follower": "errors reader records swap wanted",
-    "query": "errors follower paths reader records swap tail times wanted",
+    "files": "errors reader swap",
+    "query": "errors files follower paths reader records tail times wanted",
     # jobs over all of it
     "lock": "errors small",
     "beacon": "small",
