@@ -101,7 +101,8 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
         logs(tmp_path, 5, 10)  # one of them it has passed
         assert it._watcher is not None
         hints, heard = it._watcher.hints, set[str]()
-        within(SECONDS, lambda: heard.update(hints.fetch()[0]) or len(heard) == 5)  # the only one who was told forgets it
+        # The only one who was told forgets it.
+        within(SECONDS, lambda: heard.update(hints.fetch()[0]) or len(heard) == 5)
         hints.ask_for_scan()
         while it.step(now):
             pass
@@ -303,17 +304,18 @@ def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans
 ) -> None:
     monkeypatch.setattr(daemon, "SCAN_SHARE", 1e-9)
     log = tmp_path / SESSIONS / "s0.jsonl"
-    log.parent.mkdir(parents=True)
+    logs(tmp_path, 1)
     with Stepped(reference(tmp_path)) as stepped:
         stepped.turn()
+        log.unlink()
         os.mkfifo(log)
         stepped.sidecar._queue[f"{SESSIONS}/s0.jsonl"] = None  # as an event would
         stepped.turn(0)
         assert stepped.sidecar.trouble
         log.unlink()
-        logs(tmp_path, 1)
+        logs(tmp_path, 1, 5)
         stepped.turn(stepped.settings.scan_interval + 1)
-        assert len(stepped.rows) == 1
+        assert stepped.rows == expected(tmp_path)
         assert not stepped.sidecar.trouble
 
 
