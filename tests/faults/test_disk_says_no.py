@@ -102,7 +102,7 @@ def test_a_full_disk_is_told_and_waited_out(tally: Count, often: Often, root: Pa
     logs = Logs(root)
     it = tally("the index's disk full (ENOSPC), while it follows")
     chance = random.Random(1)
-    with small_disk(root / "index", 8_192) as disk:
+    with small_disk(root / "index", often(8_192, 65_536)) as disk:
         logs.write()
         with quick(root):
             it_has_everything(root, it)

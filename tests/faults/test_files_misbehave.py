@@ -267,7 +267,7 @@ def readers(root: Path, count: int) -> Iterator[Counter[str]]:
     finally:
         for process in processes:
             process.terminate()
-        ended = [(process, *process.communicate(timeout=30)) for process in processes]
+        ended = [(process, *process.communicate(timeout=120)) for process in processes]
     for process, told, errors in ended:
         assert process.returncode == 0, errors
         seen.update(json.loads(told))
@@ -406,7 +406,7 @@ def test_a_file_that_grows_and_shrinks_while_it_is_read_ends_as_its_bytes(tally:
                     for size in (3, 400)
                 ]
                 for process in processes:
-                    assert process.wait(30) == 0
+                    assert process.wait(120) == 0
                 it.tried += 1
                 it_has_everything(root, it)
         assert everything(root / "index") == rebuilt(reference(root))
