@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from peewee import PeeweeException
 
 from . import beacon
+from .archive_reader import Archive
+from .archive_requests import Requests
 from .catalog import Known
 from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
@@ -90,6 +92,8 @@ class Sidecar:
         self._next_checkpoint = 0.0
         self._scan: Iterator[None] | None = None
         self._queue: OrderedDict[str, None] = OrderedDict()
+        self._archive = Archive(settings.archive)
+        self._requests = Requests(settings.index_folder)
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
 
@@ -122,6 +126,7 @@ class Sidecar:
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
+        self._archive.close()
         beacon.clear(self.settings.index_folder)
 
     # ---- the loop
@@ -183,16 +188,17 @@ class Sidecar:
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
+            is_asked = self._requests.turn(ledger)
         except _FAILURES as error:
             self._fail(error, now)
             return False
-        return bool(self._queue) or self._scan is not None
+        return bool(self._queue) or self._scan is not None or is_asked
 
     def _due(self) -> float:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._next_scan, *self._unsettled.values()]
+        times = [self._next_scan, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
@@ -294,9 +300,9 @@ class Sidecar:
         if progress is None:
             return None, False
         before = progress.mark.offset
-        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now)
+        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if seen.changed:
-            ledger.begin_again(progress)
+            ledger.begin_again(progress, keeps_time=seen.is_put_back)
             return None, True
         if seen.again_in is not None:
             self._unsettled[path] = now + seen.again_in
@@ -317,6 +323,7 @@ class Sidecar:
             raise IndexDamaged(f"{self.settings.index_folder}: {error}") from error
         self.trouble["index"] = f"index: {error}"
         self._retry_at = now + RETRY
+        self._requests.begin_again()
         if self._ledger is not None:
             with suppress(*_FAILURES):
                 self._ledger.abandon()

@@ -25,6 +25,10 @@ _ENTRY = (
     " session, author, initiating_agent, party, pattern, conversation, correlation, is_completion, is_request,"
     f" has_response, requests_response) VALUES ({', '.join('?' * 19)})"
 )
+STATE = (
+    "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
+    " (SELECT COALESCE(MAX(id), 0) FROM entry)"
+)
 _PLACE = (
     "source = (SELECT s.id FROM source s JOIN label f ON f.id = s.folder"
     " WHERE f.text = ? AND s.stem = ? AND s.suffix = ?)"
@@ -278,6 +282,12 @@ class DailyFile:
         row = self._one("SELECT MIN(timestamp), MAX(timestamp), (SELECT COUNT(*) FROM entry) FROM entry")
         assert row is not None
         return float(row[0] or 0), float(row[1] or 0), int(row[2])
+
+    def state(self) -> tuple[int, int, int]:
+        """The last checkpoint that covers anything here, entries, and the number of the last."""
+        row = self._one(STATE)
+        assert row is not None
+        return int(row[0]), int(row[1]), int(row[2])
 
     # ---- durable, closed
 

@@ -14,7 +14,7 @@ from .config import Source
 from .derive import UNKNOWN, State, derive
 from .parse import parse
 from .paths import split_path
-from .records import Answered, Line, Rejected, Row
+from .records import Answered, Line, Part, Rejected, Row
 from .tail import NEW, Mark
 from .values import YEAR_10000
 
@@ -71,6 +71,8 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     """Since the last checkpoint, as is what follows."""
     sessions: dict[str, SessionNote] = field(default_factory=dict)
+    archived: tuple[Part, ...] = ()
+    """What of it lies in the archive. Offsets and lines count from the first of these bytes on."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)

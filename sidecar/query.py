@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from zlib import crc32
 
 import orjson
 
 from . import swap
-from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
+from .archive_reader import Archive, beside, folder_of
+from .bytes_of import open_log
+from .errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged
 from .follower import Follower
-from .paths import under
+from .paths import split_path
 from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
-from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
-from .tail import NotAFile, opened
+from .records import AgentSummary, Entry, Part, PeerInteraction, PendingRequest, RejectedLine, Session
 from .times import Time, duration, moment_of
 
 OPEN_DAYS = 64
@@ -36,10 +37,15 @@ class Index:
     Methods that give many yield lazily, in the order of time, across days; entries of the same time stand in the order
     of file path and byte offset. A time is seconds since 1970, a datetime, ISO 8601 (no zone: UTC) or an age such as
     `2h`; BadTime is raised for anything else.
+
+    What was archived is read in `archive`; by default in the folder that the index was archived to, see
+    `archive_reader.py`.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None) -> None:
         self.root = Path(root).absolute()
+        self._archive_folder = None if archive is None else Path(archive).absolute()
+        self._archive: Archive | None = None
         self._folder = self.root / "index"
         self._days: dict[str, Day] = {}
         self._catalog: Catalog | None = None
@@ -60,6 +66,9 @@ class Index:
         if self._catalog is not None:
             self._catalog.close()
             self._catalog = None
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
 
     # ---- many entries
 
@@ -89,10 +98,9 @@ class Index:
         return islice(self._entries(wanted, reverse), limit)
 
     def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
-        days = self._daily_files()
-        for path in reversed(days) if reverse else days:
-            if wanted.may_lie_on(path.stem):
-                yield from self._pages(path, wanted, reverse)
+        days = [path for path in self._daily_files() if wanted.may_lie_on(path.stem)]
+        for path in self._that_may_have(wanted.texts(), reversed(days) if reverse else days):
+            yield from self._pages(path, wanted, reverse)
 
     def _pages(self, path: Path, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, a page a query: no read transaction is open while the caller thinks."""
@@ -164,7 +172,7 @@ class Index:
         name, _, number = id.rpartition(":")
         found = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
-            for path in reversed(self._daily_files()):
+            for path in self._that_may_have([split_path(name)[1]], reversed(self._daily_files())):
                 if day := self._day(path):
                     found += day.at(name, int(number))
         if not found:
@@ -183,25 +191,32 @@ class Index:
         """The bytes of the record behind an entry, just as they were indexed, without the line end.
 
         Raises SourceMissing where the file is gone, SourceChanged where its bytes are others now, UnsafePath where the
-        pointer leaves the root; never gives other bytes.
+        pointer leaves the root; never gives other bytes. Of what was archived, they are ArchiveMissing, ArchiveDamaged.
         """
-        file = under(self.root, entry.file_path)
-        where = f"{entry.file_path}, byte {entry.byte_offset}"
-        place = self._place(entry)
-        if place is None:
-            raise SourceChanged(f"{where}: the index has no such entry any more")
-        length, checksum = place
+        with open_log(self.root, entry.file_path, self._open_archive(), self._parts) as log:
+            place = self._place(entry)
+            if place is None:
+                where = f"{entry.file_path}, byte {entry.byte_offset}"
+                raise SourceChanged(f"{where}: the index has no such entry any more")
+            return log.read(entry.byte_offset, *place)
+
+    def _open_archive(self) -> Archive:
+        if self._archive is None:
+            self._archive = Archive(self._archive_folder or beside(self.root))
+        return self._archive
+
+    def _parts(self, path: str) -> tuple[Part, ...]:
+        """What of a log lies in the archive; asked only where its file does not have the bytes."""
         try:
-            with opened(file) as (fd, status):
-                # A length is not trusted either: it may ask for more memory than there is.
-                data = os.pread(fd, min(length, status.st_size), entry.byte_offset)
-        except FileNotFoundError:
-            raise SourceMissing(f"{entry.file_path} is gone from {self.root}") from None
-        except (OSError, NotAFile) as error:
-            raise SourceError(f"{where}: {error}", hint="check the file and its permissions") from error
-        if len(data) != length or crc32(data) != checksum:
-            raise SourceChanged(f"{where}: the bytes are no longer those that were indexed")
-        return data
+            catalog = self._open_catalog()
+            parts = catalog.parts(path)
+            said = catalog.fact("archive") if parts and self._archive_folder is None else None
+        except IndexMissing:
+            return ()
+        archive = self._open_archive()
+        if said is not None:
+            archive.folder = folder_of(self.root, said)
+        return parts
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
         """Length and checksum of the record, as the index has them now."""
@@ -266,12 +281,22 @@ class Index:
     def get_session_participants(self, session_id: str) -> list[str]:
         """Everybody who took part in a session, in the order of their names."""
         agents: set[str] = set()
-        for path in self._daily_files():
+        for path in self._that_may_have([session_id], self._daily_files()):
             if day := self._day(path):
                 agents |= day.participants(session_id)
         return sorted(agents)
 
     # ---- files
+
+    def _that_may_have(self, texts: list[str], days: Iterable[Path]) -> Iterator[Path]:
+        """Those of some days that may have an entry with all these strings, in the order given."""
+        paths = list(days)
+        without: set[str] = set()
+        if texts and len(paths) > 1:
+            # Without a catalog that can be read, every day is asked.
+            with suppress(SidecarError):
+                without = self._open_catalog().days_without(texts)
+        return (path for path in paths if path.stem not in without)
 
     def _daily_files(self) -> list[Path]:
         paths = swap.daily_paths(self._folder)

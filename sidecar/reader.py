@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from . import swap
+from .day_filter import PENDING
 from .errors import IndexMissing
 from .paths import split_path
+from .reader_archive import ArchiveSide
 from .records import AgentSummary, Entry, RejectedLine, Session
 from .schema import CATALOG, DAILY, open_for_reading, trouble_named
 
@@ -36,6 +38,7 @@ _NAMED = (
     " JOIN party p ON p.id = e.party JOIN label a ON a.id = e.pattern JOIN label c ON c.id = e.conversation"
     " LEFT JOIN label r ON r.id = e.correlation ORDER BY {order}"
 )
+
 
 
 class Place(NamedTuple):
@@ -69,6 +72,11 @@ class Filter:
     """After this moment, and not at it, as the reference's questions have it."""
     pending: bool = False
     """Requests that wait for a response."""
+
+    def texts(self) -> list[str]:
+        """The strings that a day must have to have an entry that fits."""
+        wanted = (self.agent, self.session, self.event_type, self.pattern, self.conversation, self.correlation)
+        return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
 
     def may_lie_on(self, day: str) -> bool:
         """Whether an entry of this day can fit; a day's file is named after its UTC date."""
@@ -275,7 +283,7 @@ class Day(_Opened):
         return [_entry(row) for row in self._all(_NAMED.format(chosen=chosen, order=order), *values, size)]
 
 
-class Catalog(_Opened):
+class Catalog(_Opened, ArchiveSide):
     """The catalog, open for reading."""
 
     kind = CATALOG
@@ -286,7 +294,9 @@ class Catalog(_Opened):
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
         )
-        return (Session(*row) for row in self._all(sql, status, status))
+        lives = self.lives_in()
+        for session, agent, created, pattern, state in self._all(sql, status, status):
+            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """Lines that are no records."""

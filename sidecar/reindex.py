@@ -27,13 +27,15 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from . import swap
+from .archive_reader import Archive
+from .archive_scan import held
 from .catalog import Catalog, Saved, to_save
 from .config import Settings
 from .errors import SidecarError, SourceError
 from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os
-from .records import Answered, Report, Row
+from .records import Answered, Part, Report, Row, archived_size
 from .scan import Scan
 from .visit import visit
 
@@ -65,6 +67,10 @@ class Task(NamedTuple):
     """As it was noted when the file was first seen; None for a file never seen before."""
     limit: int | None = None
     """Read up to this byte; None: to the end."""
+    archived: tuple[Part, ...] = ()
+    """What of it lies in the archive."""
+    has_file: bool = True
+    """It has a file, and not only what is archived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +133,17 @@ def noted(folder: Path) -> dict[str, float]:
 def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
     """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
     scan = Scan(settings)
-    found = sorted((one.path, one.status.st_size) for one in scan)
+    sizes = {one.path: one.status.st_size for one in scan}
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
-    return [Task(id_, path, size, first_mtimes.get(path)) for id_, (path, size) in enumerate(found, 1)]
+    archived = held(settings, sizes, strict=strict)
+    todo = []
+    for id_, path in enumerate(sorted(sizes.keys() | archived.keys()), 1):
+        parts, first_mtime = archived.get(path, ((), None))
+        size = sizes.get(path, 0) + archived_size(parts)
+        todo.append(Task(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in sizes))
+    return todo
 
 
 def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
@@ -169,6 +181,8 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
             report(Report("rebuilding", done, total, entries))
         catalog.save(waiting, days)
         catalog.note("files", index.signs())
+        if any(task.archived for task in todo):
+            catalog.note("archive", str(settings.archive))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / swap.DAILY_NAME):
@@ -197,21 +211,30 @@ Result = Batch | Saved | str
 
 def read_sources(settings: Settings, todo: Iterable[Task]) -> Iterator[Result]:
     """Read sources one after the other: their batches, and behind them where each of them ended."""
+    with Archive(settings.archive) as archive:
+        yield from _read_all(settings, todo, archive)
+
+
+def _read_all(settings: Settings, todo: Iterable[Task], archive: Archive) -> Iterator[Result]:
     for task in todo:
         source = settings.source_for(to_os(task.path))
         assert source is not None
-        progress = Progress(task.id, task.path, source, task.first_mtime)
+        progress = Progress(task.id, task.path, source, task.first_mtime, archived=task.archived)
         try:
-            yield from _read_source(settings, progress, task.limit)
+            yield from _read_source(settings, progress, task, archive)
         except (OSError, SourceError) as error:
             yield f"{task.path}: {getattr(error, 'strerror', None) or error}"
+            if task.archived:  # what stands before the damage has rows, and stays findable
+                yield to_save(progress)
         else:
             yield to_save(progress)
 
 
-def _read_source(settings: Settings, progress: Progress, limit: int | None) -> Iterator[Batch]:
+def _read_source(settings: Settings, progress: Progress, task: Task, archive: Archive) -> Iterator[Batch]:
     while True:
-        seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), limit)
+        if not task.has_file and progress.mark.offset >= archived_size(task.archived):
+            return
+        seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
         if seen.changed:
             # Batches of it are on their way already, and cannot be called back.
             raise Rewritten(f"{progress.path} was rewritten while it was read")

@@ -14,7 +14,7 @@ from peewee import DatabaseError, SchemaManager, SqliteDatabase
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
 
 DAILY = 0x53444441

@@ -179,7 +179,7 @@ class CatalogSource(_Table):
     skipped = BigIntegerField()
     entries = BigIntegerField()
     status = TextField()
-    """`ok`, `missing`, or `resetting` while old rows are being dropped."""
+    """`ok`, `archived` with no file of its own left, `missing`, or `resetting` while old rows are being dropped."""
     state = BlobField(null=True)
 
     class Meta:
@@ -245,6 +245,52 @@ class Day(_Table):
         without_rowid = True
 
 
+class ArchiveFile(_Table):
+    """An archive file, by its name below the archive folder."""
+
+    name = TextField(unique=True)
+
+
+class ArchivedPart(_Table):
+    """Bytes of a log that lie in the archive, from `start` on."""
+
+    source = IntegerField()
+    start = BigIntegerField()
+    file = IntegerField()
+    at = BigIntegerField()
+    size = BigIntegerField()
+    lines = BigIntegerField()
+    sign = BigIntegerField()
+
+    class Meta:
+        table_name = "archived"
+        primary_key = CompositeKey("source", "start")
+        without_rowid = True
+
+
+class DayFilter(_Table):
+    """A block of the filter of a day: see `day_filter.py`."""
+
+    day = TextField()
+    block = IntegerField()
+    bits = BlobField()
+
+    class Meta:
+        primary_key = CompositeKey("day", "block")
+        without_rowid = True
+
+
+class FilteredDay(_Table):
+    """A day that has a filter, which is whole: the row goes before anything is written on that day."""
+
+    day = TextField(primary_key=True)
+    blocks = IntegerField()
+    is_compact = BooleanField()
+
+    class Meta:
+        without_rowid = True
+
+
 class CatalogMeta(_Table):
     """Facts about the index as a whole: `config`, `build`, `checkpoint`."""
 
@@ -256,7 +302,10 @@ class CatalogMeta(_Table):
         without_rowid = True
 
 
-CATALOG_TABLES = (CatalogSource, OpenRequest, SessionPart, RejectedLine, Day, CatalogMeta)
+CATALOG_TABLES = (
+    *(CatalogSource, OpenRequest, SessionPart, RejectedLine, Day, CatalogMeta),
+    *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
+)
 
 # Of several sources that speak of a session, its own file is heard first, then the one that spoke first.
 CATALOG_VIEWS = (
