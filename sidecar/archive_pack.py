@@ -84,7 +84,8 @@ def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], Non
             raise
         if not is_there:
             part.replace(final)
-        sync_folder(final.parent)
+        for folder in (final.parent, final.parent.parent):
+            sync_folder(folder)
         moves = [
             Move(log.path, log.looks, Part(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)

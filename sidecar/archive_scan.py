@@ -39,7 +39,8 @@ def held(settings: Settings, files: Container[str], *, strict: bool) -> Held:
     if named is None or not (is_of(settings.archive, settings.root) or not named.exists()):
         if noted.files:
             raise ArchiveMissing(
-                f"{settings.archive} is not the archive of {settings.root}, whose index has logs that were archived"
+                f"{settings.archive} is not the archive of {settings.root}, whose index has logs that were archived",
+                hint="mount it, or name it in config.yaml (`archive`); to give up what was archived, delete the index",
             )
         if named is not None or not settings.archive.is_dir():
             return {}

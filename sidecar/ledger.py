@@ -6,6 +6,7 @@ put right in memory. Only the indexing thread touches it.
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from .daily import day_name, day_number
 from .errors import IndexUnavailable, SidecarError
 from .fold import Batch, Progress
 from .index import DailyIndex
-from .paths import to_os
+from .paths import to_os, under
 from .records import Compacted, Move, archived_size
 from .schema import check_same
 from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
@@ -120,6 +121,9 @@ class Ledger:
 
         One that is not any more as it was when it was read for the archive is refused, and goes on as it is.
         """
+        if folder != os.fspath(self._settings.archive):
+            why = f"the sidecar that runs has its archive in {self._settings.archive}"
+            return {move.path: why for move in moves}
         self.checkpoint()
         refused = {}
         for move in moves:
@@ -174,10 +178,11 @@ class Ledger:
         refused = {}
         for name, copy, state, blocks in days:
             day = day_number(name)
+            fresh = under(self._settings.index_folder, copy)
             if not self._index.is_as(day, state):
                 refused[name] = "it has changed"
                 continue
-            is_compact = self._index.replace(day, self._settings.index_folder / copy)
+            is_compact = self._index.replace(day, fresh)
             # Before anything else is written to the new file: with its name, a power cut would take that back too.
             sync_folder(self._index.folder)
             self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)

@@ -119,8 +119,7 @@ def known(settings: Settings) -> Known:
         questions += [index.get(f"{one.file_path}:{one.byte_offset}") for one in entries[::17]]
         questions += [[one.id for one in index.conversation(name)] for name in ("conv_1", "team_1")]
     said = everything(settings.index_folder)
-    sessions = [one for one in said.sessions]
-    return Known(said._replace(sessions=sessions), records, questions)
+    return Known(said, records, questions)
 
 
 def where(index: Everything) -> Everything:

@@ -218,7 +218,7 @@ def test_no_stage_imports_its_neighbour() -> None:
     stages = {"watch", "tail", "parse", "derive", "index"}
     for stage in stages:
         assert not siblings(stage) & stages, stage
-    # `fold`, `visit` and `replay` are the way from bytes to rows, `daemon` the whole; `doctor` tries a format on a line.
+    # `fold`, `visit` and `replay` are the way from bytes to rows, `daemon` is the whole; `doctor` tries a format.
     assert {module for module in MODULES if len(siblings(module) & stages) > 1} == {
         *("fold", "replay", "visit", "daemon", "doctor"),
     }
