@@ -129,6 +129,7 @@ def archive(
             for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
                 unfinished.unlink(missing_ok=True)
             job.run(owner_, folder, agreed)
+            removal.sweep(settings.index_folder)
     finally:
         lock.release()
     job.done.seconds = time.perf_counter() - began
