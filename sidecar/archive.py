@@ -88,6 +88,8 @@ class Done:
     deleted: list[Doomed] = field(default_factory=list)
     """Archives that were deleted, with the rows of what they held."""
     compacted: list[Day] = field(default_factory=list)
+    days_kept: list[Kept] = field(default_factory=list)
+    """Days whose index could not be made small now, and why."""
     seconds: float = 0.0
 
 
@@ -353,9 +355,12 @@ class _Job:
                     checkpoint = int(catalog.fact("checkpoint") or 0)
                 before = path.stat().st_size
                 made = archive_days.copy(folder, path, checkpoint)
-            except (OSError, sqlite3.Error, IndexMissing):
-                continue  # a day that is as it was; a swap, a full disk: the next run tries again
-            if made is None or owner_.compact([made]):
+            except (OSError, sqlite3.Error, IndexMissing) as error:
+                self.done.days_kept.append(Kept(path.stem, str(error)))  # the next run tries again
+                continue
+            refused = {path.stem: "it is being written"} if made is None else owner_.compact([made])
+            if refused:
+                self.done.days_kept += [Kept(day, why) for day, why in refused.items()]
                 continue
             self.done.compacted.append(Day(path.stem, before, path.stat().st_size))
         archive_days.sweep(folder)

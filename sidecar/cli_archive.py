@@ -112,7 +112,7 @@ def _told(done: Done) -> dict[str, Any]:
     from dataclasses import asdict
 
     told = asdict(done)
-    for name in ("archived", "kept", "compacted"):
+    for name in ("archived", "kept", "compacted", "days_kept"):
         told[name] = [one._asdict() for one in getattr(done, name)]
     told["deleted"] = [
         {"file": one.file, "archive_bytes": one.size, "logs": list(one.logs)} for one in done.deleted

@@ -165,7 +165,8 @@ class DailyIndex:
         path = self._path(day)
         if day in self.changed or not path.exists():
             return False
-        return [*self._file(day).state(), *looks(path)] == state
+        now = list(looks(path))  # before it is opened for writing here, which may change how it looks
+        return [*self._file(day).state(), *now] == state
 
     def replace(self, day: int, copy: Path) -> bool:
         """Put a copy in the place of a day's file, in one rename. False, and nothing done, while somebody reads it:

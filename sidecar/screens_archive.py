@@ -66,6 +66,8 @@ def _sum(screen: Screen, settings: Settings, done: Done, about: str) -> None:
 
 
 def _compacted(screen: Screen, done: Done) -> None:
+    for day, why in done.days_kept[:TOLD]:
+        screen.line(f"the index of {day} stays as it is: {why}")
     if not done.compacted:
         return
     before, after = (sum(getattr(one, name) for one in done.compacted) for name in ("before", "after"))

@@ -23,7 +23,8 @@ from sidecar.config import Settings
 from sidecar.day_filter import BLOCK, KEYS_A_BLOCK, build, probe
 from sidecar.reader import Catalog, Day
 
-DAYS = 6
+DAYS = 20
+"""More than a ledger keeps open."""
 LOG = "responses/sessions/s{}.jsonl"
 
 
