@@ -56,7 +56,8 @@ def daily_paths(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise _unreadable(folder / DAILY_NAME, error) from error
-    return [folder / DAILY_NAME / name for name in found]
+    daily = folder / DAILY_NAME
+    return [daily / name for name in found]
 
 
 def commit(folder: Path, daily_names: Iterable[str]) -> None:

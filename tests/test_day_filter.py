@@ -108,18 +108,17 @@ QUESTIONS: list[tuple[Any, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("ask", "days"), QUESTIONS)
-def test_only_days_that_have_it_are_opened(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, ask: Any, days: int
-) -> None:
-    with Index(settings.root) as index, opened_days(monkeypatch) as seen:
-        found = list(ask(index))
-    assert len(seen) == days
+def test_only_days_that_have_it_are_opened(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for ask, days in QUESTIONS:
+        with Index(settings.root) as index, opened_days(monkeypatch) as seen:
+            found.append(list(ask(index)))
+        assert len(seen) == days
     with closing(sqlite3.connect(settings.index_folder / "catalog.db")) as catalog:
         catalog.execute("DELETE FROM filtered_day")
         catalog.commit()
     with Index(settings.root) as index:
-        assert list(ask(index)) == found
+        assert [list(ask(index)) for ask, _ in QUESTIONS] == found
 
 
 def test_what_comes_late_to_a_day_is_found_at_once(settings: Settings) -> None:

@@ -78,7 +78,8 @@ MAY_IMPORT = {
     " config errors ledger lock paths reader records removal replay service swap tail",
     "finding": "",
     "machine": "config finding lock mounts render",
-    "doctor": "config errors finding fold formats lock machine parse paths records scan service tail",
+    "doctor": "archive_reader config errors finding fold formats lock machine parse paths reader records scan service"
+    " tail",
     # the command
     "render": "",
     "screens": "errors query records render words",

@@ -26,6 +26,7 @@ from tally import Tally
 from sidecar import Index, SidecarError
 from sidecar.archive import archive
 from sidecar.config import Settings
+from sidecar.doctor import examine
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
 from sidecar.reindex import reindex
 from sidecar.service import run_once
@@ -384,6 +385,9 @@ def test_an_archive_that_is_damaged_says_so_and_the_rest_is_served(folder: Path,
                 assert place[0].endswith("bad.jsonl")
                 wrong += 1
     line.compare(everything(settings.index_folder).rows, before.index.rows)
+    assert [one.check for one in examine(settings) if one.status == "error"] == (
+        ["archive"] if damage not in ("flipped in the middle", "flipped in its table", "cut in half") else []
+    )
     found = verify(settings)
     if damage != "flipped in its note":  # there all that the index points to is read as before
         assert wrong and not found.holds and "bad.jsonl" in found.differences[0]
