@@ -15,12 +15,14 @@ from archives import aged, archived, session, take_in
 from corpora import BASE, DAY
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Stepped, command, reference, running, scratch, write_lines
+from support import Stepped, command, indexed, reference, running, scratch, write_lines
 
 from sidecar import Index
 from sidecar.archive import Options
+from sidecar.archive_days import copy
 from sidecar.config import Settings
 from sidecar.day_filter import BLOCK, KEYS_A_BLOCK, build, probe
+from sidecar.errors import UnsafePath
 from sidecar.reader import Catalog, Day
 
 DAYS = 20
@@ -180,6 +182,51 @@ def test_a_day_is_made_small_once_and_again_when_it_was_written_to(settings: Set
     take_in(settings)
     assert [one.day for one in archived(settings).compacted] == ["2024-12-29"]
     assert path.stat().st_ino != inode
+
+
+def test_a_copy_of_a_day_that_was_written_to_since_is_not_taken(settings: Settings) -> None:
+    """Rows that come or go between the copy and the taking of it: neither may be undone."""
+    day = settings.index_folder / "daily/2024-12-29.db"
+    more, less = LOG.format("more"), LOG.format(0)
+    write_lines(settings.root / more, {"event": "agent:say", "timestamp": BASE})
+    take_in(settings)
+    for change in (lambda: write_lines(settings.root / more, {"event": "agent:say", "timestamp": BASE}), None):
+        with Stepped(settings) as stepped:
+            stepped.turn()
+            ledger = stepped.sidecar._opened_again()
+            made = copy(settings.index_folder, day, 10**6)
+            assert made is not None
+            if change is not None:
+                change()
+                stepped.turn()
+            else:
+                ledger.drop([less])
+            rows = stepped.rows
+            assert ledger.compact([made]) == {"2024-12-29": "it has changed"}
+            assert stepped.rows == rows
+    assert indexed(settings.root) == rows
+
+
+def test_a_day_of_which_not_all_is_saved_is_not_copied(settings: Settings) -> None:
+    with Stepped(settings) as stepped:
+        write_lines(settings.root / LOG.format("more"), {"event": "agent:say", "timestamp": BASE})
+        stepped.turn()
+        saved = stepped.sidecar._opened_again()._catalog.checkpoint
+        day = settings.index_folder / "daily/2024-12-29.db"
+        assert copy(settings.index_folder, day, saved - 1) is None
+        assert copy(settings.index_folder, day, saved) is not None
+
+
+def test_a_request_that_leads_out_of_the_index_folder_moves_nothing(settings: Settings) -> None:
+    day = settings.index_folder / "daily/2024-12-29.db"
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        made = copy(settings.index_folder, day, 10**6)
+        assert made is not None
+        (settings.index_folder / made.copy).rename(settings.root.parent / "elsewhere.db")
+        with pytest.raises(UnsafePath):
+            stepped.sidecar._opened_again().compact([made._replace(copy="../../elsewhere.db")])
+    assert (settings.root.parent / "elsewhere.db").exists()
 
 
 def test_days_that_are_not_old_keep_their_files(tmp_path: Path) -> None:

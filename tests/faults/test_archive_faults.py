@@ -307,6 +307,40 @@ def test_a_log_that_changes_stays(folder: Path, tally: Tallier, happens: str, wi
     line.compare(rebuilt(settings).rows, before.index.rows)
 
 
+def test_an_archive_that_does_not_hold_what_was_written_costs_no_log(folder: Path, tally: Tallier) -> None:
+    """Somebody, or the disk, changes it between the writing and the comparing."""
+    line = tally("archive: damaged before it is compared")
+    root = folder / "logs"
+    log = session(root, lines=200)
+    content = log.read_bytes()
+    settings = reference(root)
+    take_in(settings)
+    before = known(settings)
+    opened = 0
+
+    def watch(what: str, arguments: tuple[object, ...]) -> None:
+        nonlocal opened
+        if what == "open" and str(arguments[0]).endswith(".zst.part"):
+            opened += 1
+            if opened == 4:  # made, filled, synced; now it is read
+                flipped(Path(str(arguments[0])), 0.5)
+
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(watch)
+        try:
+            archived(settings)
+        except ArchiveDamaged:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    line.tried += 1
+    assert log.read_bytes() == content and files(settings) == [] and not list(settings.archive.rglob("*.part"))
+    archived(settings)
+    assert logs(root) == [] and same(known(settings), before)
+    line.compare(rebuilt(settings).rows, before.index.rows)
+
+
 def test_a_daemon_that_opens_a_log_while_it_is_deleted_loses_no_line(folder: Path, tally: Tallier) -> None:
     """It opens, appends and closes for each line, without a lock, as fast as it can."""
     line = tally("archive: a daemon appends without a lock")
