@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 from peewee import PeeweeException
 
+from .archive_reader import Archive
+from .archive_requests import Requests
 from .beacon import Voice
 from .catalog import Known
 from .config import Settings
@@ -100,6 +102,8 @@ class Sidecar:
         self._now = 0.0
         """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
+        self._archive = Archive(settings.archive)
+        self._requests = Requests(settings.index_folder)
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
 
@@ -132,6 +136,7 @@ class Sidecar:
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
+        self._archive.close()
         if self._has_own_voice:
             self._voice.clear()
 
@@ -197,7 +202,7 @@ class Sidecar:
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
-            more = bool(self._queue) or self._scan is not None
+            more = self._requests.turn(ledger) or bool(self._queue) or self._scan is not None
             if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
                 del self.trouble["index"]
                 self._tell()
@@ -218,7 +223,7 @@ class Sidecar:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._next_scan, *self._unsettled.values()]
+        times = [self._next_scan, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
@@ -330,9 +335,9 @@ class Sidecar:
         if progress is None:
             return None, False
         before = progress.mark.offset
-        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now)
+        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if seen.changed:
-            ledger.begin_again(progress)
+            ledger.begin_again(progress, keeps_time=seen.is_put_back)
             return None, True
         if seen.again_in is not None:
             self._unsettled[path] = now + seen.again_in
@@ -353,6 +358,7 @@ class Sidecar:
             raise IndexDamaged(f"{self.settings.index_folder}: {first(error)}") from error
         self.trouble["index"] = f"index: {first(error)}"
         self._retry_at = now + RETRY
+        self._requests.begin_again()
         if self._ledger is not None:
             with suppress(*_FAILURES):
                 self._ledger.abandon()

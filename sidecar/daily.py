@@ -28,6 +28,10 @@ _OPEN_AGAIN = (
     "UPDATE entry SET correlation = ?3, response = (SELECT 2 * k.requests_response FROM kind k WHERE k.id = kind)"
     f" WHERE response = 1 AND id = ({_AT_PLACE})"
 )
+STATE = (
+    "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
+    " (SELECT COALESCE(MAX(id), 0) FROM entry)"
+)
 _REQUEST = (
     "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text FROM entry e"
     " LEFT JOIN label r ON r.id = e.correlation JOIN kind k ON k.id = e.kind JOIN label a ON a.id = k.pattern"
@@ -173,6 +177,12 @@ class DailyFile:
         if self._entries is None:
             self._entries = count_entries(self._database)
         return (*first_and_last(self._database), self._entries)
+
+    def state(self) -> tuple[int, int, int]:
+        """The last checkpoint that covers anything here, entries, and the number of the last."""
+        row = self._one(STATE)
+        assert row is not None
+        return int(row[0]), int(row[1]), int(row[2])
 
     # ---- durable, closed
 

@@ -8,7 +8,7 @@ away, and the new file asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,11 +54,13 @@ class IndexFiles:
                 if swap.sign(self._folder) == before:
                     return given
 
-    def of_all_days(self, question: Callable[[Day], Iterable[T]], reverse: bool = False) -> list[T]:
-        """What the days say, one after the other."""
+    def of_all_days(
+        self, question: Callable[[Day], Iterable[T]], reverse: bool = False, without: Collection[str] = ()
+    ) -> list[T]:
+        """What the days say, one after the other, but for those in `without`."""
 
         def answer() -> list[T]:
-            names = sorted(self.names(), reverse=reverse)
+            names = sorted((name for name in self.names() if name.removesuffix(".db") not in without), reverse=reverse)
             return [one for name in names for one in self.ask(name, lambda day: list(question(day)), alone=False) or ()]
 
         return self.whole(answer)

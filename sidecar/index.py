@@ -14,6 +14,7 @@ last written of it. Crash windows:
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -126,6 +127,50 @@ class DailyIndex:
             yield day, daily.summary()
         self.changed = set()
 
+    def forget_all(self, paths: Iterable[str]) -> None:
+        """The same for many log files, for the price of one look at each day."""
+        wanted = set(paths)
+        for day in self.days() if wanted else ():
+            daily = self._file(day)
+            for path in wanted.intersection(daily.touched_after(-1)):
+                daily.forget(path)
+                self.changed.add(day)
+
+    def delete(self, day: int) -> None:
+        """Delete the file of a day that has no entry, and that the catalog does not name any more."""
+        self._close(day)
+        self._path(day).unlink(missing_ok=True)
+        self.changed.discard(day)
+        self._made.discard(day)
+
+    def is_as(self, day: int, state: list[int]) -> bool:
+        """Whether a day's file is as it was when `daily_state` gave this, and nothing of it is to be made durable."""
+        path = self._path(day)
+        if day in self.changed or not path.exists():
+            return False
+        now = list(looks(path))  # before it is opened for writing here, which may change how it looks
+        return [*self._file(day).state(), *now] == state
+
+    def replace(self, day: int, copy: Path) -> bool:
+        """Put a copy in the place of a day's file, in one rename. False, and nothing done, while somebody reads it:
+        then its write-ahead log cannot go, and would be taken for the copy's.
+
+        The copy is durable. Whoever has the old file open goes on reading that one.
+        """
+        path = self._path(day)
+        self._close(day)
+        if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
+            return False
+        copy.replace(path)
+        return True
+
+    def _close(self, day: int) -> None:
+        daily = self._open.pop(day, None)
+        if daily is not None:
+            if daily.is_dirty:
+                daily.make_durable()
+            daily.close()
+
     def check_open(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
@@ -169,6 +214,17 @@ def _days_in(folder: Path) -> Iterator[int]:
 def signs(folder: Path) -> str:
     """What the daily files of a folder look like from outside."""
     return "\n".join(sign(path) for path in sorted(folder.glob("*.db")))
+
+
+def looks(path: Path) -> Iterator[int]:
+    """Sizes and times of a daily file and of its write-ahead log: another commit, other values."""
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            yield from (0, 0, 0)
+        else:
+            yield from (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def sign(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from . import swap
 from .errors import IndexMissing
 from .paths import split_path
+from .reader_archive import ArchiveSide
 from .records import Entry, RejectedLine, Session
 from .rows import agents_of, checked, checked_columns, entry_of
 from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
@@ -291,7 +292,7 @@ class Day(_Opened):
             return [entry_of(row) for row in rows]
 
 
-class Catalog(_Opened):
+class Catalog(_Opened, ArchiveSide):
     """The catalog, open for reading."""
 
     kind = CATALOG
@@ -302,7 +303,9 @@ class Catalog(_Opened):
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
         )
-        return (Session(*row) for row in self._typed((str, str, float, str, str), sql, status, status))
+        lives = self.lives_in()
+        for session, agent, created, pattern, state in self._typed((str, str, float, str, str), sql, status, status):
+            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """Lines that are no records."""

@@ -13,8 +13,9 @@ from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
+from .catalog_tables import CATALOG_TABLES, CATALOG_VIEWS
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
-from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
+from .tables import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
 
 VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""

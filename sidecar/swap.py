@@ -67,7 +67,8 @@ def daily_paths(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise _unreadable(folder / DAILY_NAME, error) from error
-    return [folder / DAILY_NAME / name for name in found]
+    daily = folder / DAILY_NAME
+    return [daily / name for name in found]
 
 
 def daily_path(folder: Path, name: str) -> Path | None:
