@@ -10,8 +10,9 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -422,9 +423,9 @@ def swapped(settings: Settings, moves: int) -> None:
                 left -= 1
                 if left < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
-            return replace(path, target)
+            return move_it(path, target)
 
-        replace = Path.replace
+        move_it = Path.replace
         Path.replace = move  # type: ignore[method-assign,assignment]
         rebuild(settings)
 
@@ -554,22 +555,38 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
     root = folder / "logs"
     settings = reference(root)
     chance = random.Random(6)
-    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
+    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": 0})
     take_in(settings)
     ours, theirs = os.pipe()
     follower = in_a_child(lambda: follow_into(theirs, root))
     os.close(theirs)
     counted = tally("swaps and kills under `follow`")
     written = 0
+
+    def write(numbers: Iterable[int]) -> None:
+        for n in numbers:
+            log = root / f"responses/sessions/{'abc'[n * 7 % 11 % 3]}.jsonl"
+            write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * (n % 3), "n": n})
+
+    def killed_before_it_saves(numbers: Iterable[int]) -> None:
+        with Stepped(replace(settings, checkpoint_interval=30.0)) as stepped:
+            stepped.turn()
+            write(numbers)
+            stepped.turn(seconds=10.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
     try:
         with open(ours) as told:
             assert told.readline() == "0\n"
             for _ in range(often(40, 400)):
-                for _ in range(chance.randint(1, 4)):
-                    written += 1
-                    log = root / f"responses/sessions/{chance.choice('abc')}.jsonl"
-                    write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * (written % 3), "n": written})
-                chance.choice([rebuild, rebuild, take_in, taken_in_and_killed])(settings)
+                new = range(written + 1, written + chance.randint(2, 5))
+                written += len(new)
+                job = chance.choice([rebuild, rebuild, take_in, None])
+                if job is None:
+                    assert died(in_a_child(lambda: killed_before_it_saves(new)))  # noqa: B023
+                else:
+                    write(new)
+                    job(settings)
                 counted.tried += 1
             take_in(settings)
             write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": -1})
