@@ -42,7 +42,7 @@ class Voice:
 
     def tell(self, watching: str, why: str, trouble: list[str]) -> None:
         """Replace what was said last, if it differs. What cannot be written is not said."""
-        say = Beacon(watching, why, tuple(one[:LONGEST] for one in trouble[:MOST]))
+        say = Beacon(watching, _sayable(why), tuple(_sayable(one)[:LONGEST] for one in trouble[:MOST]))
         if say == self._said and self._is_in_place():
             return
         with suppress(OSError):
@@ -80,6 +80,11 @@ class Voice:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._said = -1, None
+
+
+def _sayable(text: str) -> str:
+    """A text as JSON can hold it: the name of a file may be no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _fitting(said: Beacon) -> bytes:

@@ -17,6 +17,7 @@ dropped and read again from the catalog, as after a crash: there is one way to r
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
 from .fold import Batch
 from .ledger import Ledger
-from .paths import to_text
+from .paths import to_os, to_text
 from .scan import Found, Scan
 from .schema import first, is_damage
 from .tail import identity
@@ -86,6 +87,7 @@ class Sidecar:
         self.totals = Totals()
         self.trouble: dict[str, str] = {}
         """What is wrong now, by the path or the part that it concerns."""
+        self._told: dict[str, str] = {}
         self._watch = watch
         self._voice = voice or Voice(settings.index_folder)
         self._has_own_voice = voice is None
@@ -205,6 +207,7 @@ class Sidecar:
             more = self._requests.turn(ledger) or bool(self._queue) or self._scan is not None
             if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
                 del self.trouble["index"]
+            if self.trouble != self._told:
                 self._tell()
         except _FAILURES as error:
             self._fail(error, now)
@@ -277,7 +280,8 @@ class Sidecar:
             if not known.is_missing and path not in seen and scan.covers(path):
                 self._queue[path] = None  # the look will say whether it is gone
         for path in [path for path in self.trouble if path not in seen and path != "index"]:
-            del self.trouble[path]
+            if path not in ledger.known or ledger.known[path].is_missing:  # else the look will say
+                del self.trouble[path]
         for folder, why in scan.failed.items():
             self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
         spent += time.perf_counter() - began
@@ -293,10 +297,10 @@ class Sidecar:
         """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long and
         nothing is wrong."""
         polling = self._watcher is not None and self._watcher.mode == "polling"
-        if self.trouble:
-            return max(self.settings.scan_interval, scan_seconds * 10)
         if polling:
             return max(min(POLL_INTERVAL, self.settings.scan_interval), scan_seconds * 10)
+        if self.trouble:
+            return max(self.settings.scan_interval, scan_seconds * 10)
         return max(self.settings.scan_interval, scan_seconds / SCAN_SHARE)
 
     # ---- looking and saving
@@ -316,6 +320,8 @@ class Sidecar:
                     ledger.vanished(path)
                 continue
             except (OSError, SourceError) as error:
+                if path not in ledger.known and not self._is_file(path):
+                    continue  # a link, pipe or socket that never was a log is passed over, as by a scan
                 self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
                 self._next_scan = min(self._next_scan, now + self.settings.scan_interval)
                 continue
@@ -328,6 +334,11 @@ class Sidecar:
                 if rows >= BATCH_ROWS or self.totals.bytes >= enough:
                     break
         return batches
+
+    def _is_file(self, path: str) -> bool:
+        with suppress(OSError):
+            return stat.S_ISREG(os.lstat(self.settings.root / to_os(path)).st_mode)
+        return True  # it cannot be told now
 
     def _look_at(self, ledger: Ledger, path: str, now: float) -> tuple[Batch | None, bool]:
         """What one look at a file brought, and whether there is more of it."""
@@ -374,6 +385,7 @@ class Sidecar:
 
     def _tell(self) -> None:
         """Say to other processes how this one is doing."""
+        self._told = dict(self.trouble)
         watcher = self._watcher
         if watcher is None:
             return

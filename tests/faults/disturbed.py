@@ -108,16 +108,12 @@ def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: N
     deadline = time.monotonic() + SECONDS
     while True:
         meanwhile()
-        try:
-            found = state(root)
-            reasons = found.reasons
-            assert found.healthy == (not reasons)
-        except SidecarError as error:  # a root that is gone
-            reasons = (str(error),)
-        for reason in reasons:
+        found = state(root)
+        assert found.healthy == (not found.reasons)
+        for reason in found.reasons:
             if any(word.lower() in reason.lower() for word in words):
                 return reason
-        assert time.monotonic() < deadline, f"status says none of {words}, but: {reasons}"
+        assert time.monotonic() < deadline, f"status says none of {words}, but: {found.reasons}"
         time.sleep(0.05)
 
 

@@ -27,6 +27,7 @@ from disturbed import (
     expected,
     is_well,
     it_has_everything,
+    it_says,
     no_offset_is_ahead,
     said,
     sidecar,
@@ -47,7 +48,7 @@ NAMED = {"SourceChanged", "SourceMissing", "EntryNotFound", "SourceError", "NotA
 """What may be said of a pointer whose bytes are others now."""
 
 
-ANYWHERE = {"do_become_something_else", "do_empty_file"}
+ANYWHERE = {"do_make_what_is_no_log", "do_become_something_else", "do_empty_file"}
 """What may be done to a name whatever bears it."""
 
 
@@ -181,6 +182,31 @@ class Misbehaving:
             self._remove(log)
             self._write(log, self.lines())
 
+    def do_replace_with_another_middle(self, log: Path) -> None:
+        """The same beginning and end in another inode; only in memory, where no free inode is taken again at once."""
+        lines = log.read_bytes().split(b"\n")
+        size = sum(map(len, lines)) + len(lines) - 1
+        at = 0
+        for number, line in enumerate(lines):
+            new = self.lines(1)[:-1]
+            if at > 2_000 and at + len(line) < size - 5_000 and len(new) <= len(line) and b"\0" not in line:
+                lines[number] = new.ljust(len(line))
+                break
+            at += len(line) + 1
+        if self.folder.is_relative_to("/dev/shm"):
+            (self.aside / "other").write_bytes(b"\n".join(lines))
+            (self.aside / "other").replace(log)
+
+    def do_make_what_is_no_log(self, _: Path) -> None:
+        """Links and pipes under names that never were a log's."""
+        for number, leads_to in enumerate((self.aside / "outside", self.chance.choice(self.logs).name, "nowhere")):
+            link = self.folder / f"link{number}.jsonl"
+            link.unlink(missing_ok=True)
+            link.symlink_to(leads_to)
+        pipe = self.folder / "pipe.jsonl"
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+
     def do_leave_a_hole(self, log: Path) -> None:
         """As a writer does that goes on where it was, after a truncation."""
         size = log.stat().st_size
@@ -265,6 +291,8 @@ def misbehave(root: Path, it: Tally, seed: int, rounds: int, acts: int, watching
         it_has_everything(root, it)
         within(10, lambda: is_well(root))
     assert everything(root / "index") == rebuilt(reference(root))
+    strangers = {row[4] for row in indexed(root)} - {to_text(log.relative_to(root).as_posix()) for log in files.logs}
+    assert not strangers, "what is no log was read"
     assert set(files.done) == {name.removeprefix("do_") for name in dir(files) if name.startswith("do_")}
     return seen
 
@@ -438,3 +466,17 @@ def test_event_files_that_are_replaced_and_torn_give_the_rows_of_their_bytes(tal
 def of(there: set[str], rows: list[Row]) -> list[Row]:
     """Rows of these files."""
     return [row for row in rows if row[4] in there]
+
+
+def test_trouble_with_a_file_whose_name_is_no_text_is_told_like_any_other(tmp_path: Path) -> None:
+    log = Path(os.fsdecode(os.fsencode(tmp_path / "logs" / SESSIONS) + b"/caf\xe9.jsonl"))
+    log.parent.mkdir(parents=True)
+    log.with_name("s.jsonl").write_bytes(said(1))
+    log.write_bytes(said(2))
+    with sidecar(tmp_path / "logs"):
+        within(10, lambda: len(indexed(tmp_path / "logs")) == 2)
+        log.unlink()
+        os.mkfifo(log)
+        it_says(tmp_path / "logs", "not a regular file")
+        log.unlink()
+        within(10, lambda: is_well(tmp_path / "logs"))
