@@ -1,8 +1,8 @@
 """The catalog: how far each log file was read, what its next row depends on, and what is derived once for all days.
 
 Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
-its rows (P4). The costs of a checkpoint follow what changed: open requests are rows that come and go, and of the
-answered ones only the places are kept; what they said stands in the daily files.
+its rows (P4). The costs of a checkpoint follow what changed: open requests and roles are rows that come and go, and of
+the answered requests, of which there are few, only the places are kept; what they said stands in the daily files.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ _SAVE_SESSION = (
     " initiating_agent = IIF(initiating_agent = 'unknown', excluded.initiating_agent, initiating_agent),"
     " is_completed = MAX(is_completed, excluded.is_completed)"
 )
+_CLOSE = "DELETE FROM open_request WHERE source = ? AND byte_offset = ?"
 _SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SAVE_REJECTED = (
     "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
     " VALUES (?, ?, ?, ?, ?)"
 )
-_OF_A_SOURCE = ("open_request", "session_part", "rejected_line")
+_SAVE_ROLE = "INSERT OR REPLACE INTO held_role (source, agent, role) VALUES (?, ?, ?)"
+_OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
 
 DaySummary = tuple[int, tuple[float, float, int]]
 """A day, with its first and last timestamp and its entries."""
@@ -65,6 +67,7 @@ class Saved(NamedTuple):
     source: tuple[Any, ...]
     opened: list[tuple[Any, ...]]
     closed: list[int]
+    roles: list[tuple[str, str]]
     rejected: list[tuple[Any, ...]]
     sessions: list[tuple[str, tuple[Any, ...]]]
 
@@ -132,7 +135,8 @@ class Catalog:
         if packed is not None:
             saved = orjson.loads(zlib.decompressobj().decompress(packed, LARGEST_STATE))
             state = progress.state
-            state.timestamp, state.owner, state.roles = saved["timestamp"], saved["owner"], saved["roles"]
+            state.timestamp, state.owner = saved["timestamp"], saved["owner"]
+            state.roles.update(self._roles(id_))
             places = [(day, offset) for day, offset in saved["answered"]]
             state.requests.restore(self._open_requests(id_), answered(places), saved["early"])
         return progress
@@ -149,14 +153,19 @@ class Catalog:
             to = tuple(orjson.loads(addressees))
             yield Request(offset, day, correlation, author, to, pattern, conversation, bool(expects))
 
+    def _roles(self, id_: int) -> Iterator[tuple[str, str]]:
+        for agent, role in self._database.execute_sql("SELECT agent, role FROM held_role WHERE source = ?", (id_,)):
+            if agent.__class__ is not str or role.__class__ is not str:
+                raise TypeError(f"the role {role!r} of {agent!r}")
+            yield agent, role
+
     # ---- saving
 
     def save(self, sources: Iterable[Saved], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
         """One checkpoint: everything about these sources and days, whose rows are durable already."""
         number = self.checkpoint + 1
         with self._database.atomic("IMMEDIATE"):
-            for saved in sources:
-                self._save(saved)
+            self._save(list(sources))
             for path in missing:
                 self._database.execute_sql("UPDATE source SET status = 'missing' WHERE path = ?", (path,))
             for day, summary in days:
@@ -168,14 +177,14 @@ class Catalog:
             self.note("checkpoint", str(number))
         self.checkpoint = number
 
-    def _save(self, saved: Saved) -> None:
+    def _save(self, sources: list[Saved]) -> None:
         run = self._database.connection().executemany
-        id_ = saved.source[0]
-        run(_SAVE_SOURCE, [saved.source])
-        run("DELETE FROM open_request WHERE source = ? AND byte_offset = ?", [(id_, offset) for offset in saved.closed])
-        run(_SAVE_OPEN, [(id_, *request) for request in saved.opened])
-        run(_SAVE_REJECTED, [(id_, *rejected) for rejected in saved.rejected])
-        run(_SAVE_SESSION, [(session, id_, *note) for session, note in saved.sessions])
+        run(_SAVE_SOURCE, [saved.source for saved in sources])
+        run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
+        run(_SAVE_OPEN, [(saved.source[0], *request) for saved in sources for request in saved.opened])
+        run(_SAVE_ROLE, [(saved.source[0], *role) for saved in sources for role in saved.roles])
+        run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
+        run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
 
     def begin_reset(self, progress: Progress) -> None:
         """A file is another one now: forget what was derived of it, before its old rows are dropped.
@@ -203,7 +212,6 @@ def to_save(progress: Progress) -> Saved:
         {
             "timestamp": state.timestamp,
             "owner": state.owner,
-            "roles": state.roles,
             "answered": list(requests.answered),
             "early": requests.early,
         }
@@ -217,11 +225,13 @@ def to_save(progress: Progress) -> Saved:
         ),
         [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
         sorted(requests.closed),
+        sorted(state.new_roles.items()),
         [tuple(rejected) for rejected in progress.rejected],
         [(session, tuple(note)) for session, note in progress.sessions.items()],
     )
     progress.rejected = []
     progress.sessions = {}
+    state.new_roles = {}
     requests.forget_changes()
     return saved
 

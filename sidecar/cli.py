@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,13 +48,31 @@ class Failure(click.ClickException):
             note(f"hint: {self.error.hint}")
 
 
+@contextmanager
+def _wrong_use_escaped() -> Iterator[None]:
+    """A script may hand on what a log holds: click repeats it as it is."""
+    try:
+        yield
+    except click.UsageError as error:
+        from .render import plain
+
+        message = "\n".join(map(plain, error.format_message().split("\n")))
+        raise click.UsageError(message, error.ctx) from error
+
+
 class Commands(InOrder):
     """A group whose commands end in the way that is promised for all of them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments apart."""
+        with _wrong_use_escaped():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn whatever ends it into an exit status."""
         try:
-            result = super().invoke(ctx)
+            with _wrong_use_escaped():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except SidecarError as error:
             raise Failure(error) from error
@@ -98,4 +119,6 @@ for command in (*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli
 
 def main() -> None:
     """The entry point."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a locale that knows few letters is no reason to stop half-way
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="sidecar")

@@ -22,6 +22,9 @@ Participants = tuple[str, ...]
 Roles = tuple[tuple[str, str], ...]
 Values = tuple[Any, ...]
 
+LONG = 160
+"""Characters that count as much as one thing that is remembered."""
+
 _INSERTS = {
     "label": "INSERT INTO label (id, text, hash) VALUES (?, ?, ?)",
     "source": "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
@@ -67,6 +70,8 @@ class Codes:
         self._kinds: dict[tuple[str, str, bool, bool, bool, bool], int] = {}
         self._contexts: dict[tuple[str, str, str], int] = {}
         self._places: dict[str, Place] = {}
+        self._characters = 0
+        """In what is remembered, and eight for each agent in a set."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
         """Given a number, and not written yet."""
         # A part has its members in the order of their coming; `merge.py` sorts them.
@@ -79,8 +84,9 @@ class Codes:
 
     @property
     def remembered(self) -> int:
-        """How many things are remembered."""
-        return len(self._labels) + len(self._parties) + len(self._contexts) + len(self._places) + len(self._kinds)
+        """How many strings and combinations are remembered. Long ones count more: a log may name what it likes."""
+        things = len(self._labels) + len(self._parties) + len(self._contexts) + len(self._places) + len(self._kinds)
+        return things + self._characters // LONG
 
     @property
     def next_entry(self) -> int:
@@ -95,6 +101,7 @@ class Codes:
         """Remember nothing: it will be looked up again."""
         for known in (self._labels, self._parties, self._kinds, self._contexts, self._places):
             known.clear()
+        self._characters = 0
 
     # ---- rows
 
@@ -167,6 +174,7 @@ class Codes:
                 self._next["label"] = number + 1
                 self._new_labels.append((number, text, hash_))
             self._labels[text] = number
+            self._characters += len(text)
         return number
 
     def place(self, path: str, touched: int) -> Place:
@@ -211,6 +219,7 @@ class Codes:
             number = self._add("party", values)
             self._new_members.extend([(self.label(agent), number) for agent in agents])
         self._parties[party] = number
+        self._characters += 8 * len(agents)
         return number
 
     def _known(self, sql: str, values: Values) -> int | None:

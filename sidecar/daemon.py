@@ -39,7 +39,10 @@ from .visit import visit
 from .watch import Watcher
 
 BATCH_ROWS = 10_000
-"""A batch is written when it has so many rows, or when no file is dirty any more."""
+"""A batch is written when it has so many rows, or when no file is dirty any more,"""
+
+BATCH_BYTES = 32 << 20
+"""or when so many bytes of log have been read for it: a row may name a million agents."""
 
 UNSAVED_FILES = 2_000
 """Sources looked at since the last checkpoint, at which the next one does not wait for its time."""
@@ -297,6 +300,7 @@ class Sidecar:
         """Look at each dirty file, one chunk of it, until nothing is dirty or a batch is full."""
         batches: list[Batch] = []
         rows = 0
+        enough = self.totals.bytes + BATCH_BYTES
         for _ in range(len(self._queue)):
             path, _ = self._queue.popitem(last=False)
             try:
@@ -316,7 +320,7 @@ class Sidecar:
             if batch is not None:
                 batches.append(batch)
                 rows += len(batch.rows)
-                if rows >= BATCH_ROWS:
+                if rows >= BATCH_ROWS or self.totals.bytes >= enough:
                     break
         return batches
 

@@ -20,7 +20,7 @@ from .tables import AT_PLACE, SPAN
 _EPOCH = date(1970, 1, 1).toordinal()
 
 CACHED = 200_000
-"""Strings and combinations whose number is remembered; beyond, they are looked up again."""
+"""Strings and combinations whose number is remembered, fewer where they are long; beyond, they are looked up again."""
 
 _AT_PLACE = AT_PLACE.format(span=SPAN, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"

@@ -9,7 +9,7 @@ from rich.live import Live
 
 from .demo_frame import Picture, clock, frame, milliseconds
 from .demo_seen import RECENT
-from .render import Cell, Column, Screen, agent, counted
+from .render import Cell, Column, Screen, agent, counted, plain
 
 
 class Nothing:
@@ -102,7 +102,7 @@ def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[st
     for what, command in next_steps:
         screen.line()
         screen.line((f"# {what}", "dim"))
-        print(command)  # as it is, however long: to be copied
+        print(plain(command))  # as it is, however long: to be copied
 
 
 def _who_to_whom(screen: Screen, matrix: dict[str, dict[str, int]]) -> None:

@@ -35,6 +35,8 @@ class State:
     """Of the record before; before the first, that of an event file's name, else the file's modification time."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
+    new_roles: dict[str, str] = field(default_factory=dict)
+    """Those of them that changed since the last save, so that saving the state costs what changed."""
     requests: Requests = field(default_factory=Requests)
 
 
@@ -65,7 +67,7 @@ def derive(state: State, line: Line, record: Record) -> tuple[Row, Answered | No
 
     participants = _participants(author, addressees, members, request)
     if new_role is not None and author is not None:
-        state.roles[author] = new_role
+        state.roles[author] = state.new_roles[author] = new_role
     pattern = named_pattern or (request.pattern if request else _pattern(record))
     conversation = named_conversation or (request.conversation if request else session_id)
     correlation = named_correlation or (request.correlation if request else None)

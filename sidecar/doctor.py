@@ -140,8 +140,8 @@ def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Fit:
         file = under(settings.root, path)
         try:
             if source.layout == "file":
-                _, mark, whole = look_whole(file, settings.max_line_bytes)
-                read, refused = ([whole], []) if whole else ([], [Rejected(1, 0, mark.offset, TOO_LONG)])
+                _, _, whole = look_whole(file, settings.max_line_bytes)
+                read, refused = ([], [Rejected(1, 0, whole, TOO_LONG)]) if isinstance(whole, int) else ([whole], [])
             else:
                 seen = look(file, NEW, settings.max_line_bytes)
                 read, refused = seen.lines[:LINES], seen.rejected[:LINES]

@@ -82,6 +82,8 @@ class Progress:
     state: State = field(init=False)
     named_type: str | None = field(init=False)
     """The event type in an event file's name."""
+    _is_dated: bool = field(init=False)
+    """By the event file's name."""
     rejected: list[Rejected] = field(default_factory=list)
     """Since the last checkpoint, as is what follows."""
     sessions: dict[str, SessionNote] = field(default_factory=dict)
@@ -96,14 +98,21 @@ class Progress:
             self.named_type = name["type"]
             seconds = float(name["seconds"])  # and nothing else: a name says its unit
             named = seconds if seconds < YEAR_10000 else None
+        self._is_dated = named is not None
         self.state = State(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
+
+    @property
+    def weight(self) -> int:
+        """How much must be remembered of it: requests and roles, of which a file may have any number."""
+        return len(self.state.requests) + len(self.state.roles)
 
     def first_seen(self, mtime_ns: int) -> None:
         """Note the modification time that the file had when it was first seen, unless that is noted already."""
         if self.first_mtime is None:
             whole, rest = divmod(mtime_ns, 1_000_000_000)
             self.first_mtime = max(0.0, whole + 1e-9 * rest)  # as os.stat gives it
-            self.__post_init__()
+            if not self._is_dated:
+                self.__post_init__()
 
     def begin_again(self) -> None:
         """Forget all that came of the file: its bytes are others now."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from . import swap
 from .errors import IndexUnavailable
-from .reader import Day, Filter
+from .reader import Day
 from .records import Entry
+from .wanted import Filter
 
 PAGE = 1000
 

@@ -37,6 +37,8 @@ _CONSTANTS = (*_TEXTS, "status", *_LISTS, *_FLAGS)
 _ATTRIBUTES = ("timestamp", *_CONSTANTS)
 _EVENT_TYPES = ("completions", "requests", "answers", "skip")
 _LONGEST_PATH = 50
+_MOST_BELOW = 50
+"""Formats that extend one another in a chain."""
 _PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus")
 
 
@@ -96,6 +98,8 @@ def _spec(name: str, values: Mapping[str, Value], known: dict[str, Spec], below:
     parent = Spec(Places({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
+        if len(below) >= _MOST_BELOW:
+            raise given["extends"].refuse(f"a chain of at most {_MOST_BELOW} formats")
         if base in (*below, name):
             raise given["extends"].refuse("a format that does not extend this one in turn")
         parent = _spec(base, values, known, (*below, name))

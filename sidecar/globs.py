@@ -21,17 +21,23 @@ def components(glob: str) -> list[str]:
 
 
 def regex(glob: str) -> str:
-    """A regular expression for the paths that `glob` matches, to be used with `fullmatch`; without groups."""
-    parts = components(glob)
-    written = []
-    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+    """A regular expression for the paths that `glob` matches, to be used with `fullmatch`; without groups.
+
+    What stands between two stars is taken where it comes first, for good (`(?>`): a later place can match nothing
+    that this one does not. Without that, a glob of twenty stars would try more ways than there is time for.
+    """
+    runs: list[list[str]] = [[]]  # components, with a `**` between each two
+    for part in components(glob):
         if part != "**":
-            written.append(_component(part) + ("/" if following else ""))
-        elif not following:
-            written.append(".+")
-        elif following != "**":  # several in a row say no more than one, and would cost far more
-            written.append("(?:[^/]+/)*")
-    return f"(?s:{''.join(written)})"
+            runs[-1].append(_component(part))
+        elif runs[-1] or len(runs) == 1:  # several in a row say no more than one
+            runs.append([])
+    first, *middle, last = [[], *runs] if len(runs) == 1 else runs
+    written = "".join(f"{part}/" for part in first)
+    written += "".join(f"(?>(?:[^/]+/)*?{'/'.join(run)}/)" for run in middle)
+    if len(runs) > 1:
+        written += "(?:[^/]+/)*" if last else ".+"
+    return f"(?s:{written}{'/'.join(last)})"
 
 
 def prefix(glob: str) -> str:
@@ -42,22 +48,24 @@ def prefix(glob: str) -> str:
 
 
 def _component(part: str) -> str:
-    written: list[str] = []
+    between: list[str] = [""]  # what stands between the stars
     position = 0
     while position < len(part):
         character = part[position]
         position += 1
         if character == "*":
-            if written[-1:] != ["[^/]*"]:
-                written.append("[^/]*")
+            between.append("")
         elif character == "?":
-            written.append("[^/]")
+            between[-1] += "[^/]"
         elif character == "[" and (end := _end_of_choice(part, position)) > 0:
-            written.append(_choice(part[position:end]))
+            between[-1] += _choice(part[position:end])
             position = end + 1
         else:
-            written.append(re.escape(character))
-    return "".join(written)
+            between[-1] += re.escape(character)
+    if len(between) == 1:
+        return between[0]
+    first, *middle, last = between
+    return first + "".join(f"(?>[^/]*?{some})" for some in middle if some) + "[^/]*" + last
 
 
 def _end_of_choice(part: str, start: int) -> int:

@@ -23,7 +23,10 @@ HOT_FILES = 512
 The others are loaded from the catalog when they change."""
 
 HELD = 100_000
-"""What the states in memory may hold together to be more than that: requests, and twenty more for each source."""
+"""What the states in memory may hold together to be more: requests, roles, and twenty more for each source."""
+
+HOT_STATE = 500_000
+"""What those that are always kept may hold, as far as it is not that of one source."""
 
 
 class Ledger:
@@ -49,7 +52,7 @@ class Ledger:
             self._open = opened.pop_all()
         self._next_id = 1 + max((known.id for known in self.known.values()), default=0)
         self._hot: OrderedDict[str, Progress] = OrderedDict()
-        self._requests: dict[str, int] = {}
+        self._weights: dict[str, int] = {}
         """How many requests each of them remembered at the last checkpoint."""
         self._held = 0
         """All of these together."""
@@ -124,12 +127,14 @@ class Ledger:
     def _cool_down(self) -> None:
         """Forget the states of sources that have not changed for the longest time."""
         for path, progress in self._unsaved.items():
-            requests = len(progress.state.requests)
-            self._held += requests - self._requests.get(path, 0)
-            self._requests[path] = requests
-        while len(self._hot) > HOT_FILES and self._held + 20 * len(self._hot) > HELD:
+            weight = progress.weight
+            self._held += weight - self._weights.get(path, 0)
+            self._weights[path] = weight
+        while len(self._hot) > 1 and self._held + 20 * len(self._hot) > (
+            HELD if len(self._hot) > HOT_FILES else HOT_STATE
+        ):
             path, _ = self._hot.popitem(last=False)
-            self._held -= self._requests.pop(path, 0)
+            self._held -= self._weights.pop(path, 0)
 
     def check(self) -> None:
         """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""

@@ -10,11 +10,16 @@ A file may hold a million open requests, so every rule is answered by a lookup a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import NamedTuple
 
 KEPT = 1024
 """So many answered requests, and so many early correlations, are remembered (section 6)."""
+
+
+_LONGEST_KEPT = 64
+"""Characters of an early correlation that are kept as they are."""
 
 
 class Request(NamedTuple):
@@ -32,44 +37,86 @@ class Request(NamedTuple):
     """Expects a response, so that an answer which names no correlation may be taken for its answer."""
 
 
+def _short(correlation: str) -> str:
+    """The correlation, or if it is long a hash of it in its place: all are saved at each checkpoint. A hash is longer
+    than whatever is kept as it is, so that no correlation can pass for one."""
+    if len(correlation) <= _LONGEST_KEPT:
+        return correlation
+    return blake2b(correlation.encode(), digest_size=_LONGEST_KEPT // 2 + 1).hexdigest()
+
+
+class Queue:
+    """Open requests, oldest first: a list, because a million of anything larger would not be held in memory. What is
+    open no more stays in it until it comes first, or until it is the larger part."""
+
+    __slots__ = ("_keys", "_left", "_start")
+
+    def __init__(self) -> None:
+        self._keys: list[int] = []
+        self._start = 0
+        self._left = 0
+
+    def __bool__(self) -> bool:
+        return self._left > 0
+
+    def add(self, key: int) -> None:
+        self._keys.append(key)
+        self._left += 1
+
+    def remove_one(self, open_: Mapping[int, Request]) -> None:
+        """One of these is not open any more."""
+        self._left -= 1
+        if len(self._keys) > 2 * self._left + 32:
+            self._keys = [key for key in self._keys[self._start :] if key in open_]
+            self._start = 0
+
+    def first(self, open_: Mapping[int, Request]) -> int | None:
+        """The oldest that is open."""
+        keys = self._keys
+        while self._start < len(keys):
+            if keys[self._start] in open_:
+                return keys[self._start]
+            self._start += 1
+        return None
+
+
 class Waiting:
     """Open requests that expect a response, oldest first, by whom they wait for."""
 
-    def __init__(self, requests: Iterable[Request]) -> None:
-        # Ordered dictionaries, because taking the first of a plain one costs a walk over all that was deleted.
-        self._all: OrderedDict[int, None] = OrderedDict()
-        self._to_nobody: OrderedDict[int, None] = OrderedDict()
-        self._to_agent: dict[str, OrderedDict[int, None]] = {}
+    def __init__(self, open_: Mapping[int, Request], requests: Iterable[Request]) -> None:
+        self._open = open_
+        self._all = Queue()
+        self._to_nobody = Queue()
+        self._to_agent: dict[str, Queue] = {}
         for request in requests:
             self.add(request)
 
     def add(self, request: Request) -> None:
         key = request.byte_offset
-        self._all[key] = None
+        self._all.add(key)
         if not request.addressees:
-            self._to_nobody[key] = None
+            self._to_nobody.add(key)
         for agent in request.addressees:
             queue = self._to_agent.get(agent)
             if queue is None:
-                queue = self._to_agent[agent] = OrderedDict()
-            queue[key] = None
+                queue = self._to_agent[agent] = Queue()
+            queue.add(key)
 
     def remove(self, request: Request) -> None:
-        key = request.byte_offset
-        del self._all[key]
+        """Of a request that is not open any more."""
+        self._all.remove_one(self._open)
         if not request.addressees:
-            del self._to_nobody[key]
+            self._to_nobody.remove_one(self._open)
         for agent in request.addressees:
             queue = self._to_agent[agent]
-            del queue[key]
+            queue.remove_one(self._open)
             if not queue:
                 del self._to_agent[agent]
 
     def choose(self, answerer: str | None) -> int | None:
         """The oldest addressed to the answer's author; else the oldest without addressees; else the oldest."""
         mine = self._to_agent.get(answerer) if answerer is not None else None
-        queue = mine or self._to_nobody or self._all
-        return next(iter(queue), None)
+        return (mine or self._to_nobody or self._all).first(self._open)
 
 
 class Requests:
@@ -77,7 +124,8 @@ class Requests:
 
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
-        self._open_with: dict[str, dict[int, None]] = {}
+        self._open_with: dict[str, int | dict[int, None]] = {}
+        """By correlation: the one that has it, as almost always, or those that do, the newest at the end."""
         self._waiting: Waiting | None = None
         """Those that expect a response: made when an answer is first looked for among them, as in few files."""
         self._waiting_bare: Waiting | None = None
@@ -93,7 +141,7 @@ class Requests:
 
     def ask(self, request: Request) -> bool:
         """Take in a new request; True where an answer came before it, so that it is born answered."""
-        if request.correlation is not None and request.correlation in self._early:
+        if request.correlation is not None and _short(request.correlation) in self._early:
             self._keep_answered(request)
             return True
         self._add_open(request)
@@ -106,7 +154,9 @@ class Requests:
         if request.correlation is not None:
             same = self._open_with.get(request.correlation)
             if same is None:
-                self._open_with[request.correlation] = {key: None}
+                self._open_with[request.correlation] = key
+            elif isinstance(same, int):
+                self._open_with[request.correlation] = {same: None, key: None}
             else:
                 same[key] = None
         if request.expects:
@@ -121,24 +171,27 @@ class Requests:
         """The request that an answer belongs to, answered from now on, with the correlation that it then has."""
         if correlation is None:
             return self._answer_bare(answerer)
-        if same := self._open_with.get(correlation):
-            return self._close(next(reversed(same)))
+        same = self._open_with.get(correlation)
+        if same is not None:
+            return self._close(same if isinstance(same, int) else next(reversed(same)))
         if kept := self._answered_with.get(correlation):
             return self._keep_answered(self._answered[max(kept)])
         if self._waiting_bare is None:
-            self._waiting_bare = Waiting(one for one in self._open.values() if one.expects and one.correlation is None)
+            bare_ones = (one for one in self._open.values() if one.expects and one.correlation is None)
+            self._waiting_bare = Waiting(self._open, bare_ones)
         bare = self._waiting_bare.choose(answerer)
         if bare is not None:
             return self._close(bare, correlation)
-        self._early[correlation] = None
-        self._early.move_to_end(correlation)
+        early = _short(correlation)
+        self._early[early] = None
+        self._early.move_to_end(early)
         if len(self._early) > KEPT:
             self._early.popitem(last=False)
         return None
 
     def _answer_bare(self, answerer: str | None) -> Request | None:
         if self._waiting is None:
-            self._waiting = Waiting(one for one in self._open.values() if one.expects)
+            self._waiting = Waiting(self._open, (one for one in self._open.values() if one.expects))
         key = self._waiting.choose(answerer)
         if key is not None:
             return self._close(key)
@@ -150,8 +203,9 @@ class Requests:
         request = self._open.pop(key)
         if request.correlation is not None:
             same = self._open_with[request.correlation]
-            del same[key]
-            if not same:
+            if not isinstance(same, int):
+                del same[key]
+            if isinstance(same, int) or not same:
                 del self._open_with[request.correlation]
         if request.expects:
             if self._waiting is not None:
@@ -206,7 +260,7 @@ class Requests:
 
     @property
     def early(self) -> list[str]:
-        """Correlations of answers that came before their request, the latest at the end."""
+        """Correlations of answers that came before their request, the latest at the end; long ones as a hash."""
         return list(self._early)
 
     def forget_changes(self) -> None:

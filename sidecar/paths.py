@@ -7,6 +7,7 @@ path that the scan finds can look like that, because `//` never stands in one.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -14,6 +15,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from .errors import UnsafePath
 
 _ENCODED = "bytes://"
+_NO_NAMES = frozenset(("", ".", ".."))
 
 
 def to_text(path: str) -> str:
@@ -32,29 +34,29 @@ def to_os(text: str) -> str:
     return text
 
 
-def under(root: Path, text: str, *, remember: bool = False) -> Path:
+def under(root: Path, text: str) -> Path:
     """The file that `text` points to; raises UnsafePath where that would lie outside the root.
 
-    A pointer is never trusted: an index may come from somebody else's hands. The tailer, whose paths come from the
-    scan, lets the answer be remembered for as long as the folder stays the same one.
+    A pointer is never trusted: an index may come from somebody else's hands.
     """
-    path, folder = (_placed if remember else _place)(root, text)
-    if not (_is_inside_as_before if remember else _is_inside)(os.fspath(root), folder):
-        raise UnsafePath(f"{text!r} leaves {root} through a link")
-    return path
+    return Path(_under(os.fspath(root), text, _is_inside))
 
 
-def _place(root: Path, text: str) -> tuple[Path, str]:
-    """The file, and its folder, by their names alone."""
+def found_under(root: str, text: str) -> str:
+    """The same for the tailer, whose paths come from the scan, and who asks for each file: the answer is remembered for
+    as long as the folder stays the same one, and no more is made of it than the system needs."""
+    return _under(root, text, _is_inside_as_before)
+
+
+def _under(root: str, text: str, is_inside: Callable[[str, str], bool]) -> str:
     relative = to_os(text)
     parts = relative.split("/")
-    if "\0" in relative or any(part in ("", ".", "..") for part in parts):
+    if "\0" in relative or not _NO_NAMES.isdisjoint(parts):
         raise UnsafePath(f"{text!r} leaves {root}")
-    path = root.joinpath(*parts)
-    return path, os.fspath(path.parent)
-
-
-_placed = lru_cache(maxsize=4096)(_place)
+    folder = "/".join((root, *parts[:-1]))
+    if not is_inside(root, folder):
+        raise UnsafePath(f"{text!r} leaves {root} through a link")
+    return f"{folder}/{parts[-1]}"
 
 
 def _is_inside(root: str, folder: str) -> bool:

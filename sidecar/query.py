@@ -8,22 +8,31 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
 
-from . import swap
 from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
+from .files import IndexFiles
 from .follower import Follower
 from .paths import under
-from .reader import Catalog, Day, Filter, Place, day_of, open_catalog
+from .reader import Day
 from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from .tail import NotAFile, opened
 from .times import Time, duration, moment_of
+from .wanted import Filter, Place, day_of
 
-OPEN_DAYS = 64
-"""Daily files kept open by one `Index`."""
+INDEX = "index"
+"""The index folder's name below the root."""
+
+
+class _Agent(NamedTuple):
+    """What is known of an agent: its entries, and the daily files and seconds of the first and the last of them."""
+
+    entries: int
+    first: tuple[str, int]
+    last: tuple[str, int]
 
 
 class Index:
@@ -34,15 +43,14 @@ class Index:
     SchemaMismatch where it cannot be read.
 
     Methods that give many yield lazily, in the order of time, across days; entries of the same time stand in the order
-    of file path and byte offset. A time is seconds since 1970, a datetime, ISO 8601 (no zone: UTC) or an age such as
-    `2h`; BadTime is raised for anything else.
+    of file path and byte offset. Where a rebuilt index is swapped in meanwhile, what follows comes out of that one; an
+    answer that is given at once comes out of one index. A time is seconds since 1970, a datetime, ISO 8601 (no zone:
+    UTC) or an age such as `2h`; BadTime is raised for anything else.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
-        self._folder = self.root / "index"
-        self._days: dict[str, Day] = {}
-        self._catalog: Catalog | None = None
+        self._files = IndexFiles(self.root / INDEX)
 
     def __enter__(self) -> Index:
         return self
@@ -54,12 +62,7 @@ class Index:
 
     def close(self) -> None:
         """Close what was opened. The index can be used again afterwards."""
-        for day in self._days.values():
-            day.close()
-        self._days = {}
-        if self._catalog is not None:
-            self._catalog.close()
-            self._catalog = None
+        self._files.close()
 
     # ---- many entries
 
@@ -89,22 +92,21 @@ class Index:
         return islice(self._entries(wanted, reverse), limit)
 
     def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
-        days = self._daily_files()
-        for path in reversed(days) if reverse else days:
-            if wanted.may_lie_on(path.stem):
-                yield from self._pages(path, wanted, reverse)
+        for name in self._files.names_as_they_are(reverse):
+            if wanted.may_lie_on(name.removesuffix(".db")):
+                yield from self._pages(name, wanted, reverse)
 
-    def _pages(self, path: Path, wanted: Filter, reverse: bool) -> Iterator[Entry]:
+    def _all(self, wanted: Filter) -> list[Entry]:
+        return self._files.whole(lambda: list(self._entries(wanted)))
+
+    def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, a page a query: no read transaction is open while the caller thinks."""
         after: Place | None = None
         size = 128
-        while day := self._day(path):
-            try:
-                page = day.page(wanted, after, size, reverse)
-            except IndexMissing:
-                if day.is_current():
-                    raise
-                continue  # a swap moved the file: open it where it is now
+        while True:
+            page = self._files.ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
+            if page is None:
+                return
             yield from page
             if len(page) < size:
                 return
@@ -136,7 +138,7 @@ class Index:
         looks far more often. The index may be rebuilt or not be there yet: it goes on.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        follower = Follower(self._folder)
+        follower = Follower(self.root / INDEX)
         return self._following(follower, wanted, stop or (lambda: False), poll)
 
     def _following(
@@ -162,11 +164,10 @@ class Index:
         `<file path>:<byte offset>` is taken for an id as well.
         """
         name, _, number = id.rpartition(":")
-        found = []
+        found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
-            for path in reversed(self._daily_files()):
-                if day := self._day(path):
-                    found += day.at(name, int(number))
+            at = int(number)
+            found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True)
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
         found = [entry for entry in found if entry.file_path == name] or found
@@ -191,6 +192,8 @@ class Index:
         if place is None:
             raise SourceChanged(f"{where}: the index has no such entry any more")
         length, checksum = place
+        if getattr(entry, "checksum", checksum) != checksum:
+            raise SourceChanged(f"{where}: other bytes have been indexed there since")
         try:
             with opened(file) as (fd, status):
                 # A length is not trusted either: it may ask for more memory than there is.
@@ -205,31 +208,42 @@ class Index:
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
         """Length and checksum of the record, as the index has them now."""
-        name = f"{day_of(entry.timestamp)}.db"
-        for path in self._daily_files():
-            if path.name == name and (day := self._day(path)):
-                return day.place(entry.file_path, entry.byte_offset)
-        return None
+        self._files.names()
+        day_name = f"{day_of(entry.timestamp)}.db"
+        return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))
 
     # ---- what the catalog knows
 
     def sessions(self, status: str | None = None) -> Iterator[Session]:
         """The session registry, in the order of creation; with `status` only the `active` or `completed` ones."""
-        return self._open_catalog().sessions(status)
+        return iter(self._files.of_catalog(lambda catalog: catalog.sessions(status)))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are no records, in the order of file and place."""
-        return self._open_catalog().rejected()
+        return iter(self._files.of_catalog(lambda catalog: catalog.rejected()))
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that took part in anything, with the number of its entries and its first and last time."""
-        known: dict[str, AgentSummary] = {}
-        for path in self._daily_files():
-            day = self._day(path)
-            for one in day.agents() if day else ():
-                before = known.get(one.agent)
-                known[one.agent] = one if before is None else before.plus(one)
-        return [known[agent] for agent in sorted(known)]
+        return self._files.whole(self._agents)
+
+    def _agents(self) -> list[AgentSummary]:
+        known: dict[str, _Agent] = {}
+        for name in self._files.names():
+            for agent, entries, first, last in self._files.ask(name, Day.agents, alone=False) or ():
+                before = known.get(agent)
+                began = (name, first) if before is None else before.first
+                known[agent] = _Agent(entries + (before.entries if before else 0), began, (name, last))
+        return [
+            AgentSummary(agent, one.entries, self._moments(agent, one.first)[0], self._moments(agent, one.last)[1])
+            for agent, one in sorted(known.items())
+        ]
+
+    def _moments(self, agent: str, place: tuple[str, int]) -> tuple[float, float]:
+        name, second = place
+        moments = self._files.ask(name, lambda day: day.moments(agent, second), alone=False)
+        if moments is None:
+            raise IndexMissing(f"the index of {name} was removed while it was read")
+        return moments
 
     # ---- the reference's four questions
 
@@ -244,14 +258,14 @@ class Index:
                 entry.line_number,
                 orjson.dumps(entry.participating_agents).decode(),
             )
-            for entry in self._entries(wanted)
+            for entry in self._all(wanted)
         ]
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """How an agent's role evolved in a session: a `timestamp` and a `role` for each entry where it had one."""
         return [
             {"timestamp": entry.timestamp, "role": entry.agent_roles[agent_id]}
-            for entry in self._entries(Filter(agent=agent_id, session=session_id))
+            for entry in self._all(Filter(agent=agent_id, session=session_id))
             if agent_id in entry.agent_roles
         ]
 
@@ -260,53 +274,9 @@ class Index:
         after = None if time_limit is None else time.time() - duration(time_limit)
         return [
             PendingRequest(entry.id, entry.timestamp, entry.initiating_agent, entry.file_path)
-            for entry in self._entries(Filter(after=after, pending=True))
+            for entry in self._all(Filter(after=after, pending=True))
         ]
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """Everybody who took part in a session, in the order of their names."""
-        agents: set[str] = set()
-        for path in self._daily_files():
-            if day := self._day(path):
-                agents |= day.participants(session_id)
-        return sorted(agents)
-
-    # ---- files
-
-    def _daily_files(self) -> list[Path]:
-        paths = swap.daily_paths(self._folder)
-        if not paths and not swap.catalog_path(self._folder).exists():
-            raise IndexMissing(f"there is no index below {self.root}")
-        return paths
-
-    def _day(self, path: Path) -> Day | None:
-        """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
-        day = self._days.get(path.name)
-        if day is not None and not day.is_current():
-            day.close()
-            del self._days[path.name]
-            day = None
-        if day is None:
-            try:
-                day = Day(path)
-            except IndexMissing:
-                # A swap moves files: it may be in its final place by now.
-                for now in swap.daily_paths(self._folder):
-                    if now.name == path.name:
-                        day = Day(now)
-                        break
-                else:
-                    return None
-            while len(self._days) >= OPEN_DAYS:
-                self._days.pop(next(iter(self._days))).close()
-            self._days[path.name] = day
-        return day
-
-    def _open_catalog(self) -> Catalog:
-        if self._catalog is not None and not self._catalog.is_current():
-            self._catalog.close()
-            self._catalog = None
-        if self._catalog is None:
-            self._catalog = open_catalog(self._folder)
-        return self._catalog
-
+        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id))))

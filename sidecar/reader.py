@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import swap
 from .errors import IndexMissing
 from .paths import split_path
-from .records import AgentSummary, Entry, RejectedLine, Session
+from .records import Entry, RejectedLine, Session
 from .rows import agents_of, checked, checked_columns, entry_of
 from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
 from .tables import AT_PLACE, SIGN, SPAN, hash_of
 from .tables import SECOND as _SECOND
-
-SECONDS_A_DAY = 86400
-_EPOCH = date(1970, 1, 1).toordinal()
-_LAST_SECOND = 253_402_300_799.0
-"""Of the year 9999."""
+from .wanted import EPOCH, SECONDS_A_DAY, Filter, Place, day_of
 
 SECOND = _SECOND.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
@@ -30,58 +26,13 @@ _CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} 
 _NAMED = (
     "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
     " i.text, p.agents, p.roles, a.text, v.text, r.text,"
-    " k.is_completion, k.is_request, e.response = 1, k.requests_response FROM ({chosen}) e"
+    " k.is_completion, k.is_request, e.response = 1, k.requests_response, e.checksum FROM ({chosen}) e"
     " JOIN kind k ON k.id = e.kind JOIN label t ON t.id = k.event_type JOIN label a ON a.id = k.pattern"
     " JOIN context c ON c.id = e.context JOIN label n ON n.id = c.session JOIN label i ON i.id = c.initiating_agent"
     " JOIN label v ON v.id = c.conversation JOIN party p ON p.id = e.party LEFT JOIN label r ON r.id = e.correlation"
     " ORDER BY {order}"
 )
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
-
-
-class Place(NamedTuple):
-    """Where an entry stands in the order of time."""
-
-    timestamp: float
-    file_path: str
-    byte_offset: int
-
-    @classmethod
-    def of(cls, entry: Entry) -> Place:
-        """The place of an entry."""
-        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are wanted. None fits everything."""
-
-    since: float | None = None
-    """From this moment on."""
-    until: float | None = None
-    """Before this moment."""
-    agent: str | None = None
-    session: str | None = None
-    event_type: str | None = None
-    pattern: str | None = None
-    conversation: str | None = None
-    correlation: str | None = None
-    after: float | None = None
-    """After this moment, and not at it, as the reference's questions have it."""
-    pending: bool = False
-    """Requests that wait for a response."""
-
-    def may_lie_on(self, day: str) -> bool:
-        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
-        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
-        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
-
-
-def day_of(timestamp: float) -> str:
-    """The UTC date of a moment, for any moment: beyond the calendar it is the first or the last day."""
-    # Not by datetime, which rounds to microseconds, and the last of them before midnight into the next day.
-    whole = int(min(max(timestamp, 0.0), _LAST_SECOND) // SECONDS_A_DAY)
-    return date.fromordinal(_EPOCH + whole).isoformat()
 
 
 @dataclass(slots=True)
@@ -92,6 +43,7 @@ class _Asked:
     values: list[Any]
     is_in_runs: bool = False
     """What is asked for lies in several runs of an index, each in the order of time."""
+    hint: str = ""
 
     def add(self, term: str, *values: Any) -> None:
         self.terms.append(term)
@@ -151,15 +103,16 @@ class Day(_Opened):
             # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
             # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
             # second in which the page begins is counted, in the index alone where it can be.
-            sql = (
-                f"SELECT {SECOND} FROM entry e WHERE {' AND '.join([*terms, f'{SECOND} {ahead} ?'])}"
-                f" ORDER BY {SECOND}{' DESC' if reverse else ''} LIMIT 1 OFFSET ?"
-            )
-            most = (86400 if reverse else -1) if begin is None else begin
-            rows = self._all(sql, *values, most, size - 1)
-            if rows:
+            where = " AND ".join([*terms, f"{SECOND} {ahead} ?"])
+            sql = f"SELECT {SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            most = (SECONDS_A_DAY if reverse else -1) if begin is None else begin
+            rows = self._all(sql, *values, most, size)
+            if len(rows) == size:
                 terms.append(f"{SECOND} {up_to} ?")
-                values.append(rows[0][0])
+                values.append(rows[-1][0])
+            elif begin is None:  # these are all
+                asked = _Asked([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
+                terms, values = asked.terms, asked.values
         for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
             if moment is not None:
                 terms.append(f"e.timestamp {comparison} ?")
@@ -244,15 +197,24 @@ class Day(_Opened):
             for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
                 yield checked_columns(row)
 
-    def agents(self) -> Iterator[AgentSummary]:
-        """Who took part in anything on this day."""
+    def agents(self) -> list[tuple[str, int, int, int]]:
+        """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
         sql = (
             "SELECT l.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
-            " MIN(timestamp) AS first, MAX(timestamp) AS last FROM entry GROUP BY party) x"
+            f" MIN({_SECOND}) AS first, MAX({_SECOND}) AS last FROM entry GROUP BY party) x"
             " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
         )
-        for row in self._typed((str, int, float, float), sql):
-            yield AgentSummary(*row)
+        return self._typed((str, int, int, int), sql)
+
+    def moments(self, agent: str, second: int) -> tuple[float, float]:
+        """The first and the last timestamp of an agent's entries in a second of the day."""
+        begin = float((date.fromisoformat(self.path.stem).toordinal() - EPOCH) * SECONDS_A_DAY + second)
+        sql = (
+            "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
+            f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"
+        )
+        ((first, last),) = self._typed((float, float), sql, begin, second, self._label(agent))
+        return first, last
 
     def participants(self, session: str) -> set[str]:
         """Who took part in a session on this day."""
@@ -278,6 +240,7 @@ class Day(_Opened):
             asked.add("e.correlation = ?", correlation)
         if wanted.pending:
             asked.add("e.response = 2")
+            asked.hint = "INDEXED BY entry_pending" if correlation is None else ""
         if session is not None or conversation is not None:
             columns = {"session": session, "conversation": conversation}
             given = {column: number for column, number in columns.items() if number is not None}
@@ -297,6 +260,8 @@ class Day(_Opened):
                 asked.add(f"e.party IN ({_PARTIES})", agent)
                 asked.is_in_runs = True
         kinds = self._kinds(wanted)
+        if kinds == []:
+            return None
         if kinds is not None:
             asked.terms.append(f"+e.kind IN ({', '.join(map(str, kinds))})")
         return asked
@@ -319,7 +284,7 @@ class Day(_Opened):
         way = " DESC" if reverse else ""
         # Chosen and cut first, named afterwards: names cost a lookup each.
         order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
-        chosen = f"{_CHOSEN.format(hint='')}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
+        chosen = f"{_CHOSEN.format(hint=asked.hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
         rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
         with nonsense_named(self.path):

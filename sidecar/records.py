@@ -98,8 +98,16 @@ class Answered(NamedTuple):
     correlation_id: str | None
 
 
+class _Checked:
+    """What an entry has beside its columns, so that nobody meets it who lists or compares these."""
+
+    __slots__ = ("checksum",)
+    checksum: int
+    """Of the bytes that were indexed; not there where an entry was not made by the index."""
+
+
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(_Checked):
     """One record of the log as the index knows it: the reference's 17 columns, in their order."""
 
     id: str
@@ -170,15 +178,6 @@ class AgentSummary:
     entries: int
     first_timestamp: float
     last_timestamp: float
-
-    def plus(self, other: AgentSummary) -> AgentSummary:
-        """The same agent, with another day's entries."""
-        return AgentSummary(
-            self.agent,
-            self.entries + other.entries,
-            min(self.first_timestamp, other.first_timestamp),
-            max(self.last_timestamp, other.last_timestamp),
-        )
 
 
 class _Named:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from .records import Entry
+from .tables import SIGN
 
 _LAST_MOMENT = 253_402_300_800.0
 """Its end."""
@@ -21,13 +22,15 @@ _NO_ROLES: dict[str, str] = {}
 
 
 def entry_of(row: tuple[Any, ...]) -> Entry:
-    """The entry in a row: its number, then the 17 columns."""
-    _, *values = row
+    """The entry in a row: its number, the 17 columns, and the checksum of its bytes."""
+    _, *values, checksum = row
     checked_columns(values)
     values[8] = tuple(agents_of(values[8]))
     values[9] = _roles(values[9])
     values[13:17] = map(bool, values[13:17])
-    return Entry(*values)
+    entry = Entry(*values)
+    object.__setattr__(entry, "checksum", checksum + SIGN)
+    return entry
 
 
 def checked(row: Any, types: tuple[type, ...]) -> Any:

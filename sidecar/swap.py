@@ -70,6 +70,28 @@ def daily_paths(folder: Path) -> list[Path]:
     return [folder / DAILY_NAME / name for name in found]
 
 
+def daily_path(folder: Path, name: str) -> Path | None:
+    """Where the daily file of this name is now; None where the index has none."""
+    # Asked for every page that is read, so that to learn that no swap is under way has to cost next to nothing.
+    swap = None if _sign(f"{folder}/{MANIFEST}") is None else _manifest(folder)
+    if swap is None:
+        return Path(f"{folder}/{DAILY_NAME}/{name}")
+    return swap.place(folder, f"{DAILY_NAME}/{name}") if name in swap.daily else None
+
+
+def sign(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Changes with every step of a swap that a reader may notice, and now and then without one."""
+    return _sign(f"{folder}/{MANIFEST}"), _sign(f"{folder}/{CATALOG_NAME}")
+
+
+def _sign(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def commit(folder: Path, daily_names: Iterable[str]) -> None:
     """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
     ready = f"{READY}{uuid4().hex[:12]}"
@@ -89,25 +111,26 @@ def settle(folder: Path) -> None:
         # Which files belong together cannot be told any more. Without a catalog the index is made again.
         swap = None
         for path in (folder / CATALOG_NAME, folder / MANIFEST):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            _remove(path)
     if swap is not None:
         names = swap.daily
         daily = folder / DAILY_NAME
         daily.mkdir(exist_ok=True)
         for old in list(daily.glob("*.db*")):
             if old.name not in names and old.name.partition(".db")[0] + ".db" not in names:
-                old.unlink(missing_ok=True)
+                _remove(old)
         for name in [f"{DAILY_NAME}/{name}" for name in sorted(names)] + [CATALOG_NAME]:
             new = folder / swap.folder / name
             if new.exists():
                 # The log of the old file would be taken for one of the new: it goes first. The old file without it
                 # is not whole, but nobody looks at it any more.
                 for suffix in ("-wal", "-shm", "-journal"):
-                    (folder / f"{name}{suffix}").unlink(missing_ok=True)
+                    _remove(folder / f"{name}{suffix}")
+                _remove(folder / name, only_folder=True)
                 new.replace(folder / name)
         sync_folder(daily)
         sync_folder(folder)
-        (folder / MANIFEST).unlink()
+        _remove(folder / MANIFEST)
     for left in (folder / REBUILD, *folder.glob(f"{READY}*")):
         shutil.rmtree(left, ignore_errors=True)
     with suppress(OSError):
@@ -124,6 +147,14 @@ def remove_strangers(folder: Path) -> None:
                 mode = path.lstat().st_mode
                 if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                     path.unlink()
+
+
+def _remove(path: Path, *, only_folder: bool = False) -> None:
+    """Remove a file, or what somebody has put in its place."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif not only_folder:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

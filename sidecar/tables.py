@@ -203,7 +203,7 @@ ENTRY_INDEXES = (
     f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND})",
     f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE response = 2",
+    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry({SECOND}) WHERE response = 2",
 )
 
 # The reference's table, under its name, with its columns in its order.
@@ -291,6 +291,18 @@ class OpenRequest(_Table):
         without_rowid = True
 
 
+class HeldRole(_Table):
+    """The role that an agent holds in a file as far as it was read. A file may name a million of them."""
+
+    source = IntegerField()
+    agent = TextField()
+    role = TextField()
+
+    class Meta:
+        primary_key = CompositeKey("source", "agent")
+        without_rowid = True
+
+
 class SessionPart(_Table):
     """What one source says of a session."""
 
@@ -343,7 +355,7 @@ class CatalogMeta(_Table):
         without_rowid = True
 
 
-CATALOG_TABLES = (CatalogSource, OpenRequest, SessionPart, RejectedLine, Day, CatalogMeta)
+CATALOG_TABLES = (CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLine, Day, CatalogMeta)
 
 # Of several sources that speak of a session, its own file is heard first, then the one that spoke first.
 CATALOG_VIEWS = (

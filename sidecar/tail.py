@@ -81,7 +81,7 @@ class Look(NamedTuple):
     """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
 
 
-def look(path: Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
+def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
     """Read the next whole lines of a growing file, at most up to the byte `limit`.
 
     Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
@@ -170,26 +170,32 @@ _line = partial(tuple.__new__, Line)
 """Makes a line of its values for a third of the price of calling its class."""
 
 
-def look_whole(path: Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | None]:
-    """The one record of an event file, without a last LF; None where the file is longer than a line may be.
+def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | int]:
+    """The one record of an event file, without a last LF; its length alone where that is more than a line may have.
 
     The mark that it gives has consumed the whole file. Errors as with `look`.
     """
     with opened(path) as (fd, status):
         seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
-            return status, seen._replace(offset=status.st_size, lines=1), None
+            return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
         data = b""
         while chunk := os.pread(fd, CHUNK, len(data)):
             data += chunk
             if len(data) > max_line_bytes + 1:
-                return status, seen._replace(offset=len(data), lines=1), None
+                return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
         whole = seen._replace(size=len(data), offset=len(data), lines=1, head=fingerprint(data))
-        return status, whole, Line(0, 1, data.removesuffix(b"\n"))
+        body = data.removesuffix(b"\n")
+        return status, whole, len(body) if len(body) > max_line_bytes else Line(0, 1, body)
+
+
+def _bare_length(fd: int, size: int) -> int:
+    """The length without a last LF."""
+    return size - (os.pread(fd, 1, size - 1) == b"\n")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
     """A regular file, open for reading only, and its status."""
     fd = os.open(path, _FLAGS)
     try:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from . import swap
 from .config import Settings
-from .errors import IndexMissing, SourceError
+from .errors import IndexMissing, SidecarError, SourceError
 from .load import Task
 from .paths import to_os, under
 from .reader import Day, open_catalog
@@ -25,6 +25,9 @@ from .tail import opened
 
 TOLD = 100
 """Differences that are told one by one."""
+
+ATTEMPTS = 5
+"""Comparisons begun before an index that is swapped meanwhile, each time, is an error."""
 
 _LATER = {12, 15}
 """Columns of the view that a later answer changes: correlation_id and has_response."""
@@ -68,10 +71,31 @@ class _Difference:
 def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
     """Compare the index with one rebuilt from the logs, as far as each file had been indexed when this began.
 
-    May run beside a sidecar, and takes no lock. The rebuilt index lies in a temporary folder. Raises IndexMissing,
-    IndexDamaged, SchemaMismatch.
+    May run beside a sidecar or a rebuild, and takes no lock: where another index is swapped in meanwhile, it begins
+    again with that one. What it compares with lies in a temporary folder. Raises IndexMissing, IndexDamaged,
+    SchemaMismatch.
     """
     folder = settings.index_folder
+    for _ in range(ATTEMPTS):
+        before = _build(folder)
+        try:
+            verified = _verify(settings, folder, report)
+        except SidecarError:
+            if _build(folder) == before:
+                raise
+        else:
+            if _build(folder) == before:
+                return verified
+    raise SidecarError("the index was replaced again and again while it was compared", hint="let `reindex` end first")
+
+
+def _build(folder: Path) -> str | None:
+    """Names the rebuild that the index in `folder` came of."""
+    with closing(open_catalog(folder)) as catalog:
+        return catalog.fact("build")
+
+
+def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
     with closing(open_catalog(folder)) as catalog:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .fold import Batch, Progress
 from .parse import NOT_JSON, TOO_LONG
-from .paths import under
+from .paths import found_under
 from .records import Rejected
 from .tail import NEW, look, look_whole
 
@@ -33,7 +33,7 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
 
     Raises OSError or NotAFile where the file cannot be read; then nothing has moved.
     """
-    file = under(root, progress.path, remember=True)
+    file = found_under(os.fspath(root), progress.path)
     if progress.source.layout == "file":
         return _visit_event(progress, file, max_line_bytes, now)
     seen = look(file, progress.mark, max_line_bytes, limit)
@@ -45,16 +45,16 @@ def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit
     return Visit(batch, seen.more)
 
 
-def _visit_event(progress: Progress, file: Path, max_line_bytes: int, now: float) -> Visit:
+def _visit_event(progress: Progress, file: str, max_line_bytes: int, now: float) -> Visit:
     status, mark, line = look_whole(file, max_line_bytes)
     if progress.mark.lines:
-        if line is None or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):
+        if isinstance(line, int) or (mark.head, mark.offset) != (progress.mark.head, progress.mark.offset):
             return Visit(changed=True)
         progress.mark = mark
         return Visit()
     progress.first_seen(status.st_mtime_ns)
-    if line is None:
-        batch = progress.take((), [Rejected(1, 0, mark.offset, TOO_LONG)], line_end=0)
+    if isinstance(line, int):
+        batch = progress.take((), [Rejected(1, 0, line, TOO_LONG)], line_end=mark.offset - line)
     else:
         batch = progress.take([line], line_end=mark.offset - len(line.data))
         age = _unchanged_for(progress, status, now)

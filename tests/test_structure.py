@@ -51,10 +51,12 @@ MAY_IMPORT = {
     # the index, read
     "small": "",
     "swap": "errors small",
-    "rows": "records",
-    "reader": "errors paths records rows schema swap tables",
-    "follower": "errors reader records swap",
-    "query": "errors follower paths reader records swap tail times",
+    "rows": "records tables",
+    "wanted": "records",
+    "reader": "errors paths records rows schema swap tables wanted",
+    "follower": "errors reader records swap wanted",
+    "files": "errors reader swap",
+    "query": "errors files follower paths reader records tail times wanted",
     # jobs over all of it
     "lock": "errors small",
     "beacon": "small",

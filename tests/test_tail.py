@@ -459,6 +459,6 @@ def test_an_event_file_that_is_too_long_is_not_read(log: Path, monkeypatch: pyte
     log.write_bytes(b"x" * 12)
     with counted_reads(monkeypatch) as total:
         _, mark, line = look_whole(log, 10)
-        assert total() == 0
-    assert line is None
+        assert total() <= 1  # whether its last byte is an LF
+    assert line == 12
     assert mark.offset == 12

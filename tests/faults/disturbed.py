@@ -58,7 +58,14 @@ def expected(root: Path) -> list[Row]:
 
 def found_of_what_is_there(root: Path) -> list[Row]:
     """Every row, but for those of files that are gone, which stay and are compared with nothing."""
-    return [row for row in indexed(root) if os.path.lexists(root / to_os(row[4]))]
+    rows = indexed(root)
+    there = {path: is_file(root / to_os(path)) for path in {row[4] for row in rows}}
+    return [row for row in rows if there[row[4]]]
+
+
+def is_file(path: Path) -> bool:
+    """A file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
 
 
 @contextmanager

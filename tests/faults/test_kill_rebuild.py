@@ -215,7 +215,7 @@ def test_a_start_that_finds_a_half_done_swap_may_be_killed_at_every_step(
             continue
         halves += 1
         assert seen(half) == new
-        for number in range(1, 10_000, often(chance.randint(40, 90), 1)):
+        for number in range(1, 10_000, often(chance.randint(40, 90), 3)):
             copied(half, copy)
             if not dies_at(number, copy / "index", lambda: take_in(settings)):
                 break
@@ -284,7 +284,7 @@ def test_a_rebuild_by_several_processes_may_lose_any_of_them_at_any_time(
     whole = time.monotonic() - began
     counted = tally("SIGKILL of a process of a rebuild by several, at any time")
     had_workers = 0
-    for number in range(often(4, 100)):
+    for number in range(often(4, 40)):
         old = seen(root)
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": number})
         workers = kill_one_of(rebuild_by_two, ["parent", "workers"][number % 2], chance.random() * whole * 0.9)
