@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from .archive_format import FRAME, Member, frames, write
+from .archive_owner import UNFINISHED
 from .archive_plan import Candidate, Kept, Target, safe
 from .archive_reader import Archive
 from .errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
@@ -27,14 +28,11 @@ from .tail import CHUNK, identity, opened
 
 CHANGED = "it changed while it was archived"
 
-UNFINISHED = ".part"
-"""Ends the name of an archive that is being written."""
-
 _BLOCK = 512
 
 
 class Packed(NamedTuple):
-    """An archive file that is whole, and what may now move there."""
+    """An archive file that is whole, and what may move there once the file's name is durable (`make_durable`)."""
 
     file: str
     size: int
@@ -45,6 +43,13 @@ class Packed(NamedTuple):
 
 class Changed(SourceError):
     """A log changed while it was archived."""
+
+
+def make_durable(archive: Archive, packed: Iterable[Packed]) -> None:
+    """Return once the names of archive files would survive a power cut. Raises OSError."""
+    folders = {(archive.folder / one.file).parent for one in packed if one.file}
+    for folder in folders | {folder.parent for folder in folders}:
+        sync_folder(folder)
 
 
 def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> Packed:
@@ -84,8 +89,6 @@ def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], Non
             raise
         if not is_there:
             part.replace(final)
-        for folder in (final.parent, final.parent.parent):
-            sync_folder(folder)
         moves = [
             Move(log.path, log.looks, Part(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)
@@ -126,7 +129,7 @@ def _members(
 
 def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
     """The bytes of a log's file, which is and stays the one that was chosen. Raises Changed, named after its path."""
-    with opened(under(root, log.path)) as (fd, status):
+    with opened(under(root, log.path, remember=True)) as (fd, status):
         if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
             raise Changed(log.path)
         position = 0
@@ -196,7 +199,7 @@ def _compare(archive: Archive, root: Path, path: Path, members: list[Member]) ->
     file = path.relative_to(archive.folder).as_posix()
     for member in members:
         at = member.at
-        with opened(under(root, member.path)) as (fd, _):
+        with opened(under(root, member.path, remember=True)) as (fd, _):
             while at - member.at < member.size:
                 position = at - member.at
                 data = archive.read(file, at, min(CHUNK, member.size - position))
@@ -211,7 +214,7 @@ def _compare(archive: Archive, root: Path, path: Path, members: list[Member]) ->
 def _look_again(root: Path, logs: list[Candidate]) -> None:
     for log in logs:
         try:
-            status = os.stat(under(root, log.path), follow_symlinks=False)
+            status = os.stat(under(root, log.path, remember=True), follow_symlinks=False)
         except OSError:
             raise Changed(log.path) from None
         if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:

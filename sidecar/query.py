@@ -172,8 +172,10 @@ class Index:
         name, _, number = id.rpartition(":")
         found = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
-            for path in self._that_may_have([split_path(name)[1]], reversed(self._daily_files())):
-                if day := self._day(path):
+            # By its stem, which may hold a dot, or by its path.
+            without = self._days_without([name]) & self._days_without([split_path(name)[1]])
+            for path in reversed(self._daily_files()):
+                if path.stem not in without and (day := self._day(path)):
                     found += day.at(name, int(number))
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
@@ -291,12 +293,15 @@ class Index:
     def _that_may_have(self, texts: list[str], days: Iterable[Path]) -> Iterator[Path]:
         """Those of some days that may have an entry with all these strings, in the order given."""
         paths = list(days)
-        without: set[str] = set()
-        if texts and len(paths) > 1:
-            # Without a catalog that can be read, every day is asked.
-            with suppress(SidecarError):
-                without = self._open_catalog().days_without(texts)
+        without = self._days_without(texts) if len(paths) > 1 else set()
         return (path for path in paths if path.stem not in without)
+
+    def _days_without(self, texts: list[str]) -> set[str]:
+        """Days that need not be opened; none without a catalog that can be read: then every day is asked."""
+        if texts:
+            with suppress(SidecarError):
+                return self._open_catalog().days_without(texts)
+        return set()
 
     def _daily_files(self) -> list[Path]:
         paths = swap.daily_paths(self._folder)

@@ -54,7 +54,8 @@ def remove(file: Path, looks: Looks, index_folder: Path, *, patience: float = 0.
             if identity(named) != looks[:2]:
                 raise InUse("another file has its name")
             file.unlink()
-            time.sleep(patience)
+            if patience:
+                time.sleep(patience)
             if is_leased and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
                 if kept is None:
                     raise InUse("somebody opened it while it was deleted; what was archived of it is safe")

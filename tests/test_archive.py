@@ -41,9 +41,10 @@ from sidecar.archive_reader import Archive
 from sidecar.config import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
 from sidecar.lock import RootLock
+from sidecar.records import Move, Part
 from sidecar.reindex import reindex
 from sidecar.status import status
-from sidecar.tail import fingerprint
+from sidecar.tail import fingerprint, identity
 from sidecar.verify import verify
 from sidecar.writer import SessionWriter
 
@@ -485,6 +486,30 @@ def test_it_waits_for_nobody_who_holds_the_root_for_another_job(root: Path) -> N
             archived(settings)
         lock.release()
     assert archived(settings).archived
+
+
+def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
+    log = session(root)
+    settings = reference(root)
+    take_in(settings)
+    status_, size = log.stat(), log.stat().st_size
+    looks = (*identity(status_), size, status_.st_mtime_ns)
+    part = Part("sessions/2024-12-29/s.jsonl.zst", 0, size, 35, 1)
+    folder = os.fspath(settings.archive)
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        ledger = stepped.sidecar._opened_again()
+        for wrong in (
+            Move(LOG, (*looks[:3], looks[3] + 1), part),
+            Move(LOG, looks, part._replace(size=size - 1)),
+            Move("no/source", looks, part),
+        ):
+            assert list(ledger.archive([wrong], folder)) == [wrong.path]
+        assert list(ledger.archive([Move(LOG, looks, part)], "/another/archive")) == [LOG]
+        write_lines(log, ENTRY)
+        stepped.turn()
+        assert list(ledger.archive([Move(LOG, looks, part)], folder)) == [LOG]
+    assert status(settings).archive.logs == 0
 
 
 def test_without_an_index_there_is_nothing_to_archive(root: Path) -> None:
