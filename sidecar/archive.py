@@ -17,30 +17,27 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-from peewee import PeeweeException
-
-from . import archive_days, archive_keep, archive_requests, removal, swap
+from . import archive_days, archive_keep, archive_requests, removal
 from .archive_format import LEVEL, Member
 from .archive_keep import Doomed
-from .archive_pack import UNFINISHED, Packed, pack
+from .archive_owner import UNFINISHED, check, claim, index_owner
+from .archive_pack import Packed, make_durable, pack
 from .archive_plan import Candidate, Kept, Plan, Target, plan, total
-from .archive_reader import MARKER, Archive, is_of, owner
-from .archive_requests import Asked, Owner
+from .archive_reader import Archive
+from .archive_requests import Owner
 from .config import Settings
-from .errors import ConfigError, IndexMissing, RootLocked, SidecarError, SourceError
+from .errors import ConfigError, IndexMissing, SidecarError, SourceError
 from .ledger import Ledger
-from .lock import RootLock, holder
+from .lock import RootLock
 from .paths import under
 from .reader import open_catalog
-from .records import Move, Part, Report
+from .records import Part, Report
 from .replay import begins_with
-from .service import fault, locked
 from .tail import CHUNK
 
 AGE = 86400.0
@@ -51,6 +48,10 @@ SAMPLE = 1 << 20
 
 WRITERS_TIME = 0.001
 """Seconds that a writer gets who has found a session's name, to open it."""
+
+BATCH = 64
+BATCH_BYTES = 64 << 20
+"""Archives, and bytes of log, after which the owner of the index is told."""
 
 LOCK = "archive.lock"
 
@@ -123,7 +124,7 @@ def archive(
     lock = RootLock(settings.index_folder, LOCK)
     lock.acquire("archive")
     try:
-        with _owner(settings) as owner_, Archive(settings.archive) as folder:
+        with index_owner(settings) as owner_, Archive(settings.archive) as folder:
             claim(settings)
             for left in (archive_requests, archive_days):
                 left.sweep(settings.index_folder)
@@ -159,77 +160,6 @@ def foreseen(settings: Settings, options: Options = Options()) -> Done:  # noqa:
     return done
 
 
-@contextmanager
-def _owner(settings: Settings) -> Iterator[Owner]:
-    """Whoever may write the index: this process, or a running sidecar."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(settings, "archive"))
-        except RootLocked:
-            held = holder(settings.index_folder)
-            if held is None or held[1] != "run":
-                raise
-            owner_: Owner = Asked(settings.index_folder)
-        else:
-            swap.settle(settings.index_folder)
-            why = fault(settings)
-            if why is not None:
-                raise SidecarError(f"the index has to be made again: {why}", hint="run `sidecar run --once` first")
-            owner_ = stack.enter_context(_opened(settings))
-        yield owner_
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    with _database_errors_named(settings):
-        ledger = Ledger(settings)
-        try:
-            yield ledger
-            ledger.close()
-        except BaseException:
-            ledger.abandon()
-            raise
-
-
-@contextmanager
-def _database_errors_named(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except PeeweeException as error:
-        hint = "`sidecar run` makes good what is broken"
-        raise SidecarError(f"{settings.index_folder}: {error}", hint=hint) from error
-
-
-# ---- whose folder it is
-
-
-def check(settings: Settings) -> None:
-    """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
-    folder = settings.archive
-    if folder == settings.root or folder.is_relative_to(settings.index_folder):
-        raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
-    named = owner(folder)
-    if named is not None and named.exists() and not is_of(folder, settings.root):
-        raise ConfigError(
-            f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
-        )
-
-
-def claim(settings: Settings) -> None:
-    """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
-    check(settings)
-    folder = settings.archive
-    folder.mkdir(parents=True, exist_ok=True)
-    if not is_of(folder, settings.root):
-        temporary = folder / f"{MARKER}{UNFINISHED}"
-        with temporary.open("wb") as file:
-            file.write(orjson.dumps({"root": os.fspath(settings.root)}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / MARKER)
-        swap.sync_folder(folder)
-
-
 # ---- the work
 
 
@@ -249,8 +179,8 @@ class _Job:
         self.done.kept = planned.kept
         self._total = total(planned.targets)
         self._clear(owner_, folder, planned)
-        for target in planned.targets:
-            self._archive(owner_, folder, target)
+        for targets in _batches(planned.targets):
+            self._archive(owner_, folder, targets)
         self._sweep_superseded(folder)
         with closing(open_catalog(index_folder)) as catalog:
             going = archive_keep.doomed(catalog, folder, now, self.options.keep, self.options.keep_size)
@@ -259,30 +189,41 @@ class _Job:
         self._compact(owner_, now)
         self.done.kept.sort()
 
-    def _archive(self, owner_: Owner, folder: Archive, target: Target) -> None:
-        try:
-            packed = pack(folder, self.settings.root, target, self._tell)
-        except OSError as error:
-            raise SidecarError(
-                f"{folder.folder / target.file()}: {error.strerror or error}",
-                hint="what was archived before is whole; make room, and run it again",
-            ) from error
-        self.done.kept += packed.left_out
-        if not packed.moves:
-            return
-        self._entries += sum(log.entries for log in target.logs)
-        refused = owner_.archive(packed.moves, os.fspath(folder.folder))
-        self.done.kept += [Kept(path, why) for path, why in refused.items()]
-        accepted = [move for move in packed.moves if move.path not in refused]
-        if not accepted:
-            (folder.folder / packed.file).unlink(missing_ok=True)  # nothing points into it
-            return
-        self._made(packed, accepted)
-        self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
+    def _archive(self, owner_: Owner, folder: Archive, targets: list[Target]) -> None:
+        """Some archives: made one by one, noted together, so that a sync is shared by many."""
+        made: list[tuple[Target, Packed]] = []
+        failed: SidecarError | None = None
+        for target in targets:
+            try:
+                packed = pack(folder, self.settings.root, target, self._tell)
+            except OSError as error:
+                failed = SidecarError(
+                    f"{folder.folder / target.file()}: {error.strerror or error}",
+                    hint="what was archived before is whole; make room, and run it again",
+                )
+                break
+            self.done.kept += packed.left_out
+            self._entries += sum(log.entries for log in target.logs)
+            if packed.moves:
+                made.append((target, packed))
+        if made:
+            self._note(owner_, folder, made)
+        if failed is not None:
+            raise failed
 
-    def _made(self, packed: Packed, accepted: list[Move]) -> None:
-        size = sum(move.part.size for move in accepted)
-        self.done.archived.append(Made(packed.file, len(accepted), size, packed.size))
+    def _note(self, owner_: Owner, folder: Archive, made: list[tuple[Target, Packed]]) -> None:
+        make_durable(folder, [packed for _, packed in made])
+        moves = [move for _, packed in made for move in packed.moves]
+        refused = owner_.archive(moves, os.fspath(folder.folder))
+        self.done.kept += [Kept(path, why) for path, why in refused.items()]
+        for target, packed in made:
+            accepted = [move for move in packed.moves if move.path not in refused]
+            if not accepted:
+                (folder.folder / packed.file).unlink(missing_ok=True)  # nothing points into it
+                continue
+            size = sum(move.part.size for move in accepted)
+            self.done.archived.append(Made(packed.file, len(accepted), size, packed.size))
+            self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
 
     def _tell(self, count: int) -> None:
         self._bytes += count
@@ -364,6 +305,18 @@ class _Job:
                 continue
             self.done.compacted.append(Day(path.stem, before, path.stat().st_size))
         archive_days.sweep(folder)
+
+
+def _batches(targets: list[Target]) -> Iterator[list[Target]]:
+    """Some archives at a time, in their order: few enough that a kill costs little."""
+    batch: list[Target] = []
+    for target in targets:
+        batch.append(target)
+        if len(batch) == BATCH or total(batch) > BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _lies_elsewhere(folder: Archive, member: Member, archived: dict[str, tuple[Part, ...]]) -> bool:

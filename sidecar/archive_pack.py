@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from .archive_format import FRAME, Member, frames, write
+from .archive_owner import UNFINISHED
 from .archive_plan import Candidate, Kept, Target, safe
 from .archive_reader import Archive
 from .errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
@@ -27,14 +28,11 @@ from .tail import CHUNK, identity, opened
 
 CHANGED = "it changed while it was archived"
 
-UNFINISHED = ".part"
-"""Ends the name of an archive that is being written."""
-
 _BLOCK = 512
 
 
 class Packed(NamedTuple):
-    """An archive file that is whole, and what may now move there."""
+    """An archive file that is whole, and what may move there once the file's name is durable (`make_durable`)."""
 
     file: str
     size: int
@@ -45,6 +43,13 @@ class Packed(NamedTuple):
 
 class Changed(SourceError):
     """A log changed while it was archived."""
+
+
+def make_durable(archive: Archive, packed: Iterable[Packed]) -> None:
+    """Return once the names of archive files would survive a power cut. Raises OSError."""
+    folders = {(archive.folder / one.file).parent for one in packed if one.file}
+    for folder in folders | {folder.parent for folder in folders}:
+        sync_folder(folder)
 
 
 def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> Packed:
@@ -84,8 +89,6 @@ def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], Non
             raise
         if not is_there:
             part.replace(final)
-        for folder in (final.parent, final.parent.parent):
-            sync_folder(folder)
         moves = [
             Move(log.path, log.looks, Part(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)

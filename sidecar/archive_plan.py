@@ -24,7 +24,7 @@ from .paths import split_path, to_os
 from .reader import Catalog
 from .reader_archive import Standing
 from .records import Part, archived_size
-from .removal import is_open_for_writing, writer_of
+from .removal import why_in_use, writer_of
 from .scan import Found, Scan
 from .tail import identity
 from .wanted import day_of
@@ -37,7 +37,6 @@ NO_DAY = "not in a folder of a day"
 TODAY = "its day is not over"
 YOUNG = "changed a short time ago"
 EMPTY = "empty"
-OPEN = "somebody has it open for writing"
 UNREADABLE = "cannot be read"
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -166,9 +165,7 @@ def _why_not(
         return YOUNG
     if found.source.layout == "session" and (writer := writer_of(path.with_name(f"{path.name}.lock"))) is not None:
         return f"held by a writer: {writer}" if writer else "held by a writer"
-    if is_open_for_writing(path):
-        return OPEN
-    return None
+    return why_in_use(path)
 
 
 def _has_line_end(path: Path, offset: int) -> bool:

@@ -7,6 +7,7 @@ the answered requests, of which there are few, only the places are kept; what th
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,9 +20,9 @@ from .config import Source
 from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
-from .records import archived_size
+from .records import Move, archived_size
 from .schema import CATALOG, check_same, create, open_for_reading, settle
-from .tail import Mark
+from .tail import Mark, identity
 from .values import YEAR_10000
 
 LARGEST_STATE = 1 << 28
@@ -69,6 +70,11 @@ class Known(NamedTuple):
     size: int
     mtime_ns: int
     is_missing: bool
+
+    def differs(self, status: os.stat_result) -> bool:
+        """Whether the file looks other than it did when it was last looked at."""
+        now = (*identity(status), status.st_size, status.st_mtime_ns)
+        return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
 
 
 class Saved(NamedTuple):
@@ -224,6 +230,30 @@ class Catalog:
                 f"UPDATE source SET {_RESET} WHERE id = ?",
                 (progress.id,),
             )
+
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """Note that logs lie in the archive now; gives for each that was refused why.
+
+        What is read of such a log's file from here on is read from its start: its offset is where the archive ends.
+        """
+        refused = {}
+        with self._database.atomic("IMMEDIATE"):
+            self.note("archive", folder)
+            for path, looks, part in moves:
+                sql = "SELECT id, device, inode, size, mtime_ns, offset FROM source WHERE path = ?"
+                row = self._database.execute_sql(sql, (path,)).fetchone()
+                if row is None:
+                    refused[path] = "it is not indexed"
+                    continue
+                parts = catalog_archive.parts(self._database, row[0])
+                begin = archived_size(parts)
+                if parts and parts[-1] == part and row[5] == begin:
+                    continue  # noted before
+                if row[1:5] != looks or row[5] != begin + part.size:
+                    refused[path] = "it has changed, or is not indexed to its end"
+                    continue
+                catalog_archive.save_part(self._database, row[0], begin, part)
+        return refused
 
     def begin_drop(self, paths: Iterable[str]) -> None:
         """Logs are to be forgotten: first that nothing of them is archived any more, then their rows. Durable first,

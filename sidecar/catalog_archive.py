@@ -23,14 +23,20 @@ def parts(database: SqliteDatabase, source: int) -> tuple[Part, ...]:
 def save_parts(database: SqliteDatabase, source: int, of_it: Sequence[tuple[Any, ...]]) -> None:
     """Say where all that is archived of a source lies; within a transaction."""
     start = 0
-    for file, at, size, lines, sign in of_it:
-        database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (file,))
-        database.execute_sql(
-            "INSERT OR REPLACE INTO archived (source, start, file, at, size, lines, sign)"
-            " SELECT ?, ?, id, ?, ?, ?, ? FROM archive_file WHERE name = ?",
-            (source, start, at, size, lines, sign, file),
-        )
-        start += size
+    for values in of_it:
+        part = Part(*values)
+        save_part(database, source, start, part)
+        start += part.size
+
+
+def save_part(database: SqliteDatabase, source: int, start: int, part: Part) -> None:
+    """Say where the bytes of a source from `start` on lie; within a transaction."""
+    database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (part.file,))
+    database.execute_sql(
+        "INSERT OR REPLACE INTO archived (source, start, file, at, size, lines, sign)"
+        " SELECT ?, ?, id, ?, ?, ?, ? FROM archive_file WHERE name = ?",
+        (source, start, part.at, part.size, part.lines, part.sign, part.file),
+    )
 
 
 def drop_parts(database: SqliteDatabase, source: int, start: int) -> None:

@@ -29,15 +29,13 @@ from peewee import PeeweeException
 from .archive_reader import Archive
 from .archive_requests import Requests
 from .beacon import Voice
-from .catalog import Known
 from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
 from .fold import Batch
 from .ledger import Ledger
 from .paths import to_os, to_text
-from .scan import Found, Scan
+from .scan import Scan
 from .schema import first, is_damage
-from .tail import identity
 from .visit import visit
 from .watch import Watcher
 
@@ -269,7 +267,7 @@ class Sidecar:
         for count, found in enumerate(scan, 1):
             seen.add(found.path)
             known = ledger.known.get(found.path)
-            if _differs(known, found):
+            if known is None or known.differs(found.status):
                 self._queue[found.path] = None
                 self.totals.found += max(0, found.status.st_size - max(0, known.size if known else 0))
             if count % SLICE == 0:
@@ -390,12 +388,3 @@ class Sidecar:
         if watcher is None:
             return
         self._voice.tell(watcher.mode, watcher.why_polling, list(self.trouble.values()))
-
-
-def _differs(known: Known | None, found: Found) -> bool:
-    """Whether a file looks other than it did when it was last looked at."""
-    if known is None or known.is_missing:
-        return True
-    status = found.status
-    now = (*identity(status), status.st_size, status.st_mtime_ns)
-    return (known.device, known.inode, known.size, known.mtime_ns) != now

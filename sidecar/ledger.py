@@ -141,26 +141,11 @@ class Ledger:
         if folder != os.fspath(self._settings.archive):
             why = f"the sidecar that runs has its archive in {self._settings.archive}"
             return {move.path: why for move in moves}
-        self.checkpoint()
-        refused = {}
+        moves = list(moves)
+        self.checkpoint()  # from here on the catalog knows all that is known here
+        refused = self._catalog.archive(moves, folder)
         for move in moves:
-            progress = self.progress(move.path)
-            if progress is None:
-                refused[move.path] = "it belongs to no source"
-                continue
-            mark, parts = progress.mark, progress.archived
-            if parts and parts[-1] == move.part and mark.offset == archived_size(parts):
-                continue  # noted before
-            if mark[:4] != move.looks or mark.offset != archived_size(parts) + move.part.size:
-                refused[move.path] = "it has changed, or is not indexed to its end"
-                continue
-            progress.archived = (*parts, move.part)
-            # What is read of its file from here on is read from the start.
-            progress.mark = mark._replace(head=0, tail=0, scanned=0, searched=0)
-            self._unsaved[move.path] = progress
-        if self._unsaved:
-            self._catalog.note("archive", folder)
-        self.checkpoint()
+            self._hot.pop(move.path, None)
         return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:

@@ -186,7 +186,8 @@ class Index:
         found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
-            without = self._days_without([split_path(name)[1]])
+            # By its stem, which may hold a dot, or by its path.
+            without = self._days_without([name]) & self._days_without([split_path(name)[1]])
             found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True, without=without)
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")

@@ -32,6 +32,10 @@ class Standing(NamedTuple):
     status: str
 
 
+FEW = 40
+"""Days that are asked one by one rather than with all others."""
+
+
 class ArchiveSide:
     """Questions to an open catalog."""
 
@@ -85,7 +89,15 @@ class ArchiveSide:
             " ON f.day = h.day AND f.block = ? % h.blocks"
         )
         found: set[str] = set()
+        others: set[str] = set()
         for text in texts:
             asked = probe(text)
-            found.update(day for day, bits in self._all(sql, asked.number) if not asked.hits(bits))
+            if found and len(others) <= FEW:
+                # The days that are left are looked at one by one.
+                rows = [row for day in others for row in self._all(f"{sql} WHERE h.day = ?", asked.number, day)]
+            else:
+                rows = self._all(sql, asked.number)
+            without = {day for day, bits in rows if not asked.hits(bits)}
+            others = {day for day, _ in rows} - without - found
+            found |= without
         return found

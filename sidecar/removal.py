@@ -54,7 +54,8 @@ def remove(file: Path, looks: Looks, index_folder: Path, *, patience: float = 0.
             if identity(named) != looks[:2]:
                 raise InUse("another file has its name")
             file.unlink()
-            time.sleep(patience)
+            if patience:
+                time.sleep(patience)
             if is_leased and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
                 if kept is None:
                     raise InUse("somebody opened it while it was deleted; what was archived of it is safe")
@@ -121,8 +122,10 @@ def _leased(fd: int) -> Iterator[bool]:
             leased = True
         except BlockingIOError:
             raise InUse("somebody has it open for writing") from None
+        except PermissionError:
+            raise InUse("it is another user's, and only for them it can be told who writes to it") from None
         except OSError:
-            pass  # not every file system gives leases, nor to everybody; the looks are compared all the same
+            pass  # not every file system gives leases; the looks are compared all the same
     try:
         yield leased
     finally:
@@ -130,15 +133,15 @@ def _leased(fd: int) -> Iterator[bool]:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def is_open_for_writing(file: Path) -> bool:
-    """Whether anybody has a file open for writing now, as far as the kernel tells."""
+def why_in_use(file: Path) -> str | None:
+    """Why a file may be written to now: somebody has it open for that, or it cannot be told; None where nobody has."""
     try:
         with opened(file) as (fd, _), _leased(fd):
-            return False
-    except InUse:
-        return True
+            return None
+    except InUse as error:
+        return str(error)
     except (OSError, SourceError):
-        return False
+        return None
 
 
 def writer_of(lock: Path) -> str | None:

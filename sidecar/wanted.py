@@ -49,7 +49,8 @@ class Filter:
 
     def texts(self) -> list[str]:
         """The strings that a day must have to have an entry that fits."""
-        wanted = (self.agent, self.session, self.event_type, self.pattern, self.conversation, self.correlation)
+        # What is on the fewest days comes first.
+        wanted = (self.correlation, self.session, self.conversation, self.agent, self.event_type, self.pattern)
         return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
 
     def may_lie_on(self, day: str) -> bool:

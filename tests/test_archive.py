@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tarfile
@@ -35,15 +36,19 @@ from archives import (
 from corpora import BASE
 from support import Stepped, command, eventually, everything, rebuilt, reference, running, scratch, write_lines
 
-from sidecar import Index, SidecarError
+from sidecar import Index, SidecarError, removal
 from sidecar.archive import Options, archive, foreseen
+from sidecar.archive_format import write
 from sidecar.archive_reader import Archive
 from sidecar.config import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
+from sidecar.follower import Follower
 from sidecar.lock import RootLock
+from sidecar.reader import Filter
+from sidecar.records import Move, Part
 from sidecar.reindex import reindex
 from sidecar.status import status
-from sidecar.tail import fingerprint
+from sidecar.tail import fingerprint, identity
 from sidecar.verify import verify
 from sidecar.writer import SessionWriter
 
@@ -487,6 +492,43 @@ def test_it_waits_for_nobody_who_holds_the_root_for_another_job(root: Path) -> N
     assert archived(settings).archived
 
 
+def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
+    log = session(root)
+    settings = reference(root)
+    take_in(settings)
+    status_, size = log.stat(), log.stat().st_size
+    looks = (*identity(status_), size, status_.st_mtime_ns)
+    part = Part("sessions/2024-12-29/s.jsonl.zst", 0, size, 35, 1)
+    folder = os.fspath(settings.archive)
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        ledger = stepped.sidecar._opened_again()
+        for wrong in (
+            Move(LOG, (*looks[:3], looks[3] + 1), part),
+            Move(LOG, looks, part._replace(size=size - 1)),
+            Move("no/source", looks, part),
+        ):
+            assert list(ledger.archive([wrong], folder)) == [wrong.path]
+        assert list(ledger.archive([Move(LOG, looks, part)], "/another/archive")) == [LOG]
+        write_lines(log, ENTRY)
+        stepped.turn()
+        assert list(ledger.archive([Move(LOG, looks, part)], folder)) == [LOG]
+    assert status(settings).archive.logs == 0
+
+
+def test_who_follows_hears_nothing_twice_and_everything_new(root: Path) -> None:
+    settings = reference(root)
+    session(root)
+    event(root, 1)
+    take_in(settings)
+    with closing(Follower(settings.index_folder)) as follower:
+        assert archived(settings).compacted
+        assert list(follower.news(Filter())) == []
+        write_lines(root / LOG, *GOES_ON)
+        take_in(settings)
+        assert [entry.timestamp for entry in follower.news(Filter())] == [BASE + 200, BASE + 201, BASE + 202]
+
+
 def test_without_an_index_there_is_nothing_to_archive(root: Path) -> None:
     session(root)
     with pytest.raises(IndexMissing):
@@ -609,3 +651,47 @@ def test_a_hash_of_the_archive_is_that_of_the_log(root: Path) -> None:
         (member,) = folder.members(files(settings)[0])
         assert (member.path, member.start, member.size, member.sign) == (LOG, 0, len(content), fingerprint(content))
         assert folder.sign(files(settings)[0], 0, len(content)) == member.sign
+
+
+def left_by_a_kill(root: Path) -> tuple[Settings, bytes]:
+    """A session that is archived, noted, and still there: the run before was killed when it was about to delete it."""
+    log = session(root)
+    content = log.read_bytes()
+    settings = reference(root)
+    take_in(settings)
+    child = os.fork()
+    if child == 0:
+        removal.remove = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        archived(settings)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert log.read_bytes() == content and len(files(settings)) == 1
+    return settings, content
+
+
+def test_a_log_that_is_left_by_a_kill_counts_once_and_goes_with_the_next_run(root: Path) -> None:
+    settings, content = left_by_a_kill(root)
+    assert status(settings).bytes.total == len(content) and status(settings).healthy
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        stepped.turn()
+        assert len(stepped.rows) == 34
+    assert status(settings).archive.logs == 1  # the sidecar does not take it for one that was put back
+    before = known(settings)
+    assert verify(settings).holds and where(rebuilt(settings)) == where(before.index)
+    assert archived(settings).cleared == 1
+    assert logs(root) == [] and same(known(settings), before)
+
+
+def test_a_log_that_is_left_by_a_kill_stays_where_its_archive_is_damaged_meanwhile(root: Path) -> None:
+    settings, content = left_by_a_kill(root)
+    packed = settings.archive / files(settings)[0]
+    with Archive(settings.archive) as folder:
+        (member,) = folder.members(files(settings)[0])
+    packed.unlink()
+    write(packed, [member], [content.replace(b"agent_0", b"agent_X")])  # whole, and of other bytes
+    assert reasons(archived(settings)) == {"s.jsonl": "its archive holds other bytes"}
+    assert (root / LOG).read_bytes() == content
+    packed.write_bytes(b"noise")
+    assert "cannot be read" in reasons(archived(settings))["s.jsonl"]
+    assert (root / LOG).read_bytes() == content and len(known(settings).records) == 34

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import aged, archived, session, take_in
+from archives import aged, archived, event, session, take_in
 from corpora import BASE, DAY
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +65,7 @@ def made(root: Path) -> Settings:
         write_lines(root / LOG.format(number), {**record, "data": data})
         if number != 2:
             write_lines(root / LOG.format(number), answer)
+    event(root, 0, agent_id="agent_0")
     aged(root)
     settings = reference(root)
     take_in(settings)
@@ -106,6 +107,7 @@ QUESTIONS: list[tuple[Any, int]] = [
     (lambda index: index.get_session_participants("nowhere"), 0),
     (lambda index: index.get_session_participants("s2"), 1),
     (lambda index: [index.get("s4:0")], 1),
+    (lambda index: [index.get(f"evt_{BASE}.000_note:0")], 1),
     (lambda index: [index.get(f"{LOG.format(4)}:0")], 1),
 ]
 
@@ -245,5 +247,5 @@ def test_a_reader_that_has_a_day_open_goes_on_and_a_running_sidecar_writes_on(se
         first = next(entries)
         arguments = ("--root", root, "--preset", "reference", "archive", "--older-than", "0")
         subprocess.run(command(*arguments), check=True, capture_output=True)
-        assert len([first, *entries]) == 400 + 266 + 1 + 2 * DAYS - 1
+        assert len([first, *entries]) == 400 + 266 + 1 + 2 * DAYS - 1 + 1
         assert all(index.read(one) for one in index.timeline(limit=20))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import scratch
 
-from sidecar.removal import GOING, InUse, Looks, is_open_for_writing, remove, sweep, writer_of
+from sidecar.removal import GOING, InUse, Looks, remove, sweep, why_in_use, writer_of
 from sidecar.tail import identity
 from sidecar.writer import SessionWriter
 
@@ -66,10 +66,26 @@ def test_one_whose_lock_is_held_stays_even_if_nobody_has_it_open(folder: Path, l
 
 def test_one_that_is_open_for_writing_stays(folder: Path, log: Path) -> None:
     with log.open("ab"):
-        assert is_open_for_writing(log)
+        assert why_in_use(log) == "somebody has it open for writing"
         with pytest.raises(InUse, match="open for writing"):
             take_away(log)
-    assert not is_open_for_writing(log) and names(folder) == ["index", "s.jsonl"]
+    assert why_in_use(log) is None and names(folder) == ["index", "s.jsonl"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_one_of_another_user_stays_because_nobody_can_tell_who_writes_to_it(folder: Path, log: Path) -> None:
+    for path in (folder, log, folder / "index"):
+        path.chmod(0o777)
+    child = os.fork()
+    if child == 0:
+        os.setuid(65_534)
+        try:
+            take_away(log)
+        except InUse as error:
+            os._exit(0 if "another user" in str(error) and log.exists() else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert names(folder) == ["index", "s.jsonl"]
 
 
 def test_one_that_is_read_goes(folder: Path, log: Path) -> None:

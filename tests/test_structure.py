@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "lock": "errors small",
     "beacon": "small",
     "archive_requests": "errors lock records",
-    "daemon": "archive_reader archive_requests beacon catalog config errors fold ledger paths scan schema tail visit"
+    "daemon": "archive_reader archive_requests beacon config errors fold ledger paths scan schema visit"
     " watch",
     "archive_scan": "archive_format archive_reader config errors paths records replay swap",
     "part": "codes fold records schema",
@@ -81,12 +81,13 @@ MAY_IMPORT = {
     "service": "beacon config daemon errors index lock patience reader records reindex schema swap",
     "verify": "archive_reader bytes_of config errors load paths reader records reindex swap",
     "status": "archive_reader beacon config errors lock mounts paths reader records scan swap tail",
+    "archive_owner": "archive_reader archive_requests config errors ledger lock service swap",
     "archive_plan": "config paths reader reader_archive records removal scan tail wanted",
-    "archive_pack": "archive_format archive_plan archive_reader errors paths records swap tail",
+    "archive_pack": "archive_format archive_owner archive_plan archive_reader errors paths records swap tail",
     "archive_days": "daily day_filter index reader records swap wanted",
     "archive_keep": "archive_reader errors reader records",
-    "archive": "archive_days archive_format archive_keep archive_pack archive_plan archive_reader archive_requests"
-    " config errors ledger lock paths reader records removal replay service swap tail",
+    "archive": "archive_days archive_format archive_keep archive_owner archive_pack archive_plan archive_reader"
+    " archive_requests config errors ledger lock paths reader records removal replay tail",
     "finding": "",
     "machine": "config finding lock mounts render",
     "doctor": "archive_reader config errors finding fold formats lock machine parse paths reader records scan service"
