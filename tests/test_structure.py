@@ -232,16 +232,16 @@ def test_no_stage_imports_its_neighbour() -> None:
     stages = {"watch", "tail", "parse", "derive", "index"}
     for stage in stages:
         assert not siblings(stage) & stages, stage
-    # `fold`, `visit` and `replay` are the way from bytes to rows, `daemon` is the whole; `doctor` tries a format.
+    # `fold`, `visit` and `replay` are the way from bytes to rows; `doctor` tries a format.
     assert {module for module in MODULES if len(siblings(module) & stages) > 1} == {
-        *("fold", "replay", "visit", "daemon", "doctor"),
+        *("fold", "replay", "visit", "doctor"),
     }
 
 
 def test_only_the_jobs_that_hold_the_lock_can_write_an_index() -> None:
     writers = {"index", "catalog", "daily", "load"}
     assert {module for module in MODULES if siblings(module) & {*writers}} - writers == {
-        *("daemon", "ledger", "reindex", "service", "verify", "archive_days"),
+        *("ledger", "reindex", "service", "verify", "archive_days"),
     }
 
 
