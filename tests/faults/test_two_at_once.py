@@ -540,12 +540,12 @@ def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_wor
 
 
 def follow_into(pipe: int, root: Path) -> None:
-    """A reader that tells what it is given, a number a line, from the moment on when it says 0."""
+    """A reader that tells what it is given, an event type a line, from the moment on when it says 0."""
     with Index(root) as index:
         entries = index.follow(poll=0.002)
         os.write(pipe, b"0\n")
         for entry in entries:
-            os.write(pipe, b"%d\n" % index.read(entry)["n"])
+            os.write(pipe, b"%s\n" % entry.event_type.encode())
 
 
 def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
@@ -555,7 +555,7 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
     root = folder / "logs"
     settings = reference(root)
     chance = random.Random(6)
-    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": 0})
+    write_lines(root / LOG, {"event": "0", "timestamp": BASE})
     take_in(settings)
     ours, theirs = os.pipe()
     follower = in_a_child(lambda: follow_into(theirs, root))
@@ -567,7 +567,7 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
     def write(numbers: Iterable[int]) -> None:
         for n in numbers:
             log = root / f"responses/sessions/{'abc'[n * 7 % 11 % 3]}.jsonl"
-            write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * (n % 3), "n": n})
+            write_lines(log, {"event": str(n), "timestamp": BASE + DAY * (n % 3)})
 
     def killed_before_it_saves(numbers: range) -> None:
         with Stepped(replace(settings, checkpoint_interval=30.0)) as stepped:
@@ -594,7 +594,7 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
                     job(settings)
                 counted.tried += 1
             take_in(settings)
-            write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": -1})
+            write_lines(root / LOG, {"event": "-1", "timestamp": BASE})
             take_in(settings)
             given += iter(lambda: int(told.readline()), -1)
     finally:
