@@ -13,7 +13,7 @@ import orjson
 from .linking import Request
 from .paths import split_path
 from .records import Answered, Row
-from .schema import DAILY, create, finish, settle
+from .schema import DAILY, create, finish, inodes, settle
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -52,7 +52,7 @@ class DailyFile:
         self.day = day_number(path.stem)
         self._bulk = bulk
         self._database = create(path, DAILY, indexes=not bulk)
-        self.inode = path.stat().st_ino
+        self.inodes = inodes(path)
         self._labels: dict[str, int] = {}
         self._parties: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], int] = {}
         self._sources: dict[str, list[int]] = {}
@@ -70,6 +70,8 @@ class DailyFile:
         self._next_party = self._following("party")
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._next_entry = max(self._following("entry"), int(floor[0]) if floor else 1)
+        if self._one("SELECT 1 FROM meta WHERE key = 'day'") is None:
+            self._note("day", path.stem)
         self.is_dirty = False
         """Has committed rows that were not made durable."""
 
@@ -289,14 +291,16 @@ class DailyFile:
 
     # ---- durable, closed
 
-    def make_durable(self) -> None:
-        """Return once all that was committed would survive a power cut.
+    def make_durable(self, checkpoint: int | None = None) -> None:
+        """Return once all that was committed would survive a power cut; `checkpoint` is what says so afterwards.
 
         A commit with `synchronous` at FULL syncs the write-ahead log, and with it every commit before.
         """
         self._database.execute_sql("PRAGMA synchronous = FULL")
         with self._database.atomic("IMMEDIATE"):
-            self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._next_entry),))
+            self._note("next_entry", str(self._next_entry))
+            if checkpoint is not None:
+                self._note("checkpoint", str(checkpoint))
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
@@ -315,6 +319,9 @@ class DailyFile:
         """Close the file, as one that a reader can open anywhere."""
         self.finish_bulk()
         settle(self._database)
+
+    def _note(self, key: str, value: str) -> None:
+        self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _following(self, table: str) -> int:
         row = self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}")

@@ -106,10 +106,10 @@ class Ledger:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        check_same(self._catalog.path, self._catalog.inode)
+        check_same(self._catalog.path, self._catalog.inodes)
         self._index.check_open()
         with nonsense_named(self._folder):
-            days = list(self._index.make_durable())
+            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._unsaved = {}
         self._gone = set()
@@ -133,6 +133,7 @@ class Ledger:
             self.checkpoint()
             self._index.close()
             self._catalog.note("files", self._index.signs())
+            self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""

@@ -26,6 +26,8 @@ class RootLock:
     def __init__(self, index_folder: Path) -> None:
         self._path = index_folder / NAME
         self._lock = FileLock(self._path)
+        self._job = ""
+        self._inode = 0
 
     def acquire(self, job: str) -> None:
         """Take the lock, for what is told in `job`; raises RootLocked, which names the holder."""
@@ -35,13 +37,22 @@ class RootLock:
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
+        self._job = job
         # Only the holder writes, so that a latecomer never wipes the holder's name.
         # Not through a link, and in place: a lock on a replaced file guards nothing.
         fd = os.open(self._path, os.O_WRONLY | os.O_TRUNC | _FLAGS)
+        self._inode = os.fstat(fd).st_ino
         try:
             os.write(fd, orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()}) + b"\n")
         finally:
             os.close(fd)
+
+    def renew(self) -> None:
+        """Take the lock once more where its file was deleted, which leaves it guarding nothing. As `acquire`."""
+        held = self._lock.lock_counter and _number(self._path) == self._inode
+        if not held:
+            self.release()
+            self.acquire(self._job)
 
     def release(self) -> None:
         """Let the next one in."""
@@ -62,6 +73,13 @@ def holder(index_folder: Path) -> tuple[int, str] | None:
     finally:
         os.close(fd)
     return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> tuple[int, str]:

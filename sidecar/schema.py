@@ -180,14 +180,34 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
-def check_same(path: Path, inode: int) -> None:
-    """Raise IndexDamaged where a file that is open is no longer the file of its name."""
-    try:
-        same = path.lstat().st_ino == inode
-    except FileNotFoundError:
-        same = False
-    if not same:
+Inodes = tuple[int | None, ...]
+
+
+def inodes(path: Path) -> Inodes:
+    """By what a database that is open for writing is known again: its file, and the two that SQLite keeps beside it."""
+    return tuple(_inode(f"{path}{suffix}") for suffix in ("", "-wal", "-shm"))
+
+
+def check_same(path: Path, opened: Inodes) -> None:
+    """Raise IndexDamaged where a file that is open is no longer the file of its name: who reads finds another, or none
+    of what was written since."""
+    now = inodes(path)
+    if any(was is not None and was != inode for was, inode in zip(opened, now, strict=True)):
         raise IndexDamaged(f"{path} was deleted or replaced while it was written")
+
+
+def _inode(name: str) -> int | None:
+    try:
+        return os.lstat(name).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def recover(path: Path) -> None:
+    """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
+    if path.with_name(f"{path.name}-journal").exists() and path.exists():
+        with closing(_connect_for_writing(path, {})) as database, damage_named(path):
+            database.execute_sql("PRAGMA user_version").fetchone()
 
 
 def has_header(path: Path) -> bool:
@@ -210,6 +230,8 @@ def damage_named(path: Path) -> Iterator[None]:
         if is_damage(error):
             raise IndexDamaged(f"{path}: {error}") from error
         raise
+    except UnicodeDecodeError as error:  # what SQLite would say repeats what stands in the file
+        raise IndexDamaged(f"{path}: malformed: {error}") from error
 
 
 @contextmanager
