@@ -17,10 +17,10 @@ from .schema import DAILY, create, finish, inodes, settle
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
-CACHED = 200_000
-"""Strings whose number is remembered; beyond, they are looked up again."""
+CACHED = 20_000
+"""Strings whose number is remembered for a file; beyond, they are looked up again. Sixteen files may be open."""
 
-CACHED_CHARACTERS = 32 << 20
+CACHED_CHARACTERS = 4 << 20
 """Characters in them, and agents in the parties that are remembered: a log may name what it likes."""
 
 _ENTRY = (
@@ -186,7 +186,7 @@ class DailyFile:
                     "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
                     (known[0], folder, stem, suffix, touched),
                 )
-            if len(self._sources) > CACHED // 10 and not self._bulk:
+            if len(self._sources) > CACHED and not self._bulk:
                 self._sources.clear()
             self._sources[path] = known
         if known[1] != touched:
