@@ -21,7 +21,7 @@ from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
 from .records import Move, archived_size
-from .schema import CATALOG, check_same, create, open_for_reading, settle
+from .schema import CATALOG, check_same, create, inodes, open_for_reading, settle
 from .tail import Mark, identity
 from .values import YEAR_10000
 
@@ -95,16 +95,17 @@ class Catalog:
     def __init__(self, path: Path, *, bulk: bool = False) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._bulk = bulk
         self._database = create(path, CATALOG, bulk=bulk)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
-        self.inode = path.stat().st_ino
+        self.inodes = inodes(path)
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
     def check(self) -> None:
         """Raise IndexUnavailable where the file is gone, replaced, or overwritten from its start."""
-        check_same(self.path, self.inode)
+        check_same(self.path, self.inodes)
         open_for_reading(self.path, CATALOG).close()
 
     # ---- facts about the index
@@ -199,7 +200,8 @@ class Catalog:
             for day, summary in days:
                 name = day_name(day)
                 if summary[2]:
-                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?)", (name, *summary))
+                    values = (name, *summary, 0 if self._bulk else number)
+                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?, ?)", values)
                 else:
                     self._database.execute_sql("DELETE FROM day WHERE day = ?", (name,))
             self.note("checkpoint", str(number))
@@ -286,7 +288,7 @@ class Catalog:
 
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        settle(self._database, self.path, self.inode)
+        settle(self._database, self.path, self.inodes)
 
 
 def to_save(progress: Progress) -> Saved:

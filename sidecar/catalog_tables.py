@@ -110,6 +110,8 @@ class Day(Table):
     first_timestamp = FloatField()
     last_timestamp = FloatField()
     entries = IntegerField()
+    checkpoint = IntegerField()
+    """The number of the last one that wrote this day, which its file has to know of; 0: a rebuild."""
 
     class Meta:
         without_rowid = True

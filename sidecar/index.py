@@ -119,11 +119,15 @@ class DailyIndex:
         for day, group in groupby(places, key=lambda place: place[0]):
             yield from self._file(day).requests(path, [offset for _, offset in group])
 
-    def make_durable(self) -> Iterator[tuple[int, tuple[float, float, int]]]:
-        """Sync the daily files that changed; gives each day with its first and last timestamp and its entries."""
+    def make_durable(self, checkpoint: int) -> Iterator[tuple[int, tuple[float, float, int]]]:
+        """Sync the daily files that changed; gives each day with its first and last timestamp and its entries.
+
+        Each file notes the number of the checkpoint first, and the catalog afterwards: a file that knows of an earlier
+        one than the catalog has lost what was written to it, with its write-ahead log or to an older copy.
+        """
         for day in sorted(self.changed):
             daily = self._file(day)
-            daily.make_durable()
+            daily.make_durable(checkpoint)
             yield day, daily.summary()
         self.changed = set()
 
@@ -174,7 +178,7 @@ class DailyIndex:
     def check_open(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
-            check_same(daily.path, daily.inode)
+            check_same(daily.path, daily.inodes)
 
     def check_all(self) -> None:
         """Raise IndexUnavailable where a day's file is gone, replaced, or overwritten from its start."""

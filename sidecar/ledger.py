@@ -161,7 +161,7 @@ class Ledger:
         if going:
             self._catalog.begin_drop(going)
             self._index.forget_all(going)
-            days = list(self._index.make_durable())
+            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save((), days)
             self._catalog.finish_drop(going)
             for day, (_, _, entries) in days:
@@ -197,10 +197,10 @@ class Ledger:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        check_same(self._catalog.path, self._catalog.inode)
+        check_same(self._catalog.path, self._catalog.inodes)
         self._index.check_open()
         with nonsense_named(self._folder):
-            days = list(self._index.make_durable())
+            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._cool_down()
         self._unsaved = {}
@@ -234,6 +234,7 @@ class Ledger:
             self.checkpoint()
             self._index.close()
             self._catalog.note("files", self._index.signs())
+            self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""

@@ -198,6 +198,10 @@ class Day(_Opened):
             for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
                 yield checked_columns(row)
 
+    def facts(self) -> dict[str, str]:
+        """What the file says of itself: its `day`, and the `checkpoint` that last wrote it."""
+        return dict(self._typed((str, str), "SELECT key, value FROM meta"))
+
     def agents(self) -> list[tuple[str, int, int, int]]:
         """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
         sql = (
@@ -330,6 +334,10 @@ class Catalog(_Opened, ArchiveSide):
         """Each day with its first and last timestamp and its number of entries."""
         sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
         return self._typed((str, float, float, int), sql)
+
+    def checkpoints(self) -> dict[str, int]:
+        """The number of the checkpoint that last wrote each day."""
+        return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
 
     def fact(self, key: str) -> str | None:
         """What was noted under a key."""

@@ -62,7 +62,7 @@ def test_any_bytes_become_the_rows_and_rejected_lines_of_the_law(content: bytes,
     found = rows_of(content, path, layout, BASE, longest)
     expected = model_file(content, path=path, layout=layout, mtime=BASE, max_line_bytes=longest)
     assert found.rows == expected.rows
-    assert found.rejected == expected.rejected
+    assert sorted(found.rejected) == sorted(expected.rejected)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n"])
