@@ -157,7 +157,7 @@ def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(
     chance = Random(4)
     disks = {False: run.disk(), True: run.disk()}
     done = 0
-    for cut in chosen(run, often(150, 3_000), chance):
+    for cut in chosen(run, often(120, 3_000), chance):
         for op in run.ops[done : cut.after]:
             for disk in disks.values():
                 disk.do(op)
