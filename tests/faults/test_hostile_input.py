@@ -254,7 +254,8 @@ def told(count: int, *, long: bool = False) -> Iterator[dict[str, Any]]:
     """A file in which so many agents hold a role, ask, and were answered too early."""
     for number in range(count):
         name = Random(number).randbytes(4_000 if long else 8).hex()
-        yield {"event": "completion:request", "timestamp": BASE, "data": {"agent_id": name, "role": "lead"}}
+        asked = {"event": "completion:request", "timestamp": BASE, "correlation_id": f"own{number}"}
+        yield {**asked, "data": {"agent_id": name, "role": "lead"}}
         yield {"event": "a:result", "timestamp": BASE, "correlation_id": f"early{name}", "data": {"agent_id": name}}
 
 

@@ -151,6 +151,21 @@ def test_any_damage_at_rest_is_made_good_or_was_none(
             assert (aside / "why.txt").read_text().strip()
 
 
+@pytest.mark.parametrize("size", [32, 32_768])
+@pytest.mark.parametrize("suffixes", [("-journal",), ("-wal", "-journal"), ("-wal", "-shm", "-journal")])
+def test_stale_logs_beside_every_file_stop_nobody(
+    root: Path, suffixes: tuple[str, ...], size: int, tally: Callable[[str], Tally]
+) -> None:
+    """SQLite wants to undo what a journal says before anybody reads, and who only reads may not."""
+    for file in ["catalog.db", *DAYS]:
+        for suffix in suffixes:
+            (root / "index" / f"{file}{suffix}").write_bytes(b"\xd9" + random.Random(size).randbytes(size))
+    run_once(reference(root), lambda _: None)
+    counted = tally(AT_REST)
+    counted.tried += 1
+    counted.compare(everything(root / "index").rows, modelled(root))
+
+
 @pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
 @pytest.mark.parametrize("name", ["catalog.db", DAYS[0], "all"])
 def test_a_write_ahead_log_that_is_gone_after_a_kill_costs_a_replay_and_no_row(
