@@ -178,7 +178,7 @@ def test_a_sidecar_that_lives_through_all_of_it_stays_as_it_was_and_loses_nothin
                 for writer in writers:
                     writer.kill()
                 writers.clear()
-                settled(root, process)
+                settled(root, process, counted)
             finally:
                 for writer in writers:
                     writer.kill()
@@ -228,7 +228,7 @@ def soaked(
     return samples
 
 
-def settled(root: Path, process: subprocess.Popen[bytes]) -> None:
+def settled(root: Path, process: subprocess.Popen[bytes], counted: Tally) -> None:
     """All is indexed: a line that a killed writer tore is ended, so that nothing waits."""
     for log in (root / "responses/sessions").glob("*.jsonl"):
         with log.open("ab") as file:
@@ -242,7 +242,12 @@ def settled(root: Path, process: subprocess.Popen[bytes]) -> None:
             return everything(root / "index").rows == modelled(root)
         return False
 
-    eventually(is_quiet, 60)
+    try:
+        eventually(is_quiet, 60)
+    except AssertionError:
+        print(status(reference(root)))
+        counted.compare(everything(root / "index").rows, modelled(root))
+        raise
 
 
 def stays_flat(samples: list[tuple[float, int, int]]) -> None:
