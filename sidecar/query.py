@@ -48,6 +48,8 @@ class Index:
         self._archive: Archive | None = None
         self._folder = self.root / "index"
         self._days: dict[str, Day] = {}
+        self._listed: tuple[tuple[int, int] | None, list[Path]] = (None, [])
+        """The daily files, and what says that they are still these: to list a year of them costs a millisecond."""
         self._catalog: Catalog | None = None
 
     def __enter__(self) -> Index:
@@ -173,7 +175,9 @@ class Index:
         found = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             # By its stem, which may hold a dot, or by its path.
-            without = self._days_without([name]) & self._days_without([split_path(name)[1]])
+            without = self._days_without([name])
+            if (stem := split_path(name)[1]) != name:
+                without &= self._days_without([stem])
             for path in reversed(self._daily_files()):
                 if path.stem not in without and (day := self._day(path)):
                     found += day.at(name, int(number))
@@ -304,7 +308,11 @@ class Index:
         return set()
 
     def _daily_files(self) -> list[Path]:
+        stamp = swap.listing_stamp(self._folder)
+        if stamp is not None and stamp == self._listed[0]:
+            return self._listed[1]
         paths = swap.daily_paths(self._folder)
+        self._listed = (stamp if paths else None, paths)
         if not paths and not swap.catalog_path(self._folder).exists():
             raise IndexMissing(f"there is no index below {self.root}")
         return paths

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,9 @@ READY = "ready-"
 """Begins the name of a rebuilt index that waits to be moved. Each has a name of its own, so that a reader who learned
 it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
+SETTLED = 100_000_000
+"""Nanoseconds after which a time of change tells one change from the next."""
+
 ASIDE = "damaged"
 """Folder that damaged files are set aside in."""
 
@@ -58,6 +62,21 @@ def daily_paths(folder: Path) -> list[Path]:
         raise _unreadable(folder / DAILY_NAME, error) from error
     daily = folder / DAILY_NAME
     return [daily / name for name in found]
+
+
+def listing_stamp(folder: Path) -> tuple[int, int] | None:
+    """Stays the same as long as `daily_paths` does; None where it may be changing just now.
+
+    A folder bears the time of the last name that came or went in it. A change may hide behind another one of the same
+    moment, so that a time of just now tells nothing.
+    """
+    try:
+        status = os.stat(folder / DAILY_NAME)
+        if time.time_ns() - status.st_mtime_ns < SETTLED or (folder / MANIFEST).exists():
+            return None
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def commit(folder: Path, daily_names: Iterable[str]) -> None:
