@@ -3,6 +3,8 @@
 A day's file that grew row by row has pages that are half full; a copy by `VACUUM INTO` is dense, in rollback mode, and
 needs no write access to be read. It is made from a reader's connection, so that a running sidecar is not held up; the
 owner puts it in the place of the old one only where nothing was written there since.
+
+No ANALYZE: measured on 200,000 entries, its statistics changed the time of none of the library's questions.
 """
 
 from __future__ import annotations

@@ -187,7 +187,9 @@ class Index:
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
             # By its stem, which may hold a dot, or by its path.
-            without = self._days_without([name]) & self._days_without([split_path(name)[1]])
+            without = self._days_without([name])
+            if (stem := split_path(name)[1]) != name:
+                without &= self._days_without([stem])
             found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True, without=without)
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")

@@ -9,6 +9,10 @@ name comes back. Crash windows:
 - after the second name was made: the log is as it was; the next run deletes that name.
 - after the log's name is gone: what it held is in the archive, durably and in the catalog; the next run deletes the
   second name.
+
+Where the index folder lies on another file system there is no second name, and where the kernel gives no leases (on a
+network file system) nobody is seen: there a writer without a lock must not open, in that millisecond, a session that is
+completed and has been unchanged for the age.
 """
 
 from __future__ import annotations

@@ -209,6 +209,23 @@ def test_a_copy_of_a_day_that_was_written_to_since_is_not_taken(settings: Settin
     assert indexed(settings.root) == rows
 
 
+def test_a_day_that_somebody_reads_is_left_until_the_next_run(settings: Settings) -> None:
+    """The old file's write-ahead log cannot go while it is open, and would be taken for the new file's."""
+    path = settings.index_folder / "daily/2024-12-29.db"
+    write_lines(settings.root / LOG.format("more"), {"event": "agent:say", "timestamp": BASE})
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        inode, rows = path.stat().st_ino, stepped.rows
+        made = copy(settings.index_folder, path, 10**6)
+        assert made is not None
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+            assert reader.execute("SELECT COUNT(*) FROM entry").fetchone()[0] > 1
+            assert stepped.sidecar._opened_again().compact([made]) == {"2024-12-29": "somebody reads it"}
+        assert (path.stat().st_ino, stepped.rows) == (inode, rows)
+    assert [one.day for one in archived(settings).compacted] == ["2024-12-29"]
+    assert path.stat().st_ino != inode and indexed(settings.root) == rows
+
+
 def test_a_day_of_which_not_all_is_saved_is_not_copied(settings: Settings) -> None:
     with Stepped(settings) as stepped:
         write_lines(settings.root / LOG.format("more"), {"event": "agent:say", "timestamp": BASE})

@@ -315,6 +315,23 @@ def test_a_log_that_changes_stays(
     line.compare(rebuilt(settings).rows, before.index.rows)
 
 
+def test_a_log_that_is_changed_behind_the_back_of_its_time_is_not_packed(folder: Path) -> None:
+    """Its size and time are as before; only its bytes say that it is another one between two looks at it."""
+    root = folder / "logs"
+    log = session(root)
+    settings = reference(root)
+    take_in(settings)
+    status_ = log.stat()
+
+    def change() -> None:
+        log.write_bytes(log.read_bytes().replace(b"agent_0", b"agent_X"))
+        os.utime(log, ns=(status_.st_atime_ns, status_.st_mtime_ns))
+
+    kept = change_when("open", "s.jsonl.zst.part", 1, change, lambda: archive(settings, AT_ONCE))
+    assert kept == [(LOG, "it changed while it was archived")]
+    assert log.exists() and files(settings) == []
+
+
 def test_an_archive_that_does_not_hold_what_was_written_costs_no_log(folder: Path, tally: Tallier) -> None:
     """Somebody, or the disk, changes it between the writing and the comparing."""
     line = tally("archive: damaged before it is compared")
