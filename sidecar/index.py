@@ -9,7 +9,8 @@ last written of it. Crash windows:
   `recover` finds the sources touched after the catalog's checkpoint, drops their rows from the saved offset on, and
   lets the requests that the saved state has open wait again. Then the same bytes make the same rows.
 - in the middle of a commit: SQLite rolls that day back, which is the case above.
-- while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again.
+- while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again, and every
+  day that had rows of it is summed up again, whether it still has them or not.
 """
 
 from __future__ import annotations

@@ -124,6 +124,10 @@ def test_the_record_of_a_run_is_complete(run: Run) -> None:
     assert done == there
 
 
+# What distinguishes files and folders of the same part: days, numbers, names that nobody else has.
+_NAMES_OF_ITS_OWN = r"(?<=/index/)(?:rebuild|ready-\w+)|(?<=parts-)\w+|\d+"
+
+
 def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
     """So many power cuts, right before and right after what matters: syncs, and changes of names in the index.
 
@@ -133,14 +137,15 @@ def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
     moments: defaultdict[str, list[int]] = defaultdict(list)
     for at, op in enumerate(run.ops):
         if op.kind != "write" and "/index" in op.path and not op.path.endswith(SHARED_MEMORY):
-            part = re.sub(r"ready-\w+|rebuild", "new", re.sub(r"\d{4}-\d\d-\d\d", "day", op.path))
-            moments[f"{op.kind} {part}"].append(at)
+            moments[f"{op.kind} {re.sub(_NAMES_OF_ITS_OWN, '', op.path)}"].append(at)
     writes = [at for at, op in enumerate(run.ops) if op.kind == "write" and "/index/" in op.path]
     ways = list(product([False, True], FILES, NAMES))
-    # What is done a few times only is part of a swap. Each of these moments, with no name left that was not synced.
-    rare = [at for part in moments.values() if len(part) <= 4 for at in part]
-    cuts = [Cut(at + 1, False, "everything", "nothing") for at in rare]
-    for count in range(number - len(rare)):
+    # What is done a few times only is part of a swap. Each of these moments, with no name left that was not synced; and
+    # each moment in which an offset has become durable, with no byte left that was not synced.
+    cuts = [Cut(at + 1, False, "everything", "nothing") for part in moments.values() if len(part) <= 4 for at in part]
+    saved = [part for what, part in moments.items() if what.startswith("sync") and what.endswith("catalog.db-wal")]
+    cuts += [Cut(at + 1, False, "nothing", "everything") for part in saved for at in part]
+    for count in range(number - len(cuts)):
         if count % len(ways) == 0:
             chance.shuffle(ways)
         part = list(moments.values())[count % len(moments)]
@@ -157,7 +162,7 @@ def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(
     chance = Random(4)
     disks = {False: run.disk(), True: run.disk()}
     done = 0
-    for cut in chosen(run, often(120, 3_000), chance):
+    for cut in chosen(run, often(150, 3_000), chance):
         for op in run.ops[done : cut.after]:
             for disk in disks.values():
                 disk.do(op)
