@@ -24,6 +24,7 @@ from disks import (
     without_privileges,
 )
 from disturbed import (
+    SECONDS,
     SESSIONS,
     expected,
     is_well,
@@ -90,7 +91,7 @@ def it_waits_and_catches_up(root: Path, tally: Tally, logs: Logs, words: tuple[s
     end()
     tally.tried += 1
     it_has_everything(root, tally)
-    within(10, lambda: is_well(root))
+    within(SECONDS, lambda: is_well(root))
     no_offset_is_ahead(root)
 
 
@@ -115,7 +116,7 @@ def test_a_full_disk_is_told_and_waited_out(tally: Count, often: Often, root: Pa
                 filler.unlink()
                 it.tried += 1
                 it_has_everything(root, it)
-                within(10, lambda: is_well(root))
+                within(SECONDS, lambda: is_well(root))
         assert everything(root / "index") == rebuilt(reference(root))
 
 
@@ -140,8 +141,8 @@ def test_a_disk_without_room_for_the_beacon_hides_no_trouble(tally: Count, root:
                 it_says(root, "full", "no space")
                 filler.unlink()
                 it.tried += 1
-                it_has_everything(root, it, 20)
-                within(10, lambda: is_well(root))
+                it_has_everything(root, it)
+                within(SECONDS, lambda: is_well(root))
         assert everything(root / "index") == rebuilt(reference(root))
 
 
@@ -174,15 +175,15 @@ def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, o
             shutil.rmtree(disk / "damaged", ignore_errors=True)  # to make room, the rebuild would do it
             filler = fill(disk, (number + 1) * before // tries)
             with started(root):
-                within(10, lambda: beacon.read(disk) is not None)
+                within(SECONDS, lambda: beacon.read(disk) is not None)
                 if not is_well(root):
                     failed += 1
                     it_says(root, "full", "no space", "disk I/O")
                     assert not (disk / "rebuild").exists(), "what there was room for is kept, and of no use"
                 filler.unlink()
                 it.tried += 1
-                it_has_everything(root, it, 20)
-                within(10, lambda: is_well(root))
+                it_has_everything(root, it)
+                within(SECONDS, lambda: is_well(root))
             no_offset_is_ahead(root)
         assert failed > tries // 3
         assert everything(root / "index") == rebuilt(reference(root))
@@ -366,11 +367,11 @@ def test_at_the_start_too(tally: Count, root: Path) -> None:
     it = tally("a database locked by somebody else")
     with locked_by_another(root / "index/catalog.db", "EXCLUSIVE") as release, started(root):
         it_says(root, "locked")
-        within(10, lambda: "locked" in str(beacon.read(root / "index")))  # it has given up once
+        within(SECONDS, lambda: "locked" in str(beacon.read(root / "index")))  # it has given up once
         release()
         it.tried += 1
         it_has_everything(root, it)
-        within(10, lambda: is_well(root))
+        within(SECONDS, lambda: is_well(root))
 
 
 # ---- folders that go away
@@ -386,7 +387,7 @@ def test_folders_that_vanish_and_return_are_waited_for(tally: Count, root: Path)
         before = expected(root)
         for folder in (root / "responses", root / SESSIONS, root / "events"):
             folder.rename(away)
-            within(10, lambda: state(root).missing > 0)
+            within(SECONDS, lambda: state(root).missing > 0)
             write_lines(away / "late.jsonl" if folder.name == "sessions" else root / "x", said(1))
             away.rename(folder)
             it.tried += 1
@@ -396,7 +397,7 @@ def test_folders_that_vanish_and_return_are_waited_for(tally: Count, root: Path)
         for _ in range(2):
             (root / "index").rename(away)
             logs.write()
-            within(10, lambda: (root / "index/running.json").exists())  # it has made another
+            within(SECONDS, lambda: (root / "index/running.json").exists())  # it has made another
             it.tried += 1
             it_has_everything(root, it)
             shutil.rmtree(root / "index")
@@ -404,7 +405,7 @@ def test_folders_that_vanish_and_return_are_waited_for(tally: Count, root: Path)
             logs.write()
             it.tried += 1
             it_has_everything(root, it)
-            within(10, lambda: is_well(root))
+            within(SECONDS, lambda: is_well(root))
 
 
 def test_a_root_that_is_unmounted_is_waited_for(tally: Count, often: Often, root: Path) -> None:
@@ -422,6 +423,6 @@ def test_a_root_that_is_unmounted_is_waited_for(tally: Count, often: Often, root
             it.tried += 1
             logs.write()
             it_has_everything(root, it)
-            within(10, lambda: is_well(root))
+            within(SECONDS, lambda: is_well(root))
             no_offset_is_ahead(root)
         assert not (root / "index/damaged").exists(), "the index was sound all the time"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from corpora import BASE
-from disturbed import SESSIONS, expected, it_has_everything, it_says, said, sidecar, state, stopped, within
+from disturbed import SECONDS, SESSIONS, expected, it_has_everything, it_says, said, sidecar, state, stopped, within
 from support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
 from tally import Tally
 
@@ -78,7 +78,7 @@ def test_two_hundred_thousand_files_made_at_once_are_all_found(tally: Count) -> 
             event_files(root, 200_000)
             it.tried += 1
             began = time.monotonic()
-            it_has_everything(root, it, 100)
+            it_has_everything(root, it, 300)
             print(f"complete {time.monotonic() - began:.1f} s after the last was written")
 
 
@@ -101,7 +101,8 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
         logs(tmp_path, 5, 10)  # one of them it has passed
         assert it._watcher is not None
         hints, heard = it._watcher.hints, set[str]()
-        within(5, lambda: heard.update(hints.fetch()[0]) or len(heard) == 5)  # the only one who was told forgets it
+        # The only one who was told forgets it.
+        within(SECONDS, lambda: heard.update(hints.fetch()[0]) or len(heard) == 5)
         hints.ask_for_scan()
         while it.step(now):
             pass
@@ -144,7 +145,7 @@ def test_where_the_kernel_grants_no_more_watches_it_polls_and_says_so(
             event_files(root, 20 + 20 * number, a_folder=20)  # each has a folder more
             it.tried += 1
             it_has_everything(root, it)
-        within(10, lambda: state(root).watching == "polling")
+        within(SECONDS, lambda: state(root).watching == "polling")
         with (root / "events/2024-12-04" / "evt_1735500000.5_late.json").open("w") as file:
             file.write('{"event": "late"}')
         logs(root, 3, 50)
@@ -163,7 +164,7 @@ def test_inotify_is_tried_again_after_a_while(tmp_path: Path, monkeypatch: pytes
         watcher.check()
         assert watcher.mode == "inotify"
         logs(tmp_path, 1)
-        within(5, lambda: bool(watcher.hints.fetch()[0]))
+        within(SECONDS, lambda: bool(watcher.hints.fetch()[0]))
     finally:
         watcher.close()
 
@@ -266,14 +267,14 @@ def test_a_root_that_is_renamed_and_made_again_is_taken_up(tally: Count, tmp_pat
             it_has_everything(root, it)
             logs(root, 3, 20 + number)
             it_has_everything(root, it)
-            within(10, lambda: state(root).running == pid and state(root).healthy)
+            within(SECONDS, lambda: state(root).running == pid and state(root).healthy)
             # And back: that index is behind, and its own.
             root.rename(tmp_path / f"new{number}")
             logs(tmp_path / "old", 4, 30 + number)
             (tmp_path / "old").rename(root)
             it.tried += 1
             it_has_everything(root, it)
-            within(10, lambda: state(root).running == pid and state(root).healthy)
+            within(SECONDS, lambda: state(root).running == pid and state(root).healthy)
 
 
 def test_an_index_that_took_the_place_of_another_is_left_alone(tmp_path: Path) -> None:
@@ -303,17 +304,18 @@ def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans
 ) -> None:
     monkeypatch.setattr(daemon, "SCAN_SHARE", 1e-9)
     log = tmp_path / SESSIONS / "s0.jsonl"
-    log.parent.mkdir(parents=True)
+    logs(tmp_path, 1)
     with Stepped(reference(tmp_path)) as stepped:
         stepped.turn()
+        log.unlink()
         os.mkfifo(log)
         stepped.sidecar._queue[f"{SESSIONS}/s0.jsonl"] = None  # as an event would
         stepped.turn(0)
         assert stepped.sidecar.trouble
         log.unlink()
-        logs(tmp_path, 1)
+        logs(tmp_path, 1, 5)
         stepped.turn(stepped.settings.scan_interval + 1)
-        assert len(stepped.rows) == 1
+        assert stepped.rows == expected(tmp_path)
         assert not stepped.sidecar.trouble
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from corpora import BASE, DAY
 from disturbed import (
+    SECONDS,
     SESSIONS,
     Row,
     expected,
@@ -289,7 +290,7 @@ def misbehave(root: Path, it: Tally, seed: int, rounds: int, acts: int, watching
             no_offset_is_ahead(root)
         files.settle()
         it_has_everything(root, it)
-        within(10, lambda: is_well(root))
+        within(SECONDS, lambda: is_well(root))
     assert everything(root / "index") == rebuilt(reference(root))
     strangers = {row[4] for row in indexed(root)} - {to_text(log.relative_to(root).as_posix()) for log in files.logs}
     assert not strangers, "what is no log was read"
@@ -322,12 +323,12 @@ def test_rows_of_a_file_that_is_gone_stay_and_go_when_another_takes_its_name(tal
         before = indexed(root)
         for log in files.logs:
             log.unlink()
-        within(10, lambda: missing(root) == len(NAMES))
+        within(SECONDS, lambda: missing(root) == len(NAMES))
         it.compare(indexed(root), before)
         for log in files.logs:
             log.write_bytes(files.lines(2))
             it.tried += 1
-        within(10, lambda: missing(root) == 0)
+        within(SECONDS, lambda: missing(root) == 0)
         it_has_everything(root, it)
         it.compare(indexed(root), expected(root))
 
@@ -455,7 +456,7 @@ def test_event_files_that_are_replaced_and_torn_give_the_rows_of_their_bytes(tal
                         path.write_bytes(b"\xff" * chance.randrange(3) + line)
                     else:
                         path.write_bytes(line)
-                it_has_everything(root, it, 20)
+                it_has_everything(root, it)
         live = everything(root / "index")
         anew = rebuilt(reference(root))
         there = {to_text(path.relative_to(root).as_posix()) for path in day.iterdir() if path.is_file()}
@@ -474,9 +475,9 @@ def test_trouble_with_a_file_whose_name_is_no_text_is_told_like_any_other(tmp_pa
     log.with_name("s.jsonl").write_bytes(said(1))
     log.write_bytes(said(2))
     with sidecar(tmp_path / "logs"):
-        within(10, lambda: len(indexed(tmp_path / "logs")) == 2)
+        within(SECONDS, lambda: len(indexed(tmp_path / "logs")) == 2)
         log.unlink()
         os.mkfifo(log)
         it_says(tmp_path / "logs", "not a regular file")
         log.unlink()
-        within(10, lambda: is_well(tmp_path / "logs"))
+        within(SECONDS, lambda: is_well(tmp_path / "logs"))
