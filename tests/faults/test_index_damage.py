@@ -128,7 +128,7 @@ def test_any_damage_at_rest_is_made_good_or_was_none(
     conf = reference(root)
     expected = modelled(root)
     counted = tally(AT_REST)
-    for seed in range(often(20, 300)):
+    for seed in range(often(12, 300)):
         chance = random.Random(seed)
         aside = root / "index" / swap.ASIDE
         shutil.rmtree(aside, ignore_errors=True)
@@ -235,7 +235,7 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
     counted = tally(RUNNING)
     number = 0
     with running(root, "--config", str(config)) as process:
-        for seed in range(often(6, 60)):
+        for seed in range(often(5, 60)):
             chance = random.Random(seed)
             damage = UNDER_IT[seed % len(UNDER_IT)]
             for _ in range(chance.choice([1, 20])):
