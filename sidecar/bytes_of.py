@@ -19,7 +19,7 @@ from zlib import crc32
 from .archive_reader import Archive
 from .errors import ArchiveDamaged, SourceChanged, SourceError, SourceMissing
 from .paths import under
-from .records import Part, archived_size
+from .records import Part
 from .tail import NotAFile, opened
 
 _UNREADABLE = "check the file and its permissions"
@@ -92,8 +92,3 @@ def open_log(root: Path, path: str, archive: Archive, parts: Parts) -> Iterator[
         except (OSError, NotAFile) as error:
             raise SourceError(f"{path}: {error}", hint=_UNREADABLE) from error
         yield Log(path, root, fd, size, archive, parts)
-
-
-def is_whole(parts: tuple[Part, ...], offset: int) -> bool:
-    """Whether all that was read of a log, up to an offset, lies in the archive."""
-    return bool(parts) and archived_size(parts) >= offset

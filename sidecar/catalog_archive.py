@@ -40,7 +40,7 @@ def save_part(database: SqliteDatabase, source: int, start: int, part: Part) -> 
 
 
 def drop_parts(database: SqliteDatabase, source: int, start: int) -> None:
-    """Forget what of a source is archived from a byte on; and files of which nothing is known any more."""
+    """Forget what of a source is archived from a byte on; within a transaction."""
     database.execute_sql("DELETE FROM archived WHERE source = ? AND start >= ?", (source, start))
 
 

@@ -114,8 +114,8 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
 
 
 for command in (
-    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_demo.COMMANDS, *cli_state.COMMANDS),
-    *cli_archive.COMMANDS,
+    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_demo.COMMANDS),
+    *(*cli_archive.COMMANDS, *cli_state.COMMANDS),
 ):
     cli.add_command(command)
 
