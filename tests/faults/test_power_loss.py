@@ -151,9 +151,11 @@ def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
         if what.startswith("sync") and what.endswith("db-wal"):
             cuts += [Cut(at + 1, *files) for at in chance.sample(part, min(40, len(part)))]
     manifest = f"/index/{swap.MANIFEST}"
-    swaps = zip(moments[f"rename {manifest}.tmp"], moments[f"remove {manifest}"], strict=True)
-    in_swaps = [at for begin, end in swaps for at in range(begin, end) if run.ops[at].kind != "write"]
-    cuts += [Cut(at, False, "everything", chance.choice(["nothing", "some"])) for at in in_swaps]
+    for begin, end in zip(moments[f"rename {manifest}.tmp"], moments[f"remove {manifest}"], strict=True):
+        during = [at for at in range(begin, end) if run.ops[at].kind != "write"]
+        cuts += [Cut(at, False, "everything", chance.choice(["nothing", "some"])) for at in during]
+        behind = [at for at in moments["sync /index"] if at > end]  # it is gone for good
+        cuts += [Cut(at + 1, *names) for at in behind[:2]]
     for count in range(number - len(cuts)):
         if count % len(ways) == 0:
             chance.shuffle(ways)
