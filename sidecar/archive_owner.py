@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import orjson
-from peewee import PeeweeException
 
 from . import swap
 from .archive_reader import MARKER, is_of, owner
@@ -16,6 +15,7 @@ from .config import Settings
 from .errors import ConfigError, RootLocked, SidecarError
 from .ledger import Ledger
 from .lock import holder
+from .schema import DATABASE_ERRORS
 from .service import fault, locked
 
 UNFINISHED = ".part"
@@ -58,7 +58,7 @@ def _opened(settings: Settings) -> Iterator[Ledger]:
 def _database_errors_named(settings: Settings) -> Iterator[None]:
     try:
         yield
-    except PeeweeException as error:
+    except DATABASE_ERRORS as error:
         hint = "`sidecar run` makes good what is broken"
         raise SidecarError(f"{settings.index_folder}: {error}", hint=hint) from error
 

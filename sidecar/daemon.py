@@ -24,8 +24,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from peewee import PeeweeException
-
 from .archive_reader import Archive
 from .archive_requests import Requests
 from .beacon import Voice
@@ -35,7 +33,7 @@ from .fold import Batch
 from .ledger import Ledger
 from .paths import to_os, to_text
 from .scan import Scan
-from .schema import first, is_damage
+from .schema import DATABASE_ERRORS, first, is_damage
 from .visit import visit
 from .watch import Watcher
 
@@ -63,7 +61,7 @@ DRAIN = 1.0
 RETRY = 1.0
 """Seconds to wait after something failed."""
 
-_FAILURES = (OSError, PeeweeException)
+_FAILURES = (OSError, *DATABASE_ERRORS)
 
 
 @dataclass(slots=True)

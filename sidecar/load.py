@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from peewee import PeeweeException
-
 from .archive_reader import Archive
 from .catalog import Saved, to_save
 from .config import Settings
@@ -34,6 +32,7 @@ from .merge import merge
 from .part import Parts
 from .paths import to_os
 from .records import Part, archived_size
+from .schema import DATABASE_ERRORS
 from .visit import visit
 
 SMALL = 8 << 20
@@ -292,5 +291,5 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
                                 done = []
             except SidecarError as error:
                 done.append(error)
-            except (OSError, PeeweeException) as error:
+            except (OSError, *DATABASE_ERRORS) as error:
                 done.append(SidecarError(f"{folder.parent.parent}: {error}"))

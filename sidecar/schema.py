@@ -31,6 +31,9 @@ _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 
+DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
+"""What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
+
 Inodes = tuple[int | None, ...]
 
 _HEADER = b"SQLite format 3\0"
@@ -297,6 +300,6 @@ def is_damage(error: BaseException) -> bool:
 
 def first(error: BaseException) -> BaseException:
     """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
-    while isinstance(error.__context__, PeeweeException | sqlite3.Error):
+    while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error

@@ -10,8 +10,6 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from peewee import PeeweeException
-
 from . import swap
 from .beacon import Voice
 from .config import Settings
@@ -23,7 +21,7 @@ from .patience import Patience
 from .reader import Catalog, Day
 from .records import Report
 from .reindex import ATTEMPTS, Rebuilt, Reporter, noted, reindex
-from .schema import CATALOG, DAILY, damage_named, first, nonsense_named, open_for_reading, recover
+from .schema import CATALOG, DAILY, DATABASE_ERRORS, damage_named, first, nonsense_named, open_for_reading, recover
 
 NEW_OBJECTS = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
@@ -94,7 +92,7 @@ def _run_under(
                 sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
                 return
-        except (OSError, PeeweeException, SidecarError) as error:
+        except (OSError, *DATABASE_ERRORS, SidecarError) as error:
             if should_stop():
                 raise
             patience.after(error)
@@ -171,7 +169,7 @@ def _database_errors_named(settings: Settings) -> Iterator[None]:
     try:
         with damage_named(settings.index_folder):
             yield
-    except PeeweeException as error:
+    except DATABASE_ERRORS as error:
         raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
 
 
@@ -256,7 +254,7 @@ def _check(path: Path, kind: int) -> None:
         try:
             with damage_named(path):
                 result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
-        except PeeweeException as error:
+        except DATABASE_ERRORS as error:
             raise IndexDamaged(f"{path}: {error}") from error
         if result != "ok":
             raise IndexDamaged(f"{path}: {result}")

@@ -205,7 +205,7 @@ def soaked(
     next_sample = next_damage = 0.0
     with Index(root) as index:
         while (past := time.monotonic() - began) < seconds:
-            assert process.poll() is None
+            assert process.poll() is None, (root.parent / "said").read_text()[-3000:]
             number += 1
             now = BASE + DAY * (number // 4 % DAYS) + number
             if len(writers) == WRITERS:
