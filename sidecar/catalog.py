@@ -7,6 +7,7 @@ the answered requests, of which there are few, only the places are kept; what th
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from . import catalog_archive
 from .config import Source
 from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
-from .schema import CATALOG, check_same, create, open_for_reading, settle
-from .tail import Mark
+from .records import Move, archived_size
+from .schema import CATALOG, check_same, create, inodes, open_for_reading, settle
+from .tail import Mark, identity
 from .values import YEAR_10000
 
 LARGEST_STATE = 1 << 28
@@ -44,6 +47,14 @@ _SAVE_REJECTED = (
     " VALUES (?, ?, ?, ?, ?)"
 )
 _SAVE_ROLE = "INSERT OR REPLACE INTO held_role (source, agent, role) VALUES (?, ?, ?)"
+_GONE = (
+    "UPDATE source SET status = IIF(offset <= (SELECT SUM(a.size) FROM archived a WHERE a.source = source.id),"
+    " 'archived', 'missing') WHERE path = ?"
+)
+_RESET = (
+    "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
+    " status = 'resetting', state = NULL"
+)
 _OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
 
 DaySummary = tuple[int, tuple[float, float, int]]
@@ -60,6 +71,11 @@ class Known(NamedTuple):
     mtime_ns: int
     is_missing: bool
 
+    def differs(self, status: os.stat_result) -> bool:
+        """Whether the file looks other than it did when it was last looked at."""
+        now = (*identity(status), status.st_size, status.st_mtime_ns)
+        return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
+
 
 class Saved(NamedTuple):
     """What a checkpoint keeps of a source: plain values, which can also come from another process."""
@@ -70,6 +86,7 @@ class Saved(NamedTuple):
     roles: list[tuple[str, str]]
     rejected: list[tuple[Any, ...]]
     sessions: list[tuple[str, tuple[Any, ...]]]
+    archived: list[tuple[Any, ...]]
 
 
 class Catalog:
@@ -78,16 +95,17 @@ class Catalog:
     def __init__(self, path: Path, *, bulk: bool = False) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._bulk = bulk
         self._database = create(path, CATALOG, bulk=bulk)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
-        self.inode = path.stat().st_ino
+        self.inodes = inodes(path)
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
     def check(self) -> None:
         """Raise IndexUnavailable where the file is gone, replaced, or overwritten from its start."""
-        check_same(self.path, self.inode)
+        check_same(self.path, self.inodes)
         open_for_reading(self.path, CATALOG).close()
 
     # ---- facts about the index
@@ -104,17 +122,27 @@ class Catalog:
     # ---- sources
 
     def known(self) -> Iterator[tuple[str, Known]]:
-        """Every source that was ever seen.
+        """Every source that was ever seen, but for those that lie in the archive whole: they are no longer looked for.
 
         One that was not read to its end is given a size that no file has, so that it is looked at again: there may be
         whole lines in the rest, and an event file that does not parse waits for its time.
         """
-        size = "IIF(offset < size OR lines = 0, -1, size)"
-        sql = f"SELECT path, id, device, inode, {size}, mtime_ns, status = 'missing' FROM source"
+        begin = "COALESCE((SELECT SUM(a.size) FROM archived a WHERE a.source = source.id), 0)"
+        size = f"IIF(offset - {begin} < size OR lines = 0, -1, size)"
+        columns = f"path, id, device, inode, {size}, mtime_ns, status = 'missing'"
+        sql = f"SELECT {columns} FROM source WHERE status <> 'archived'"
         for path, *values in self._database.execute_sql(sql):
             if path.__class__ is not str or any(value.__class__ is not int for value in values):
                 raise TypeError(f"{path!r} with {values}")
             yield path, Known(*values)
+
+    def has_archived(self) -> bool:
+        """Whether anything lies in the archive."""
+        return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
+
+    def last_id(self) -> int:
+        """The highest number of a source; 0 for none."""
+        return int(self._database.execute_sql("SELECT COALESCE(MAX(id), 0) FROM source").fetchone()[0])
 
     def resetting(self) -> list[str]:
         """Sources whose old rows were being dropped when the sidecar was stopped."""
@@ -132,6 +160,7 @@ class Catalog:
         if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
             raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
         progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
+        progress.archived = catalog_archive.parts(self._database, id_)
         if packed is not None:
             saved = orjson.loads(zlib.decompressobj().decompress(packed, LARGEST_STATE))
             state = progress.state
@@ -167,11 +196,12 @@ class Catalog:
         with self._database.atomic("IMMEDIATE"):
             self._save(list(sources))
             for path in missing:
-                self._database.execute_sql("UPDATE source SET status = 'missing' WHERE path = ?", (path,))
+                self._database.execute_sql(_GONE, (path,))
             for day, summary in days:
                 name = day_name(day)
                 if summary[2]:
-                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?)", (name, *summary))
+                    values = (name, *summary, 0 if self._bulk else number)
+                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?, ?)", values)
                 else:
                     self._database.execute_sql("DELETE FROM day WHERE day = ?", (name,))
             self.note("checkpoint", str(number))
@@ -185,6 +215,9 @@ class Catalog:
         run(_SAVE_ROLE, [(saved.source[0], *role) for saved in sources for role in saved.roles])
         run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
         run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
+        for saved in sources:
+            if saved.archived:
+                catalog_archive.save_parts(self._database, saved.source[0], saved.archived)
 
     def begin_reset(self, progress: Progress) -> None:
         """A file is another one now: forget what was derived of it, before its old rows are dropped.
@@ -194,15 +227,68 @@ class Catalog:
         with self._database.atomic("IMMEDIATE"):
             for table in _OF_A_SOURCE:
                 self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
+            catalog_archive.drop_parts(self._database, progress.id, archived_size(progress.archived))
             self._database.execute_sql(
-                "UPDATE source SET offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0,"
-                " entries = 0, size = -1, status = 'resetting', state = NULL WHERE id = ?",
+                f"UPDATE source SET {_RESET} WHERE id = ?",
                 (progress.id,),
             )
 
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """Note that logs lie in the archive now; gives for each that was refused why.
+
+        What is read of such a log's file from here on is read from its start: its offset is where the archive ends.
+        """
+        refused = {}
+        with self._database.atomic("IMMEDIATE"):
+            self.note("archive", folder)
+            for path, looks, part in moves:
+                sql = "SELECT id, device, inode, size, mtime_ns, offset FROM source WHERE path = ?"
+                row = self._database.execute_sql(sql, (path,)).fetchone()
+                if row is None:
+                    refused[path] = "it is not indexed"
+                    continue
+                parts = catalog_archive.parts(self._database, row[0])
+                begin = archived_size(parts)
+                if parts and parts[-1] == part and row[5] == begin:
+                    continue  # noted before
+                if row[1:5] != looks or row[5] != begin + part.size:
+                    refused[path] = "it has changed, or is not indexed to its end"
+                    continue
+                catalog_archive.save_part(self._database, row[0], begin, part)
+        return refused
+
+    def begin_drop(self, paths: Iterable[str]) -> None:
+        """Logs are to be forgotten: first that nothing of them is archived any more, then their rows. Durable first,
+        so that a crash half-way finds that the rows have to go, and nothing brings them back."""
+        ids = [(path,) for path in paths]
+        run = self._database.connection().executemany
+        with self._database.atomic("IMMEDIATE"):
+            for table in ("archived", *_OF_A_SOURCE):
+                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
+            run(f"UPDATE source SET {_RESET} WHERE path = ?", ids)
+
+    def finish_drop(self, paths: Iterable[str]) -> None:
+        """Their rows are gone, durably."""
+        with self._database.atomic("IMMEDIATE"):
+            catalog_archive.drop_sources(self._database, paths)
+
+    def filtered(self) -> set[str]:
+        """The days that have a filter."""
+        return catalog_archive.filtered(self._database)
+
+    def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
+        """Keep the filter of a day, whose rows are durable."""
+        with self._database.atomic("IMMEDIATE"):
+            catalog_archive.save_filter(self._database, day, blocks, is_compact=is_compact)
+
+    def drop_filters(self, days: Iterable[str]) -> None:
+        """Something is going to be written on these days: their filters go, durably, before that."""
+        with self._database.atomic("IMMEDIATE"):
+            catalog_archive.drop_filters(self._database, days)
+
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        settle(self._database, self.path, self.inode)
+        settle(self._database, self.path, self.inodes)
 
 
 def to_save(progress: Progress) -> Saved:
@@ -216,18 +302,21 @@ def to_save(progress: Progress) -> Saved:
             "early": requests.early,
         }
     )
+    # A rebuild has read it in the archive alone; live, the file is there until it is seen to be gone.
+    is_away = bool(progress.archived) and not progress.mark.inode
     saved = Saved(
         (
             *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
             *progress.mark[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
-            *("ok", zlib.compress(packed, 1)),
+            *("archived" if is_away else "ok", zlib.compress(packed, 1)),
         ),
         [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
         sorted(requests.closed),
         sorted(state.new_roles.items()),
         [tuple(rejected) for rejected in progress.rejected],
         [(session, tuple(note)) for session, note in progress.sessions.items()],
+        list(map(tuple, progress.archived)),
     )
     progress.rejected = []
     progress.sessions = {}

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import click
 
-from . import __version__, cli_demo, cli_query, cli_run, cli_show, cli_state
+from . import __version__, cli_archive, cli_demo, cli_query, cli_run, cli_show, cli_state
 from .cli_options import Given, InOrder
 from .errors import SidecarError
 
@@ -113,7 +113,10 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
     ctx.obj = Given(config, root, preset)
 
 
-for command in (*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_demo.COMMANDS, *cli_state.COMMANDS):
+for command in (
+    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_demo.COMMANDS),
+    *(*cli_archive.COMMANDS, *cli_state.COMMANDS),
+):
     cli.add_command(command)
 
 

@@ -37,9 +37,12 @@ class Given:
 
     def index(self) -> Index:
         """The index of their root, for reading."""
+        from .archive_reader import beside
         from .query import Index
 
-        return Index(self.settings().root)
+        settings = self.settings()
+        is_named = settings.archive != beside(settings.root)  # else the index knows where it was archived to
+        return Index(settings.root, settings.archive if is_named else None)
 
 
 class InOrder(click.Group):

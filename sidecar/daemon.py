@@ -24,18 +24,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from peewee import PeeweeException
-
+from .archive_reader import Archive
+from .archive_requests import Requests
 from .beacon import Voice
-from .catalog import Known
 from .config import Settings
 from .errors import IndexDamaged, SidecarError, SourceError
 from .fold import Batch
 from .ledger import Ledger
 from .paths import to_os, to_text
-from .scan import Found, Scan
-from .schema import first, is_damage
-from .tail import identity
+from .scan import Scan
+from .schema import DATABASE_ERRORS, first, is_damage
 from .visit import visit
 from .watch import Watcher
 
@@ -63,7 +61,7 @@ DRAIN = 1.0
 RETRY = 1.0
 """Seconds to wait after something failed."""
 
-_FAILURES = (OSError, PeeweeException)
+_FAILURES = (OSError, *DATABASE_ERRORS)
 
 
 @dataclass(slots=True)
@@ -102,6 +100,8 @@ class Sidecar:
         self._now = 0.0
         """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
+        self._archive = Archive(settings.archive)
+        self._requests = Requests(settings.index_folder)
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
 
@@ -134,6 +134,7 @@ class Sidecar:
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
+        self._archive.close()
         if self._has_own_voice:
             self._voice.clear()
 
@@ -199,7 +200,7 @@ class Sidecar:
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
-            more = bool(self._queue) or self._scan is not None
+            more = self._requests.turn(ledger) or bool(self._queue) or self._scan is not None
             if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
                 del self.trouble["index"]
             if self.trouble != self._told:
@@ -221,7 +222,7 @@ class Sidecar:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._next_scan, *self._unsettled.values()]
+        times = [self._next_scan, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
@@ -264,7 +265,7 @@ class Sidecar:
         for count, found in enumerate(scan, 1):
             seen.add(found.path)
             known = ledger.known.get(found.path)
-            if _differs(known, found):
+            if known is None or known.differs(found.status):
                 self._queue[found.path] = None
                 self.totals.found += max(0, found.status.st_size - max(0, known.size if known else 0))
             if count % SLICE == 0:
@@ -341,9 +342,9 @@ class Sidecar:
         if progress is None:
             return None, False
         before = progress.mark.offset
-        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now)
+        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if seen.changed:
-            ledger.begin_again(progress)
+            ledger.begin_again(progress, keeps_time=seen.is_put_back)
             return None, True
         if seen.again_in is not None:
             self._unsettled[path] = now + seen.again_in
@@ -364,6 +365,7 @@ class Sidecar:
             raise IndexDamaged(f"{self.settings.index_folder}: {first(error)}") from error
         self.trouble["index"] = f"index: {first(error)}"
         self._retry_at = now + RETRY
+        self._requests.begin_again()
         if self._ledger is not None:
             with suppress(*_FAILURES):
                 self._ledger.abandon()
@@ -384,12 +386,3 @@ class Sidecar:
         if watcher is None:
             return
         self._voice.tell(watcher.mode, watcher.why_polling, list(self.trouble.values()))
-
-
-def _differs(known: Known | None, found: Found) -> bool:
-    """Whether a file looks other than it did when it was last looked at."""
-    if known is None or known.is_missing:
-        return True
-    status = found.status
-    now = (*identity(status), status.st_size, status.st_mtime_ns)
-    return (known.device, known.inode, known.size, known.mtime_ns) != now

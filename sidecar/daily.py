@@ -14,19 +14,24 @@ from .codes import Codes
 from .linking import Request
 from .paths import split_path
 from .records import Answered, Row
-from .schema import DAILY, count_entries, create, first_and_last, settle
+from .schema import DAILY, count_entries, create, first_and_last, inodes, settle
 from .tables import AT_PLACE, SPAN
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
-CACHED = 200_000
-"""Strings and combinations whose number is remembered, fewer where they are long; beyond, they are looked up again."""
+CACHED = 20_000
+"""Strings and combinations whose number is remembered for a file, fewer where they are long; beyond, they are looked up
+again. Sixteen files may be open."""
 
 _AT_PLACE = AT_PLACE.format(span=SPAN, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"
 _OPEN_AGAIN = (
     "UPDATE entry SET correlation = ?3, response = (SELECT 2 * k.requests_response FROM kind k WHERE k.id = kind)"
     f" WHERE response = 1 AND id = ({_AT_PLACE})"
+)
+STATE = (
+    "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
+    " (SELECT COALESCE(MAX(id), 0) FROM entry)"
 )
 _REQUEST = (
     "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text FROM entry e"
@@ -53,10 +58,12 @@ class DailyFile:
         self.path = path
         self.day = day_number(path.stem)
         self._database = create(path, DAILY)
-        self.inode = path.stat().st_ino
+        self.inodes = inodes(path)
         self._codes = Codes(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
+        if self._one("SELECT 1 FROM meta WHERE key = 'day'") is None:
+            self._note("day", path.stem)
         self.is_dirty = False
         """Has committed rows that were not made durable."""
         self._entries: int | None = None
@@ -174,23 +181,33 @@ class DailyFile:
             self._entries = count_entries(self._database)
         return (*first_and_last(self._database), self._entries)
 
+    def state(self) -> tuple[int, int, int]:
+        """The last checkpoint that covers anything here, entries, and the number of the last."""
+        row = self._one(STATE)
+        assert row is not None
+        return int(row[0]), int(row[1]), int(row[2])
+
     # ---- durable, closed
 
-    def make_durable(self) -> None:
-        """Return once all that was committed would survive a power cut.
+    def make_durable(self, checkpoint: int | None = None) -> None:
+        """Return once all that was committed would survive a power cut; `checkpoint` is what says so afterwards.
 
         A commit with `synchronous` at FULL syncs the write-ahead log, and with it every commit before.
         """
         self._database.execute_sql("PRAGMA synchronous = FULL")
         with self._database.atomic("IMMEDIATE"):
-            next_entry = str(self._codes.next_entry)
-            self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (next_entry,))
+            self._note("next_entry", str(self._codes.next_entry))
+            if checkpoint is not None:
+                self._note("checkpoint", str(checkpoint))
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
     def close(self) -> None:
         """Close the file, as one that a reader can open anywhere."""
-        settle(self._database, self.path, self.inode)
+        settle(self._database, self.path, self.inodes)
+
+    def _note(self, key: str, value: str) -> None:
+        self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._database.execute_sql(sql, values).fetchone()

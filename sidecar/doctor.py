@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from . import machine
+from .archive_reader import Archive
 from .config import Layout, Settings, Source, load_settings
-from .errors import IndexMissing, IndexUnavailable, SourceError
+from .errors import IndexMissing, IndexUnavailable, SidecarError, SourceError
 from .finding import Finding as Finding
 from .fold import Progress
 from .formats import read_packaged
 from .lock import holder
 from .parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, TOO_LONG, parse
 from .paths import to_os, under
+from .reader import open_catalog
 from .records import Rejected
 from .scan import Scan
 from .service import fault
@@ -38,16 +41,18 @@ def examine(settings: Settings) -> list[Finding]:
     scan = Scan(settings)
     found = [(one.path, one.source, one.status.st_size) for one in scan]
     log_bytes = sum(size for _, _, size in found)
+    archive = list(_archive(settings))
     return [
         *findings,
         _readable(settings, scan, [path for path, _, _ in found]),
         *_passed_over(scan),
-        *_sources(settings, found),
+        *_sources(settings, found, some_archived=bool(archive)),
         machine.index_folder(settings),
         machine.disk(settings, log_bytes),
         machine.watching(settings),
         _running(settings),
         _index(settings),
+        *archive,
     ]
 
 
@@ -96,6 +101,30 @@ def _index(settings: Settings) -> Finding:
     return Finding("index", "ok", "whole, and made with these settings")
 
 
+def _archive(settings: Settings) -> Iterator[Finding]:
+    """Whether what the index has archived is there; nothing where nothing was."""
+    try:
+        with closing(open_catalog(settings.index_folder)) as catalog:
+            files = sorted({part.file for parts in catalog.archived().values() for part in parts})
+    except SidecarError:
+        return  # told of the index itself
+    if not files:
+        return
+    archive = Archive(settings.archive)
+    lost = []
+    for file in files:
+        try:
+            archive.members(file)
+        except SourceError as error:
+            lost.append(str(error))
+    archive.close()
+    if lost:
+        advice = "mount it, put the files back from a backup, or name the folder: `archive` in config.yaml"
+        yield Finding("archive", "error", f"{len(lost)} of {len(files)} archives: {_some(lost)}", advice)
+    else:
+        yield Finding("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
+
+
 # ---- sources: do the globs match, do the formats fit
 
 
@@ -106,7 +135,12 @@ class _Fit(NamedTuple):
     rejected: list[tuple[str, Rejected]]
 
 
-def _sources(settings: Settings, found: Sequence[tuple[str, Source, int]]) -> Iterator[Finding]:
+def _sources(
+    settings: Settings, found: Sequence[tuple[str, Source, int]], *, some_archived: bool
+) -> Iterator[Finding]:
+    if not found and some_archived:
+        yield Finding("sources", "ok", "every log lies in the archive")
+        return
     if not found:
         advice = _other_presets(settings) or "look at `sources` and `preset` in config.yaml"
         yield Finding("sources", "error", f"no file below {settings.root} belongs to a source", advice)

@@ -12,7 +12,9 @@
     ├── AmbiguousId                 several entries have this id
     ├── SourceError
     │   ├── SourceMissing           the log file of an entry is gone
+    │   │   └── ArchiveMissing      so is the archive that its log was moved to
     │   ├── SourceChanged           the bytes at the pointer are not the bytes that were indexed
+    │   │   └── ArchiveDamaged      an archive cannot be unpacked, or holds other bytes
     │   └── UnsafePath              a pointer leaves the root
     └── WriterError
         ├── SessionLocked           another writer owns the session
@@ -102,10 +104,22 @@ class SourceMissing(SourceError):
     hint = "put the file back under the root, or run `sidecar reindex` to forget it"
 
 
+class ArchiveMissing(SourceMissing):
+    """The archive that this log was moved to is gone."""
+
+    hint = "mount the archive folder, put the file back, or say where it lies: `archive` in config.yaml"
+
+
 class SourceChanged(SourceError):
     """The bytes at this pointer are no longer the bytes that were indexed."""
 
     hint = "a running sidecar indexes the new bytes; else run `sidecar run --once`"
+
+
+class ArchiveDamaged(SourceChanged):
+    """An archive is damaged."""
+
+    hint = "put the archive file back from a backup; everything else stays readable"
 
 
 class UnsafePath(SourceError):

@@ -15,7 +15,7 @@ from .config import Source
 from .derive import UNKNOWN, State, derive
 from .parse import parse
 from .paths import split_path
-from .records import Answered, Line, Rejected, Row
+from .records import Answered, Line, Part, Rejected, Row
 from .tail import NEW, Mark
 from .values import YEAR_10000
 
@@ -89,6 +89,8 @@ class Progress:
     sessions: dict[str, SessionNote] = field(default_factory=dict)
     waiting: tuple[int, int, float] | None = None
     """Of an event file that does not parse: its size and time of change, and when it was first seen with them."""
+    archived: tuple[Part, ...] = ()
+    """What of it lies in the archive. Offsets and lines count from the first of these bytes on."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)

@@ -9,11 +9,13 @@ last written of it. Crash windows:
   `recover` finds the sources touched after the catalog's checkpoint, drops their rows from the saved offset on, and
   lets the requests that the saved state has open wait again. Then the same bytes make the same rows.
 - in the middle of a commit: SQLite rolls that day back, which is the case above.
-- while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again.
+- while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again, and every
+  day that had rows of it is summed up again, whether it still has them or not.
 """
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -118,18 +120,66 @@ class DailyIndex:
         for day, group in groupby(places, key=lambda place: place[0]):
             yield from self._file(day).requests(path, [offset for _, offset in group])
 
-    def make_durable(self) -> Iterator[tuple[int, tuple[float, float, int]]]:
-        """Sync the daily files that changed; gives each day with its first and last timestamp and its entries."""
+    def make_durable(self, checkpoint: int) -> Iterator[tuple[int, tuple[float, float, int]]]:
+        """Sync the daily files that changed; gives each day with its first and last timestamp and its entries.
+
+        Each file notes the number of the checkpoint first, and the catalog afterwards: a file that knows of an earlier
+        one than the catalog has lost what was written to it, with its write-ahead log or to an older copy.
+        """
         for day in sorted(self.changed):
             daily = self._file(day)
-            daily.make_durable()
+            daily.make_durable(checkpoint)
             yield day, daily.summary()
         self.changed = set()
+
+    def forget_all(self, paths: Iterable[str]) -> None:
+        """The same for many log files, for the price of one look at each day."""
+        wanted = set(paths)
+        for day in self.days() if wanted else ():
+            daily = self._file(day)
+            for path in wanted.intersection(daily.touched_after(-1)):
+                daily.forget(path)
+                self.changed.add(day)
+
+    def delete(self, day: int) -> None:
+        """Delete the file of a day that has no entry, and that the catalog does not name any more."""
+        self._close(day)
+        self._path(day).unlink(missing_ok=True)
+        self.changed.discard(day)
+        self._made.discard(day)
+
+    def is_as(self, day: int, state: list[int]) -> bool:
+        """Whether a day's file is as it was when `daily_state` gave this, and nothing of it is to be made durable."""
+        path = self._path(day)
+        if day in self.changed or not path.exists():
+            return False
+        now = list(looks(path))  # before it is opened for writing here, which may change how it looks
+        return [*self._file(day).state(), *now] == state
+
+    def replace(self, day: int, copy: Path) -> bool:
+        """Put a copy in the place of a day's file, in one rename. False, and nothing done, while somebody reads it:
+        then its write-ahead log cannot go, and would be taken for the copy's.
+
+        The copy is durable. Whoever has the old file open goes on reading that one.
+        """
+        path = self._path(day)
+        self._close(day)
+        if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
+            return False
+        copy.replace(path)
+        return True
+
+    def _close(self, day: int) -> None:
+        daily = self._open.pop(day, None)
+        if daily is not None:
+            if daily.is_dirty:
+                daily.make_durable()
+            daily.close()
 
     def check_open(self) -> None:
         """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
         for daily in self._open.values():
-            check_same(daily.path, daily.inode)
+            check_same(daily.path, daily.inodes)
 
     def check_all(self) -> None:
         """Raise IndexUnavailable where a day's file is gone, replaced, or overwritten from its start."""
@@ -169,6 +219,17 @@ def _days_in(folder: Path) -> Iterator[int]:
 def signs(folder: Path) -> str:
     """What the daily files of a folder look like from outside."""
     return "\n".join(sign(path) for path in sorted(folder.glob("*.db")))
+
+
+def looks(path: Path) -> Iterator[int]:
+    """Sizes and times of a daily file and of its write-ahead log: another commit, other values."""
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            yield from (0, 0, 0)
+        else:
+            yield from (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def sign(path: Path) -> str:

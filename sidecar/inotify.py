@@ -50,6 +50,9 @@ SHORTEST, LONGEST = 0.002, 0.02
 BUSY = 20_000
 """Events a second at which the pause is longest."""
 
+LARGEST = 16 + 256
+"""Bytes of an event with the longest name."""
+
 _HEAD = Struct("iIII")
 """Watch, mask, cookie, and the length of the name that follows."""
 
@@ -90,6 +93,8 @@ class Reader(InotifyFD):
         self._failed = failed
         self._events = 0
         """What the last read brought, before it was merged."""
+        self._is_full = False
+        """It brought as much as it could take: there is more."""
 
     def run(self) -> None:
         try:
@@ -98,7 +103,8 @@ class Reader(InotifyFD):
                 events = self.read_events(event_buffer_size=BUFFER)
                 ended = time.monotonic()
                 self.deal_out(events)
-                time.sleep(_pause(self._events, ended - began))
+                if not self._is_full:
+                    time.sleep(_pause(self._events, ended - began))
                 began = ended
         except Exception as error:
             self._failed(f"its reader has died: {error!r}")
@@ -126,7 +132,9 @@ class Reader(InotifyFD):
                 yield os.fsdecode(path)
 
     def _read_event_buffer(self, event_buffer_size: int) -> bytes:
-        self._events, buffer = merged(super()._read_event_buffer(event_buffer_size))
+        buffer = super()._read_event_buffer(event_buffer_size)
+        self._is_full = len(buffer) > event_buffer_size - LARGEST
+        self._events, buffer = merged(buffer)
         return buffer
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:

@@ -6,17 +6,22 @@ put right in memory. Only the indexing thread touches it.
 
 from __future__ import annotations
 
+import os
+from base64 import b64decode
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from .catalog import Catalog, Known, to_save
 from .config import Settings
+from .daily import day_name, day_number
 from .errors import IndexUnavailable, SidecarError
 from .fold import Batch, Progress
 from .index import DailyIndex
-from .paths import to_os
+from .paths import to_os, under
+from .records import Compacted, Move, archived_size
 from .schema import check_same, nonsense_named
-from .swap import CATALOG_NAME, DAILY_NAME
+from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
 
 HOT_FILES = 512
 """Sources kept in memory with their states, those that changed last; where they are light, `HELD` lets in more of them.
@@ -45,12 +50,14 @@ class Ledger:
                 self._catalog.note("config", settings.fingerprint)
             # Take back what no checkpoint covers; finish dropping the rows of files that had changed.
             self._index.recover(self._catalog.checkpoint, self._catalog.saved)
-            for path in self._catalog.resetting():
-                self._index.forget(path)
+            self._index.forget_all(self._catalog.resetting())
+            self._filtered = set(map(day_number, self._catalog.filtered()))
+            """Days whose filter in the catalog has to go before anything is written on them."""
             self.known: dict[str, Known] = dict(self._catalog.known())
             """Every source that was ever seen, as it was last seen."""
             self._open = opened.pop_all()
-        self._next_id = 1 + max((known.id for known in self.known.values()), default=0)
+        self._next_id = 1 + self._catalog.last_id()
+        self._has_archived = self._catalog.has_archived()
         self._hot: OrderedDict[str, Progress] = OrderedDict()
         self._weights: dict[str, int] = {}
         """How many requests each of them remembered at the last checkpoint."""
@@ -71,7 +78,7 @@ class Ledger:
             source = self._settings.source_for(to_os(path))
             if source is None:
                 return None
-            if path in self.known:
+            if path in self.known or self._has_archived:  # what lies in the archive is not among the known
                 with nonsense_named(self._folder):
                     progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
@@ -88,13 +95,17 @@ class Ledger:
         self._gone.discard(path)
         self.known[path] = Known(progress.id, *progress.mark[:4], is_missing=False)
 
-    def begin_again(self, progress: Progress) -> None:
-        """A file is another one now: its old rows go, first in the catalog's word, then in fact."""
-        if progress.path in self.known:
+    def begin_again(self, progress: Progress, *, keeps_time: bool = False) -> None:
+        """A file is another one now: its old rows go, first in the catalog's word, then in fact.
+
+        `keeps_time`: it begins with the bytes that it had, so that the note of section 6 stays.
+        """
+        if progress.path in self.known or progress.mark.lines:
             with nonsense_named(self._folder):
                 self._catalog.begin_reset(progress)
                 self._index.forget(progress.path)
-        progress.first_mtime = None
+        if not (keeps_time or progress.archived):
+            progress.first_mtime = None
         progress.begin_again()
         self._unsaved[progress.path] = progress
 
@@ -108,17 +119,88 @@ class Ledger:
     def write(self, batches: list[Batch]) -> None:
         """Commit rows, so that queries see them. After an error, abandon."""
         if batches:
+            if self._filtered:
+                self._drop_filters(batches)
             with nonsense_named(self._folder):
                 self._index.write(batches, self._catalog.checkpoint + 1)
+
+    def _drop_filters(self, batches: list[Batch]) -> None:
+        days = {row.day for batch in batches for row in batch.rows}
+        days |= {answer.day for batch in batches for answer in batch.answered}
+        if days := days & self._filtered:
+            self._catalog.drop_filters(map(day_name, days))
+            self._filtered -= days
+
+    # ---- what `sidecar archive` asks for
+
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """Note that logs lie in the archive in `folder`, durably; gives for each that was refused why.
+
+        One that is not any more as it was when it was read for the archive is refused, and goes on as it is.
+        """
+        if folder != os.fspath(self._settings.archive):
+            why = f"the sidecar that runs has its archive in {self._settings.archive}"
+            return {move.path: why for move in moves}
+        moves = list(moves)
+        self.checkpoint()  # from here on the catalog knows all that is known here
+        refused = self._catalog.archive(moves, folder)
+        for move in moves:
+            self._hot.pop(move.path, None)
+        return refused
+
+    def drop(self, paths: Iterable[str]) -> dict[str, str]:
+        """Forget logs that lie in the archive whole, and their rows; gives for each that was refused why."""
+        self.checkpoint()
+        refused, going = {}, []
+        for path in paths:
+            progress = self.progress(path)
+            if progress is None or not 0 < progress.mark.offset <= archived_size(progress.archived):
+                refused[path] = "it goes on in a log file"
+            else:
+                going.append(path)
+        if going:
+            self._catalog.begin_drop(going)
+            self._index.forget_all(going)
+            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
+            self._catalog.save((), days)
+            self._catalog.finish_drop(going)
+            for day, (_, _, entries) in days:
+                if not entries:
+                    self._catalog.drop_filters([day_name(day)])
+                    self._filtered.discard(day)
+                    self._index.delete(day)
+            for path in going:
+                self.known.pop(path, None)
+                self._hot.pop(path, None)
+        return refused
+
+    def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
+        """Take smaller files of days, and their filters; gives for each that was refused why."""
+        self.checkpoint()
+        refused = {}
+        for name, copy, state, blocks in days:
+            day = day_number(name)
+            fresh = under(self._settings.index_folder, copy)
+            if not self._index.is_as(day, state):
+                refused[name] = "it has changed"
+                continue
+            is_compact = self._index.replace(day, fresh)
+            # Before anything else is written to the new file: with its name, a power cut would take that back too.
+            sync_folder(self._index.folder)
+            self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)
+            self._filtered.add(day)
+            if not is_compact:
+                refused[name] = "somebody reads it"
+        return refused
 
     def checkpoint(self) -> None:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        check_same(self._catalog.path, self._catalog.inode)
+        check_same(self._catalog.path, self._catalog.inodes)
         self._index.check_open()
         with nonsense_named(self._folder):
-            days = list(self._index.make_durable())
+            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
         self._cool_down()
         self._unsaved = {}
@@ -152,6 +234,7 @@ class Ledger:
             self.checkpoint()
             self._index.close()
             self._catalog.note("files", self._index.signs())
+            self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening."""

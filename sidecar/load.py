@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from peewee import PeeweeException
-
+from .archive_reader import Archive
 from .catalog import Saved, to_save
 from .config import Settings
 from .daily import day_name
@@ -32,6 +31,8 @@ from .fold import Progress
 from .merge import merge
 from .part import Parts
 from .paths import to_os
+from .records import Part, archived_size
+from .schema import DATABASE_ERRORS
 from .visit import visit
 
 SMALL = 8 << 20
@@ -57,6 +58,10 @@ class Task(NamedTuple):
     """As it was noted when the file was first seen; None for a file never seen before."""
     limit: int | None = None
     """Read up to this byte; None: to the end."""
+    archived: tuple[Part, ...] = ()
+    """What of it lies in the archive."""
+    has_file: bool = True
+    """It has a file, and not only what is archived."""
     mtime: float = 0.0
     """When it was changed last; tasks are done in this order."""
 
@@ -116,23 +121,23 @@ def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> It
 
 
 def _alone(settings: Settings, todo: list[Task], target: Path, folder: Path) -> Iterator[Result]:
-    with _no_collecting():
+    with _no_collecting(), Archive(settings.archive) as archive:
         parts = Parts(folder)
         for task in todo:
-            yield from read_source(settings, task, parts)
+            yield from read_source(settings, task, parts, archive)
         for day, paths in parts.close().items():
             yield Made(day, merge(paths, target / f"{day_name(day)}.db"))
 
 
-def read_source(settings: Settings, task: Task, parts: Parts) -> Iterator[Result]:
+def read_source(settings: Settings, task: Task, parts: Parts, archive: Archive) -> Iterator[Result]:
     """Read one source into parts: how it goes on, and at the end where it ended, or why it could not be read."""
     source = settings.source_for(to_os(task.path))
     assert source is not None
-    progress = Progress(task.id, task.path, source, task.first_mtime)
+    progress = Progress(task.id, task.path, source, task.first_mtime, archived=task.archived)
     try:
-        while True:
+        while task.has_file or progress.mark.offset < archived_size(task.archived):
             before = progress.mark.offset
-            seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), task.limit)
+            seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
             if seen.changed:
                 # Rows of it are written already, and cannot be called back.
                 raise Rewritten(f"{task.path} was rewritten while it was read")
@@ -143,6 +148,8 @@ def read_source(settings: Settings, task: Task, parts: Parts) -> Iterator[Result
                 break
     except (OSError, SourceError) as error:
         yield Unreadable(f"{task.path}: {getattr(error, 'strerror', None) or error}")
+        if task.archived:  # what stands before the damage has rows, and stays findable
+            yield to_save(progress)
     else:
         yield to_save(progress)
 
@@ -261,7 +268,7 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
     """Do what is handed out, until the other side ends this process, or has died."""
     parts = Parts(folder)
     done: list[Any] = []
-    with _no_collecting():
+    with _no_collecting(), Archive(settings.archive) as archive:
         while True:
             done.append(None)
             try:
@@ -277,12 +284,12 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
                     done.append(parts.close())
                 else:
                     for task in piece:
-                        for result in read_source(settings, task, parts):
+                        for result in read_source(settings, task, parts, archive):
                             done.append(result)
                             if isinstance(result, Read) and result.bytes >= SHARE // 4:
                                 pipe.send(done)
                                 done = []
             except SidecarError as error:
                 done.append(error)
-            except (OSError, PeeweeException) as error:
+            except (OSError, *DATABASE_ERRORS) as error:
                 done.append(SidecarError(f"{folder.parent.parent}: {error}"))

@@ -26,8 +26,8 @@ PATIENCE = 0.3
 class RootLock:
     """Held from `acquire` to `release`. The file is never deleted: a lock on a deleted file guards nothing."""
 
-    def __init__(self, index_folder: Path) -> None:
-        self._path = index_folder / NAME
+    def __init__(self, index_folder: Path, name: str = NAME) -> None:
+        self._path = index_folder / name
         self._lock = FileLock(self._path)
         self._identity = (0, 0)
 

@@ -91,7 +91,7 @@ def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
             for table in ("late", "member"):  # their pages are used again for the indexes
                 database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
-            database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?)", (next_entry,))
+            database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, target.stem))
             finish(database, DAILY)
         summary = (*first_and_last(database), count_entries(database))
     with target.open("rb") as file:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import orjson
 
-from .errors import AmbiguousId, EntryNotFound, IndexMissing, SourceChanged, SourceError, SourceMissing
+from .archive_reader import Archive, beside, folder_of
+from .bytes_of import open_log
+from .errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged
 from .files import IndexFiles
 from .follower import Follower
-from .paths import under
+from .paths import split_path
 from .reader import Day
-from .records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
-from .tail import NotAFile, opened
+from .records import AgentSummary, Entry, Part, PeerInteraction, PendingRequest, RejectedLine, Session
 from .times import Time, duration, moment_of
 from .wanted import Filter, Place, day_of
 
@@ -46,11 +47,16 @@ class Index:
     of file path and byte offset. Where a rebuilt index is swapped in meanwhile, what follows comes out of that one; an
     answer that is given at once comes out of one index. A time is seconds since 1970, a datetime, ISO 8601 (no zone:
     UTC) or an age such as `2h`; BadTime is raised for anything else.
+
+    What was archived is read in `archive`; by default in the folder that the index was archived to, see
+    `archive_reader.py`.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None) -> None:
         self.root = Path(root).absolute()
         self._files = IndexFiles(self.root / INDEX)
+        self._archive_folder = None if archive is None else Path(archive).absolute()
+        self._archive: Archive | None = None
 
     def __enter__(self) -> Index:
         return self
@@ -63,6 +69,9 @@ class Index:
     def close(self) -> None:
         """Close what was opened. The index can be used again afterwards."""
         self._files.close()
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
 
     # ---- many entries
 
@@ -92,9 +101,19 @@ class Index:
         return islice(self._entries(wanted, reverse), limit)
 
     def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
+        without = self._days_without(wanted.texts())
         for name in self._files.names_as_they_are(reverse):
-            if wanted.may_lie_on(name.removesuffix(".db")):
+            day = name.removesuffix(".db")
+            if day not in without and wanted.may_lie_on(day):
                 yield from self._pages(name, wanted, reverse)
+
+    def _days_without(self, texts: list[str]) -> set[str]:
+        """Days that have no entry with all these strings, told without opening their files."""
+        if texts and len(self._files.names()) > 1:
+            # Without a catalog that can be read, every day is asked.
+            with suppress(SidecarError):
+                return set(self._files.of_catalog(lambda catalog: catalog.days_without(texts)))
+        return set()
 
     def _all(self, wanted: Filter) -> list[Entry]:
         return self._files.whole(lambda: list(self._entries(wanted)))
@@ -167,7 +186,11 @@ class Index:
         found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
-            found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True)
+            # By its stem, which may hold a dot, or by its path.
+            without = self._days_without([name])
+            if (stem := split_path(name)[1]) != name:
+                without &= self._days_without([stem])
+            found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True, without=without)
         if not found:
             raise EntryNotFound(f"no entry has the id {id!r}")
         found = [entry for entry in found if entry.file_path == name] or found
@@ -184,27 +207,33 @@ class Index:
         """The bytes of the record behind an entry, just as they were indexed, without the line end.
 
         Raises SourceMissing where the file is gone, SourceChanged where its bytes are others now, UnsafePath where the
-        pointer leaves the root; never gives other bytes.
+        pointer leaves the root; never gives other bytes. Of what was archived, they are ArchiveMissing, ArchiveDamaged.
         """
-        file = under(self.root, entry.file_path)
-        where = f"{entry.file_path}, byte {entry.byte_offset}"
-        place = self._place(entry)
-        if place is None:
-            raise SourceChanged(f"{where}: the index has no such entry any more")
-        length, checksum = place
-        if getattr(entry, "checksum", checksum) != checksum:
-            raise SourceChanged(f"{where}: other bytes have been indexed there since")
+        with open_log(self.root, entry.file_path, self._open_archive(), self._parts) as log:
+            place = self._place(entry)
+            where = f"{entry.file_path}, byte {entry.byte_offset}"
+            if place is None:
+                raise SourceChanged(f"{where}: the index has no such entry any more")
+            length, checksum = place
+            if getattr(entry, "checksum", checksum) != checksum:
+                raise SourceChanged(f"{where}: other bytes have been indexed there since")
+            return log.read(entry.byte_offset, length, checksum)
+
+    def _open_archive(self) -> Archive:
+        if self._archive is None:
+            self._archive = Archive(self._archive_folder or beside(self.root))
+        return self._archive
+
+    def _parts(self, path: str) -> tuple[Part, ...]:
+        """What of a log lies in the archive; asked only where its file does not have the bytes."""
         try:
-            with opened(file) as (fd, status):
-                # A length is not trusted either: it may ask for more memory than there is.
-                data = os.pread(fd, min(length, status.st_size), entry.byte_offset)
-        except FileNotFoundError:
-            raise SourceMissing(f"{entry.file_path} is gone from {self.root}") from None
-        except (OSError, NotAFile) as error:
-            raise SourceError(f"{where}: {error}", hint="check the file and its permissions") from error
-        if len(data) != length or crc32(data) != checksum:
-            raise SourceChanged(f"{where}: the bytes are no longer those that were indexed")
-        return data
+            ((parts, said),) = self._files.of_catalog(lambda catalog: [(catalog.parts(path), catalog.fact("archive"))])
+        except IndexMissing:
+            return ()
+        archive = self._open_archive()
+        if parts and said is not None and self._archive_folder is None:
+            archive.folder = folder_of(self.root, said)
+        return parts
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
         """Length and checksum of the record, as the index has them now."""
@@ -279,4 +308,5 @@ class Index:
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """Everybody who took part in a session, in the order of their names."""
-        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id))))
+        without = self._days_without([session_id])
+        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id), without=without)))

@@ -12,6 +12,7 @@ from typing import Any
 from . import swap
 from .errors import IndexMissing
 from .paths import split_path
+from .reader_archive import ArchiveSide
 from .records import Entry, RejectedLine, Session
 from .rows import agents_of, checked, checked_columns, entry_of
 from .schema import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
@@ -197,6 +198,10 @@ class Day(_Opened):
             for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
                 yield checked_columns(row)
 
+    def facts(self) -> dict[str, str]:
+        """What the file says of itself: its `day`, and the `checkpoint` that last wrote it."""
+        return dict(self._typed((str, str), "SELECT key, value FROM meta"))
+
     def agents(self) -> list[tuple[str, int, int, int]]:
         """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
         sql = (
@@ -291,7 +296,7 @@ class Day(_Opened):
             return [entry_of(row) for row in rows]
 
 
-class Catalog(_Opened):
+class Catalog(_Opened, ArchiveSide):
     """The catalog, open for reading."""
 
     kind = CATALOG
@@ -302,7 +307,9 @@ class Catalog(_Opened):
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
         )
-        return (Session(*row) for row in self._typed((str, str, float, str, str), sql, status, status))
+        lives = self.lives_in()
+        for session, agent, created, pattern, state in self._typed((str, str, float, str, str), sql, status, status):
+            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """Lines that are no records."""
@@ -327,6 +334,10 @@ class Catalog(_Opened):
         """Each day with its first and last timestamp and its number of entries."""
         sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
         return self._typed((str, float, float, int), sql)
+
+    def checkpoints(self) -> dict[str, int]:
+        """The number of the checkpoint that last wrote each day."""
+        return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
 
     def fact(self, key: str) -> str | None:
         """What was noted under a key."""

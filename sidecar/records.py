@@ -106,6 +106,47 @@ class _Checked:
     """Of the bytes that were indexed; not there where an entry was not made by the index."""
 
 
+class Part(NamedTuple):
+    """Where some bytes of a log lie in the archive. The parts of a log follow each other without a gap, and what
+    stands in the log file itself, if it went on after that, follows the last of them."""
+
+    file: str
+    """The archive file, relative to the archive folder."""
+    at: int
+    """Where they begin in its content."""
+    size: int
+    lines: int
+    sign: int
+    """Hash of the bytes."""
+
+
+class Move(NamedTuple):
+    """A log, or what it has beyond what is archived of it, that was archived and is to be deleted."""
+
+    path: str
+    looks: tuple[int, int, int, int]
+    """Device, inode, size and modification time of its file when that was read."""
+    part: Part
+    """Where the bytes are now."""
+
+
+class Compacted(NamedTuple):
+    """A day's file made anew, smaller, and what its filter says; as long as the day has not changed since."""
+
+    day: str
+    copy: str
+    """The file, in the index folder."""
+    state: list[int]
+    """What the day's file looked like, from inside and from outside, when the copy was made."""
+    blocks: list[str]
+    """The filter's blocks, in base 64."""
+
+
+def archived_size(parts: tuple[Part, ...]) -> int:
+    """Bytes of a log that lie in the archive, and so where its file begins."""
+    return sum(part.size for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry(_Checked):
     """One record of the log as the index knows it: the reference's 17 columns, in their order."""
@@ -157,6 +198,8 @@ class Session:
     pattern_type: str
     status: str
     """`active` or `completed`."""
+    lives_in: str = "log"
+    """`log`, `archive`, or `log, archive` where it went on after it was archived."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from . import swap
+from .archive_scan import held
 from .catalog import Catalog, Saved
 from .config import Settings
 from .errors import SidecarError
 from .index import signs
 from .load import Made, Read, Rewritten, Task, load
-from .records import Report
+from .records import Report, archived_size
 from .scan import Scan
 
 SAVED_AT_ONCE = 1_000
@@ -100,13 +101,19 @@ def noted(folder: Path) -> dict[str, float]:
 def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
     """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
     scan = Scan(settings)
-    found = sorted((one.path, one.status.st_size, one.status.st_mtime) for one in scan)
+    found = {one.path: one.status for one in scan}
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
-    return [
-        Task(id_, path, size, first_mtimes.get(path), None, mtime) for id_, (path, size, mtime) in enumerate(found, 1)
-    ]
+    sizes = {path: status.st_size for path, status in found.items()}
+    archived = held(settings, sizes, strict=strict)
+    todo = []
+    for id_, path in enumerate(sorted(found.keys() | archived.keys()), 1):
+        parts, first_mtime = archived.get(path, ((), None))
+        size = sizes.get(path, 0) + archived_size(parts)
+        mtime = found[path].st_mtime if path in found else first_mtime or 0.0
+        todo.append(Task(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in found, mtime))
+    return todo
 
 
 def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
@@ -135,6 +142,8 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
                 unreadable.append(result.why)
         catalog.save(waiting, sorted(days.items()))
         catalog.note("files", signs(target / swap.DAILY_NAME))
+        if any(task.archived for task in todo):
+            catalog.note("archive", str(settings.archive))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / swap.DAILY_NAME):

@@ -13,8 +13,9 @@ from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
+from .catalog_tables import CATALOG_TABLES, CATALOG_VIEWS
 from .errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
-from .tables import CATALOG_TABLES, CATALOG_VIEWS, DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
+from .tables import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
 
 VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
@@ -29,6 +30,11 @@ _WRITING: dict[str, object] = {"journal_mode": "wal", "synchronous": "normal", "
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
+
+DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
+"""What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
+
+Inodes = tuple[int | None, ...]
 
 _HEADER = b"SQLite format 3\0"
 
@@ -126,7 +132,7 @@ def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDataba
     return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
 
 
-def settle(database: SqliteDatabase, path: Path, inode: int) -> None:
+def settle(database: SqliteDatabase, path: Path, opened: Inodes) -> None:
     """Close a database after writing, without its write-ahead log where that can be.
 
     A file in rollback mode can be read from a folder that nobody may write to, and reading it makes no files.
@@ -134,7 +140,7 @@ def settle(database: SqliteDatabase, path: Path, inode: int) -> None:
     file has been moved away with its folder: SQLite would delete the log of another file by this name.
     """
     try:
-        if not database.is_closed() and _is_same(path, inode):
+        if not database.is_closed() and inodes(path)[:1] == opened[:1]:
             database.execute_sql("PRAGMA busy_timeout = 200")
             with suppress(DatabaseError):
                 database.execute_sql("PRAGMA journal_mode = delete")
@@ -213,17 +219,31 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
-def check_same(path: Path, inode: int) -> None:
-    """Raise IndexDamaged where a file that is open is no longer the file of its name."""
-    if not _is_same(path, inode):
+def inodes(path: Path) -> Inodes:
+    """By what a database that is open for writing is known again: its file, and the two that SQLite keeps beside it."""
+    return tuple(_inode(f"{path}{suffix}") for suffix in ("", "-wal", "-shm"))
+
+
+def check_same(path: Path, opened: Inodes) -> None:
+    """Raise IndexDamaged where a file that is open is no longer the file of its name: who reads finds another, or none
+    of what was written since."""
+    now = inodes(path)
+    if any(was is not None and was != inode for was, inode in zip(opened, now, strict=True)):
         raise IndexDamaged(f"{path} was deleted or replaced while it was written")
 
 
-def _is_same(path: Path, inode: int) -> bool:
+def _inode(name: str) -> int | None:
     try:
-        return path.lstat().st_ino == inode
+        return os.lstat(name).st_ino
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
+
+
+def recover(path: Path) -> None:
+    """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
+    if path.with_name(f"{path.name}-journal").exists() and path.exists():
+        with closing(_connect_for_writing(path, {})) as database, damage_named(path):
+            database.execute_sql("PRAGMA user_version").fetchone()
 
 
 def has_header(path: Path) -> bool:
@@ -246,6 +266,8 @@ def damage_named(path: Path) -> Iterator[None]:
         if is_damage(error):
             raise IndexDamaged(f"{path}: {error}") from error
         raise
+    except UnicodeDecodeError as error:  # what SQLite would say repeats what stands in the file
+        raise IndexDamaged(f"{path}: malformed: {error}") from error
 
 
 @contextmanager
@@ -278,6 +300,6 @@ def is_damage(error: BaseException) -> bool:
 
 def first(error: BaseException) -> BaseException:
     """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
-    while isinstance(error.__context__, PeeweeException | sqlite3.Error):
+    while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error

@@ -158,17 +158,21 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
 
 
 def sessions(screen: Screen, found: Iterable[Session]) -> None:
-    """The session registry."""
+    """The session registry; where each lives, once some live in the archive."""
+    known = list(found)
+    some_archived = any(one.lives_in != "log" for one in known)
 
     def rows() -> Iterator[Sequence[Cell]]:
-        for one in found:
+        for one in known:
             style = "green" if one.status == "active" else "dim"
             owner = (agent(one.initiating_agent),)
-            yield moment(one.created_at), ((one.status, style),), owner, one.pattern_type, one.session_id
+            lives_in = (one.lives_in,) if some_archived else ()
+            yield moment(one.created_at), ((one.status, style),), *lives_in, owner, one.pattern_type, one.session_id
 
     columns = (
-        *(Column("created (UTC)", "dim"), Column("status"), Column("owner", least=12)),
-        *(_PATTERN, Column("session", least=22)),
+        *(Column("created (UTC)", "dim"), Column("status")),
+        *((Column("lives in", "dim"),) if some_archived else ()),
+        *(Column("owner", least=12), _PATTERN, Column("session", least=22)),
     )
     _count(screen.table(columns, rows()), "session")
 

@@ -31,8 +31,11 @@ def status(screen: Screen, settings: Settings, found: Status) -> None:
         ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
         ("rejected", counted(found.rejected, "line")),
+        ("archived", _archived(found)),
     )
     for title, fact in facts:
+        if not fact:
+            continue
         screen.line(fact, label=(f"{title:>10}", "dim"), indent=12)
     screen.line()
     _bytes(screen, found)
@@ -45,6 +48,14 @@ def _lag(found: Status) -> str:
     if not found.behind_bytes:
         return "none"
     return f"{size(found.behind_bytes)} not indexed, the oldest for {length(found.lag_seconds)}"
+
+
+def _archived(found: Status) -> str:
+    archive = found.archive
+    if not archive.logs:
+        return ""
+    logs, files = counted(archive.logs, "file"), counted(archive.files, "archive")
+    return f"{logs}, {size(archive.bytes)}, in {files} of {size(archive.disk_bytes)}"
 
 
 def _bytes(screen: Screen, found: Status) -> None:
@@ -66,7 +77,7 @@ def _bytes(screen: Screen, found: Status) -> None:
 
 
 def _sources(screen: Screen, found: Status) -> None:
-    styles = {"ok": "green", "behind": "yellow", "missing": "dim", "wrong": "bold red"}
+    styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
     names = ("size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries")
     columns = (Column("status"), *(Column(name, right=True) for name in names), Column("file", least=22))
 

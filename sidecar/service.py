@@ -10,8 +10,6 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from peewee import PeeweeException
-
 from . import swap
 from .beacon import Voice
 from .config import Settings
@@ -20,10 +18,10 @@ from .errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, S
 from .index import sign
 from .lock import RootLock
 from .patience import Patience
-from .reader import Catalog
+from .reader import Catalog, Day
 from .records import Report
 from .reindex import ATTEMPTS, Rebuilt, Reporter, noted, reindex
-from .schema import CATALOG, DAILY, damage_named, first, open_for_reading
+from .schema import CATALOG, DAILY, DATABASE_ERRORS, damage_named, first, nonsense_named, open_for_reading, recover
 
 NEW_OBJECTS = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
@@ -94,7 +92,7 @@ def _run_under(
                 sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
                 return
-        except (OSError, PeeweeException, SidecarError) as error:
+        except (OSError, *DATABASE_ERRORS, SidecarError) as error:
             if should_stop():
                 raise
             patience.after(error)
@@ -171,7 +169,7 @@ def _database_errors_named(settings: Settings) -> Iterator[None]:
     try:
         with damage_named(settings.index_folder):
             yield
-    except PeeweeException as error:
+    except DATABASE_ERRORS as error:
         raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
 
 
@@ -205,6 +203,8 @@ def heal(settings: Settings, report: Reporter) -> Rebuilt | None:
     swap.settle(folder)
     first_mtimes = noted(folder)
     try:
+        for path in (folder / swap.CATALOG_NAME, *swap.daily_paths(folder)):
+            recover(path)
         why = fault(settings)
     except IndexMissing as error:
         why = str(error)
@@ -221,16 +221,32 @@ def fault(settings: Settings) -> str | None:
     with closing(Catalog(swap.catalog_path(folder))) as catalog:
         if catalog.fact("config") != settings.fingerprint:
             return "sources or formats have changed"
-        days = {f"{day}.db" for day, *_ in catalog.days()}
+        checkpoints = {f"{day}.db": number for day, number in catalog.checkpoints().items()}
         trusted = set((catalog.fact("files") or "").split())
+        closed = catalog.fact("closed") or "0"
     _check(swap.catalog_path(folder), CATALOG)
     there = {path.name: path for path in swap.daily_paths(folder)}
-    for name in sorted(days - there.keys()):
+    for name in sorted(checkpoints.keys() - there.keys()):
         raise IndexDamaged(f"{folder / swap.DAILY_NAME / name} is missing")
     for path in there.values():
-        if sign(path) not in trusted:
+        number = checkpoints.get(path.name, 0)
+        is_trusted = sign(path) in trusted
+        if not is_trusted:
             _check(path, DAILY)
+        # What was written since it was closed in good order stands beside it, in a write-ahead log.
+        if not is_trusted or not closed.isdigit() or number > int(closed):
+            _check_day(path, number)
     return None
+
+
+def _check_day(path: Path, checkpoint: int) -> None:
+    """Raise IndexDamaged where this is another day's file, or knows nothing of a checkpoint that wrote to it."""
+    with closing(Day(path)) as day, nonsense_named(path):
+        facts = day.facts()
+        if facts.get("day") != path.stem:
+            raise IndexDamaged(f"{path} is the file of another day")
+        if int(facts.get("checkpoint", "0")) < checkpoint:
+            raise IndexDamaged(f"{path} has lost what was written last")
 
 
 def _check(path: Path, kind: int) -> None:
@@ -238,7 +254,7 @@ def _check(path: Path, kind: int) -> None:
         try:
             with damage_named(path):
                 result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
-        except PeeweeException as error:
+        except DATABASE_ERRORS as error:
             raise IndexDamaged(f"{path}: {error}") from error
         if result != "ok":
             raise IndexDamaged(f"{path}: {result}")
@@ -254,7 +270,7 @@ def set_aside(folder: Path, why: str) -> None:
     aside = folder / swap.ASIDE
     if (folder / swap.CATALOG_NAME).exists():
         shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(exist_ok=True)
+    aside.mkdir(parents=True, exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
         file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together

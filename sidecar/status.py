@@ -6,18 +6,23 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import beacon, swap
+from .archive_reader import Archive
 from .config import Settings
-from .errors import IndexMissing, SidecarError
+from .errors import IndexMissing, SidecarError, SourceError
 from .lock import holder
 from .mounts import why_polling
 from .paths import to_os
 from .reader import open_catalog
+from .records import Part, archived_size
 from .scan import Found, Scan
 from .tail import NotAFile, opened
+
+TOLD = 5
+"""Archives that are gone, told one by one."""
 
 PATIENCE = 10.0
 """Seconds of lag from which it is no longer health."""
@@ -51,7 +56,22 @@ class SourceStatus:
     """Bytes of whole lines that are not indexed yet."""
     entries: int
     status: str
-    """`ok`, `behind`, `missing` or `wrong`."""
+    """`ok`, `behind`, `archived` with no file of its own left, `missing` or `wrong`."""
+    archived: int = 0
+    """Bytes of it that lie in the archive; `size` is with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStatus:
+    """What lies in the archive. Its bytes of log are in the sum like any others."""
+
+    logs: int = 0
+    """Sources of which something is archived."""
+    bytes: int = 0
+    """Of log."""
+    files: int = 0
+    disk_bytes: int = 0
+    """What these files take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,7 @@ class Status:
     """`inotify` or `polling`: of the running sidecar, or what one would use."""
     running: int | None
     """Process id of the sidecar that holds the root."""
+    archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     source_list: tuple[SourceStatus, ...] = ()
 
 
@@ -88,6 +109,12 @@ class _Noted:
     entries: int
     looked: tuple[int, int]
     """Size and time of change of the file as it was last looked at."""
+    parts: tuple[Part, ...]
+
+    @property
+    def archived(self) -> int:
+        """Bytes of it that lie in the archive."""
+        return archived_size(self.parts)
 
 
 def status(settings: Settings, *, sources: bool = False) -> Status:
@@ -98,6 +125,7 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
     said = beacon.read(folder) if held else None
     reasons = [*(said.trouble if said else ()), *_of_the_disk(settings)]
     noted, rejected, days, entries = _catalog(folder, reasons)
+    archive = _archive(settings, [one.parts for one in noted.values() if one.parts], reasons)
 
     files: list[SourceStatus] = []
     oldest = now
@@ -108,7 +136,13 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
             oldest = min(oldest, found.status.st_mtime)
         files.append(file)
     reasons += [f"cannot read {name or settings.root}: {why}" for name, why in scan.failed.items()]
-    gone = [SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing") for path, one in noted.items()]
+    away = [_away(path, one) for path, one in noted.items() if one.parts and one.offset <= one.archived]
+    files += away
+    gone = [
+        SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing")
+        for path, one in noted.items()
+        if not one.parts or one.offset > one.archived
+    ]
 
     wrong = [file.path for file in files if file.status == "wrong"]
     if wrong:
@@ -139,6 +173,7 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
         lag_seconds=round(lag, 3),
         watching=said.watching if said and said.watching else _would_watch(settings),
         running=held[0] if held and held[1].startswith("run") else None,
+        archive=archive,
         source_list=tuple(sorted([*files, *gone], key=lambda file: file.path)) if sources else (),
     )
 
@@ -169,9 +204,10 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, 
     try:
         with closing(open_catalog(folder)) as catalog:
             sources = catalog.sources()
+            parts = catalog.archived()
             looked = catalog.looked()  # after them: a source may have come in between, and none ever goes
             noted = {
-                path: _Noted(offset, (indexed, blank, rejected, skipped), entries, looked[path])
+                path: _Noted(offset, (indexed, blank, rejected, skipped), entries, looked[path], parts.get(path, ()))
                 for path, offset, indexed, blank, rejected, skipped, entries in sources
             }
             days = catalog.days()
@@ -190,18 +226,48 @@ def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
     path, file = found.path, found.status
     offset = noted.offset if noted else 0
     counts = noted.counts if noted else (0, 0, 0, 0)
-    rest = file.st_size - offset
+    begin = noted.archived if noted else 0
+    if noted and begin and offset == begin and noted.looked == (file.st_size, file.st_mtime_ns) and file.st_size:
+        return _away(path, noted)  # it was archived, and is about to be deleted
+    size = begin + file.st_size
+    rest = size - offset
     if sum(counts) != offset or offset < 0:
-        return SourceStatus(path, file.st_size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong")
+        return SourceStatus(path, size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong", begin)
     if found.source.layout == "file":
         # All of an event file counts, or nothing of it yet: then it was looked at, and waits, or it was not.
         looked = (file.st_size, file.st_mtime_ns)
-        is_behind = noted is None or (rest != 0 if noted.offset else noted.looked != looked)
+        is_behind = noted is None or (rest != 0 if noted.offset > begin else noted.looked != looked)
     else:
-        is_behind = rest < 0 or (rest > 0 and _has_line_end(root, path, offset))
+        is_behind = rest < 0 or (rest > 0 and _has_line_end(root, path, offset - begin))
     waiting, behind = (0, abs(rest)) if is_behind else (rest, 0)
     state = "behind" if behind else "ok"
-    return SourceStatus(path, file.st_size, *counts, waiting, behind, noted.entries if noted else 0, state)
+    return SourceStatus(path, size, *counts, waiting, behind, noted.entries if noted else 0, state, begin)
+
+
+def _away(path: str, noted: _Noted) -> SourceStatus:
+    """A log that lies in the archive whole. What was not read there, because it is damaged, is behind."""
+    behind = noted.archived - noted.offset
+    state = "wrong" if sum(noted.counts) != noted.offset else "behind" if behind else "archived"
+    return SourceStatus(path, noted.archived, *noted.counts, 0, behind, noted.entries, state, noted.archived)
+
+
+def _archive(settings: Settings, logs: list[tuple[Part, ...]], reasons: list[str]) -> ArchiveStatus:
+    """What the archive takes; a reason for each file of it that is gone, the first few of them."""
+    if not logs:
+        return ArchiveStatus()
+    archive = Archive(settings.archive)
+    disk = 0
+    lost: list[str] = []
+    files = sorted({part.file for parts in logs for part in parts})
+    for file in files:
+        try:
+            disk += archive.size(file)
+        except SourceError as error:
+            lost.append(str(error))
+    reasons += lost[:TOLD]
+    if len(lost) > TOLD:
+        reasons.append(f"and {len(lost) - TOLD:,} more archives cannot be read")
+    return ArchiveStatus(len(logs), sum(map(archived_size, logs)), len(files), disk)
 
 
 def _has_line_end(root: Path, path: str, offset: int) -> bool:

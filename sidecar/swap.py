@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date
@@ -36,6 +37,9 @@ READY = "ready-"
 """Begins the name of a rebuilt index that waits to be moved. Each has a name of its own, so that a reader who learned
 it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
+SETTLED = 100_000_000
+"""Nanoseconds after which a time of change tells one change from the next."""
+
 ASIDE = "damaged"
 """Folder that damaged files are set aside in."""
 
@@ -67,7 +71,8 @@ def daily_paths(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise _unreadable(folder / DAILY_NAME, error) from error
-    return [folder / DAILY_NAME / name for name in found]
+    daily = folder / DAILY_NAME
+    return [daily / name for name in found]
 
 
 def daily_path(folder: Path, name: str) -> Path | None:
@@ -90,6 +95,21 @@ def _sign(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def listing_stamp(folder: Path) -> tuple[int, int] | None:
+    """Stays the same as long as `daily_paths` does; None where it may be changing just now.
+
+    A folder bears the time of the last name that came or went in it. A change may hide behind another one of the same
+    moment, so that a time of just now tells nothing.
+    """
+    try:
+        status = os.stat(folder / DAILY_NAME)
+        if time.time_ns() - status.st_mtime_ns < SETTLED or (folder / MANIFEST).exists():
+            return None
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def commit(folder: Path, daily_names: Iterable[str]) -> None:

@@ -14,7 +14,6 @@ from zlib import crc32
 
 from peewee import (
     BigIntegerField,
-    BlobField,
     BooleanField,
     CompositeKey,
     FloatField,
@@ -24,15 +23,12 @@ from peewee import (
 )
 
 
-class _Table(Model):
+class Table(Model):
     class Meta:
         legacy_table_names = False
 
 
-# ---- a daily file
-
-
-class Label(_Table):
+class Label(Table):
     """A string, once."""
 
     text = TextField()
@@ -40,7 +36,7 @@ class Label(_Table):
     """By which it is found again: an index on the texts would be as large as the texts. See `hash_of`."""
 
 
-class SourceFile(_Table):
+class SourceFile(Table):
     """A log file with entries on this day: its path is folder, stem and suffix."""
 
     folder = IntegerField()
@@ -54,7 +50,7 @@ class SourceFile(_Table):
         indexes = ((("stem", "folder", "suffix"), True),)
 
 
-class Party(_Table):
+class Party(Table):
     """A set of participants with the role of each, once."""
 
     agents = TextField()
@@ -62,7 +58,7 @@ class Party(_Table):
     hash = IntegerField(index=True)
 
 
-class PartyAgent(_Table):
+class PartyAgent(Table):
     """From an agent to the sets it is in."""
 
     agent = IntegerField()
@@ -73,7 +69,7 @@ class PartyAgent(_Table):
         without_rowid = True
 
 
-class EventKind(_Table):
+class EventKind(Table):
     """What entries of a kind have in common, once."""
 
     event_type = IntegerField()
@@ -91,7 +87,7 @@ class EventKind(_Table):
         )
 
 
-class Context(_Table):
+class Context(Table):
     """Where entries belong: a session, its owner as it was then, and a conversation, once."""
 
     session = IntegerField()
@@ -102,7 +98,7 @@ class Context(_Table):
         indexes = ((("session", "initiating_agent", "conversation"), True),)
 
 
-class EntryRow(_Table):
+class EntryRow(Table):
     """One record: what it has in common with others by number, and its place.
 
     `id` grows with every row written and is never used again.
@@ -126,7 +122,7 @@ class EntryRow(_Table):
         table_name = "entry"
 
 
-class Span(_Table):
+class Span(Table):
     """Where the entries of a log file are: those from `byte_offset` on, up to the next span, have ids from `first` on,
     and below `first` + SPAN. It does the work of an index on (source, byte_offset) in a fraction of its bytes, because
     ids grow with offsets."""
@@ -140,7 +136,7 @@ class Span(_Table):
         without_rowid = True
 
 
-class DailyMeta(_Table):
+class DailyMeta(Table):
     """Facts about the file itself."""
 
     key = TextField(primary_key=True)
@@ -151,14 +147,14 @@ class DailyMeta(_Table):
         without_rowid = True
 
 
-class Member(_Table):
+class Member(Table):
     """In a part of a bulk load: what `party_agent` is to hold."""
 
     agent = IntegerField()
     party = IntegerField()
 
 
-class LateAnswer(_Table):
+class LateAnswer(Table):
     """In a part of a bulk load: an answer to a request that was written before."""
 
     source = IntegerField()
@@ -239,144 +235,3 @@ JOIN label v ON v.id = c.conversation
 JOIN party p ON p.id = e.party
 LEFT JOIN label r ON r.id = e.correlation
 """
-
-
-# ---- the catalog
-
-
-class CatalogSource(_Table):
-    """A log file: how far it was read, how to know it again, what its next row depends on, where its bytes went."""
-
-    path = TextField(unique=True)
-    layout = TextField()
-    stem = TextField()
-    first_mtime = FloatField(null=True)
-    """The note of section 6: the time of records that bear none, with none before them. Null until there is a look."""
-    device = BigIntegerField()
-    inode = BigIntegerField()
-    size = BigIntegerField()
-    mtime_ns = BigIntegerField()
-    offset = BigIntegerField()
-    lines = BigIntegerField()
-    head = BigIntegerField()
-    tail = BigIntegerField()
-    indexed = BigIntegerField()
-    blank = BigIntegerField()
-    rejected = BigIntegerField()
-    skipped = BigIntegerField()
-    entries = BigIntegerField()
-    status = TextField()
-    """`ok`, `missing`, or `resetting` while old rows are being dropped."""
-    state = BlobField(null=True)
-
-    class Meta:
-        table_name = "source"
-
-
-class OpenRequest(_Table):
-    """A request that waits for its answer: what the next answer in its file needs to know of it."""
-
-    source = IntegerField()
-    byte_offset = BigIntegerField()
-    day = IntegerField()
-    correlation = TextField(null=True)
-    author = TextField(null=True)
-    addressees = TextField()
-    pattern = TextField()
-    conversation = TextField()
-    expects = BooleanField()
-
-    class Meta:
-        primary_key = CompositeKey("source", "byte_offset")
-        without_rowid = True
-
-
-class HeldRole(_Table):
-    """The role that an agent holds in a file as far as it was read. A file may name a million of them."""
-
-    source = IntegerField()
-    agent = TextField()
-    role = TextField()
-
-    class Meta:
-        primary_key = CompositeKey("source", "agent")
-        without_rowid = True
-
-
-class SessionPart(_Table):
-    """What one source says of a session."""
-
-    session_id = TextField()
-    source = IntegerField(index=True)
-    initiating_agent = TextField()
-    created_at = FloatField()
-    pattern_type = TextField()
-    is_completed = BooleanField()
-
-    class Meta:
-        primary_key = CompositeKey("session_id", "source")
-        without_rowid = True
-
-
-class RejectedLine(_Table):
-    """A line that is no record."""
-
-    source = IntegerField()
-    byte_offset = BigIntegerField()
-    line_number = BigIntegerField()
-    byte_length = BigIntegerField()
-    reason = TextField()
-
-    class Meta:
-        primary_key = CompositeKey("source", "byte_offset")
-        without_rowid = True
-
-
-class Day(_Table):
-    """A day that has entries, and the first and last of their times."""
-
-    day = TextField(primary_key=True)
-    first_timestamp = FloatField()
-    last_timestamp = FloatField()
-    entries = IntegerField()
-
-    class Meta:
-        without_rowid = True
-
-
-class CatalogMeta(_Table):
-    """Facts about the index as a whole: `config`, `build`, `checkpoint`."""
-
-    key = TextField(primary_key=True)
-    value = TextField()
-
-    class Meta:
-        table_name = "meta"
-        without_rowid = True
-
-
-CATALOG_TABLES = (CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLine, Day, CatalogMeta)
-
-# Of several sources that speak of a session, its own file is heard first, then the one that spoke first.
-CATALOG_VIEWS = (
-    """
-CREATE VIEW IF NOT EXISTS session_registry AS
-SELECT session_id, initiating_agent, created_at, pattern_type,
-       CASE WHEN any_completed THEN 'completed' ELSE 'active' END AS status
-FROM (
-    SELECT p.*, MAX(p.is_completed) OVER (PARTITION BY p.session_id) AS any_completed,
-           ROW_NUMBER() OVER (
-               PARTITION BY p.session_id ORDER BY s.layout <> 'session', p.created_at, s.path
-           ) AS place
-    FROM session_part p JOIN source s ON s.id = p.source
-)
-WHERE place = 1
-""",
-    """
-CREATE VIEW IF NOT EXISTS rejected AS
-SELECT s.path AS source, r.line_number AS line_number, r.byte_offset AS byte_offset,
-       r.byte_length AS length, r.reason AS reason
-FROM rejected_line r JOIN source s ON s.id = r.source
-""",
-    "CREATE INDEX IF NOT EXISTS source_stem ON source(stem)",
-)

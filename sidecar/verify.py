@@ -11,17 +11,17 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from . import swap
+from .archive_reader import Archive
+from .bytes_of import open_log
 from .config import Settings
-from .errors import IndexMissing, SidecarError, SourceError
+from .errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
 from .load import Task
-from .paths import to_os, under
+from .paths import to_os
 from .reader import Day, open_catalog
-from .records import Report
+from .records import Part, Report, archived_size
 from .reindex import Reporter, build
-from .tail import opened
 
 TOLD = 100
 """Differences that are told one by one."""
@@ -99,11 +99,18 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
     with closing(open_catalog(folder)) as catalog:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()
-    missing = {path for path, (_, there) in offsets.items() if not there or _is_gone(settings, path)}
+        archived = catalog.archived()
+    missing = {
+        path
+        for path, (offset, there) in offsets.items()
+        if offset > archived_size(archived.get(path, ())) and (not there or _is_gone(settings, path))
+    }
     limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
+    limits |= {path: archived_size(archived[path]) for path in missing if path in archived}
     todo = [
-        Task(number, path, limit, first_mtimes.get(path), limit)
+        Task(number, path, limit, first_mtimes.get(path), limit, parts, limit > archived_size(parts))
         for number, (path, limit) in enumerate(sorted(limits.items()), 1)
+        for parts in (archived.get(path, ()),)
         if settings.source_for(to_os(path)) is not None
     ]
     with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
@@ -119,7 +126,7 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
                     entries += 1
                 else:
                     found.append(difference)
-            read, wrong = _check_pointers(settings, folder, name, limits)
+            read, wrong = _check_pointers(settings, folder, name, limits, archived)
             pointers += read
             found += wrong
     moved = _moved_on(folder, limits)
@@ -163,27 +170,31 @@ def _compare(here: Iterator[Row], there: Iterator[Row]) -> Iterator[_Difference 
 
 
 def _check_pointers(
-    settings: Settings, folder: Path, name: str, limits: dict[str, int]
+    settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Part, ...]]
 ) -> tuple[int, list[_Difference]]:
     """Read the record behind every entry of a day; files are opened one after the other."""
     read = 0
     found: list[_Difference] = []
-    for day in _days(folder, name):
-        for file, places in groupby(day.places(), key=itemgetter(0)):
-            if file not in limits:
-                continue
-            try:
-                with opened(under(settings.root, file)) as (fd, status):
-                    for _, offset, length, checksum in places:
-                        if offset >= limits[file]:
-                            break
-                        data = os.pread(fd, min(length, status.st_size), offset)
-                        if len(data) != length or crc32(data) != checksum:
-                            text = f"{file}, byte {offset}: the bytes are not those that were indexed"
-                            found.append(_Difference(file, text, False))
-                        read += 1
-            except (OSError, SourceError) as error:
-                found.append(_Difference(file, f"{file}: {error}", False))
+    with Archive(settings.archive) as archive:
+        for day in _days(folder, name):
+            for file, places in groupby(day.places(), key=itemgetter(0)):
+                if file not in limits:
+                    continue
+                try:
+                    with open_log(settings.root, file, archive, lambda path: archived.get(path, ())) as log:
+                        for _, offset, length, checksum in places:
+                            if offset >= limits[file]:
+                                break
+                            try:
+                                log.read(offset, length, checksum)
+                            except ArchiveDamaged as error:
+                                found.append(_Difference(file, str(error), False))
+                            except SourceChanged:
+                                text = f"{file}, byte {offset}: the bytes are not those that were indexed"
+                                found.append(_Difference(file, text, False))
+                            read += 1
+                except (OSError, SourceError) as error:
+                    found.append(_Difference(file, f"{file}: {error}", False))
     return read, found
 
 

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from . import replay
+from .archive_reader import Archive
 from .fold import Batch, Progress
-from .parse import NOT_JSON, TOO_LONG
+from .parse import NOT_JSON, TOO_LONG, parse
 from .paths import found_under
-from .records import Rejected
-from .tail import NEW, look, look_whole
+from .records import Rejected, archived_size
+from .tail import NEW, identity, look, look_whole
 
 SETTLED = 5.0
 """Seconds for which an event file that does not parse must stay unchanged to be rejected (section 7)."""
@@ -26,14 +28,29 @@ class Visit(NamedTuple):
     """The file is another one than was read before; nothing was taken. Begin again."""
     again_in: float | None = None
     """Seconds until an unfinished event file counts as settled."""
+    is_put_back: bool = False
+    """Changed, in that the file begins with what had been archived of it."""
 
 
-def visit(progress: Progress, root: Path, max_line_bytes: int, now: float, limit: int | None = None) -> Visit:
+def visit(
+    progress: Progress,
+    root: Path,
+    max_line_bytes: int,
+    now: float,
+    limit: int | None = None,
+    archive: Archive | None = None,
+) -> Visit:
     """Read the next chunk of a source, at most up to the byte `limit`, and derive its rows.
 
-    Raises OSError or NotAFile where the file cannot be read; then nothing has moved.
+    Raises OSError or NotAFile where the file cannot be read, ArchiveMissing or ArchiveDamaged where what was archived
+    of it cannot; then nothing has moved.
     """
     file = found_under(os.fspath(root), progress.path)
+    if progress.archived:
+        assert archive is not None
+        if progress.mark.offset < archived_size(progress.archived):
+            return Visit(replay.replay(progress, archive, max_line_bytes).batch, more=True)
+        return _visit_beside(progress, file, max_line_bytes, now, limit)
     if progress.source.layout == "file":
         return _visit_event(progress, file, max_line_bytes, now)
     seen = look(file, progress.mark, max_line_bytes, limit)
@@ -76,3 +93,48 @@ def _unchanged_for(progress: Progress, status: os.stat_result, now: float) -> fl
     if progress.waiting is None or progress.waiting[:2] != looks or now < progress.waiting[2]:
         progress.waiting = (*looks, now)
     return now - min(status.st_ctime, progress.waiting[2])
+
+
+def _visit_beside(progress: Progress, file: str, max_line_bytes: int, now: float, limit: int | None) -> Visit:
+    """Look at the file of a log whose first bytes were archived; all of them have been taken."""
+    parts = progress.archived
+    mark = replay.in_file(progress.mark, parts)
+    status = os.lstat(file)
+    if mark.offset == 0 and (*identity(status), status.st_size, status.st_mtime_ns) == mark[:4]:
+        return Visit()  # as it was when it was archived: it is about to be deleted
+    if mark.offset < parts[-1].size <= status.st_size and replay.begins_with(Path(file), parts[-1]):
+        progress.archived = parts[:-1]
+        return Visit(changed=True, is_put_back=True)
+    if progress.source.layout == "file":
+        return _visit_event_beside(progress, file, max_line_bytes, now)
+    seen = look(file, mark, max_line_bytes, None if limit is None else limit - archived_size(parts))
+    if seen.changed:
+        return Visit(changed=True)
+    lines, rejected = replay.lines_in_log(seen.lines, seen.rejected, parts)
+    batch = progress.take(lines, rejected) if lines or rejected else None
+    progress.mark = replay.in_log(seen.mark, parts)
+    return Visit(batch, seen.more)
+
+
+def _visit_event_beside(progress: Progress, file: str, max_line_bytes: int, now: float) -> Visit:
+    """The same for an event file: what has its name now is the next record of it."""
+    parts = progress.archived
+    known = replay.in_file(progress.mark, parts)
+    status, mark, line = look_whole(file, max_line_bytes)
+    if known.lines:
+        if isinstance(line, int) or (mark.head, mark.offset) != (known.head, known.offset):
+            return Visit(changed=True)
+        progress.mark = replay.in_log(mark, parts)
+        return Visit()
+    if isinstance(line, int):
+        refused = [Rejected(1, 0, line, TOO_LONG)]
+        batch = progress.take((), replay.lines_in_log([], refused, parts)[1], line_end=mark.offset - line)
+    else:
+        age = _unchanged_for(progress, status, now)
+        record = parse(line, progress.source.format, progress.named_type)
+        if isinstance(record, Rejected) and record.reason == NOT_JSON and age < SETTLED:
+            return Visit(again_in=max(0.05, SETTLED - age))
+        lines, _ = replay.lines_in_log([line], [], parts)
+        batch = progress.take(lines, line_end=mark.offset - len(line.data))
+    progress.mark = replay.in_log(mark, parts)
+    return Visit(batch)

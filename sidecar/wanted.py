@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from .day_filter import PENDING
 from .records import Entry
 
 SECONDS_A_DAY = 86400
@@ -45,6 +46,12 @@ class Filter:
     """After this moment, and not at it, as the reference's questions have it."""
     pending: bool = False
     """Requests that wait for a response."""
+
+    def texts(self) -> list[str]:
+        """The strings that a day must have to have an entry that fits."""
+        # What is on the fewest days comes first.
+        wanted = (self.correlation, self.session, self.conversation, self.agent, self.event_type, self.pattern)
+        return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
 
     def may_lie_on(self, day: str) -> bool:
         """Whether an entry of this day can fit; a day's file is named after its UTC date."""

@@ -130,14 +130,14 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert [" ".join(words) for words in every_command()] == [
         *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
         *("query conversation", "query sessions", "query agents", "query rejected", "show", "follow", "demo"),
-        *("reindex", "status", "verify", "doctor", "completion"),
+        *("archive", "reindex", "status", "verify", "doctor", "completion"),
     ]
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, sidecar.cli; print(*sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"rich", "peewee", "watchdog", "orjson", "yaml", "filelock", "sqlite3", "multiprocessing"}
+    heavy = {"rich", "pyzstd", "peewee", "watchdog", "orjson", "yaml", "filelock", "sqlite3", "multiprocessing"}
     assert not heavy & set(modules)
 
 

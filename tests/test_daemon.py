@@ -642,3 +642,23 @@ def test_no_boundary_between_batches_shows(seed: int) -> None:
         stepped.turn()
         assert stepped.rows == modelled(root)
         held(stepped)
+
+
+def test_what_sqlite_says_past_peewee_is_waited_out_like_any_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    log = tmp_path / "responses/sessions/s.jsonl"
+    write_lines(log, {"event": "agent:say", "timestamp": BASE})
+    with Stepped(reference(tmp_path)) as stepped:
+        stepped.turn()
+        write_lines(log, {"event": "agent:say", "timestamp": BASE + 1})
+        with monkeypatch.context() as patch:
+            patch.setattr("sidecar.codes.Codes.insert", fails)
+            stepped.turn()
+            assert "disk I/O error" in stepped.sidecar.trouble["index"]
+        stepped.turn()
+        assert not stepped.sidecar.trouble
+        assert stepped.rows == modelled(tmp_path)

@@ -19,7 +19,7 @@ from support import eventually, everything, indexed, modelled, rebuilt, referenc
 from watchdog.observers.inotify import InotifyWatchGroup
 from watchdog.observers.inotify_c import InotifyConstants
 
-from sidecar.inotify import BUFFER, Reader, merged
+from sidecar.inotify import BUFFER, LARGEST, Reader, merged
 from sidecar.watch import Watcher
 
 MODIFIED, CREATED, DELETED = InotifyConstants.IN_MODIFY, InotifyConstants.IN_CREATE, InotifyConstants.IN_DELETE
@@ -76,8 +76,12 @@ def test_a_thousand_writes_to_two_files_are_two_events(folder: Path) -> None:
         for _ in range(500):
             for file in files:
                 write_lines(file, b".")
+        events = reader.read_events(event_buffer_size=32 * 100 + LARGEST // 2)
+        assert [event.name for event in events] == [b"a", b"b"]
+        assert (reader._events, reader._is_full) == (104, True)
         events = reader.read_events(event_buffer_size=BUFFER)
         assert [event.name for event in events] == [b"a", b"b"]
+        assert (reader._events, reader._is_full) == (896, False)
         reader.deal_out(events)
         assert sorted(marked) == sorted(map(str, files))
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import orjson
 import pytest
 from corpora import AGENTS, BASE, CONVERSATIONS, DAY, TEAMS, write_tree
 from model import COLUMNS
-from support import indexed, reference, write_lines
+from support import Stepped, indexed, reference, write_lines
 
 from sidecar import Entry, Index
 from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
@@ -525,3 +526,17 @@ def test_an_entry_is_a_frozen_value_with_the_columns_as_attributes(index: Index)
         assert all(type(getattr(entry, name)) is int for name in ("line_number", "byte_offset"))
     with pytest.raises(FrozenInstanceError):
         entry.id = "another"  # type: ignore[misc]
+
+
+def test_a_day_that_comes_or_goes_is_seen_at_once(tmp_path: Path) -> None:
+    """The list of days is kept as long as the folder has not changed."""
+    log = tmp_path / "responses/sessions/s.jsonl"
+    with Stepped(reference(tmp_path)) as stepped, Index(tmp_path) as index:
+        for number in range(30):
+            write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * number})
+            stepped.turn()
+            assert len(list(index.timeline())) == number + 1
+            if number % 7 == 0:
+                past = time.time_ns() - 10**9
+                os.utime(tmp_path / "index/daily", ns=(past, past))  # as if nothing had come for long
+                assert len(list(index.timeline())) == number + 1

@@ -86,16 +86,18 @@ def test_the_configuration_in_the_readme_indexes_the_lines_in_the_readme(tmp_pat
         assert shout.pattern_type == "broadcast"
 
 
-def test_the_unit_in_the_readme_is_one_that_systemd_accepts(tmp_path: Path) -> None:
+def test_the_units_in_the_readme_are_ones_that_systemd_accepts(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd here")
-    (unit,) = blocks("ini")
-    unit = unit.replace("/opt/sidecar/bin/sidecar", sys.executable)
-    (tmp_path / "sidecar.service").write_text(unit)
-    command = ["systemd-analyze", "verify", "--man=no", tmp_path / "sidecar.service"]
+    units = []
+    for unit in blocks("ini"):
+        name = unit.partition("\n")[0].rpartition("/")[2]
+        units.append(tmp_path / name)
+        units[-1].write_text(unit.replace("/opt/sidecar/bin/sidecar", sys.executable))
+    command = ["systemd-analyze", "verify", "--man=no", *units]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    complaints = [line for line in done.stderr.splitlines() if "sidecar.service" in line]
-    assert not complaints, done.stderr
+    complaints = [line for line in done.stderr.splitlines() if any(unit.name in line for unit in units)]
+    assert units and not complaints, done.stderr
 
 
 def test_ci_runs_the_set_up_and_the_tests_as_the_readme_gives_them() -> None:

@@ -39,47 +39,69 @@ MAY_IMPORT = {
     "tail": "errors records",
     "parse": "formats records",
     "fold": "config derive parse paths records tail values",
-    "visit": "fold parse paths records tail",
+    "archive_format": "errors",
+    "archive_reader": "archive_format errors paths tail",
+    "replay": "archive_reader errors fold parse records tail",
+    "visit": "archive_reader fold parse paths records replay tail",
     # the index, written
     "tables": "",
-    "schema": "errors tables",
+    "catalog_tables": "tables",
+    "schema": "catalog_tables errors tables",
     "codes": "paths records tables",
     "daily": "codes linking paths records schema tables",
     "index": "daily errors fold linking records schema",
-    "catalog": "config daily fold linking schema tail values",
-    "ledger": "catalog config errors fold index paths schema swap",
+    "catalog_archive": "records",
+    "catalog": "catalog_archive config daily fold linking records schema tail values",
+    "ledger": "catalog config daily errors fold index paths records schema swap",
     # the index, read
     "small": "",
     "swap": "errors small",
     "rows": "records tables",
-    "wanted": "records",
-    "reader": "errors paths records rows schema swap tables wanted",
+    "wanted": "day_filter records",
+    "reader_archive": "day_filter records",
+    "reader": "errors paths reader_archive records rows schema swap tables wanted",
     "follower": "errors reader records swap wanted",
     "files": "errors reader swap",
-    "query": "errors files follower paths reader records tail times wanted",
+    "removal": "errors tail",
+    "day_filter": "",
+    "bytes_of": "archive_reader errors paths records tail",
+    "query": "archive_reader bytes_of errors files follower paths reader records times wanted",
     # jobs over all of it
     "lock": "errors small",
     "beacon": "small",
-    "daemon": "beacon catalog config errors fold ledger paths scan schema tail visit watch",
+    "archive_requests": "errors lock records",
+    "daemon": "archive_reader archive_requests beacon config errors fold ledger paths scan schema visit"
+    " watch",
+    "archive_scan": "archive_format archive_reader config errors paths records replay swap",
     "part": "codes fold records schema",
     "merge": "schema tables",
-    "load": "catalog config daily errors fold merge part paths visit",
-    "reindex": "catalog config errors index load records scan swap",
+    "load": "archive_reader catalog config daily errors fold merge part paths records schema visit",
+    "reindex": "archive_scan catalog config errors index load records scan swap",
     "patience": "beacon config schema",
     "service": "beacon config daemon errors index lock patience reader records reindex schema swap",
-    "verify": "config errors load paths reader records reindex swap tail",
-    "status": "beacon config errors lock mounts paths reader scan swap tail",
+    "verify": "archive_reader bytes_of config errors load paths reader records reindex swap",
+    "status": "archive_reader beacon config errors lock mounts paths reader records scan swap tail",
+    "archive_owner": "archive_reader archive_requests config errors ledger lock schema service swap",
+    "archive_plan": "config paths reader reader_archive records removal scan tail wanted",
+    "archive_pack": "archive_format archive_owner archive_plan archive_reader errors paths records swap tail",
+    "archive_days": "daily day_filter index reader records swap wanted",
+    "archive_keep": "archive_reader errors reader records",
+    "archive": "archive_days archive_format archive_keep archive_owner archive_pack archive_plan archive_reader"
+    " archive_requests config errors ledger lock paths reader records removal replay tail",
     "finding": "",
     "machine": "config finding lock mounts render",
-    "doctor": "config errors finding fold formats lock machine parse paths records scan service tail",
+    "doctor": "archive_reader config errors finding fold formats lock machine parse paths reader records scan service"
+    " tail",
     # the command
     "render": "",
     "screens": "errors query records render words",
     "screens_state": "config finding render status verify",
+    "screens_archive": "archive config render",
     "progress": "records render",
-    "cli_options": "config query records",
+    "cli_options": "archive_reader config query records",
     "cli_query": "cli_options errors query records render screens times",
     "cli_run": "beacon cli_options config daemon progress records render service",
+    "cli_archive": "archive archive_keep cli_options errors progress render screens_archive times",
     "cli_show": "cli_options render screens",
     "cli_state": "cli_options doctor progress render screens_state service status verify",
     "demo_lines": "",
@@ -91,7 +113,7 @@ MAY_IMPORT = {
     "demo_processes": "errors",
     "demo": "beacon config demo_frame demo_processes demo_screen demo_seen errors lock query records words",
     "cli_demo": "cli_options demo demo_screen errors render",
-    "cli": "cli_demo cli_options cli_query cli_run cli_show cli_state errors render",
+    "cli": "cli_archive cli_demo cli_options cli_query cli_run cli_show cli_state errors render",
     "__main__": "cli",
     "__init__": "errors query records",
     # the daemon's side
@@ -210,14 +232,16 @@ def test_no_stage_imports_its_neighbour() -> None:
     stages = {"watch", "tail", "parse", "derive", "index"}
     for stage in stages:
         assert not siblings(stage) & stages, stage
-    # `fold` and `visit` are the way from bytes to rows, `daemon` the whole of it; `doctor` tries a format on a line.
-    assert {module for module in MODULES if len(siblings(module) & stages) > 1} == {"fold", "visit", "daemon", "doctor"}
+    # `fold`, `visit` and `replay` are the way from bytes to rows; `doctor` tries a format.
+    assert {module for module in MODULES if len(siblings(module) & stages) > 1} == {
+        *("fold", "replay", "visit", "doctor"),
+    }
 
 
 def test_only_the_jobs_that_hold_the_lock_can_write_an_index() -> None:
     writers = {"index", "catalog", "daily", "load"}
     assert {module for module in MODULES if siblings(module) & {*writers}} - writers == {
-        *("daemon", "ledger", "reindex", "service", "verify"),
+        *("ledger", "reindex", "service", "verify", "archive_days"),
     }
 
 

@@ -24,8 +24,8 @@ import orjson
 from measure import Figure, Goal, Plan, cpu, entries, following, memory, python, run, sidecar, stop, until
 
 FILES = 20
-SCAN_CPU = 0.1
-"""Processor seconds at rest that only a full scan takes."""
+SCAN_CPU = 0.05
+"""Processor seconds within a second that only a full scan takes at rest."""
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
@@ -74,12 +74,14 @@ def _resting(pid: int, least: float, most: float) -> tuple[float, str]:
     """
     began, spent = time.perf_counter(), cpu(pid)
     used = 0.0
+    scanned = False
     while True:
         time.sleep(1)
         before, used = used, cpu(pid) - spent
         seconds = time.perf_counter() - began
-        scanned = used > SCAN_CPU and used - before < 0.05
-        if seconds >= most or (seconds >= least and scanned):
+        is_scanning = used - before > SCAN_CPU
+        scanned = scanned or is_scanning
+        if seconds >= most or (seconds >= least and scanned and not is_scanning):
             return 100 * used / seconds, f"{seconds:.0f} s {'with' if scanned else 'without'} a full scan"
 
 

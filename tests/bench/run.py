@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import archive
 import beside
 import fresh
 import idle
@@ -42,6 +43,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "fresh": fresh.measure,
     "idle": idle.measure,
     "beside": beside.measure,
+    "archive": archive.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""

@@ -66,7 +66,7 @@ def lines(data: bytes) -> None:
     found = rows_of(content, path, layout, 1_735_500_000.0, 2_000)
     expected = model_file(content, path=path, layout=layout, mtime=1_735_500_000.0, max_line_bytes=2_000)
     assert found.rows == expected.rows, (found.rows, expected.rows)
-    assert found.rejected == expected.rejected
+    assert sorted(found.rejected) == sorted(expected.rejected)
     assert found.bytes == {key: expected.bytes[key] for key in found.bytes}
 
 

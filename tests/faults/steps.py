@@ -8,6 +8,7 @@ between the read of a chunk and the end of a checkpoint, by name: each is a step
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import random
@@ -42,6 +43,9 @@ STAGES = {
     "the files are noted": "catalog:Catalog.note",
     "the catalog is closed": "catalog:Catalog.close",
 }
+
+_PRCTL = ctypes.CDLL(None).prctl
+_DIE_WITH_PARENT = 1
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
 _WHAT = r"\s*((?:INSERT(?: OR \w+)? INTO|DELETE FROM|UPDATE|CREATE \w+|PRAGMA) \w+|\w+)"
@@ -177,11 +181,12 @@ class Fate:
 
 
 def in_a_child(work: Callable[[], object]) -> int:
-    """Begin some work in a child of this process; gives its process id."""
+    """Begin some work in a child of this process, which does not outlive it; gives its process id."""
     child = os.fork()
     if child:
         return child
     try:
+        _PRCTL(_DIE_WITH_PARENT, signal.SIGKILL)
         work()
     except BaseException:
         sys.excepthook(*sys.exc_info())

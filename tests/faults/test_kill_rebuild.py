@@ -156,7 +156,7 @@ def test_a_rebuild_may_be_killed_at_every_step_and_so_may_the_starts_after_it(
     assert seen(copy) == new and len(steps) > 100
     expected = should_be(settings)
     counted = tally("SIGKILL at each step of a rebuild, its swap, and the starts after it")
-    every = len(steps) // often(25, len(steps))
+    every = len(steps) // often(20, len(steps))
     was_new = []
     for step in range(1 + chance.randrange(every), len(steps) + 1, every):
         copied(root, copy)
@@ -215,7 +215,7 @@ def test_a_start_that_finds_a_half_done_swap_may_be_killed_at_every_step(
             continue
         halves += 1
         assert seen(half) == new
-        for number in range(1, 10_000, often(chance.randint(40, 90), 3)):
+        for number in range(1, 10_000, often(chance.randint(60, 120), 3)):
             copied(half, copy)
             if not dies_at(number, copy / "index", lambda: take_in(settings)):
                 break
@@ -284,7 +284,7 @@ def test_a_rebuild_by_several_processes_may_lose_any_of_them_at_any_time(
     whole = time.monotonic() - began
     counted = tally("SIGKILL of a process of a rebuild by several, at any time")
     had_workers = 0
-    for number in range(often(4, 40)):
+    for number in range(often(3, 40)):
         old = seen(root)
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": number})
         workers = kill_one_of(rebuild_by_two, ["parent", "workers"][number % 2], chance.random() * whole * 0.9)

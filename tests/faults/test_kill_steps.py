@@ -142,7 +142,7 @@ def a_series(folder: Path, seed: int, kills: int, lives: Lives, tally: Tally) ->
 
 
 def test_an_indexing_process_may_be_killed_at_every_step(folder: Path, tally: Tallied, often: Often) -> None:
-    kills = often(250, 10_000)
+    kills = often(200, 10_000)
     lives = Lives(random.Random(kills))
     for seed in range(kills // A_SERIES):
         a_series(folder / str(seed), seed, A_SERIES, lives, tally("SIGKILL at each step of an indexing process"))

@@ -395,7 +395,7 @@ CATALOG_LIES = [
     "UPDATE day SET first_timestamp = 'x'",
     "UPDATE day SET entries = 'x'",
     "UPDATE day SET day = '../../outside/index/daily/' || day",
-    "INSERT OR REPLACE INTO day VALUES ('9999-99-99', 0.0, 0.0, 1)",
+    "INSERT OR REPLACE INTO day VALUES ('9999-99-99', 0.0, 0.0, 1, 0)",
     "UPDATE meta SET value = 'x'",
     "UPDATE meta SET value = '-1' WHERE key = 'checkpoint'",
     "UPDATE meta SET value = '9223372036854775807' WHERE key = 'checkpoint'",

@@ -10,8 +10,9 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from support import (
 )
 from tally import Tally
 
-from sidecar import lock, swap
+from sidecar import files, lock, swap
 from sidecar.config import Settings
 from sidecar.errors import RootLocked, SidecarError
 from sidecar.query import Index
+from sidecar.records import Report
 from sidecar.reindex import reindex
 from sidecar.service import locked, run_once
 from sidecar.verify import verify
@@ -407,6 +409,87 @@ def test_readers_get_each_answer_out_of_one_index_while_one_swap_follows_the_oth
     counted.compare(indexed(root), modelled(root))
 
 
+# ---- in the midst of a swap
+
+
+def swapped(settings: Settings, moves: int) -> None:
+    """A rebuild that dies in its swap, when the manifest is there and so many files have been moved."""
+    left = moves
+
+    def dying() -> None:
+        def move(path: Path, target: Path) -> Path:
+            nonlocal left
+            if swap.READY in str(path) and path.suffix == ".db":
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return move_it(path, target)
+
+        move_it = Path.replace
+        Path.replace = move  # type: ignore[method-assign,assignment]
+        rebuild(settings)
+
+    assert died(in_a_child(dying))
+    assert (settings.index_folder / swap.MANIFEST).exists()
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_who_has_read_a_day_of_the_new_index_reads_none_of_the_old(folder: Path, moves: int) -> None:
+    root = folder / "logs"
+    for n in range(2):
+        write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + n + DAY * day} for day in range(4)])
+        if n == 0:
+            take_in(reference(root))
+    with Index(root) as index:
+        entries = index.timeline()
+        days = [next(entries).timestamp]
+        swapped(reference(root), moves)
+        days += [entry.timestamp for entry in entries]
+    assert days == [BASE, *(BASE + n + DAY * day for day in range(1, 4) for n in range(2))]
+
+
+def test_a_daily_file_that_a_swap_has_robbed_of_its_log_is_not_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader knows where the file is, and is slow to open it: meanwhile its write-ahead log goes, and it not yet."""
+    root = folder / "logs"
+    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
+    take_in(reference(root))
+    write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + n} for n in range(1, 5)])
+    taken_in_and_killed(reference(root))
+    slow = iter([True])
+
+    class SlowDay(files.Day):
+        def __init__(self, path: Path) -> None:
+            if next(slow, False):
+                swapped(reference(root), 0)
+                assert not path.with_name(f"{path.name}-wal").exists() and path.exists()
+            super().__init__(path)
+
+    monkeypatch.setattr(files, "Day", SlowDay)
+    with Index(root) as index:
+        assert len(list(index.timeline())) == 5
+
+
+def test_verify_begins_again_where_another_index_is_swapped_in(folder: Path) -> None:
+    root = folder / "logs"
+    settings = reference(root)
+    write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + DAY * day} for day in range(3)])
+    take_in(settings)
+    reports: list[str] = []
+
+    def meanwhile(report: Report) -> None:
+        if report.what == "comparing" and "comparing" not in reports:
+            (root / LOG).write_bytes(b"")
+            write_lines(root / LOG, *[{"event": "agent:listen", "timestamp": BASE + DAY * day} for day in range(3)])
+            rebuild(settings)
+        reports.append(report.what)
+
+    verified = verify(settings, meanwhile)
+    assert verified.differences == () and verified.entries == 3
+    assert reports.count("comparing") > 3
+
+
 # ---- readers beside a real sidecar
 
 
@@ -457,12 +540,12 @@ def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_wor
 
 
 def follow_into(pipe: int, root: Path) -> None:
-    """A reader that tells what it is given, a number a line, from the moment on when it says 0."""
+    """A reader that tells what it is given, an event type a line, from the moment on when it says 0."""
     with Index(root) as index:
         entries = index.follow(poll=0.002)
         os.write(pipe, b"0\n")
         for entry in entries:
-            os.write(pipe, b"%d\n" % index.read(entry)["n"])
+            os.write(pipe, b"%s\n" % entry.event_type.encode())
 
 
 def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
@@ -472,27 +555,48 @@ def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
     root = folder / "logs"
     settings = reference(root)
     chance = random.Random(6)
-    write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
+    write_lines(root / LOG, {"event": "0", "timestamp": BASE})
     take_in(settings)
     ours, theirs = os.pipe()
     follower = in_a_child(lambda: follow_into(theirs, root))
     os.close(theirs)
     counted = tally("swaps and kills under `follow`")
     written = 0
+    given: list[int] = []
+
+    def write(numbers: Iterable[int]) -> None:
+        for n in numbers:
+            log = root / f"responses/sessions/{'abc'[n * 7 % 11 % 3]}.jsonl"
+            write_lines(log, {"event": str(n), "timestamp": BASE + DAY * (n % 3)})
+
+    def killed_before_it_saves(numbers: range) -> None:
+        with Stepped(replace(settings, checkpoint_interval=30.0)) as stepped:
+            write(numbers[:1])
+            stepped.turn()  # ends in a checkpoint, and the next one is far away
+            write(numbers[1:])
+            stepped.turn(seconds=10.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
     try:
         with open(ours) as told:
             assert told.readline() == "0\n"
             for _ in range(often(40, 400)):
-                for _ in range(chance.randint(1, 4)):
-                    written += 1
-                    log = root / f"responses/sessions/{chance.choice('abc')}.jsonl"
-                    write_lines(log, {"event": "agent:say", "timestamp": BASE + DAY * (written % 3), "n": written})
-                chance.choice([rebuild, rebuild, take_in, taken_in_and_killed])(settings)
+                new = range(written + 1, written + chance.randint(3, 6))
+                written += len(new)
+                job = chance.choice([rebuild, rebuild, take_in, None])
+                if job is None:
+                    assert died(in_a_child(lambda: killed_before_it_saves(new)))  # noqa: B023
+                    while written not in given:
+                        given.append(int(told.readline()))
+                    take_in(settings)  # takes back what was given, and writes it anew
+                else:
+                    write(new)
+                    job(settings)
                 counted.tried += 1
             take_in(settings)
-            write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE, "n": -1})
+            write_lines(root / LOG, {"event": "-1", "timestamp": BASE})
             take_in(settings)
-            given = list(iter(lambda: int(told.readline()), -1))
+            given += iter(lambda: int(told.readline()), -1)
     finally:
         os.kill(follower, signal.SIGKILL)
         os.waitpid(follower, 0)
