@@ -164,7 +164,7 @@ def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, o
     logs = Logs(root)
     it = tally("the disk full while it rebuilds, swaps and checkpoints")
     failed = 0
-    tries = often(4, 80)
+    tries = often(3, 80)
     with small_disk(root / "index", 4_096) as disk:
         logs.write(3_000)
         run_once(reference(root), lambda _: None)
@@ -185,7 +185,7 @@ def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, o
                 it_has_everything(root, it)
                 within(SECONDS, lambda: is_well(root))
             no_offset_is_ahead(root)
-        assert failed > tries // 3
+        assert failed >= tries // 3
         assert everything(root / "index") == rebuilt(reference(root))
 
 
@@ -285,14 +285,15 @@ def test_a_sidecar_without_descriptors_waits_for_some(tally: Count, often: Often
 # ---- permissions
 
 
-def test_what_may_not_be_read_is_told_and_read_later(tally: Count, root: Path) -> None:
+def test_what_may_not_be_read_is_told_and_read_later(tally: Count, often: Often, root: Path) -> None:
     logs = Logs(root)
     logs.write()
     given_away(root)
     it = tally("logs and folders may not be read (EACCES)")
     with quick(root, python=without_privileges()):
         it_has_everything(root, it)
-        for path in (root / SESSIONS / "s1.jsonl", root / SESSIONS, root / "responses", root / "events/2024-12-29"):
+        paths = (root / SESSIONS / "s1.jsonl", root / SESSIONS, root / "responses", root / "events/2024-12-29")
+        for path in paths[: often(2, 4)]:
             mode = path.stat().st_mode
             it_waits_and_catches_up(
                 *(root, it, logs, ("denied",)),
@@ -358,6 +359,7 @@ def test_a_database_locked_by_somebody_else_is_told_and_waited_for(
         )
 
 
+@pytest.mark.slow
 def test_at_the_start_too(tally: Count, root: Path) -> None:
     """Then the other one can have it for itself alone."""
     logs = Logs(root)

@@ -129,7 +129,19 @@ def allowing(**limits: int) -> tuple[str, ...]:
     return through
 
 
-@pytest.mark.parametrize("limit", [{"instances": 0}, {"watches": 0}, {"watches": 3}, {"watches": 5}], ids=str)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"instances": 0},
+        {"watches": 3},
+        pytest.param({"watches": 0}, marks=SLOW),
+        pytest.param({"watches": 5}, marks=SLOW),
+    ],
+    ids=str,
+)
 def test_where_the_kernel_grants_no_more_watches_it_polls_and_says_so(
     tally: Count, tmp_path: Path, limit: dict[str, int]
 ) -> None:
@@ -250,14 +262,14 @@ def test_folders_that_are_moved_in_and_out_are_followed(tally: Count, tmp_path: 
             it_has_everything(root, it)
 
 
-def test_a_root_that_is_renamed_and_made_again_is_taken_up(tally: Count, tmp_path: Path) -> None:
+def test_a_root_that_is_renamed_and_made_again_is_taken_up(tally: Count, often: Often, tmp_path: Path) -> None:
     root = tmp_path / "logs"
     (tmp_path / "config.yaml").write_text("scan_interval: 3600\n")
     logs(root, 3)
     it = tally("the root renamed, made again, and put back")
     with sidecar(root, "--config", tmp_path / "config.yaml") as pid:
         it_has_everything(root, it)
-        for number in range(2):
+        for number in range(often(1, 10)):
             root.rename(tmp_path / "old")
             it_says(root, "no folder")
             root.mkdir()

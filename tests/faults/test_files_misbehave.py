@@ -304,7 +304,7 @@ def test_whatever_is_done_to_a_log_its_rows_are_those_of_its_bytes(tally: Count,
     for seed in range(often(1, 10)):
         with scratch() as folder:
             (folder / "logs").mkdir()
-            seen = misbehave(folder / "logs", it, seed, often(5, 40), 60, watching)
+            seen = misbehave(folder / "logs", it, seed, often(4, 40), 60, watching)
         assert seen["read"] > 100
         strange = {name for name in seen if name not in NAMED and not name.startswith("index:") and name != "read"}
         assert not strange, seen
