@@ -21,7 +21,7 @@ from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
 from .records import Move, archived_size
-from .schema import CATALOG, check_same, create, inodes, open_for_reading, settle
+from .schema import CATALOG, check_same, create, inodes, not_shorter, open_for_reading, settle
 from .tail import Mark, identity
 from .values import YEAR_10000
 
@@ -100,12 +100,18 @@ class Catalog:
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.inodes = inodes(path)
+        self._size = 0
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
-    def check(self) -> None:
-        """Raise IndexUnavailable where the file is gone, replaced, or overwritten from its start."""
+    def check_place(self) -> None:
+        """Raise IndexDamaged where this is no longer the file of its name, or was cut."""
         check_same(self.path, self.inodes)
+        self._size = not_shorter(self.path, self._size)
+
+    def check(self) -> None:
+        """Raise IndexUnavailable where the file is gone, replaced, cut, or overwritten from its start."""
+        self.check_place()
         open_for_reading(self.path, CATALOG).close()
 
     # ---- facts about the index
@@ -180,6 +186,8 @@ class Catalog:
         for offset, day, correlation, author, addressees, *rest, expects in self._database.execute_sql(sql, (id_,)):
             pattern, conversation = rest
             to = tuple(orjson.loads(addressees))
+            if any(agent.__class__ is not str for agent in to):
+                raise TypeError(f"addressees {addressees!r}")
             yield Request(offset, day, correlation, author, to, pattern, conversation, bool(expects))
 
     def _roles(self, id_: int) -> Iterator[tuple[str, str]]:

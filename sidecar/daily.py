@@ -14,7 +14,7 @@ from .codes import Codes
 from .linking import Request
 from .paths import split_path
 from .records import Answered, Row
-from .schema import DAILY, count_entries, create, first_and_last, inodes, settle
+from .schema import DAILY, check_same, count_entries, create, first_and_last, inodes, not_shorter, settle
 from .tables import AT_PLACE, SPAN
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -59,11 +59,10 @@ class DailyFile:
         self.day = day_number(path.stem)
         self._database = create(path, DAILY)
         self.inodes = inodes(path)
+        self._size = 0
         self._codes = Codes(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
-        if self._one("SELECT 1 FROM meta WHERE key = 'day'") is None:
-            self._note("day", path.stem)
         self.is_dirty = False
         """Has committed rows that were not made durable."""
         self._entries: int | None = None
@@ -188,6 +187,11 @@ class DailyFile:
         return int(row[0]), int(row[1]), int(row[2])
 
     # ---- durable, closed
+
+    def check(self) -> None:
+        """Raise IndexDamaged where this is no longer the file of its name, or was cut."""
+        check_same(self.path, self.inodes)
+        self._size = not_shorter(self.path, self._size)
 
     def make_durable(self, checkpoint: int | None = None) -> None:
         """Return once all that was committed would survive a power cut; `checkpoint` is what says so afterwards.

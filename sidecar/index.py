@@ -26,7 +26,7 @@ from .errors import IndexDamaged
 from .fold import Batch
 from .linking import Request
 from .records import Answered, Row
-from .schema import DAILY, check_same, has_header, open_for_reading
+from .schema import DAILY, looks_whole, open_for_reading
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -177,12 +177,12 @@ class DailyIndex:
             daily.close()
 
     def check_open(self) -> None:
-        """Raise IndexDamaged where a file that is open here is no longer the file of its name."""
+        """Raise IndexDamaged where a file that is open here is no longer the file of its name, or was cut."""
         for daily in self._open.values():
-            check_same(daily.path, daily.inodes)
+            daily.check()
 
     def check_all(self) -> None:
-        """Raise IndexUnavailable where a day's file is gone, replaced, or overwritten from its start."""
+        """Raise IndexUnavailable where a day's file is gone, replaced, cut, or overwritten from its start."""
         self._check_folder()
         self.check_open()
         for day in self._made:
@@ -190,8 +190,8 @@ class DailyIndex:
             if day in self._open:
                 # Not by reading the file: to close it would take from SQLite the locks that it has on it.
                 open_for_reading(path, DAILY).close()
-            elif not has_header(path):
-                raise IndexDamaged(f"{path} is gone, or not a database")
+            elif not looks_whole(path):
+                raise IndexDamaged(f"{path} is gone, cut, or not a database")
 
     def _check_folder(self) -> None:
         """Raise IndexDamaged where the folder is a link now: what lies behind it is not ours to write."""

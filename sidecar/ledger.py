@@ -20,7 +20,7 @@ from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os, under
 from .records import Compacted, Move, archived_size
-from .schema import check_same, nonsense_named
+from .schema import nonsense_named
 from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
 
 HOT_FILES = 512
@@ -197,7 +197,7 @@ class Ledger:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        check_same(self._catalog.path, self._catalog.inodes)
+        self._catalog.check_place()
         self._index.check_open()
         with nonsense_named(self._folder):
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))

@@ -37,6 +37,7 @@ DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 Inodes = tuple[int | None, ...]
 
 _HEADER = b"SQLite format 3\0"
+_HEADER_LENGTH = 100
 
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 
@@ -59,6 +60,8 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
         with closing(_connect_for_writing(fresh, _LOADING if bulk else _MAKING)) as database, database.atomic():
             _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
             finish(database, kind)
+            if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
+                database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
         for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
@@ -246,15 +249,30 @@ def recover(path: Path) -> None:
             database.execute_sql("PRAGMA user_version").fetchone()
 
 
-def has_header(path: Path) -> bool:
-    """Whether a file is there and begins as a database does. Only for one that this process has not open."""
+def looks_whole(path: Path) -> bool:
+    """Whether a file is there, begins as a database does, and is as long as it says. Only for one that this process has
+    not open."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             return False
         with path.open("rb") as file:
-            return file.read(len(_HEADER)) == _HEADER
+            header = file.read(_HEADER_LENGTH)
     except FileNotFoundError:
         return False
+    if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
+        return False
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    is_told = header[24:28] == header[92:96]  # else the number of pages was written by a SQLite that did not keep it
+    return not is_told or status.st_size >= pages * (65536 if page == 1 else page)
+
+
+def not_shorter(path: Path, least: int) -> int:
+    """The size of a file that is open for writing; raises IndexDamaged where it was larger: SQLite never cuts it."""
+    size = path.lstat().st_size
+    if size < least:
+        raise IndexDamaged(f"{path} was cut while it was written")
+    return size
 
 
 @contextmanager

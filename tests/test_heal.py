@@ -318,7 +318,11 @@ def replaced_by_noise(path: Path) -> None:
     other.replace(path)
 
 
-@pytest.mark.parametrize("damage", [deleted, emptied, zeros, noise, replaced_by_noise])
+def cut_to_a_page(path: Path) -> None:
+    os.truncate(path, 4096)
+
+
+@pytest.mark.parametrize("damage", [deleted, emptied, zeros, noise, replaced_by_noise, cut_to_a_page])
 @pytest.mark.parametrize("file", [FILES[0], FILES[1], FILES[3]])
 def test_a_running_sidecar_notices_and_heals_what_is_done_to_its_files(
     root: Path, tmp_path: Path, file: str, damage: Damage

@@ -102,7 +102,7 @@ def main(folder: Path) -> None:
             stepped.turn(0.1)
             stepped.sidecar.abandon()
             # what no checkpoint covers is taken back, and done again
-        with healed(settings, lambda _: None, watch=False) as (sidecar, _):
+        with healed(settings, lambda _: None) as (sidecar, _):
             logs.say(c, 3)
             sidecar.run_once()
             sidecar.close()

@@ -56,7 +56,7 @@ def folder() -> Iterator[Path]:
 
 def live(settings: Settings, between: Callable[[], None], turns: int) -> None:
     """What `sidecar run` does from its start to its stop, in so many turns, some of which end in a checkpoint."""
-    with locked(settings, "run"), healed(settings, lambda _: None, watch=False) as (sidecar, _):
+    with locked(settings, "run"), healed(settings, lambda _: None) as (sidecar, _):
         now = time.time()
         for _ in range(turns):
             between()

@@ -347,7 +347,12 @@ DAILY_LIES = [
     "UPDATE entry SET byte_length = 9223372036854775807",
     "UPDATE entry SET checksum = 'x'",
     "UPDATE entry SET line_number = x'01'",
-    "UPDATE entry SET has_response = 'yes'",
+    "UPDATE entry SET response = 'yes'",
+    "UPDATE entry SET kind = 'x'",
+    "UPDATE kind SET requests_response = 'x'",
+    "UPDATE context SET session = 'x'",
+    "UPDATE span SET first = 'x'",
+    "UPDATE span SET first = -first",
     "UPDATE entry SET id = 9223372036854775807 - id",
     "UPDATE label SET text = x'ff00' || id",
     "UPDATE label SET text = CAST(x'ff' || id AS TEXT)",
@@ -359,7 +364,7 @@ DAILY_LIES = [
     "INSERT OR REPLACE INTO meta VALUES ('next_entry', '9223372036854775807')",
     "DROP VIEW ksi_index",
     "DROP TABLE party_agent",
-    "ALTER TABLE entry RENAME COLUMN pattern TO p",
+    "ALTER TABLE entry RENAME COLUMN kind TO p",
 ]  # fmt: skip
 CATALOG_LIES = [
     "UPDATE source SET path = '../outside/responses/sessions/s.jsonl'",
