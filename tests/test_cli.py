@@ -229,7 +229,7 @@ def test_an_idle_run_stops_at_once(root: Path, number: signal.Signals) -> None:
         began = time.monotonic()
         process.send_signal(number)
         assert process.wait(10) == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_run_that_is_stopped_in_a_rebuild_stops_at_once_and_the_next_one_makes_it(root: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:
             second = sidecar(root, *arguments)
             assert second.returncode == 3
             assert f"process {process.pid}" in second.stderr
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
         assert sidecar(root, "query", "timeline").returncode == 0
 
 
