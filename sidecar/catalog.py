@@ -100,7 +100,7 @@ class Catalog:
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.inodes = inodes(path)
-        self._size = 0
+        self._size = path.stat().st_size
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 

@@ -59,7 +59,7 @@ class DailyFile:
         self.day = day_number(path.stem)
         self._database = create(path, DAILY)
         self.inodes = inodes(path)
-        self._size = 0
+        self._size = path.stat().st_size
         self._codes = Codes(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
