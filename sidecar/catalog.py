@@ -33,6 +33,7 @@ _SOURCE_COLUMNS = (
     " indexed, blank, rejected, skipped, entries, status, state"
 )
 _SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_HAS_SOURCE = "SELECT 1 FROM source WHERE path = ?"
 _OPEN_COLUMNS = "byte_offset, day, correlation, author, addressees, pattern, conversation, expects"
 _SAVE_SESSION = (
     "INSERT INTO session_part (session_id, source, initiating_agent, created_at, pattern_type, is_completed)"
@@ -70,6 +71,8 @@ class Known(NamedTuple):
     size: int
     mtime_ns: int
     is_missing: bool
+    is_settled: bool = False
+    """A file that looks like this has nothing new in it whatever an event says of it: see `ledger.py`."""
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file looks other than it did when it was last looked at."""
@@ -145,6 +148,10 @@ class Catalog:
     def has_archived(self) -> bool:
         """Whether anything lies in the archive."""
         return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
+
+    def without(self, paths: Iterable[str]) -> list[str]:
+        """Those of some paths that were never seen, nor archived."""
+        return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
     def last_id(self) -> int:
         """The highest number of a source; 0 for none."""

@@ -47,6 +47,8 @@ _AT_ONCE = 40
 """Rows for one statement, which costs a third less than a statement a row."""
 _MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _WIDTH)})"] * _AT_ONCE)
 _ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _WIDTH)})"
+_GATHERED = 1_000
+"""Rows that are gathered, of however many files, before they are written."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class Codes:
         """In what is remembered, and eight for each agent in a set."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
         """Given a number, and not written yet."""
+        self._rows: list[object] = []
+        """The values of rows that are not written yet, one row after the other."""
         # A part has its members in the order of their coming; `merge.py` sorts them.
         self._new_labels = self._new["label"]
         self._new_members = self._new["member" if is_new else "party_agent"]
@@ -99,6 +103,7 @@ class Codes:
 
     def forget(self) -> None:
         """Remember nothing: it will be looked up again."""
+        self.flush()
         for known in (self._labels, self._parties, self._kinds, self._contexts, self._places):
             known.clear()
         self._characters = 0
@@ -106,13 +111,16 @@ class Codes:
     # ---- rows
 
     def insert(self, path: str, rows: Iterable[Row], answered: dict[int, Answered], touched: int = 0) -> None:
-        """Write rows of one log file, which follow those before. `answered`, by byte offset, loses what they take."""
+        """Take in rows of one log file, which follow those before; they are written at the latest by `flush`.
+
+        `answered`, by byte offset, loses what they take.
+        """
         place = self.place(path, touched)
         source, first = place.number, place.first
         kinds, contexts, parties, labels = self._kinds, self._contexts, self._parties, self._labels
         spans = self._new["span"]
         number = self._next["entry"]
-        values: list[object] = []
+        values = self._rows
         for row in rows:
             # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
             (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator,
@@ -143,22 +151,24 @@ class Codes:
             number += 1
         place.first = first
         self._next["entry"] = number
-        self.flush()
+        if len(values) > _WIDTH * _GATHERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was taken in and given numbers since the last time."""
         connection = self._database.connection()
+        for table, new in self._new.items():
+            if new:
+                connection.executemany(_INSERTS[table], new)
+                new.clear()
+        values = self._rows
         size = _WIDTH * _AT_ONCE
         whole = len(values) - len(values) % size
         for start in range(0, whole, size):
             connection.execute(_MANY_ENTRIES, values[start : start + size])
         for start in range(whole, len(values), _WIDTH):
             connection.execute(_ONE_ENTRY, values[start : start + _WIDTH])
-
-    def flush(self) -> None:
-        """Write what was given a number since the last time."""
-        run = self._database.connection().executemany
-        for table, values in self._new.items():
-            if values:
-                run(_INSERTS[table], values)
-                values.clear()
+        values.clear()
 
     # ---- numbers
 

@@ -20,7 +20,7 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,11 +28,12 @@ from .archive_reader import Archive
 from .archive_requests import Requests
 from .beacon import Voice
 from .config import Settings
+from .crowd import Crowd
 from .errors import IndexDamaged, SidecarError, SourceError
 from .fold import Batch
 from .ledger import Ledger
 from .paths import to_os, to_text
-from .scan import Scan
+from .scans import Scanned, Scans
 from .schema import DATABASE_ERRORS, first, is_damage
 from .visit import visit
 from .watch import Watcher
@@ -46,17 +47,11 @@ BATCH_BYTES = 32 << 20
 UNSAVED_FILES = 2_000
 """Sources looked at since the last checkpoint, at which the next one does not wait for its time."""
 
-POLL_INTERVAL = 0.5
-"""Seconds between scans where there are no events."""
-
-SCAN_SHARE = 0.005
-"""Of the time, spent scanning at most, however many files there are."""
-
-SLICE = 2_000
-"""Files that a scan looks at in one turn, so that it delays no fresh line for long."""
-
 DRAIN = 1.0
 """Seconds that are left, when it is asked to stop, to take in what has been written until then."""
+
+CROWD_WAIT = 0.02
+"""Seconds to wait for what others read, where nothing else is to be done."""
 
 RETRY = 1.0
 """Seconds to wait after something failed."""
@@ -91,15 +86,12 @@ class Sidecar:
         self._ledger: Ledger | None = None
         """None before it is opened, and after something failed until it could be opened again."""
         self._retry_at = 0.0
-        self._next_scan = 0.0
+        self._scans = Scans(settings)
         self._next_checkpoint = 0.0
-        self._scan: Iterator[None] | None = None
-        self._scan_asked = False
-        """Since the present scan began, which may have passed already what is meant."""
-        self._next_asked_scan = 0.0
         self._now = 0.0
         """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
+        self._crowd = Crowd(settings)
         self._archive = Archive(settings.archive)
         self._requests = Requests(settings.index_folder)
         self._unsettled: dict[str, float] = {}
@@ -109,6 +101,7 @@ class Sidecar:
 
     def open(self) -> None:
         """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
+        self._crowd.clear()
         try:
             self._ledger = Ledger(self.settings)
         except _FAILURES as error:
@@ -131,6 +124,7 @@ class Sidecar:
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
+        self._crowd.close()
         if self._ledger is not None:
             self._ledger.abandon()
             self._ledger = None
@@ -149,15 +143,14 @@ class Sidecar:
             now = time.time()
             busy = self.step(now)
             if progress is not None:
-                progress(self.totals, len(self._queue))
+                progress(self.totals, self._waiting)
             if not busy and self._watcher is not None:
                 self._watcher.hints.wait(min(1.0, max(0.0, self._due() - now)))
         self._drain()
 
     def _drain(self) -> None:
         """One last scan, because a hint may still be on its way, and what it finds."""
-        self._scan = None
-        self._next_scan = 0.0
+        self._scans.begin_anew()
         deadline = time.monotonic() + DRAIN
         while self.step(time.time()) and time.monotonic() < deadline:
             pass
@@ -170,7 +163,7 @@ class Sidecar:
 
     def run_once(self, progress: Callable[[Totals, int], None] | None = None) -> None:
         """Index what is there now, and return. Raises what went wrong, after trying it twice."""
-        self._next_scan = 0.0
+        self._scans.begin_by(0.0)
         failures = 0
         while True:
             busy = self.step(time.time())
@@ -182,7 +175,7 @@ class Sidecar:
             elif not busy:
                 break
             if progress is not None:
-                progress(self.totals, len(self._queue))
+                progress(self.totals, self._waiting)
         self._ledger.checkpoint()
 
     def step(self, now: float) -> bool:
@@ -194,13 +187,14 @@ class Sidecar:
             return False
         try:
             ledger = self._opened_again()
-            self._take_hints()
+            self._take_hints(ledger)
             self._go_on_scanning(ledger, now)
+            self._go_on_with_crowd(ledger)
             batches = self._look_at_dirty(ledger, now)
             ledger.write(batches)
             self.totals.entries += sum(len(batch.rows) for batch in batches)
             self._checkpoint_if_due(ledger, now)
-            more = self._requests.turn(ledger) or bool(self._queue) or self._scan is not None
+            more = self._requests.turn(ledger) or self._waiting > 0 or self._scans.is_on
             if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
                 del self.trouble["index"]
             if self.trouble != self._told:
@@ -213,8 +207,7 @@ class Sidecar:
     def _clock_stepped_back(self, seconds: float) -> None:
         """What was to be done at a moment is to be done as long from now as it was before."""
         self._retry_at -= seconds
-        self._next_scan -= seconds
-        self._next_asked_scan -= seconds
+        self._scans.clock_stepped_back(seconds)
         self._next_checkpoint -= seconds
         self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
 
@@ -222,14 +215,32 @@ class Sidecar:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._next_scan, self._requests.due(), *self._unsettled.values()]
+        times = [self._scans.due, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
 
     # ---- what may have changed
 
-    def _take_hints(self) -> None:
+    @property
+    def _waiting(self) -> int:
+        """Files to look at."""
+        return len(self._queue) + len(self._crowd)
+
+    def _mark(self, ledger: Ledger, path: str) -> None:
+        """This file is to be looked at."""
+        if path in ledger.known:
+            self._queue[path] = None
+        else:
+            self._crowd.add(path)
+
+    def _go_on_with_crowd(self, ledger: Ledger) -> None:
+        brought = self._crowd.turn(ledger, 0.0 if self._queue or self._scans.is_on else CROWD_WAIT)
+        self._queue.update(dict.fromkeys(brought.again))
+        self.totals.entries += brought.entries
+        self.totals.bytes += brought.bytes
+
+    def _take_hints(self, ledger: Ledger) -> None:
         if self._watcher is None:
             return
         self._watcher.check()
@@ -239,65 +250,40 @@ class Sidecar:
             if path.startswith(root):
                 relative = path[len(root) :]
                 if self.settings.source_for(relative) is not None:
-                    self._queue[to_text(relative)] = None
+                    self._mark(ledger, to_text(relative))
         if scan:
-            self._next_scan = min(self._next_scan, self._next_asked_scan)
-            self._scan_asked = True
+            self._scans.ask()
 
     def _go_on_scanning(self, ledger: Ledger, now: float) -> None:
-        if self._scan is None and now >= self._next_scan:
-            if self._watcher is not None:
-                self._watcher.refresh()
-            self._scan_asked = False
-            self._scan = self._scanning(ledger)
-        if self._scan is not None:
-            next(self._scan, None)
+        if self._scans.begins(now) and self._watcher is not None:
+            self._watcher.refresh()
+        differing, scanned = self._scans.turn(ledger.differs)
+        for found in differing:
+            if not self._crowd.is_out(found.path):
+                self._mark(ledger, found.path)
+                self.totals.found += max(0, found.status.st_size - ledger.size(found.path))
+        if scanned is not None:
+            self._end_scan(ledger, scanned, now)
         for path in [path for path, due in self._unsettled.items() if due <= now]:
             del self._unsettled[path]
             self._queue[path] = None
 
-    def _scanning(self, ledger: Ledger) -> Iterator[None]:
-        """A full scan, in slices: marks what differs from what is known, and notes what is gone."""
-        began = time.perf_counter()
-        spent = 0.0
-        scan = Scan(self.settings)
-        seen: set[str] = set()
-        for count, found in enumerate(scan, 1):
-            seen.add(found.path)
-            known = ledger.known.get(found.path)
-            if known is None or known.differs(found.status):
-                self._queue[found.path] = None
-                self.totals.found += max(0, found.status.st_size - max(0, known.size if known else 0))
-            if count % SLICE == 0:
-                spent += time.perf_counter() - began
-                yield
-                began = time.perf_counter()
-        for path, known in ledger.known.items():
-            if not known.is_missing and path not in seen and scan.covers(path):
+    def _end_scan(self, ledger: Ledger, scanned: Scanned, now: float) -> None:
+        """Note what is gone, and what is wrong and what is not any more."""
+        seen, scan = scanned
+        for path in ledger.not_among(seen):
+            if scan.covers(path):
                 self._queue[path] = None  # the look will say whether it is gone
         for path in [path for path in self.trouble if path not in seen and path != "index"]:
-            if path not in ledger.known or ledger.known[path].is_missing:  # else the look will say
+            if ledger.is_away(path):  # else the look will say
                 del self.trouble[path]
         for folder, why in scan.failed.items():
             self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
-        spent += time.perf_counter() - began
         ledger.check()
         self.totals.scans += 1
-        # No more than half of the time for scans, though every one of them be asked for.
-        self._next_asked_scan = self._now + spent
-        self._next_scan = self._next_asked_scan if self._scan_asked else self._now + self._interval(spent)
-        self._scan = None
-        self._tell()
-
-    def _interval(self, scan_seconds: float) -> float:
-        """Seconds until the next scan: steady, short where there are no events, longer where a scan takes long and
-        nothing is wrong."""
         polling = self._watcher is not None and self._watcher.mode == "polling"
-        if polling:
-            return max(min(POLL_INTERVAL, self.settings.scan_interval), scan_seconds * 10)
-        if self.trouble:
-            return max(self.settings.scan_interval, scan_seconds * 10)
-        return max(self.settings.scan_interval, scan_seconds / SCAN_SHARE)
+        self._scans.plan(now, polling=polling, is_well=not self.trouble)
+        self._tell()
 
     # ---- looking and saving
 
@@ -308,6 +294,11 @@ class Sidecar:
         enough = self.totals.bytes + BATCH_BYTES
         for _ in range(len(self._queue)):
             path, _ = self._queue.popitem(last=False)
+            if self._crowd.is_out(path):  # two must not read it at once
+                self._crowd.add(path)
+                continue
+            if path not in self.trouble and ledger.is_as_seen(path):
+                continue
             try:
                 batch, more = self._look_at(ledger, path, now)
             except FileNotFoundError:
@@ -319,7 +310,7 @@ class Sidecar:
                 if path not in ledger.known and not self._is_file(path):
                     continue  # a link, pipe or socket that never was a log is passed over, as by a scan
                 self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
-                self._next_scan = min(self._next_scan, now + self.settings.scan_interval)
+                self._scans.begin_by(now + self.settings.scan_interval)
                 continue
             self.trouble.pop(path, None)
             if more:
@@ -349,7 +340,7 @@ class Sidecar:
         if seen.again_in is not None:
             self._unsettled[path] = now + seen.again_in
         self.totals.bytes += progress.mark.offset - before
-        ledger.seen(progress)
+        ledger.seen(progress, now)
         return seen.batch, seen.more
 
     def _checkpoint_if_due(self, ledger: Ledger, now: float) -> None:
@@ -366,6 +357,7 @@ class Sidecar:
         self.trouble["index"] = f"index: {first(error)}"
         self._retry_at = now + RETRY
         self._requests.begin_again()
+        self._crowd.close()
         if self._ledger is not None:
             with suppress(*_FAILURES):
                 self._ledger.abandon()
@@ -375,8 +367,7 @@ class Sidecar:
     def _opened_again(self) -> Ledger:
         if self._ledger is None:
             self._ledger = Ledger(self.settings)
-            self._scan = None
-            self._next_scan = 0.0
+            self._scans.begin_anew()
         return self._ledger
 
     def _tell(self) -> None:

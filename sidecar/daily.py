@@ -12,6 +12,7 @@ import orjson
 
 from .codes import Codes
 from .linking import Request
+from .merge import attached, take_in
 from .paths import split_path
 from .records import Answered, Row
 from .schema import DAILY, check_same, count_entries, create, first_and_last, inodes, not_shorter, settle
@@ -75,6 +76,7 @@ class DailyFile:
         """All or nothing. After an error the numbers handed out are void: close this writer and open another."""
         with self._database.atomic("IMMEDIATE"):
             yield
+            self._codes.flush()
         self.is_dirty = True
 
     def write(self, path: str, rows: list[Row], answered: dict[int, Answered], touched: int) -> None:
@@ -95,6 +97,16 @@ class DailyFile:
             self._database.connection().executemany(_MARK_ANSWERED, updates)
         if self._codes.remembered > CACHED:
             self._codes.forget()
+
+    def take_in(self, part: Path, touched: int) -> None:
+        """Add the rows of a part of this day, of log files that have no rows here, in one transaction."""
+        next_entry = self._codes.next_entry
+        with attached(self._database, part), self.transaction():
+            rows = take_in(self._database, touched, next_entry - 1)
+        self._codes = Codes(self._database)  # the highest numbers are others now
+        self._codes.begin_at(next_entry)
+        if self._entries is not None:
+            self._entries += rows
 
     # ---- taking back
 

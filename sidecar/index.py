@@ -63,6 +63,14 @@ class DailyIndex:
                 for path, its_rows, its_answered in days[day]:
                     daily.write(path, its_rows, its_answered, checkpoint)
 
+    def take_in(self, parts: dict[int, list[Path]], checkpoint: int) -> None:
+        """The same for rows that stand in parts of days, each part one transaction. The parts are gone then."""
+        for day in sorted(parts):
+            self.changed.add(day)
+            for part in parts[day]:
+                self._file(day).take_in(part, checkpoint)
+                part.unlink()
+
     def _file(self, day: int) -> DailyFile:
         daily = self._open.get(day)
         if daily is None:

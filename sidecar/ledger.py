@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
 
-from .catalog import Catalog, Known, to_save
+from .catalog import Catalog, Known, Saved, to_save
 from .config import Settings
 from .daily import day_name, day_number
 from .errors import IndexUnavailable, SidecarError
@@ -20,6 +22,7 @@ from .fold import Batch, Progress
 from .index import DailyIndex
 from .paths import to_os, under
 from .records import Compacted, Move, archived_size
+from .scan import Found
 from .schema import nonsense_named
 from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
 
@@ -32,6 +35,18 @@ HELD = 100_000
 
 HOT_STATE = 500_000
 """What those that are always kept may hold, as far as it is not that of one source."""
+
+
+TICK = 50_000_000
+"""Nanoseconds within which two changes of a file may bear the same time, and more: the kernel's clock has ticks."""
+
+
+def _known(id_: int, mark: Sequence[int], since: int) -> Known:
+    """A source as it was left by a look after `since`, in nanoseconds. It is settled where a file that looks the same
+    is the same: all of it was taken, and the time of its last change was over, by a clock that is finer than that."""
+    device, inode, size, mtime_ns, offset, lines, *_ = mark
+    is_settled = lines > 0 and offset == size and mtime_ns + TICK < since and mtime_ns % 1_000_000 != 0
+    return Known(id_, device, inode, size, mtime_ns, is_missing=False, is_settled=is_settled)
 
 
 class Ledger:
@@ -88,12 +103,41 @@ class Ledger:
         self._hot.move_to_end(path)
         return progress
 
-    def seen(self, progress: Progress) -> None:
-        """A source was looked at, and its progress has been moved on."""
+    def seen(self, progress: Progress, now: float) -> None:
+        """A source was looked at after the moment `now`, and its progress has been moved on."""
         path = progress.path
         self._unsaved[path] = progress
         self._gone.discard(path)
-        self.known[path] = Known(progress.id, *progress.mark[:4], is_missing=False)
+        self.known[path] = _known(progress.id, progress.mark, int(now * 1e9))
+
+    def differs(self, found: Found) -> bool:
+        """Whether a file that a scan has found is unknown, or looks other than it did."""
+        known = self.known.get(found.path)
+        return known is None or known.differs(found.status)
+
+    def size(self, path: str) -> int:
+        """The size that a file had at the last look, as far as it was read to its end; else 0."""
+        known = self.known.get(path)
+        return 0 if known is None else max(0, known.size)
+
+    def is_away(self, path: str) -> bool:
+        """Whether a source is unknown, or known to be gone."""
+        known = self.known.get(path)
+        return known is None or known.is_missing
+
+    def not_among(self, seen: set[str]) -> list[str]:
+        """Sources that were there, and that a scan has not seen."""
+        return [path for path, known in self.known.items() if not known.is_missing and path not in seen]
+
+    def is_as_seen(self, path: str) -> bool:
+        """Whether a look at a source would show what the last one has shown; False where that is not certain."""
+        known = self.known.get(path)
+        if known is None or not known.is_settled:
+            return False
+        try:
+            return not known.differs(os.lstat(self._settings.root / to_os(path)))
+        except OSError:
+            return False
 
     def begin_again(self, progress: Progress, *, keeps_time: bool = False) -> None:
         """A file is another one now: its old rows go, first in the catalog's word, then in fact.
@@ -120,16 +164,39 @@ class Ledger:
         """Commit rows, so that queries see them. After an error, abandon."""
         if batches:
             if self._filtered:
-                self._drop_filters(batches)
+                days = {row.day for batch in batches for row in batch.rows}
+                self._drop_filters(days | {answer.day for batch in batches for answer in batch.answered})
             with nonsense_named(self._folder):
                 self._index.write(batches, self._catalog.checkpoint + 1)
 
-    def _drop_filters(self, batches: list[Batch]) -> None:
-        days = {row.day for batch in batches for row in batch.rows}
-        days |= {answer.day for batch in batches for answer in batch.answered}
+    def _drop_filters(self, days: set[int]) -> None:
         if days := days & self._filtered:
             self._catalog.drop_filters(map(day_name, days))
             self._filtered -= days
+
+    # ---- what several processes have read (`crowd.py`)
+
+    def unknown(self, paths: Iterable[str]) -> list[str]:
+        """Those that nothing is known of, so that another process may read them from their start."""
+        fresh = [path for path in paths if path not in self.known and path not in self._hot]
+        return self._catalog.without(fresh) if self._has_archived else fresh
+
+    def new_ids(self, count: int) -> range:
+        """Numbers for new sources."""
+        first = self._next_id
+        self._next_id += count
+        return range(first, self._next_id)
+
+    def take_in(self, parts: dict[int, list[Path]], saved: list[Saved], since: int) -> None:
+        """Commit the rows of unknown sources, which were read after `since` (nanoseconds since 1970), and save how far
+        at once: until then nobody may look at them again. After an error, abandon."""
+        self._drop_filters(set(parts))
+        with nonsense_named(self._folder):
+            self._index.take_in(parts, self._catalog.checkpoint + 1)
+        self._save(saved)
+        for one in saved:
+            id_, path, _, _, _, *mark = one.source
+            self.known[path] = _known(id_, mark, since)
 
     # ---- what `sidecar archive` asks for
 
@@ -195,13 +262,15 @@ class Ledger:
 
     def checkpoint(self) -> None:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
-        if not self.unsaved:
-            return
+        if self.unsaved:
+            self._save(())
+
+    def _save(self, brought: Iterable[Saved]) -> None:
         self._catalog.check_place()
         self._index.check_open()
         with nonsense_named(self._folder):
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))
-            self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
+            self._catalog.save(chain(map(to_save, self._unsaved.values()), brought), days, self._gone)
         self._cool_down()
         self._unsaved = {}
         self._gone = set()

@@ -41,6 +41,9 @@ SMALL = 8 << 20
 SHARE = 4 << 20
 """Bytes of log that are handed out at once."""
 
+A_FILE = 4 << 10
+"""Bytes that are read in the time that it takes to open a file and to close it."""
+
 
 class Rewritten(SidecarError):
     """A log was rewritten while it was read."""
@@ -111,11 +114,11 @@ def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> It
     parts = target / f"parts-{uuid4().hex}"
     parts.mkdir()
     todo = sorted(todo, key=lambda task: (task.mtime, task.path))
-    total = sum(task.size if task.limit is None else task.limit for task in todo)
+    total = sum(A_FILE + (task.size if task.limit is None else task.limit) for task in todo)
     if workers <= 1 or len(todo) < 2 or total <= SMALL:
         yield from _alone(settings, todo, target, parts / "0")
     else:
-        with _processes(settings, parts, workers) as pipes:
+        with processes(settings, parts, workers) as pipes:
             yield from _together(pipes, todo, target)
     shutil.rmtree(parts)
 
@@ -181,7 +184,7 @@ def _together(pipes: list[Connection], todo: list[Task], target: Path) -> Iterat
     while running:
         for pipe in connection.wait(running):
             assert isinstance(pipe, Connection)
-            for message in _received(pipe):
+            for message in received(pipe):
                 if message is None:
                     idle.append(pipe)
                 elif isinstance(message, dict):
@@ -208,7 +211,8 @@ def _together(pipes: list[Connection], todo: list[Task], target: Path) -> Iterat
             idle.remove(pipe)
 
 
-def _received(pipe: Connection) -> list[Any]:
+def received(pipe: Connection) -> list[Any]:
+    """What a worker has sent; raises SidecarError where it has failed or died."""
     try:
         messages: list[Any] = pipe.recv()
     except (EOFError, OSError):
@@ -224,7 +228,7 @@ def _shares(todo: list[Task]) -> Iterator[list[Task]]:
     size = 0
     for task in todo:
         share.append(task)
-        size += task.size + 4096
+        size += task.size + A_FILE
         if size >= SHARE:
             yield share
             share, size = [], 0
@@ -233,7 +237,8 @@ def _shares(todo: list[Task]) -> Iterator[list[Task]]:
 
 
 @contextmanager
-def _processes(settings: Settings, parts: Path, workers: int) -> Iterator[list[Connection]]:
+def processes(settings: Settings, parts: Path, workers: int) -> Iterator[list[Connection]]:
+    """Workers that write below the folder `parts`; gives a pipe to each, and ends them."""
     context = get_context("spawn")
     pipes: list[Connection] = []
     processes = []

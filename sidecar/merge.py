@@ -1,14 +1,15 @@
 """The parts of a day, as a bulk load wrote them, made one daily file: what they share once, then the indexes.
 
-The largest part becomes the file, and the rows of the others are copied into it, with other numbers. Indexes are made
-at the end, of sorted values, which costs a third of keeping them up to date.
+In a rebuild the largest part becomes the file, and the rows of the others are copied into it, with other numbers.
+Indexes are made at the end, of sorted values, which costs a third of keeping them up to date. A running sidecar takes
+parts into a file that has its indexes and its readers (`take_in`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,16 @@ _SPANS = (
     "INSERT INTO main.span SELECT s.number, p.byte_offset, p.first + ? FROM part.span p"
     " JOIN as_source s ON s.id = p.source"
 )
+_MEMBERS = (
+    "SELECT DISTINCT a.number, p.number FROM part.member m"
+    " JOIN as_label a ON a.id = m.agent JOIN as_party p ON p.id = m.party"
+)
 _LATE = (
-    "INSERT INTO main.late (source, byte_offset, correlation) SELECT s.number, l.byte_offset, r.number FROM part.late l"
+    "SELECT s.number AS source, l.byte_offset, r.number AS correlation FROM part.late l"
     " JOIN as_source s ON s.id = l.source LEFT JOIN as_label r ON r.id = l.correlation"
 )
 _ANSWER = (
-    "UPDATE entry SET response = 1, correlation = l.correlation FROM late l WHERE entry.id ="
+    "UPDATE entry SET response = 1, correlation = l.correlation FROM {late} l WHERE entry.id ="
     f" ({AT_PLACE.format(span=SPAN, source='l.source', offset='l.byte_offset')})"
 )
 
@@ -83,10 +88,12 @@ def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
         with database.atomic():
             index_names(database)
         for part in others:
-            _take_in(database, part)
+            with attached(database, part), database.atomic(), _copied(database, _highest(database, "entry")):
+                database.execute_sql(f"INSERT INTO main.member (agent, party) {_MEMBERS}")
+                database.execute_sql(f"INSERT INTO main.late (source, byte_offset, correlation) {_LATE}")
             part.unlink()
         with database.atomic():
-            database.execute_sql(_ANSWER)
+            database.execute_sql(_ANSWER.format(late="late"))
             database.execute_sql("INSERT INTO party_agent SELECT DISTINCT agent, party FROM member ORDER BY 1, 2")
             for table in ("late", "member"):  # their pages are used again for the indexes
                 database.execute_sql(f"DROP TABLE {table}")
@@ -99,31 +106,51 @@ def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
     return summary
 
 
-def _take_in(database: SqliteDatabase, part: Path) -> None:
-    run: Callable[..., Any] = database.execute_sql
-    run("ATTACH ? AS part", (str(part),))
-    with database.atomic():
-        for table, same in _SAME.items():
-            highest = _highest(database, table)
-            run(f"CREATE TEMP TABLE as_{table} (id INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
-            known = f"(SELECT a.id FROM main.{table} a WHERE {same})"
-            run(f"INSERT INTO as_{table} SELECT id, COALESCE({known}, id + ?) FROM part.{table} b", (highest,))
-            run(
-                f"INSERT INTO main.{table} SELECT id + ?1, {_COPIED[table]} FROM part.{table} b"
-                f" WHERE (SELECT number FROM as_{table} WHERE id = b.id) > ?1",
-                (highest,),
-            )
-        run(
-            "INSERT INTO main.member (agent, party) SELECT a.number, p.number FROM part.member m"
-            " JOIN as_label a ON a.id = m.agent JOIN as_party p ON p.id = m.party"
+def take_in(database: SqliteDatabase, touched: int, last: int) -> int:
+    """Copy the attached part into a daily file that is open for writing, in a transaction of the caller's.
+
+    Rows get numbers beyond `last`. Answers to requests of an earlier part need that one to have been taken in. Gives
+    the number of rows.
+    """
+    with _copied(database, last):
+        database.execute_sql(f"INSERT OR IGNORE INTO main.party_agent {_MEMBERS}")
+        database.execute_sql(_ANSWER.format(late=f"({_LATE})"))
+        database.execute_sql(
+            "UPDATE main.source SET touched = ? WHERE id IN (SELECT number FROM as_source)", (touched,)
         )
-        highest = _highest(database, "entry")
-        run(_ENTRIES, (highest,))
-        run(_SPANS, (highest,))
-        run(_LATE)
-        for table in _SAME:
-            run(f"DROP TABLE as_{table}")
-    run("DETACH part")
+    return int(database.execute_sql("SELECT COUNT(*) FROM part.entry").fetchone()[0])
+
+
+@contextmanager
+def attached(database: SqliteDatabase, part: Path) -> Iterator[None]:
+    """Have a part within reach; around a transaction, because within one SQLite attaches nothing."""
+    database.execute_sql("ATTACH ? AS part", (str(part),))
+    try:
+        yield
+    finally:
+        database.execute_sql("DETACH part")
+
+
+@contextmanager
+def _copied(database: SqliteDatabase, last: int) -> Iterator[None]:
+    """The rows of the attached part, copied with other numbers, those of entries beyond `last`; in the block, these
+    stand in temporary tables."""
+    run: Callable[..., Any] = database.execute_sql
+    for table, same in _SAME.items():
+        highest = _highest(database, table)
+        run(f"CREATE TEMP TABLE as_{table} (id INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
+        known = f"(SELECT a.id FROM main.{table} a WHERE {same})"
+        run(f"INSERT INTO as_{table} SELECT id, COALESCE({known}, id + ?) FROM part.{table} b", (highest,))
+        run(
+            f"INSERT INTO main.{table} SELECT id + ?1, {_COPIED[table]} FROM part.{table} b"
+            f" WHERE (SELECT number FROM as_{table} WHERE id = b.id) > ?1",
+            (highest,),
+        )
+    run(_ENTRIES, (last,))
+    run(_SPANS, (last,))
+    yield
+    for table in _SAME:
+        run(f"DROP TABLE as_{table}")
 
 
 def _highest(database: SqliteDatabase, table: str) -> int:

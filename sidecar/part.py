@@ -47,11 +47,11 @@ class Part:
                 (source, one.byte_offset, None if one.correlation_id is None else self._codes.label(one.correlation_id))
                 for one in answered.values()
             ]
-            self._codes.flush()
             self._database.connection().executemany(LATE, late)
 
     def close(self) -> None:
         """End it."""
+        self._codes.flush()
         self._database.execute_sql("COMMIT")
         self._database.close()
 
@@ -63,13 +63,19 @@ class Parts:
         self._folder = folder
         self._open: dict[int, Part] = {}
         self._made: defaultdict[int, list[Path]] = defaultdict(list)
+        self._count = 0
+        self._remembered = 0
+        """By all that are open."""
         folder.mkdir(parents=True)
 
     def write(self, batch: Batch) -> None:
         """Take in what some lines of a log file became."""
         for day, (rows, answered) in batch.by_day().items():
-            self._part(day).write(batch.path, rows, answered)
-        while self._open and sum(part.remembered for part in self._open.values()) > REMEMBERED:
+            part = self._part(day)
+            before = part.remembered
+            part.write(batch.path, rows, answered)
+            self._remembered += part.remembered - before
+        while self._open and self._remembered > REMEMBERED:
             self._end_largest()
 
     def _part(self, day: int) -> Part:
@@ -78,16 +84,21 @@ class Parts:
             if len(self._open) >= OPEN_PARTS:
                 self._end_largest()
             made = self._made[day]
-            made.append(self._folder / f"{day}-{len(made)}.part")
+            self._count += 1
+            made.append(self._folder / f"{day}-{self._count}.part")
             part = self._open[day] = Part(made[-1])
         return part
 
     def _end_largest(self) -> None:
         largest = max(self._open, key=lambda day: self._open[day].remembered)
-        self._open.pop(largest).close()
+        part = self._open.pop(largest)
+        self._remembered -= part.remembered
+        part.close()
 
     def close(self) -> dict[int, list[Path]]:
-        """End all that are open; gives the parts of each day."""
+        """End all that are open; gives the parts of each day, in the order of their rows. More may be written after."""
         while self._open:
             self._open.popitem()[1].close()
-        return dict(self._made)
+        self._remembered = 0
+        made, self._made = self._made, defaultdict(list)
+        return dict(made)

@@ -26,7 +26,13 @@ CATALOG = 0x53444341
 
 # WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
 # `catalog.py` say when and in which order they make things durable.
-_WRITING: dict[str, object] = {"journal_mode": "wal", "synchronous": "normal", "wal_autocheckpoint": 2000}
+# What is temporary stays in memory: nothing is written outside the index folder.
+_WRITING: dict[str, object] = {
+    "journal_mode": "wal",
+    "synchronous": "normal",
+    "wal_autocheckpoint": 2000,
+    "temp_store": "memory",
+}
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}

@@ -179,8 +179,12 @@ def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, M
         seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
-        data = b""
-        while chunk := os.pread(fd, CHUNK, len(data)):
+        # A byte more than there is, so that one call finds the end; where the file has grown since, there is more.
+        wanted = min(CHUNK, status.st_size + 1)
+        data = chunk = os.pread(fd, wanted, 0)
+        while len(chunk) == wanted:
+            wanted = CHUNK
+            chunk = os.pread(fd, wanted, len(data))
             data += chunk
             if len(data) > max_line_bytes + 1:
                 return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))

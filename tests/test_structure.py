@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "inotify": "",
     "watch": "inotify mounts",
     "scan": "config paths",
+    "scans": "config scan",
     "tail": "errors records",
     "parse": "formats records",
     "fold": "config derive parse paths records tail values",
@@ -48,11 +49,12 @@ MAY_IMPORT = {
     "catalog_tables": "tables",
     "schema": "catalog_tables errors tables",
     "codes": "paths records tables",
-    "daily": "codes linking paths records schema tables",
+    "merge": "schema tables",
+    "daily": "codes linking merge paths records schema tables",
     "index": "daily errors fold linking records schema",
     "catalog_archive": "records",
     "catalog": "catalog_archive config daily fold linking records schema tail values",
-    "ledger": "catalog config daily errors fold index paths records schema swap",
+    "ledger": "catalog config daily errors fold index paths records scan schema swap",
     # the index, read
     "small": "",
     "swap": "errors small",
@@ -70,11 +72,10 @@ MAY_IMPORT = {
     "lock": "errors small",
     "beacon": "small",
     "archive_requests": "errors lock records",
-    "daemon": "archive_reader archive_requests beacon config errors fold ledger paths scan schema visit"
-    " watch",
+    "crowd": "catalog config errors ledger load tail",
+    "daemon": "archive_reader archive_requests beacon config crowd errors fold ledger paths scans schema visit watch",
     "archive_scan": "archive_format archive_reader config errors paths records replay swap",
     "part": "codes fold records schema",
-    "merge": "schema tables",
     "load": "archive_reader catalog config daily errors fold merge part paths records schema visit",
     "reindex": "archive_scan catalog config errors index load records scan swap",
     "patience": "beacon config schema",
@@ -241,7 +242,7 @@ def test_no_stage_imports_its_neighbour() -> None:
 def test_only_the_jobs_that_hold_the_lock_can_write_an_index() -> None:
     writers = {"index", "catalog", "daily", "load"}
     assert {module for module in MODULES if siblings(module) & {*writers}} - writers == {
-        *("ledger", "reindex", "service", "verify", "archive_days"),
+        *("ledger", "crowd", "reindex", "service", "verify", "archive_days"),
     }
 
 

@@ -15,7 +15,7 @@ from disturbed import SECONDS, SESSIONS, expected, it_has_everything, it_says, s
 from support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
 from tally import Tally
 
-from sidecar import daemon, watch
+from sidecar import scans, watch
 from sidecar.daemon import Sidecar
 
 Count = Callable[[str], Tally]
@@ -86,8 +86,8 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has passed already may be just what was lost."""
-    monkeypatch.setattr(daemon, "SLICE", 1)
-    monkeypatch.setattr(daemon, "SCAN_SHARE", 1e-9)
+    monkeypatch.setattr(scans, "SLICE", 1)
+    monkeypatch.setattr(scans, "SHARE", 1e-9)
     logs(tmp_path, 5)
     it = Sidecar(reference(tmp_path))
     it.open()
@@ -97,7 +97,7 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
             pass
         now += 1e6
         it.step(now)
-        assert it._scan is not None
+        assert it._scans.is_on
         logs(tmp_path, 5, 10)  # one of them it has passed
         assert it._watcher is not None
         hints, heard = it._watcher.hints, set[str]()
@@ -314,7 +314,7 @@ def test_an_index_that_took_the_place_of_another_is_left_alone(tmp_path: Path) -
 def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "SCAN_SHARE", 1e-9)
+    monkeypatch.setattr(scans, "SHARE", 1e-9)
     log = tmp_path / SESSIONS / "s0.jsonl"
     logs(tmp_path, 1)
     with Stepped(reference(tmp_path)) as stepped:

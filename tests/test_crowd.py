@@ -1,0 +1,187 @@
+"""Many new sources at once are read by several processes, and become the very rows that one process makes of them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing import active_children, resource_tracker
+from pathlib import Path
+
+import pytest
+from archives import archived, session
+from corpora import BASE, write_tree
+from support import Everything, Stepped, eventually, everything, modelled, once, rebuilt, reference, write_lines
+from trees import tree
+
+from sidecar import crowd, daemon
+from sidecar.catalog import Saved
+from sidecar.ledger import Ledger
+
+# The one process that stays, once others have been started, is there before descriptors are counted.
+resource_tracker.ensure_running()
+
+SESSIONS = "responses/sessions"
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A hundred are many, and come in slices that end anywhere; gives the paths that the readers have brought."""
+    monkeypatch.setattr(crowd, "MANY", 100)
+    monkeypatch.setattr(crowd, "SLICE", 130)
+    paths: list[str] = []
+    take_in = Ledger.take_in
+
+    def noting(ledger: Ledger, parts: dict[int, list[Path]], saved: list[Saved], since: int) -> None:
+        paths.extend(one.source[1] for one in saved)
+        take_in(ledger, parts, saved, since)
+
+    monkeypatch.setattr(Ledger, "take_in", noting)
+    return paths
+
+
+@pytest.fixture
+def stepped(tmp_path: Path, brought: list[str]) -> Iterator[Stepped]:  # noqa: ARG001
+    """A sidecar on a tree of six hundred files, of all kinds, which it has not seen yet."""
+    tree(tmp_path, 1, sessions=300, lines=12, events=300)
+    with Stepped(reference(tmp_path)) as it:
+        yield it
+
+
+def handed_out(stepped: Stepped) -> list[str]:
+    """Go on until readers have files; gives these."""
+    stepped.now += 60
+    it = stepped.sidecar._crowd
+    eventually(lambda: stepped.sidecar.step(stepped.now) and it._out)
+    return list(it._out)
+
+
+def settled(stepped: Stepped) -> Everything:
+    """Everything, once nothing waits."""
+    for _ in range(3):
+        stepped.turn()
+    assert not stepped.sidecar.trouble
+    return everything(stepped.settings.index_folder)
+
+
+def same(stepped: Stepped) -> None:
+    """What was taken in is what a rebuild makes, and what the model says."""
+    found = settled(stepped)
+    assert found == rebuilt(stepped.settings)
+    assert found.rows == modelled(stepped.settings.root)
+
+
+def test_what_several_read_is_what_one_reads_alone(stepped: Stepped, brought: list[str]) -> None:
+    same(stepped)
+    assert len(brought) == len(set(brought)) > 400
+    assert not (stepped.settings.index_folder / crowd.FOLDER).exists()
+
+
+def test_few_new_files_are_read_without_another_process(tmp_path: Path, brought: list[str]) -> None:
+    write_tree(tmp_path, 2, sessions=20, lines=5, events=20)
+    with Stepped(reference(tmp_path)) as stepped:
+        same(stepped)
+    assert not brought
+
+
+def test_files_that_come_go_and_change_while_they_are_read_are_read_once_and_to_their_end(
+    stepped: Stepped, brought: list[str]
+) -> None:
+    root = stepped.settings.root
+    chance = random.Random(1)
+    for number in range(8):
+        out = handed_out(stepped) if number < 3 else []
+        sessions = sorted(root.glob(f"{SESSIONS}/*.jsonl"))
+        for log in chance.sample(sessions, 40):
+            write_lines(log, b"\n", {"event": "agent:say", "timestamp": BASE + number, "data": {"agent_id": "late"}})
+        for log in chance.sample(sessions, 10):
+            log.write_bytes(b'{"event": "again", "timestamp": %d}\n' % (BASE + number))
+        write_lines(root / SESSIONS / f"new{number}.jsonl", {"event": "new", "timestamp": BASE})
+        for path in chance.sample(out, min(5, len(out))):
+            (root / path).unlink(missing_ok=True)
+        stepped.sidecar.step(stepped.now)
+    found = settled(stepped)
+    there = {path for path in {row[4] for row in found.rows} if (root / path).exists()}
+    assert [row for row in found.rows if row[4] in there] == modelled(root)
+    assert len(brought) > 100
+
+
+def test_what_is_no_file_any_more_when_a_reader_comes_to_it_stands_in_nobodys_way(stepped: Stepped) -> None:
+    root = stepped.settings.root
+    out = handed_out(stepped)
+    waiting = list(stepped.sidecar._crowd._new)
+    for number, path in enumerate([*out[-20:], *waiting[:20]]):
+        with suppress(FileNotFoundError):
+            (root / path).unlink()
+        if number % 3 == 0:
+            os.mkfifo(root / path)
+        elif number % 3 == 1:
+            (root / path).symlink_to("nowhere")
+    for _ in range(3):
+        stepped.turn()
+    for path in root.rglob("*"):
+        if path.is_fifo() or path.is_symlink():
+            path.unlink()
+    found = settled(stepped)
+    assert [row for row in found.rows if (root / row[4]).exists()] == modelled(root)
+
+
+def test_the_rest_of_a_large_file_is_read_in_the_ordinary_way(stepped: Stepped, brought: list[str]) -> None:
+    large = stepped.settings.root / SESSIONS / "large.jsonl"
+    for number in range(40):
+        record = {"event": "ask:request", "timestamp": BASE + 9_000 * number, "request_id": f"r{number}"}
+        write_lines(large, {**record, "data": {"agent_id": "a", "text": "x" * 80_000}})
+    write_lines(large, *({"event": "ask:result", "timestamp": BASE, "request_id": f"r{n}"} for n in range(0, 40, 3)))
+    same(stepped)
+    assert f"{SESSIONS}/large.jsonl" in brought
+
+
+def test_a_reader_that_dies_costs_time_and_no_row(stepped: Stepped) -> None:
+    handed_out(stepped)
+    active_children()[-1].kill()
+    same(stepped)
+
+
+def test_readers_end_with_the_sidecar_and_what_they_have_not_told_is_read_again(stepped: Stepped) -> None:
+    handed_out(stepped)
+    assert active_children()
+    stepped.sidecar.abandon()
+    assert not active_children()
+    assert not (stepped.settings.index_folder / crowd.FOLDER).exists()
+    with Stepped(stepped.settings) as again:
+        same(again)
+
+
+def test_a_failure_of_the_index_meanwhile_is_recovered_from(stepped: Stepped) -> None:
+    handed_out(stepped)
+    daily = stepped.settings.index_folder / "daily"
+    daily.rename(daily.with_name("away"))
+    daily.write_bytes(b"")
+    for _ in range(200):
+        stepped.sidecar.step(stepped.now)
+        if stepped.sidecar.trouble:
+            break
+    assert "index" in stepped.sidecar.trouble
+    daily.unlink()
+    daily.with_name("away").rename(daily)
+    stepped.now += daemon.RETRY
+    same(stepped)
+
+
+def test_a_session_that_goes_on_after_it_was_archived_is_found_among_many_new_ones(
+    tmp_path: Path, brought: list[str]
+) -> None:
+    settings = reference(tmp_path / "logs", archive=tmp_path / "archive")
+    log = session(settings.root, "old", lines=20)
+    once(settings)
+    before = len(everything(settings.index_folder).rows)
+    archived(settings)
+    assert not log.exists()
+    with Stepped(settings) as stepped:
+        write_tree(settings.root, 3, sessions=120, lines=3, events=0)
+        write_lines(log, {"event": "agent:say", "timestamp": BASE + 2})
+        found = settled(stepped)
+        assert found == rebuilt(settings)
+    assert len([row for row in found.rows if row[4].endswith("old.jsonl")]) == before + 1
+    assert len(brought) >= 100 and f"{SESSIONS}/old.jsonl" not in brought
