@@ -271,8 +271,12 @@ def processes(settings: Settings, parts: Path, workers: int) -> Iterator[list[Co
 
 def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
     """Do what is handed out, until the other side ends this process, or has died."""
-    parts = Parts(folder)
     done: list[Any] = []
+    try:
+        parts = Parts(folder)
+    except OSError as error:
+        pipe.send([SidecarError(f"{folder}: {error.strerror}")])
+        return
     with _no_collecting(), Archive(settings.archive) as archive:
         while True:
             done.append(None)

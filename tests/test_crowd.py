@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from multiprocessing import active_children, resource_tracker
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from archives import archived, session
-from corpora import BASE, write_tree
-from support import Everything, Stepped, eventually, everything, modelled, once, rebuilt, reference, write_lines
+from corpora import BASE, DAY, write_tree
+from support import (
+    Everything,
+    Stepped,
+    any_source,
+    eventually,
+    everything,
+    indexed,
+    modelled,
+    once,
+    rebuilt,
+    reference,
+    write_lines,
+)
 from trees import tree
 
-from sidecar import crowd, daemon
-from sidecar.catalog import Saved
+from sidecar import Index, crowd, daemon
+from sidecar.catalog import Catalog, Saved
+from sidecar.config import Settings
+from sidecar.fold import Progress
+from sidecar.index import DailyIndex
 from sidecar.ledger import Ledger
+from sidecar.part import Parts
+from sidecar.reader import open_catalog
+from sidecar.records import Line
 
 # The one process that stays, once others have been started, is there before descriptors are counted.
 resource_tracker.ensure_running()
@@ -74,6 +94,11 @@ def same(stepped: Stepped) -> None:
 
 def test_what_several_read_is_what_one_reads_alone(stepped: Stepped, brought: list[str]) -> None:
     same(stepped)
+    found = indexed(stepped.settings.root)
+    with Index(stepped.settings.root) as index:
+        for agent in [one.agent for one in index.agents()]:
+            by_agent = [one.id for one in index.timeline(agent=agent)]
+            assert sorted(by_agent) == sorted(row[0] for row in found if agent in orjson.loads(row[8]))
     assert len(brought) == len(set(brought)) > 400
     assert not (stepped.settings.index_folder / crowd.FOLDER).exists()
 
@@ -137,9 +162,76 @@ def test_the_rest_of_a_large_file_is_read_in_the_ordinary_way(stepped: Stepped, 
     assert f"{SESSIONS}/large.jsonl" in brought
 
 
+def test_what_is_hinted_at_while_others_read_it_is_read_by_them_alone(stepped: Stepped, brought: list[str]) -> None:
+    """By an event, which finds it new, and by what was found new before there were many."""
+    out = handed_out(stepped)
+    for path in out[::2]:
+        stepped.sidecar._queue[path] = None
+    crowd_ = stepped.sidecar._crowd
+    crowd_._new = dict.fromkeys([*out[::3], *crowd_._new])
+    same(stepped)
+    assert len(brought) == len(set(brought)) > 400
+
+
+def test_what_could_not_be_read_before_is_no_new_source(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of such a one, a state is in memory."""
+    monkeypatch.setattr(crowd, "SLICE", 1_000)
+    root = stepped.settings.root
+    logs = sorted((root / SESSIONS).iterdir())[:20]
+    for log in logs:
+        log.rename(log.with_suffix(".away"))
+        log.symlink_to("nowhere")
+        stepped.sidecar._queue[log.relative_to(root).as_posix()] = None
+    stepped.sidecar.step(stepped.now)
+    for log in logs:
+        log.with_suffix(".away").replace(log)
+        stepped.sidecar._crowd.add(log.relative_to(root).as_posix())
+    same(stepped)
+    for log in logs:
+        write_lines(log, b"\n", {"event": "late", "timestamp": BASE})
+    same(stepped)
+
+
+def test_rows_whose_places_could_not_be_saved_are_made_again(
+    stepped: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, failures = Catalog.save, [OSError("the disk is full")] * 2
+
+    def failing(catalog: Catalog, sources: Iterable[Saved], *rest: Any) -> None:
+        sources = list(sources)
+        if len(sources) > 50 and failures:
+            raise failures.pop()
+        save(catalog, sources, *rest)
+
+    monkeypatch.setattr(Catalog, "save", failing)
+    while failures:
+        stepped.turn(0)
+        stepped.now += daemon.RETRY
+    same(stepped)
+
+
+def test_an_answer_in_a_part_finds_a_request_that_stands_in_an_earlier_one(tmp_path: Path) -> None:
+    log = "responses/sessions/s.jsonl"
+    progress = Progress(1, log, any_source("session"))
+    asked = orjson.dumps({"event": "a:request", "timestamp": BASE, "data": {"agent_id": "a"}})
+    answer = orjson.dumps({"event": "a:result", "timestamp": BASE, "correlation_id": "c", "data": {"agent_id": "b"}})
+    parts = Parts(tmp_path / "parts")
+    parts.write(progress.take([Line(0, 1, asked)]))
+    made = parts.close()
+    parts.write(progress.take([Line(len(asked) + 1, 2, answer)]))
+    later = parts.close()
+    index = DailyIndex(tmp_path / "index/daily")
+    for one in (made, later):
+        index.take_in(one, 1)
+    index.close()
+    assert [(row[12], row[15]) for row in indexed(tmp_path)] == [("c", 1), ("c", 0)]
+
+
 def test_a_reader_that_dies_costs_time_and_no_row(stepped: Stepped) -> None:
     handed_out(stepped)
     active_children()[-1].kill()
+    stepped.turn(0)
+    assert indexed(stepped.settings.root) == modelled(stepped.settings.root), "it waits for a scan"
     same(stepped)
 
 
@@ -169,19 +261,49 @@ def test_a_failure_of_the_index_meanwhile_is_recovered_from(stepped: Stepped) ->
     same(stepped)
 
 
-def test_a_session_that_goes_on_after_it_was_archived_is_found_among_many_new_ones(
-    tmp_path: Path, brought: list[str]
-) -> None:
+@pytest.fixture
+def archive_beside(tmp_path: Path) -> Settings:
+    """Settings of a root with one archived session, whose day has a filter."""
     settings = reference(tmp_path / "logs", archive=tmp_path / "archive")
     log = session(settings.root, "old", lines=20)
-    once(settings)
-    before = len(everything(settings.index_folder).rows)
+    write_lines(settings.root / SESSIONS / "next_day.jsonl", {"event": "agent:say", "timestamp": BASE + DAY})
+    once(settings)  # of a single day nobody would ask the filter
     archived(settings)
     assert not log.exists()
+    with closing(open_catalog(settings.index_folder)) as catalog:
+        assert catalog.filtered()
+    return settings
+
+
+def many(settings: Settings) -> list[str]:
+    """Sessions on the day of the archived one; gives the agents that speak there."""
+    agents = [f"new_{number}" for number in range(120)]
+    for number, agent in enumerate(agents):
+        said = {"event": "agent:say", "timestamp": BASE + number, "data": {"agent_id": agent}}
+        write_lines(settings.root / SESSIONS / f"{agent}.jsonl", said)
+    return agents
+
+
+def test_a_session_that_goes_on_after_it_was_archived_is_found_among_many_new_ones(
+    archive_beside: Settings, brought: list[str]
+) -> None:
+    settings = archive_beside
+    before = len(everything(settings.index_folder).rows) - 1
     with Stepped(settings) as stepped:
-        write_tree(settings.root, 3, sessions=120, lines=3, events=0)
-        write_lines(log, {"event": "agent:say", "timestamp": BASE + 2})
+        write_lines(settings.root / SESSIONS / "old.jsonl", {"event": "agent:say", "timestamp": BASE + 2})
+        many(settings)
         found = settled(stepped)
         assert found == rebuilt(settings)
     assert len([row for row in found.rows if row[4].endswith("old.jsonl")]) == before + 1
     assert len(brought) >= 100 and f"{SESSIONS}/old.jsonl" not in brought
+
+
+def test_on_a_day_that_has_a_filter_many_new_ones_are_found_by_their_agents(
+    archive_beside: Settings, brought: list[str]
+) -> None:
+    agents = many(archive_beside)
+    with Stepped(archive_beside) as stepped:
+        settled(stepped)
+    assert len(brought) == 120
+    with Index(archive_beside.root, archive_beside.archive) as index:
+        assert [len(list(index.timeline(agent=agent))) for agent in agents] == [1] * 120

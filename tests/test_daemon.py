@@ -271,6 +271,21 @@ def test_an_event_file_with_other_bytes_gives_another_entry(stepped: Stepped, ro
     held(stepped)
 
 
+def test_an_event_file_rewritten_within_a_tick_of_the_clock_gives_another_entry(stepped: Stepped, root: Path) -> None:
+    """By its size and times it is the file that was looked at just before."""
+    event = root / "events/2024-12-29/evt_1735500000.5_note.json"
+    event.parent.mkdir(parents=True, exist_ok=True)
+    written = int(stepped.now * 1e9) // 1_000_000 * 1_000_000 + 7
+    for content in (b'{"event": "one"}', b'{"event": "two"}'):
+        event.touch()
+        with event.open("r+b") as file:
+            file.write(content)
+        os.utime(event, ns=(written, written))
+        stepped.sidecar._queue[event.relative_to(root).as_posix()] = None  # as an event would
+        stepped.turn(0)
+        assert stepped.rows == modelled(root)
+
+
 def test_an_event_file_that_is_too_long_is_rejected(root: Path) -> None:
     with Stepped(reference(root, max_line_bytes=100)) as stepped:
         event(root).write_bytes(orjson.dumps(said(text="x" * 200)))

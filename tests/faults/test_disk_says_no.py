@@ -120,6 +120,31 @@ def test_a_full_disk_is_told_and_waited_out(tally: Count, often: Often, root: Pa
         assert everything(root / "index") == rebuilt(reference(root))
 
 
+def test_a_disk_that_is_full_while_several_read_is_waited_out(tally: Count, often: Often, root: Path) -> None:
+    """It is full for the readers' parts first, and then for the rows that are made without them."""
+    it = tally("the disk full while several read")
+    chance = random.Random(2)
+    few = "import sidecar.crowd as crowd\ncrowd.MANY, crowd.SLICE = 50, 400"
+    with small_disk(root / "index", often(12_288, 131_072)) as disk:
+        Logs(root).write(20)
+        with sidecar(root, "--config", root.parent / "config.yaml", python=few):
+            it_has_everything(root, it)
+            for number in range(often(2, 20)):
+                filler = fill(disk, chance.choice([0, 4_096, chance.randrange(400_000)]))
+                folder = root / f"events/2025-01-{number + 1:02d}"
+                folder.mkdir(parents=True)
+                for one in range(900):
+                    event = folder / f"evt_{BASE + number * DAY + one}_note.json"
+                    event.write_bytes(b'{"event": "note", "data": {"agent_id": "a%d"}}' % one)
+                it_says(root, "full", "no space", "disk I/O", meanwhile=lambda: fill(disk))
+                no_offset_is_ahead(root)
+                filler.unlink()
+                it.tried += 1
+                it_has_everything(root, it)
+                within(SECONDS, lambda: is_well(root))
+        assert everything(root / "index") == rebuilt(reference(root))
+
+
 def test_a_disk_without_room_for_the_beacon_hides_no_trouble(tally: Count, root: Path) -> None:
     """The disk is full before the sidecar starts, so that it has never said anything; and it waits with a sound index,
     with a damaged one, and with none."""
