@@ -8,7 +8,6 @@ the answered requests, of which there are few, only the places are kept; what th
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +19,11 @@ from .config import Source
 from .daily import day_name
 from .fold import Counts, Progress
 from .linking import Request
+from .packed import pack, unpack
 from .records import Move, archived_size
 from .schema import CATALOG, check_same, create, inodes, not_shorter, open_for_reading, settle
 from .tail import Mark, identity
 from .values import YEAR_10000
-
-LARGEST_STATE = 1 << 28
-"""Bytes of a packed state; what is longer was not packed here."""
 
 _SOURCE_COLUMNS = (
     "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
@@ -175,7 +172,7 @@ class Catalog:
         progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
         progress.archived = catalog_archive.parts(self._database, id_)
         if packed is not None:
-            saved = orjson.loads(zlib.decompressobj().decompress(packed, LARGEST_STATE))
+            saved = unpack(packed)
             state = progress.state
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
@@ -309,7 +306,7 @@ class Catalog:
 def to_save(progress: Progress) -> Saved:
     """What changed of a source since this was last asked, and where it stands now."""
     state, requests, counts = progress.state, progress.state.requests, progress.counts
-    packed = orjson.dumps(
+    packed = pack(
         {
             "timestamp": state.timestamp,
             "owner": state.owner,
@@ -324,7 +321,7 @@ def to_save(progress: Progress) -> Saved:
             *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
             *progress.mark[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
-            *("archived" if is_away else "ok", zlib.compress(packed, 1)),
+            *("archived" if is_away else "ok", packed),
         ),
         [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
         sorted(requests.closed),

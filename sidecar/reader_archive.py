@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import orjson
-
 from .day_filter import probe
+from .packed import unpack
 from .records import Part
 
 _PARTS = (
@@ -76,7 +74,7 @@ class ArchiveSide:
     def last_timestamp(self, path: str) -> float | None:
         """The time of the last record of a source; None where it has none."""
         rows = self._all("SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL", path)
-        return float(orjson.loads(zlib.decompress(rows[0][0]))["timestamp"]) if rows else None
+        return float(unpack(rows[0][0])["timestamp"]) if rows else None
 
     def filtered(self) -> dict[str, bool]:
         """The days that have a filter, and whether their files are compact."""

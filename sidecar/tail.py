@@ -175,7 +175,8 @@ def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, M
 
     The mark that it gives has consumed the whole file. Errors as with `look`.
     """
-    with opened(path) as (fd, status):
+    fd, status = _open(path)  # not `opened`, which costs as much as the opening: there may be very many of these
+    try:
         seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
@@ -188,9 +189,11 @@ def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, M
             data += chunk
             if len(data) > max_line_bytes + 1:
                 return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
-        whole = seen._replace(size=len(data), offset=len(data), lines=1, head=fingerprint(data))
-        body = data.removesuffix(b"\n")
+        size, body = len(data), data.removesuffix(b"\n")
+        whole = Mark(seen.device, seen.inode, size, seen.mtime_ns, size, 1, fingerprint(data), 0)
         return status, whole, len(body) if len(body) > max_line_bytes else Line(0, 1, body)
+    finally:
+        os.close(fd)
 
 
 def _bare_length(fd: int, size: int) -> int:
@@ -201,14 +204,23 @@ def _bare_length(fd: int, size: int) -> int:
 @contextmanager
 def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
     """A regular file, open for reading only, and its status."""
+    fd, status = _open(path)
+    try:
+        yield fd, status
+    finally:
+        os.close(fd)
+
+
+def _open(path: str | Path) -> tuple[int, os.stat_result]:
     fd = os.open(path, _FLAGS)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise NotAFile(f"{path} is not a regular file")
-        yield fd, status
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd, status
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

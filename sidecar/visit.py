@@ -74,8 +74,8 @@ def _visit_event(progress: Progress, file: str, max_line_bytes: int, now: float)
         batch = progress.take((), [Rejected(1, 0, line, TOO_LONG)], line_end=mark.offset - line)
     else:
         batch = progress.take([line], line_end=mark.offset - len(line.data))
-        age = _unchanged_for(progress, status, now)
-        if progress.rejected and progress.rejected[-1].reason == NOT_JSON and age < SETTLED:
+        is_broken = bool(progress.rejected) and progress.rejected[-1].reason == NOT_JSON
+        if is_broken and (age := _unchanged_for(progress, status, now)) < SETTLED:
             # It may still be being written. Nothing of it is kept, so that the next look begins anew.
             progress.begin_again()
             progress.mark = NEW._replace(
