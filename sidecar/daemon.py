@@ -93,6 +93,7 @@ class Sidecar:
         self._retry_at = 0.0
         self._next_scan = 0.0
         self._next_checkpoint = 0.0
+        self._next_check = 0.0
         self._scan: Iterator[None] | None = None
         self._scan_asked = False
         """Since the present scan began, which may have passed already what is meant."""
@@ -132,7 +133,8 @@ class Sidecar:
             self._watcher.close()
             self._watcher = None
         if self._ledger is not None:
-            self._ledger.abandon()
+            with suppress(IndexDamaged):  # the next start checks what was not closed in good order
+                self._ledger.abandon()
             self._ledger = None
         self._archive.close()
         if self._has_own_voice:
@@ -194,6 +196,7 @@ class Sidecar:
             return False
         try:
             ledger = self._opened_again()
+            self._check_if_due(ledger, now)
             self._take_hints()
             self._go_on_scanning(ledger, now)
             batches = self._look_at_dirty(ledger, now)
@@ -216,13 +219,14 @@ class Sidecar:
         self._next_scan -= seconds
         self._next_asked_scan -= seconds
         self._next_checkpoint -= seconds
+        self._next_check -= seconds
         self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
 
     def _due(self) -> float:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._next_scan, self._requests.due(), *self._unsettled.values()]
+        times = [self._next_scan, self._next_check, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
@@ -281,7 +285,6 @@ class Sidecar:
         for folder, why in scan.failed.items():
             self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
         spent += time.perf_counter() - began
-        ledger.check()
         self.totals.scans += 1
         # No more than half of the time for scans, though every one of them be asked for.
         self._next_asked_scan = self._now + spent
@@ -356,6 +359,13 @@ class Sidecar:
         if ledger.unsaved and (now >= self._next_checkpoint or ledger.unsaved >= UNSAVED_FILES):
             ledger.checkpoint()
             self._next_checkpoint = now + self.settings.checkpoint_interval
+
+    def _check_if_due(self, ledger: Ledger, now: float) -> None:
+        """Look whether somebody else has touched the index: steadily, because scans get rare where there are many
+        files, and this costs some looks from outside at each day's file."""
+        if now >= self._next_check:
+            ledger.check()
+            self._next_check = now + self.settings.scan_interval
 
     # ---- trouble
 

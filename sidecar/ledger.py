@@ -197,8 +197,6 @@ class Ledger:
         """Make the rows durable, then save how far each file was read. After an error, abandon."""
         if not self.unsaved:
             return
-        self._catalog.check_place()
-        self._index.check_open()
         with nonsense_named(self._folder):
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(map(to_save, self._unsaved.values()), days, self._gone)
@@ -219,17 +217,17 @@ class Ledger:
             self._held -= self._weights.pop(path, 0)
 
     def check(self) -> None:
-        """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
+        """Raise IndexUnavailable where somebody else has deleted, replaced or written a file of the index."""
         try:
             self._catalog.check()
-            self._index.check_all()
+            self._index.check()
         except IndexUnavailable:
             raise
         except (SidecarError, OSError):
             pass  # it cannot be told now: whoever needs the file will say what is wrong
 
     def close(self) -> None:
-        """Checkpoint, and leave the index as one that a reader can open anywhere."""
+        """Checkpoint, and leave the index as one that a reader can open anywhere. After an error, abandon."""
         with self._open:
             self.checkpoint()
             self._index.close()
@@ -237,5 +235,7 @@ class Ledger:
             self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def abandon(self) -> None:
-        """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
+        """Close without saving: what was done since the last checkpoint is taken back at the next opening.
+
+        Raises IndexDamaged where somebody else has written to a file; all are closed nevertheless."""
         self._open.close()
