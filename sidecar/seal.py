@@ -166,8 +166,10 @@ class Seal:
                 self._database.execute_sql("PRAGMA journal_mode = delete")
         finally:
             self._database.close()
+        # In this order: who reads may close in between, and moves the log into the file before he deletes it.
+        has_log = look(self._log_name) is not None
         left = _renewed(self._file_name, self._file)
-        return None if left is None else Left(left, has_log=look(self._log_name) is not None)
+        return None if left is None else Left(left, has_log)
 
 
 def _renewed(name: str, before: Look | None) -> Look | None:
