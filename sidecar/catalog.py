@@ -23,7 +23,7 @@ from .fold import Counts, Progress
 from .linking import Request
 from .records import Move, archived_size
 from .schema import CATALOG, create
-from .seal import Seal
+from .seal import Left, Seal
 from .tail import Mark, identity
 from .values import YEAR_10000
 
@@ -295,12 +295,12 @@ class Catalog:
         with self._transaction():
             catalog_archive.drop_filters(self._database, days)
 
-    def close(self) -> None:
-        """Close the file, as one that a reader can open anywhere. Raises IndexDamaged, and has closed it then."""
-        if self._seal is None:
-            self._database.close()
-        else:
-            self._seal.close()
+    def close(self) -> Left | None:
+        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
+        if self._seal is not None:
+            return self._seal.close()
+        self._database.close()
+        return None
 
 
 def to_save(progress: Progress) -> Saved:

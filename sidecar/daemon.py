@@ -34,6 +34,7 @@ from .ledger import Ledger
 from .paths import to_os, to_text
 from .scan import Scan
 from .schema import DATABASE_ERRORS, first, is_damage
+from .seal import AsLeft
 from .visit import visit
 from .watch import Watcher
 
@@ -90,6 +91,7 @@ class Sidecar:
         self._watcher: Watcher | None = None
         self._ledger: Ledger | None = None
         """None before it is opened, and after something failed until it could be opened again."""
+        self.left: AsLeft = {}  # until they are opened: how files were found by a check, or left by a ledger before
         self._retry_at = 0.0
         self._next_scan = 0.0
         self._next_checkpoint = 0.0
@@ -111,7 +113,7 @@ class Sidecar:
     def open(self) -> None:
         """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
         try:
-            self._ledger = Ledger(self.settings)
+            self._ledger = Ledger(self.settings, self.left)
         except _FAILURES as error:
             self._fail(error, 0.0)
         if self._watch:
@@ -361,8 +363,7 @@ class Sidecar:
             self._next_checkpoint = now + self.settings.checkpoint_interval
 
     def _check_if_due(self, ledger: Ledger, now: float) -> None:
-        """Look whether somebody else has touched the index: steadily, because scans get rare where there are many
-        files, and this costs some looks from outside at each day's file."""
+        """Look whether somebody else has touched the index; steadily, because scans may be rare."""
         if now >= self._next_check:
             ledger.check()
             self._next_check = now + self.settings.scan_interval
@@ -384,7 +385,7 @@ class Sidecar:
 
     def _opened_again(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = Ledger(self.settings)
+            self._ledger = Ledger(self.settings, self.left)
             self._scan = None
             self._next_scan = 0.0
         return self._ledger

@@ -28,7 +28,7 @@ from .fold import Batch
 from .linking import Request
 from .records import Answered, Row
 from .schema import looks_whole
-from .seal import Left, Look, stamped
+from .seal import AsLeft, Left, Look, stamped
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -40,16 +40,17 @@ Saved = Callable[[str], tuple[int, Iterable[Request]]]
 class DailyIndex:
     """All daily files of a folder, for writing. It owns every connection to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, left: AsLeft | None = None) -> None:
+        """`left` says how files were left that were closed before, and is kept."""
         self.folder = folder
         self._open: OrderedDict[int, DailyFile] = OrderedDict()
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._made = set(_days_in(folder))
+        self._left = {} if left is None else left
+        """How each file was left that was closed, as long as it is. `recover` opens each at the start."""
+        self._made = {*_days_in(folder), *(day_number(path.stem) for path in self._left if path.parent == folder)}
         """Days that have a file. Without one, such a day must not be begun anew."""
-        self._left: dict[int, Left] = {}
-        """Those of them that were closed here, as they were left then. `recover` opens each at the start."""
 
     def write(self, batches: Iterable[Batch], checkpoint: int) -> None:
         """Write rows and answers, one transaction a day; `checkpoint` is the number of the one that will cover them.
@@ -76,8 +77,8 @@ class DailyIndex:
             self._check_folder()
             if day in self._made and not path.exists():
                 raise IndexDamaged(f"{path} was deleted")
-            if day in self._left:
-                self._left.pop(day).check(path)  # taken away, because to open it changes it
+            if path in self._left:
+                self._left.pop(path).check(path)  # taken away, because to open it changes it
             daily = self._open[day] = DailyFile(path)
             self._made.add(day)
         self._open.move_to_end(day)
@@ -150,7 +151,7 @@ class DailyIndex:
         self._path(day).unlink(missing_ok=True)
         self.changed.discard(day)
         self._made.discard(day)
-        self._left.pop(day, None)
+        self._left.pop(self._path(day), None)
 
     def is_as(self, day: int, state: list[int]) -> bool:
         """Whether a day's file is as it was when `daily_state` gave this, and nothing of it is to be made durable."""
@@ -170,11 +171,11 @@ class DailyIndex:
         self._close(day)
         if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
             return False
-        self._left.pop(day, None)
+        self._left.pop(path, None)
         copy.replace(path)
         look = stamped(path)
         if look is not None:
-            self._left[day] = Left(look, has_log=False)
+            self._left[path] = Left(look, has_log=False)
         return True
 
     def _close(self, day: int) -> None:
@@ -188,13 +189,14 @@ class DailyIndex:
     def _settle(self, day: int) -> None:
         left = self._open.pop(day).close()
         if left is not None:
-            self._left[day] = left
+            self._left[self._path(day)] = left
 
     def check(self) -> None:
         """Raise IndexDamaged where a day's file is gone, replaced, or written by somebody else."""
         self._check_folder()
         for day in self._made:
-            path, left = self._path(day), self._left.get(day)
+            path = self._path(day)
+            left = self._left.get(path)
             if day in self._open:
                 # Not by reading the file: to close it would take from SQLite the locks that it has on it.
                 self._open[day].check()
@@ -210,7 +212,8 @@ class DailyIndex:
 
     def signs(self) -> str:
         """How the files were left, as seen when each was closed: what looks the same later need not be checked."""
-        return "\n".join(_sign(self._path(day), left.look) for day, left in sorted(self._left.items()))
+        paths = [path for day in sorted(self._made) if (path := self._path(day)) in self._left]
+        return "\n".join(_sign(path, self._left[path].look) for path in paths)
 
     def close(self) -> None:
         """Close every file. Raises IndexDamaged for one that somebody else has written to."""

@@ -21,6 +21,7 @@ from .index import DailyIndex
 from .paths import to_os, under
 from .records import Compacted, Move, archived_size
 from .schema import nonsense_named
+from .seal import AsLeft
 from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
 
 HOT_FILES = 512
@@ -37,14 +38,19 @@ HOT_STATE = 500_000
 class Ledger:
     """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, left: AsLeft | None = None) -> None:
+        """`left` says how the files were left that a ledger before closed, and is kept for the next: after a failure,
+        what somebody else did to them meanwhile must not pass for how they were."""
         folder = settings.index_folder
+        self._left = {} if left is None else left
         self._settings = settings
         self._folder = folder
         with ExitStack() as opened, nonsense_named(folder):
+            if folder / CATALOG_NAME in self._left:
+                self._left.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
             self._catalog = Catalog(folder / CATALOG_NAME)
-            opened.callback(self._catalog.close)
-            self._index = DailyIndex(folder / DAILY_NAME)
+            opened.callback(self._close_catalog)
+            self._index = DailyIndex(folder / DAILY_NAME, self._left)
             opened.callback(self._index.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
@@ -233,6 +239,11 @@ class Ledger:
             self._index.close()
             self._catalog.note("files", self._index.signs())
             self._catalog.note("closed", str(self._catalog.checkpoint))
+
+    def _close_catalog(self) -> None:
+        left = self._catalog.close()
+        if left is not None:
+            self._left[self._catalog.path] = left
 
     def abandon(self) -> None:
         """Close without saving: what was done since the last checkpoint is taken back at the next opening.

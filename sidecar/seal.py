@@ -7,6 +7,9 @@ checkpoints that it asks for, at opening and at closing. So inode, size and time
 these, and taken anew after it. Who only reads changes none of them, nor does one who opens the file for writing and
 writes nothing: while it is open here SQLite's closing of theirs is never the last, which would move the log.
 
+So it is with a file that was closed: how it was left is compared as long as the sidecar runs, through failures too, and
+noted in the catalog when it ends; and how it was found at the start, before it is checked, until it is opened.
+
 What goes unseen is a foreign write that falls between such a comparison and the taking anew: to the log, in the
 milliseconds of a transaction; to the database, in those of a WAL checkpoint, an opening or a closing. Then the file
 looks as we left it, and what was written is found when SQLite meets it, by `sidecar verify`, or at the next start if
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -71,13 +74,27 @@ class Left(NamedTuple):
     moves the log into the file, rightly."""
 
     def check(self, path: Path) -> None:
-        """Raise IndexDamaged where it is not as it was left. With a log it may be so rightly, and nothing is said."""
+        """Raise IndexDamaged where it is not as it was left. With a log it may look otherwise, but not be gone."""
+        now = look(path)
+        if now is None:
+            raise IndexDamaged(f"{path} was deleted")
         if self.has_log:
             return
-        if look(path) != self.look:
-            raise IndexDamaged(f"{path} was deleted, replaced or written by somebody else")
-        if look(f"{path}-wal") is not None:  # SQLite would take for committed what stands there
+        if now != self.look:
+            raise IndexDamaged(f"{path} was replaced or written by somebody else")
+        log = look(f"{path}-wal")
+        if log is not None and log.size:  # who reads makes an empty one; SQLite would take for committed what it holds
             raise IndexDamaged(f"{path}-wal was put there by somebody else")
+
+
+AsLeft = dict[Path, Left]
+"""How files were left, by their paths."""
+
+
+def as_found(paths: Iterable[Path]) -> AsLeft:
+    """How files look that nobody here has open, and that are going to be checked: from now on nobody may touch them."""
+    found = ((path, look(path), look(f"{path}-wal") is not None) for path in paths)
+    return {path: Left(now, has_log) for path, now, has_log in found if now is not None}
 
 
 class Seal:

@@ -18,9 +18,11 @@ from corpora import BASE, DAY
 from support import Stepped, everything, indexed, modelled, reference, write_lines
 
 from sidecar import daemon, index, seal
+from sidecar.daemon import Sidecar
 from sidecar.daily import DailyFile, day_number
 from sidecar.errors import IndexDamaged
 from sidecar.index import DailyIndex
+from sidecar.ledger import Ledger
 from sidecar.query import Index
 from sidecar.schema import DAILY, create
 from sidecar.seal import Seal
@@ -369,6 +371,35 @@ def test_damage_that_shows_when_it_stops_is_set_aside_and_not_written_over(root:
         assert len(list(asked.timeline())) == 600
 
 
+@pytest.mark.parametrize("change", [flipped, cut, Path.unlink])
+@pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-30.db"])
+def test_what_is_done_to_a_file_while_a_failure_is_waited_out_is_noticed(
+    root: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    with Stepped(reference(root)) as stepped:
+        stepped.turn()
+        write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
+        with mock.patch.object(Ledger, "write", side_effect=OSError(28, "No space left on device")):
+            stepped.turn()
+        assert stepped.sidecar.trouble
+        change(root / "index" / name)
+        with pytest.raises(IndexDamaged, match=Path(name).name):
+            stepped.turn()
+    run_once(reference(root), lambda _: None)
+    assert indexed(root) == modelled(root)
+
+
+def test_a_failure_that_is_waited_out_is_no_damage(root: Path) -> None:
+    with mock.patch.object(index, "OPEN_FILES", 1), Stepped(reference(root)) as stepped:
+        for number in range(6):
+            write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE + DAY * (number % 3)})
+            with mock.patch.object(Ledger, "checkpoint" if number % 2 else "write", side_effect=OSError(28, "full")):
+                stepped.turn()
+            ask(*(root / f"index/daily/{name}.db" for name in NAMES))
+            stepped.turn()
+    assert indexed(root) == modelled(root)
+
+
 def test_a_file_of_the_ledger_is_closed_whatever_another_says(root: Path) -> None:
     days = DailyIndex(root / "index/daily")
     days.recover(10**9, lambda _: (0, ()))
@@ -378,3 +409,27 @@ def test_a_file_of_the_ledger_is_closed_whatever_another_says(root: Path) -> Non
     with pytest.raises(IndexDamaged):
         days.close()
     assert [daily._database.is_closed() for daily in opened] == [True] * 3
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-30.db"])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_what_is_done_to_a_file_between_the_check_and_the_opening_is_noticed(
+    root: Path, name: str, is_new: bool
+) -> None:
+    """Also where the index has just been made again."""
+    if is_new:
+        (root / "index/daily/2024-12-29.db").unlink()
+    opened = Sidecar.open
+    tries = []
+
+    def meddled(sidecar: Sidecar) -> None:
+        tries.append(name)
+        if len(tries) == 1:
+            flipped(root / "index" / name)
+        opened(sidecar)
+
+    with mock.patch.object(Sidecar, "open", meddled):
+        run_once(reference(root), lambda _: None)
+    assert len(tries) == 2
+    assert Path(name).name in (root / "index/damaged/why.txt").read_text()
+    assert indexed(root) == modelled(root)

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "index": "daily errors fold linking records schema seal",
     "catalog_archive": "records",
     "catalog": "catalog_archive config daily fold linking records schema seal tail values",
-    "ledger": "catalog config daily errors fold index paths records schema swap",
+    "ledger": "catalog config daily errors fold index paths records schema seal swap",
     # the index, read
     "small": "",
     "swap": "errors small",
@@ -71,7 +71,7 @@ MAY_IMPORT = {
     "lock": "errors small",
     "beacon": "small",
     "archive_requests": "errors lock records",
-    "daemon": "archive_reader archive_requests beacon config errors fold ledger paths scan schema visit"
+    "daemon": "archive_reader archive_requests beacon config errors fold ledger paths scan schema seal visit"
     " watch",
     "archive_scan": "archive_format archive_reader config errors paths records replay swap",
     "part": "codes fold records schema",
@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "load": "archive_reader catalog config daily errors fold merge part paths records schema visit",
     "reindex": "archive_scan catalog config errors index load records scan swap",
     "patience": "beacon config schema",
-    "service": "beacon config daemon errors index lock patience reader records reindex schema swap",
+    "service": "beacon config daemon errors index lock patience reader records reindex schema seal swap",
     "verify": "archive_reader bytes_of config errors load paths reader records reindex swap",
     "status": "archive_reader beacon config errors lock mounts paths reader records scan swap tail",
     "archive_owner": "archive_reader archive_requests config errors ledger lock schema service swap",

@@ -246,9 +246,13 @@ def cut(path: Path, chance: random.Random) -> None:
     os.truncate(path, chance.choice([0, PAGE, size // 2, size - PAGE, size - 1, chance.randrange(size)]))
 
 
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def noise_in_its_log(path: Path, chance: random.Random) -> None:
     """In the write-ahead log of SQLite; where there is none, or nothing in it, noise makes one."""
-    log = path.with_name(f"{path.name}-wal")
+    log = log_of(path)
     size = log.stat().st_size if log.exists() else 0
     log.touch()
     _put(log, chance.randrange(size + 1), chance.randbytes(chance.choice([100, 8_192])))
@@ -310,7 +314,7 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
 
             def is_whole(expected: list[Any] = expected) -> bool:
                 assert process.poll() is None, process.communicate()[1].decode()
-                found = whole(root)
+                found = None if (root / "index/swap.json").exists() else whole(root)
                 return found is not None and found.rows == expected
 
             try:
@@ -349,9 +353,9 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
     aside = root / "index" / swap.ASIDE
     counted = tally(RUNNING)
     with running(root, "--config", str(config)) as process:
+        eventually(lambda: log_of(days[-1]).exists())
         for seed in range(often(2, 10)):
             chance = random.Random(seed)
-            eventually(lambda: whole(root) is not None)
             shutil.rmtree(aside, ignore_errors=True)
             expected = modelled(root)
             if seed % 2:
@@ -362,7 +366,7 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
 
             def is_healed(expected: list[Any] = expected) -> bool:
                 assert process.poll() is None, process.communicate()[1].decode()
-                if not (aside / "why.txt").exists():
+                if not (aside / "why.txt").exists() or (root / "index/swap.json").exists():
                     return False
                 found = whole(root)
                 return found is not None and found.rows == expected
@@ -372,5 +376,6 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
             assert [kept for kept in aside.iterdir() if kept.name.endswith(path.name)]
             counted.tried += 1
             counted.compare(everything(root / "index").rows, expected)
+            eventually(lambda: log_of(days[-1]).exists())  # it is at work again
     assert process.returncode == 0
     assert everything(root / "index") == rebuilt(reference(root))
