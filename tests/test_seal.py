@@ -25,7 +25,7 @@ from sidecar.index import DailyIndex
 from sidecar.ledger import Ledger
 from sidecar.query import Index
 from sidecar.schema import DAILY, create
-from sidecar.seal import Seal
+from sidecar.seal import Seal, as_found
 from sidecar.service import run_once
 
 LOG = "responses/sessions/s.jsonl"
@@ -433,3 +433,21 @@ def test_what_is_done_to_a_file_between_the_check_and_the_opening_is_noticed(
     assert len(tries) == 2
     assert Path(name).name in (root / "index/damaged/why.txt").read_text()
     assert indexed(root) == modelled(root)
+
+
+def test_the_empty_log_that_a_reader_makes_is_no_damage_and_one_with_something_in_it_is(
+    sealed: tuple[Seal, Callable[[int], None], Path],
+) -> None:
+    """Beside a file that was closed in WAL mode, with nobody else there."""
+    its, _, path = sealed
+    its._database.close()
+    found = as_found([path])[path]
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+        assert reader.execute("SELECT COUNT(*) FROM t").fetchone() == (100,)
+    assert log_of(path).stat().st_size == 0
+    found.check(path)
+    ask(path)
+    found.check(path)
+    given_a_log(path)
+    with pytest.raises(IndexDamaged, match="-wal was put there"):
+        found.check(path)
