@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -25,12 +26,13 @@ from sidecar.index import DailyIndex
 from sidecar.ledger import Ledger
 from sidecar.query import Index
 from sidecar.schema import DAILY, create
-from sidecar.seal import Seal, as_found
+from sidecar.seal import Seal, as_found, stamped
 from sidecar.service import run_once
 
 LOG = "responses/sessions/s.jsonl"
 NAMES = ["2024-12-29", "2024-12-30", "2024-12-31"]
 PAGE = 4_096
+REALTIME_COARSE = 5
 
 
 @pytest.fixture
@@ -94,6 +96,46 @@ def test_a_foreign_write_in_the_very_moment_after_ours_is_noticed(
             except IndexDamaged:
                 its.__init__(its._database, path)  # type: ignore[misc]
     assert overlooked == 0
+
+
+def test_the_time_that_a_written_file_is_given_is_none_that_the_kernel_gives(tmp_path: Path) -> None:
+    """Kernels since 6.13 look at a finer clock where somebody has asked for the time in between; others do not."""
+    for number in range(100):
+        path = tmp_path / str(number)
+        before = time.clock_gettime_ns(REALTIME_COARSE)
+        path.write_bytes(b"x")
+        after = time.clock_gettime_ns(REALTIME_COARSE)
+        given = stamped(path)
+        assert given is not None and given.mtime_ns not in (before, after)
+        assert before <= given.mtime_ns <= time.time_ns()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_it(
+    sealed: tuple[Seal, Callable[[int], None], Path], suffix: str
+) -> None:
+    its, write, path = sealed
+    name = Path(f"{path}{suffix}")
+    moved = its._move_log
+
+    def replace() -> None:
+        shutil.copy2(name, path.with_name("copy"))
+        path.with_name("copy").replace(name)
+
+    def meddled() -> None:
+        its.check()
+        with mock.patch.object(its, "check", replace):
+            moved()
+
+    if suffix:
+        with its.writing():
+            its._database.execute_sql("INSERT INTO t VALUES (1)")
+            replace()
+    else:
+        with mock.patch.object(seal, "LOG_BYTES", 0), mock.patch.object(its, "_move_log", meddled):
+            write(1)
+    with pytest.raises(IndexDamaged, match=f"{name.name} was deleted or replaced"):
+        its.check()
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
@@ -342,7 +384,7 @@ def test_a_day_that_was_replaced_by_its_owner_or_deleted_is_as_it_was_left(close
 def test_the_index_is_looked_at_steadily_though_scans_are_rare_and_the_clock_steps_back(root: Path) -> None:
     path = root / "index/daily/2024-12-30.db"
     settings = reference(root, scan_interval=5.0)
-    with mock.patch.object(daemon, "SCAN_SHARE", 1e-9):
+    with mock.patch.object(daemon, "SCAN_SHARE", 1e-9), mock.patch.object(index, "OPEN_FILES", 1):
         stepped = Stepped(settings)
         with pytest.raises(IndexDamaged, match=path.name), stepped:
             stepped.turn()
