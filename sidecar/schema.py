@@ -25,14 +25,8 @@ CATALOG = 0x53444341
 """`application_id` of the two kinds of file."""
 
 # WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
-# `catalog.py` say when and in which order they make things durable. `seal.py` asks for WAL checkpoints, and has the log
-# cut where it begins anew.
-_WRITING: dict[str, object] = {
-    "journal_mode": "wal",
-    "synchronous": "normal",
-    "wal_autocheckpoint": 0,
-    "journal_size_limit": 0,
-}
+# `catalog.py` say when and in which order they make things durable, and `seal.py` asks for WAL checkpoints.
+_WRITING: dict[str, object] = {"journal_mode": "wal", "synchronous": "normal", "wal_autocheckpoint": 0}
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}

@@ -33,7 +33,8 @@ from .errors import IndexDamaged
 from .schema import is_damage
 
 LOG_BYTES = 2_000 * (4_096 + 24)
-"""Of a write-ahead log, beyond which it is moved into its database: 2,000 pages, each with its header."""
+"""Of a write-ahead log, beyond which it is moved into its database: 2,000 pages, each with its header. Where it begins
+anew it is cut to this length, and no shorter, because to write over a file is cheaper than to make it longer."""
 
 
 class Look(NamedTuple):
@@ -105,6 +106,7 @@ class Seal:
         self.path = path
         self._database = database
         self._file_name, self._log_name, self._shared_name = (f"{path}{suffix}" for suffix in ("", "-wal", "-shm"))
+        database.execute_sql(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         self._file = stamped(self._file_name)
         self._log = stamped(self._log_name)
         self._shared = look(self._shared_name)
@@ -154,8 +156,8 @@ class Seal:
         """A WAL checkpoint, as far as readers let it go, in place of SQLite's automatic ones: the database file changes
         here, and at no other moment.
 
-        The next commit begins the log anew where all of it was moved and nobody reads what stands there, and then cuts
-        it (`journal_size_limit`), so that its size tells how much is in it.
+        The next commit begins the log anew where all of it was moved and nobody reads what stands there, and cuts it to
+        the length that it may have, so that a longer one has so much in it again.
         """
         self.check()
         try:
