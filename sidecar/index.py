@@ -28,7 +28,7 @@ from .fold import Batch
 from .linking import Request
 from .records import Answered, Row
 from .schema import looks_whole
-from .seal import AsLeft, Left, Look, stamped
+from .seal import AsLeft, Left, Look, as_found, stamped
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -49,6 +49,8 @@ class DailyIndex:
         folder.mkdir(parents=True, exist_ok=True)
         self._left = {} if left is None else left
         """How each file was left that was closed, as long as it is. `recover` opens each at the start."""
+        self._doubted: set[Path] = set()
+        """Those of them that looked otherwise the last time, and whose log is there."""
         self._made = {*_days_in(folder), *(day_number(path.stem) for path in self._left if path.parent == folder)}
         """Days that have a file. Without one, such a day must not be begun anew."""
 
@@ -79,6 +81,7 @@ class DailyIndex:
                 raise IndexDamaged(f"{path} was deleted")
             if path in self._left:
                 self._left.pop(path).check(path)  # taken away, because to open it changes it
+                self._doubted.discard(path)
             daily = self._open[day] = DailyFile(path)
             self._made.add(day)
         self._open.move_to_end(day)
@@ -175,7 +178,7 @@ class DailyIndex:
         copy.replace(path)
         look = stamped(path)
         if look is not None:
-            self._left[path] = Left(look, has_log=False)
+            self._left[path] = Left(look, log=None)
         return True
 
     def _close(self, day: int) -> None:
@@ -200,10 +203,26 @@ class DailyIndex:
             if day in self._open:
                 # Not by reading the file: to close it would take from SQLite the locks that it has on it.
                 self._open[day].check()
-            elif left is not None and not left.has_log:
+            elif left is None:
+                if not looks_whole(path):
+                    raise IndexDamaged(f"{path} is gone, cut, or not a database")
+            elif left.log is None:
                 left.check(path)
-            elif not looks_whole(path):
-                raise IndexDamaged(f"{path} is gone, cut, or not a database")
+            else:
+                self._check_with_log(path, left)
+
+    def _check_with_log(self, path: Path, left: Left) -> None:
+        """The same for a day that somebody was reading when it was closed. Who closes it last may be just moving its
+        log into the file, so that only what looks otherwise twice was written by somebody else."""
+        now = as_found([path]).get(path)
+        if now == left:
+            self._doubted.discard(path)
+        elif now is not None and now.log is None and now.look != left.look and looks_whole(path):  # it was moved
+            self._left[path] = now
+        elif path in self._doubted:
+            raise IndexDamaged(f"{path} or its write-ahead log was deleted, replaced or written by somebody else")
+        else:
+            self._doubted.add(path)
 
     def _check_folder(self) -> None:
         """Raise IndexDamaged where the folder is a link now: what lies behind it is not ours to write."""

@@ -70,21 +70,20 @@ class Left(NamedTuple):
     """How a database was left that was closed."""
 
     look: Look
-    has_log: bool
-    """Somebody was reading it, so that its write-ahead log is still there. Whoever closes it last with leave to write
-    moves the log into the file, rightly."""
+    log: Look | None
+    """Its write-ahead log, where that is still there and holds something, because somebody was reading. Whoever closes
+    it last with leave to write moves the log into the file, rightly, and then deletes it."""
 
     def check(self, path: Path) -> None:
         """Raise IndexDamaged where it is not as it was left. With a log it may look otherwise, but not be gone."""
         now = look(path)
         if now is None:
             raise IndexDamaged(f"{path} was deleted")
-        if self.has_log:
+        if self.log is not None:
             return
         if now != self.look:
             raise IndexDamaged(f"{path} was replaced or written by somebody else")
-        log = look(f"{path}-wal")
-        if log is not None and log.size:  # who reads makes an empty one; SQLite would take for committed what it holds
+        if _holding(f"{path}-wal") is not None:  # SQLite would take for committed what stands there
             raise IndexDamaged(f"{path}-wal was put there by somebody else")
 
 
@@ -94,8 +93,15 @@ AsLeft = dict[Path, Left]
 
 def as_found(paths: Iterable[Path]) -> AsLeft:
     """How files look that nobody here has open, and that are going to be checked: from now on nobody may touch them."""
-    found = ((path, look(path), look(f"{path}-wal") is not None) for path in paths)
-    return {path: Left(now, has_log) for path, now, has_log in found if now is not None}
+    # The log first: where it is gone, whoever moved it into the file has come to his end.
+    found = ((path, _holding(f"{path}-wal"), look(path)) for path in paths)
+    return {path: Left(now, log) for path, log, now in found if now is not None}
+
+
+def _holding(name: str) -> Look | None:
+    """How a log looks that has something in it: who only reads may make an empty one."""
+    log = look(name)
+    return log if log is not None and log.size else None
 
 
 class Seal:
@@ -185,10 +191,9 @@ class Seal:
                 self._database.execute_sql("PRAGMA journal_mode = delete")
         finally:
             self._database.close()
-        # In this order: who reads may close in between, and moves the log into the file before he deletes it.
-        has_log = look(self._log_name) is not None
+        log = _holding(self._log_name)  # first, as above
         left = _renewed(self._file_name, self._file)
-        return None if left is None else Left(left, has_log)
+        return None if left is None else Left(left, log)
 
 
 def _renewed(name: str, before: Look | None) -> Look | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -345,6 +345,38 @@ def test_a_closed_day_that_somebody_else_changed_is_noticed(
     change(path)
     with pytest.raises(IndexDamaged, match=path.name):
         days.check()
+
+
+def log_deleted(path: Path) -> None:
+    log_of(path).unlink()
+
+
+def log_written(path: Path) -> None:
+    overwrite(log_of(path), 100, b"noise")
+
+
+def nothing(_: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("change", [flipped, cut, Path.unlink, log_deleted, log_written, nothing])
+def test_a_day_that_is_read_while_it_is_closed_is_watched_all_the_same(
+    root: Path, change: Callable[[Path], None]
+) -> None:
+    """What looks otherwise twice is no moving of the log by who read it."""
+    path = root / "index/daily/2024-12-29.db"
+    with mock.patch.object(index, "OPEN_FILES", 1), closing(DailyIndex(root / "index/daily")) as days:
+        days.recover(10**9, lambda _: (0, ()))
+        first = days._file(day_number(path.stem))
+        first.make_durable(1)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
+            reader.execute("SELECT COUNT(*) FROM entry").fetchone()
+            days._file(day_number(NAMES[2]))
+        assert log_of(path).stat().st_size, "who may only read leaves it"
+        days.check()
+        change(path)
+        with nullcontext() if change is nothing else pytest.raises(IndexDamaged, match=path.name):
+            days.check(), days.check()
 
 
 @pytest.mark.parametrize("change", CHANGES)
