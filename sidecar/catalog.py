@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from .fold import Counts, Progress
 from .linking import Request
 from .packed import pack, unpack
 from .records import Move, archived_size
-from .schema import CATALOG, check_same, create, inodes, not_shorter, open_for_reading, settle
+from .schema import CATALOG, create
+from .seal import Left, Seal
 from .tail import Mark, identity
 from .values import YEAR_10000
 
@@ -97,22 +99,20 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._bulk = bulk
         self._database = create(path, CATALOG, bulk=bulk)
+        self._seal = None if bulk else Seal(self._database, path)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
-        self.inodes = inodes(path)
-        self._size = path.stat().st_size
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
-    def check_place(self) -> None:
-        """Raise IndexDamaged where this is no longer the file of its name, or was cut."""
-        check_same(self.path, self.inodes)
-        self._size = not_shorter(self.path, self._size)
-
     def check(self) -> None:
-        """Raise IndexUnavailable where the file is gone, replaced, cut, or overwritten from its start."""
-        self.check_place()
-        open_for_reading(self.path, CATALOG).close()
+        """Raise IndexDamaged where this is no longer the file of its name, or somebody else has written to it."""
+        if self._seal is not None:
+            self._seal.check()
+
+    def _transaction(self) -> AbstractContextManager[Any]:
+        """Around whatever is written."""
+        return self._database.atomic("IMMEDIATE") if self._seal is None else self._seal.writing()
 
     # ---- facts about the index
 
@@ -123,7 +123,8 @@ class Catalog:
 
     def note(self, key: str, value: str) -> None:
         """Keep a fact."""
-        self._database.execute_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+        with self._transaction():
+            self._database.execute_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     # ---- sources
 
@@ -205,7 +206,7 @@ class Catalog:
     def save(self, sources: Iterable[Saved], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
         """One checkpoint: everything about these sources and days, whose rows are durable already."""
         number = self.checkpoint + 1
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             self._save(list(sources))
             for path in missing:
                 self._database.execute_sql(_GONE, (path,))
@@ -236,7 +237,7 @@ class Catalog:
 
         Durable first, because the rows go day by day: a crash half-way must find that they have to go.
         """
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             for table in _OF_A_SOURCE:
                 self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
             catalog_archive.drop_parts(self._database, progress.id, archived_size(progress.archived))
@@ -251,7 +252,7 @@ class Catalog:
         What is read of such a log's file from here on is read from its start: its offset is where the archive ends.
         """
         refused = {}
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             self.note("archive", folder)
             for path, looks, part in moves:
                 sql = "SELECT id, device, inode, size, mtime_ns, offset FROM source WHERE path = ?"
@@ -274,14 +275,14 @@ class Catalog:
         so that a crash half-way finds that the rows have to go, and nothing brings them back."""
         ids = [(path,) for path in paths]
         run = self._database.connection().executemany
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             for table in ("archived", *_OF_A_SOURCE):
                 run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
             run(f"UPDATE source SET {_RESET} WHERE path = ?", ids)
 
     def finish_drop(self, paths: Iterable[str]) -> None:
         """Their rows are gone, durably."""
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             catalog_archive.drop_sources(self._database, paths)
 
     def filtered(self) -> set[str]:
@@ -290,17 +291,20 @@ class Catalog:
 
     def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
         """Keep the filter of a day, whose rows are durable."""
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             catalog_archive.save_filter(self._database, day, blocks, is_compact=is_compact)
 
     def drop_filters(self, days: Iterable[str]) -> None:
         """Something is going to be written on these days: their filters go, durably, before that."""
-        with self._database.atomic("IMMEDIATE"):
+        with self._transaction():
             catalog_archive.drop_filters(self._database, days)
 
-    def close(self) -> None:
-        """Close the file, as one that a reader can open anywhere."""
-        settle(self._database, self.path, self.inodes)
+    def close(self) -> Left | None:
+        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
+        if self._seal is not None:
+            return self._seal.close()
+        self._database.close()
+        return None
 
 
 def to_save(progress: Progress) -> Saved:

@@ -35,6 +35,7 @@ from .ledger import Ledger
 from .paths import to_os, to_text
 from .scans import Scanned, Scans
 from .schema import DATABASE_ERRORS, first, is_damage
+from .seal import AsLeft
 from .visit import visit
 from .watch import Watcher
 
@@ -85,9 +86,11 @@ class Sidecar:
         self._watcher: Watcher | None = None
         self._ledger: Ledger | None = None
         """None before it is opened, and after something failed until it could be opened again."""
+        self.left: AsLeft = {}  # until they are opened: how files were found by a check, or left by a ledger before
         self._retry_at = 0.0
         self._scans = Scans(settings)
         self._next_checkpoint = 0.0
+        self._next_check = 0.0
         self._now = 0.0
         """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
@@ -103,7 +106,7 @@ class Sidecar:
         """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
         self._crowd.clear()
         try:
-            self._ledger = Ledger(self.settings)
+            self._ledger = Ledger(self.settings, self.left)
         except _FAILURES as error:
             self._fail(error, 0.0)
         if self._watch:
@@ -126,7 +129,8 @@ class Sidecar:
             self._watcher = None
         self._crowd.close()
         if self._ledger is not None:
-            self._ledger.abandon()
+            with suppress(IndexDamaged):  # the next start checks what was not closed in good order
+                self._ledger.abandon()
             self._ledger = None
         self._archive.close()
         if self._has_own_voice:
@@ -187,6 +191,7 @@ class Sidecar:
             return False
         try:
             ledger = self._opened_again()
+            self._check_if_due(ledger, now)
             self._take_hints(ledger)
             self._go_on_scanning(ledger, now)
             self._go_on_with_crowd(ledger)
@@ -209,13 +214,14 @@ class Sidecar:
         self._retry_at -= seconds
         self._scans.clock_stepped_back(seconds)
         self._next_checkpoint -= seconds
+        self._next_check -= seconds
         self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
 
     def _due(self) -> float:
         """When there will be something to do, if nothing happens."""
         if self._ledger is None:
             return self._retry_at
-        times = [self._scans.due, self._requests.due(), *self._unsettled.values()]
+        times = [self._scans.due, self._next_check, self._requests.due(), *self._unsettled.values()]
         if self._ledger.unsaved:
             times.append(self._next_checkpoint)
         return min(times)
@@ -279,7 +285,6 @@ class Sidecar:
                 del self.trouble[path]
         for folder, why in scan.failed.items():
             self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
-        ledger.check()
         self.totals.scans += 1
         polling = self._watcher is not None and self._watcher.mode == "polling"
         self._scans.plan(now, polling=polling, is_well=not self.trouble)
@@ -348,6 +353,12 @@ class Sidecar:
             ledger.checkpoint()
             self._next_checkpoint = now + self.settings.checkpoint_interval
 
+    def _check_if_due(self, ledger: Ledger, now: float) -> None:
+        """Look whether somebody else has touched the index; steadily, because scans may be rare."""
+        if now >= self._next_check:
+            ledger.check()
+            self._next_check = now + self.settings.scan_interval
+
     # ---- trouble
 
     def _fail(self, error: Exception, now: float) -> None:
@@ -366,7 +377,7 @@ class Sidecar:
 
     def _opened_again(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = Ledger(self.settings)
+            self._ledger = Ledger(self.settings, self.left)
             self._scans.begin_anew()
         return self._ledger
 

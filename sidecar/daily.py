@@ -15,7 +15,8 @@ from .linking import Request
 from .merge import attached, take_in
 from .paths import split_path
 from .records import Answered, Row
-from .schema import DAILY, check_same, count_entries, create, first_and_last, inodes, not_shorter, settle
+from .schema import DAILY, count_entries, create, first_and_last
+from .seal import Left, Seal
 from .tables import AT_PLACE, SPAN
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -59,8 +60,7 @@ class DailyFile:
         self.path = path
         self.day = day_number(path.stem)
         self._database = create(path, DAILY)
-        self.inodes = inodes(path)
-        self._size = path.stat().st_size
+        self._seal = Seal(self._database, path)
         self._codes = Codes(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
@@ -74,7 +74,7 @@ class DailyFile:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing. After an error the numbers handed out are void: close this writer and open another."""
-        with self._database.atomic("IMMEDIATE"):
+        with self._seal.writing():
             yield
             self._codes.flush()
         self.is_dirty = True
@@ -201,9 +201,8 @@ class DailyFile:
     # ---- durable, closed
 
     def check(self) -> None:
-        """Raise IndexDamaged where this is no longer the file of its name, or was cut."""
-        check_same(self.path, self.inodes)
-        self._size = not_shorter(self.path, self._size)
+        """Raise IndexDamaged where this is no longer the file of its name, or somebody else has written to it."""
+        self._seal.check()
 
     def make_durable(self, checkpoint: int | None = None) -> None:
         """Return once all that was committed would survive a power cut; `checkpoint` is what says so afterwards.
@@ -211,16 +210,16 @@ class DailyFile:
         A commit with `synchronous` at FULL syncs the write-ahead log, and with it every commit before.
         """
         self._database.execute_sql("PRAGMA synchronous = FULL")
-        with self._database.atomic("IMMEDIATE"):
+        with self._seal.writing():
             self._note("next_entry", str(self._codes.next_entry))
             if checkpoint is not None:
                 self._note("checkpoint", str(checkpoint))
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
-    def close(self) -> None:
-        """Close the file, as one that a reader can open anywhere."""
-        settle(self._database, self.path, self.inodes)
+    def close(self) -> Left | None:
+        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
+        return self._seal.close()
 
     def _note(self, key: str, value: str) -> None:
         self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from .errors import IndexDamaged
 from .fold import Batch
 from .linking import Request
 from .records import Answered, Row
-from .schema import DAILY, looks_whole, open_for_reading
+from .schema import looks_whole
+from .seal import AsLeft, Left, Look, as_found, stamped
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -38,13 +40,18 @@ Saved = Callable[[str], tuple[int, Iterable[Request]]]
 class DailyIndex:
     """All daily files of a folder, for writing. It owns every connection to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, left: AsLeft | None = None) -> None:
+        """`left` says how files were left that were closed before, and is kept."""
         self.folder = folder
         self._open: OrderedDict[int, DailyFile] = OrderedDict()
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._made = set(_days_in(folder))
+        self._left = {} if left is None else left
+        """How each file was left that was closed, as long as it is. `recover` opens each at the start."""
+        self._doubted: set[Path] = set()
+        """Those of them that looked otherwise the last time, and whose log is there."""
+        self._made = {*_days_in(folder), *(day_number(path.stem) for path in self._left if path.parent == folder)}
         """Days that have a file. Without one, such a day must not be begun anew."""
 
     def write(self, batches: Iterable[Batch], checkpoint: int) -> None:
@@ -75,14 +82,14 @@ class DailyIndex:
         daily = self._open.get(day)
         if daily is None:
             while len(self._open) >= OPEN_FILES:
-                _, oldest = self._open.popitem(last=False)
-                if oldest.is_dirty:
-                    oldest.make_durable()
-                oldest.close()
+                self._close(next(iter(self._open)))
             path = self._path(day)
             self._check_folder()
             if day in self._made and not path.exists():
                 raise IndexDamaged(f"{path} was deleted")
+            if path in self._left:
+                self._left.pop(path).check(path)  # taken away, because to open it changes it
+                self._doubted.discard(path)
             daily = self._open[day] = DailyFile(path)
             self._made.add(day)
         self._open.move_to_end(day)
@@ -155,6 +162,7 @@ class DailyIndex:
         self._path(day).unlink(missing_ok=True)
         self.changed.discard(day)
         self._made.discard(day)
+        self._left.pop(self._path(day), None)
 
     def is_as(self, day: int, state: list[int]) -> bool:
         """Whether a day's file is as it was when `daily_state` gave this, and nothing of it is to be made durable."""
@@ -174,32 +182,55 @@ class DailyIndex:
         self._close(day)
         if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
             return False
+        self._left.pop(path, None)
         copy.replace(path)
+        look = stamped(path)
+        if look is not None:
+            self._left[path] = Left(look, log=None)
         return True
 
     def _close(self, day: int) -> None:
-        daily = self._open.pop(day, None)
-        if daily is not None:
-            if daily.is_dirty:
-                daily.make_durable()
-            daily.close()
+        if day in self._open:
+            try:
+                if self._open[day].is_dirty:
+                    self._open[day].make_durable()
+            finally:
+                self._settle(day)
 
-    def check_open(self) -> None:
-        """Raise IndexDamaged where a file that is open here is no longer the file of its name, or was cut."""
-        for daily in self._open.values():
-            daily.check()
+    def _settle(self, day: int) -> None:
+        left = self._open.pop(day).close()
+        if left is not None:
+            self._left[self._path(day)] = left
 
-    def check_all(self) -> None:
-        """Raise IndexUnavailable where a day's file is gone, replaced, cut, or overwritten from its start."""
+    def check(self) -> None:
+        """Raise IndexDamaged where a day's file is gone, replaced, or written by somebody else."""
         self._check_folder()
-        self.check_open()
         for day in self._made:
             path = self._path(day)
+            left = self._left.get(path)
             if day in self._open:
                 # Not by reading the file: to close it would take from SQLite the locks that it has on it.
-                open_for_reading(path, DAILY).close()
-            elif not looks_whole(path):
-                raise IndexDamaged(f"{path} is gone, cut, or not a database")
+                self._open[day].check()
+            elif left is None:
+                if not looks_whole(path):
+                    raise IndexDamaged(f"{path} is gone, cut, or not a database")
+            elif left.log is None:
+                left.check(path)
+            else:
+                self._check_with_log(path, left)
+
+    def _check_with_log(self, path: Path, left: Left) -> None:
+        """The same for a day that somebody was reading when it was closed. Who closes it last may be just moving its
+        log into the file, so that only what looks otherwise twice was written by somebody else."""
+        now = as_found([path]).get(path)
+        if now == left:
+            self._doubted.discard(path)
+        elif now is not None and now.log is None and now.look != left.look and looks_whole(path):  # it was moved
+            self._left[path] = now
+        elif path in self._doubted:
+            raise IndexDamaged(f"{path} or its write-ahead log was deleted, replaced or written by somebody else")
+        else:
+            self._doubted.add(path)
 
     def _check_folder(self) -> None:
         """Raise IndexDamaged where the folder is a link now: what lies behind it is not ours to write."""
@@ -207,13 +238,15 @@ class DailyIndex:
             raise IndexDamaged(f"{self.folder} is a link")
 
     def signs(self) -> str:
-        """What the files look like from outside, while none is open: what looks the same later need not be checked."""
-        return signs(self.folder)
+        """How the files were left, as seen when each was closed: what looks the same later need not be checked."""
+        paths = [path for day in sorted(self._made) if (path := self._path(day)) in self._left]
+        return "\n".join(_sign(path, self._left[path].look) for path in paths)
 
     def close(self) -> None:
-        """Close every file."""
-        while self._open:
-            self._open.popitem()[1].close()
+        """Close every file. Raises IndexDamaged for one that somebody else has written to."""
+        with ExitStack() as stack:
+            for day in self._open:
+                stack.callback(self._settle, day)
 
 
 def _days_in(folder: Path) -> Iterator[int]:
@@ -241,6 +274,10 @@ def looks(path: Path) -> Iterator[int]:
 
 
 def sign(path: Path) -> str:
-    """What a daily file looks like from outside."""
+    """What a daily file looks like from outside. Raises OSError where it is not there any more."""
     status = path.stat()
-    return f"{path.name}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    return _sign(path, Look(status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+def _sign(path: Path, look: Look) -> str:
+    return f"{path.name}:{look.inode}:{look.size}:{look.mtime_ns}"

@@ -24,6 +24,7 @@ from .paths import to_os, under
 from .records import Compacted, Move, archived_size
 from .scan import Found
 from .schema import nonsense_named
+from .seal import AsLeft
 from .swap import CATALOG_NAME, DAILY_NAME, sync_folder
 
 HOT_FILES = 512
@@ -52,14 +53,19 @@ def _known(id_: int, mark: Sequence[int], since: int) -> Known:
 class Ledger:
     """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, left: AsLeft | None = None) -> None:
+        """`left` says how the files were left that a ledger before closed, and is kept for the next: after a failure,
+        what somebody else did to them meanwhile must not pass for how they were."""
         folder = settings.index_folder
+        self._left = {} if left is None else left
         self._settings = settings
         self._folder = folder
         with ExitStack() as opened, nonsense_named(folder):
+            if folder / CATALOG_NAME in self._left:
+                self._left.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
             self._catalog = Catalog(folder / CATALOG_NAME)
-            opened.callback(self._catalog.close)
-            self._index = DailyIndex(folder / DAILY_NAME)
+            opened.callback(self._close_catalog)
+            self._index = DailyIndex(folder / DAILY_NAME, self._left)
             opened.callback(self._index.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
@@ -266,8 +272,6 @@ class Ledger:
             self._save(())
 
     def _save(self, brought: Iterable[Saved]) -> None:
-        self._catalog.check_place()
-        self._index.check_open()
         with nonsense_named(self._folder):
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(chain(map(to_save, self._unsaved.values()), brought), days, self._gone)
@@ -288,23 +292,30 @@ class Ledger:
             self._held -= self._weights.pop(path, 0)
 
     def check(self) -> None:
-        """Raise IndexUnavailable where somebody else has deleted, replaced or overwritten a file of the index."""
+        """Raise IndexUnavailable where somebody else has deleted, replaced or written a file of the index."""
         try:
             self._catalog.check()
-            self._index.check_all()
+            self._index.check()
         except IndexUnavailable:
             raise
         except (SidecarError, OSError):
             pass  # it cannot be told now: whoever needs the file will say what is wrong
 
     def close(self) -> None:
-        """Checkpoint, and leave the index as one that a reader can open anywhere."""
+        """Checkpoint, and leave the index as one that a reader can open anywhere. After an error, abandon."""
         with self._open:
             self.checkpoint()
             self._index.close()
             self._catalog.note("files", self._index.signs())
             self._catalog.note("closed", str(self._catalog.checkpoint))
 
+    def _close_catalog(self) -> None:
+        left = self._catalog.close()
+        if left is not None:
+            self._left[self._catalog.path] = left
+
     def abandon(self) -> None:
-        """Close without saving: what was done since the last checkpoint is taken back at the next opening."""
+        """Close without saving: what was done since the last checkpoint is taken back at the next opening.
+
+        Raises IndexDamaged where somebody else has written to a file; all are closed nevertheless."""
         self._open.close()

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -25,12 +25,12 @@ CATALOG = 0x53444341
 """`application_id` of the two kinds of file."""
 
 # WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
-# `catalog.py` say when and in which order they make things durable.
-# What is temporary stays in memory: nothing is written outside the index folder.
+# `catalog.py` say when and in which order they make things durable, and `seal.py` asks for WAL checkpoints. What is
+# temporary stays in memory: nothing is written outside the index folder.
 _WRITING: dict[str, object] = {
     "journal_mode": "wal",
     "synchronous": "normal",
-    "wal_autocheckpoint": 2000,
+    "wal_autocheckpoint": 0,
     "temp_store": "memory",
 }
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
@@ -39,8 +39,6 @@ _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 """What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
-
-Inodes = tuple[int | None, ...]
 
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
@@ -141,22 +139,6 @@ def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDataba
     return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
 
 
-def settle(database: SqliteDatabase, path: Path, opened: Inodes) -> None:
-    """Close a database after writing, without its write-ahead log where that can be.
-
-    A file in rollback mode can be read from a folder that nobody may write to, and reading it makes no files.
-    While somebody reads it the mode cannot change; then it stays as it is, which is correct too. So it does where the
-    file has been moved away with its folder: SQLite would delete the log of another file by this name.
-    """
-    try:
-        if not database.is_closed() and inodes(path)[:1] == opened[:1]:
-            database.execute_sql("PRAGMA busy_timeout = 200")
-            with suppress(DatabaseError):
-                database.execute_sql("PRAGMA journal_mode = delete")
-    finally:
-        database.close()
-
-
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
     """The version of the tables, 0 for an empty file; raises SchemaMismatch or IndexDamaged for any other."""
     version = int(database.execute_sql("PRAGMA user_version").fetchone()[0])
@@ -228,26 +210,6 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
-def inodes(path: Path) -> Inodes:
-    """By what a database that is open for writing is known again: its file, and the two that SQLite keeps beside it."""
-    return tuple(_inode(f"{path}{suffix}") for suffix in ("", "-wal", "-shm"))
-
-
-def check_same(path: Path, opened: Inodes) -> None:
-    """Raise IndexDamaged where a file that is open is no longer the file of its name: who reads finds another, or none
-    of what was written since."""
-    now = inodes(path)
-    if any(was is not None and was != inode for was, inode in zip(opened, now, strict=True)):
-        raise IndexDamaged(f"{path} was deleted or replaced while it was written")
-
-
-def _inode(name: str) -> int | None:
-    try:
-        return os.lstat(name).st_ino
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
 def recover(path: Path) -> None:
     """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
     if path.with_name(f"{path.name}-journal").exists() and path.exists():
@@ -271,14 +233,6 @@ def looks_whole(path: Path) -> bool:
     page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
     is_told = header[24:28] == header[92:96]  # else the number of pages was written by a SQLite that did not keep it
     return not is_told or status.st_size >= pages * (65536 if page == 1 else page)
-
-
-def not_shorter(path: Path, least: int) -> int:
-    """The size of a file that is open for writing; raises IndexDamaged where it was larger: SQLite never cuts it."""
-    size = path.lstat().st_size
-    if size < least:
-        raise IndexDamaged(f"{path} was cut while it was written")
-    return size
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from .reader import Catalog, Day
 from .records import Report
 from .reindex import ATTEMPTS, Rebuilt, Reporter, noted, reindex
 from .schema import CATALOG, DAILY, DATABASE_ERRORS, damage_named, first, nonsense_named, open_for_reading, recover
+from .seal import AsLeft, as_found
 
 NEW_OBJECTS = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
@@ -146,8 +147,10 @@ def _collecting_seldom() -> Iterator[None]:
 
 def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[Sidecar, Rebuilt | None]:
     for attempt in range(1, ATTEMPTS + 1):
-        rebuilt = heal(settings, report)
+        left: AsLeft = {}
+        rebuilt = heal(settings, report, left)
         sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
+        sidecar.left.update(left)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
@@ -197,14 +200,19 @@ def locked(settings: Settings, job: str) -> Iterator[RootLock]:
         lock.release()
 
 
-def heal(settings: Settings, report: Reporter) -> Rebuilt | None:
-    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date."""
+def heal(settings: Settings, report: Reporter, left: AsLeft | None = None) -> Rebuilt | None:
+    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date.
+
+    `left` is told how the files look that are sound, so that whoever opens them finds what was done to them since.
+    """
+    left = {} if left is None else left
     folder = settings.index_folder
     swap.settle(folder)
     first_mtimes = noted(folder)
     try:
-        for path in (folder / swap.CATALOG_NAME, *swap.daily_paths(folder)):
+        for path in _files(folder):
             recover(path)
+        left |= as_found(_files(folder))  # before they are checked
         why = fault(settings)
     except IndexMissing as error:
         why = str(error)
@@ -212,7 +220,16 @@ def heal(settings: Settings, report: Reporter) -> Rebuilt | None:
         why = str(error)
         set_aside(folder, why)
     # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
-    return None if why is None else reindex(settings, 0, report, first_mtimes, strict=False)
+    if why is None:
+        return None
+    rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
+    left.clear()
+    left |= as_found(_files(folder))
+    return rebuilt
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / swap.CATALOG_NAME, *swap.daily_paths(folder)]
 
 
 def fault(settings: Settings) -> str | None:

@@ -17,7 +17,7 @@ import orjson
 from corpora import BASE, DAY
 from support import Stepped, reference
 
-from sidecar import index, schema
+from sidecar import index, seal
 from sidecar.reindex import reindex
 from sidecar.service import healed, locked, run_once
 
@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
             sidecar.run_once()
             sidecar.close()
     # as if there were many more days and rows: files are closed and come again, write-ahead logs are taken over
-    small = mock.patch.object(index, "OPEN_FILES", 3), mock.patch.dict(schema._WRITING, wal_autocheckpoint=12)
+    small = mock.patch.object(index, "OPEN_FILES", 3), mock.patch.object(seal, "LOG_BYTES", 12 * 4_120)
     with small[0], small[1], locked(settings, "run"), Stepped(settings) as stepped:
         for turn in range(6):
             logs.say(a, 7 - turn, turn)

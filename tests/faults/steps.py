@@ -1,9 +1,10 @@
 """Where a process may die: the steps that it takes in an index, counted and named from within.
 
 A step is anything after which the index folder may look different, seen just before it is done: a statement that SQLite
-is about to run (reading ones left out), a file that is opened, made, renamed or removed, a sync. These are found by
-what Python tells of every program, so they hold whatever the functions are called. On top of them come the stages
-between the read of a chunk and the end of a checkpoint, by name: each is a step before it begins and another after it.
+is about to run (reading ones left out), a file that is opened, made, renamed, removed or given a time, a sync. These
+are found by what Python tells of every program, so they hold whatever the functions are called. On top of them come the
+stages between the read of a chunk and the end of a checkpoint, by name: each is a step before it begins and another
+after it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ STAGES = {
     "a day is summed up": "daily:DailyFile.summary",
     "the catalog is saved": "catalog:Catalog.save",
     "a source is saved": "catalog:Catalog._save",
+    "a write-ahead log is moved into its file": "seal:Seal._move_log",
     "the index is closed": "ledger:Ledger.close",
     "a day is closed": "daily:DailyFile.close",
     "the files are noted": "catalog:Catalog.note",
@@ -47,7 +49,10 @@ STAGES = {
 _PRCTL = ctypes.CDLL(None).prctl
 _DIE_WITH_PARENT = 1
 
-_FILES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
+_FILES = {
+    *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.utime"),
+    "shutil.rmtree",
+}
 _WHAT = r"\s*((?:INSERT(?: OR \w+)? INTO|DELETE FROM|UPDATE|CREATE \w+|PRAGMA) \w+|\w+)"
 _READING = ("SELECT", "WITH", "EXPLAIN", "PRAGMA user_version", "PRAGMA application_id")
 

@@ -12,17 +12,29 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from corpora import BASE, DAY
-from support import Everything, eventually, everything, modelled, rebuilt, reference, running, scratch, write_lines
+from support import (
+    Everything,
+    eventually,
+    everything,
+    indexed,
+    modelled,
+    rebuilt,
+    reference,
+    running,
+    scratch,
+    write_lines,
+)
 from tally import Tally
 
 from sidecar import swap
 from sidecar.errors import SidecarError
+from sidecar.index import OPEN_FILES
 from sidecar.query import Index
 from sidecar.service import run_once
 
@@ -31,6 +43,7 @@ DAYS = [f"daily/2024-12-{day}.db" for day in (29, 30, 31)]
 FILES = ["catalog.db", *DAYS, "running.json", "swap.json", "sidecar.lock"]
 AT_REST = "index files damaged at rest"
 RUNNING = "index files damaged under a running sidecar"
+PAGE = 4_096
 
 
 def record(number: int) -> dict[str, Any]:
@@ -224,7 +237,70 @@ def some_file(root: Path, chance: random.Random) -> None:
         chance.choice([deleted, of_another_time])(path, chance)
 
 
-UNDER_IT = [the_whole_folder, the_daily_folder, the_logs_of_sqlite, from_its_start, some_file, some_file]
+def noise(path: Path, chance: random.Random) -> None:
+    _overwritten(path, chance, chance.randbytes(chance.choice([100, 8_192, 20 * PAGE])))
+
+
+def zeros(path: Path, chance: random.Random) -> None:
+    _overwritten(path, chance, bytes(chance.choice([100, 8_192, 20 * PAGE])))
+
+
+def flipped(path: Path, chance: random.Random) -> None:
+    """A few bytes."""
+    at = chance.randrange(path.stat().st_size - 4)
+    content = path.read_bytes()[at : at + chance.choice([1, 4])]
+    _put(path, at, bytes(255 - byte for byte in content))
+
+
+def cut(path: Path, chance: random.Random) -> None:
+    size = path.stat().st_size
+    os.truncate(path, chance.choice([0, PAGE, size // 2, size - PAGE, size - 1, chance.randrange(size)]))
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def noise_in_its_log(path: Path, chance: random.Random) -> None:
+    """In the write-ahead log of SQLite; where there is none, or nothing in it, noise makes one."""
+    log = log_of(path)
+    size = log.stat().st_size if log.exists() else 0
+    log.touch()
+    _put(log, chance.randrange(size + 1), chance.randbytes(chance.choice([100, 8_192])))
+
+
+def _overwritten(path: Path, chance: random.Random, content: bytes) -> None:
+    """In the midst of a file, which stays as long as it is."""
+    size = path.stat().st_size
+    content = content[: size // 2]
+    _put(path, chance.randrange(1, size - len(content)), content)
+
+
+def _put(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.seek(at)
+        file.write(content)
+
+
+IN_THE_MIDST: list[Damage] = [noise, zeros, flipped, cut, noise_in_its_log]
+
+
+def in_the_midst(root: Path, chance: random.Random) -> None:
+    """Where SQLite may not look for long."""
+    chance.choice(IN_THE_MIDST)(chance.choice([path for path in there(root) if path.suffix == ".db"]), chance)
+
+
+UNDER_IT = [
+    the_whole_folder,
+    in_the_midst,
+    the_daily_folder,
+    in_the_midst,
+    the_logs_of_sqlite,
+    in_the_midst,
+    from_its_start,
+    in_the_midst,
+    some_file,
+]
 
 
 def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows_a_writer(
@@ -235,7 +311,7 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
     counted = tally(RUNNING)
     number = 0
     with running(root, "--config", str(config)) as process:
-        for seed in range(often(5, 60)):
+        for seed in range(often(9, 90)):
             chance = random.Random(seed)
             damage = UNDER_IT[seed % len(UNDER_IT)]
             for _ in range(chance.choice([1, 20])):
@@ -249,7 +325,7 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
 
             def is_whole(expected: list[Any] = expected) -> bool:
                 assert process.poll() is None, process.communicate()[1].decode()
-                found = whole(root)
+                found = None if (root / "index/swap.json").exists() else whole(root)
                 return found is not None and found.rows == expected
 
             try:
@@ -262,20 +338,55 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
     assert everything(root / "index") == rebuilt(reference(root))
 
 
-def test_noise_in_the_middle_of_a_daily_file_is_found_at_the_latest_by_the_next_start(
-    root: Path, tally: Callable[[str], Tally]
+@pytest.fixture(scope="module")
+def sound_days() -> Iterator[Path]:
+    """A root with an index of more days than are kept open."""
+    with scratch() as folder:
+        root = folder / "logs"
+        days = OPEN_FILES + 3
+        said = ({**record(number), "timestamp": BASE + DAY * (number % days)} for number in range(40 * days))
+        write_lines(root / LOG, *said)
+        yield root
+
+
+@pytest.mark.parametrize("day", ["catalog.db", "the first day", "the last day"])
+@pytest.mark.parametrize("damage", IN_THE_MIDST)
+def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
+    sound_days: Path, damage: Damage, day: str, often: Callable[[int, int], int], tally: Callable[[str], Tally]
 ) -> None:
-    """While it runs nobody reads those pages: readers name the damage, and a start checks what was changed."""
-    path = root / "index" / DAYS[0]
-    with running(root):
-        with path.open("r+b") as file:
-            file.seek(8 * 4_096)
-            file.write(random.Random(1).randbytes(20 * 4_096))
-        with Index(root) as index, suppress(SidecarError):
-            list(index.timeline())
+    """Of a day that is open, of one that was closed, of the catalog: at rest, and while its rows are written."""
+    root = sound_days
+    config = root.parent / "config.yaml"
+    config.write_text("checkpoint_interval: 0.05\nscan_interval: 0.1\n")
     run_once(reference(root), lambda _: None)
+    days = sorted((root / "index/daily").glob("*.db"))
+    path = {"the first day": days[0], "the last day": days[-1]}.get(day, root / "index" / day)
+    aside = root / "index" / swap.ASIDE
     counted = tally(RUNNING)
-    counted.tried += 1
-    counted.compare(everything(root / "index").rows, modelled(root))
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with running(root, "--config", str(config)) as process:
+        eventually(lambda: log_of(days[-1]).exists())
+        for seed in range(often(2, 10)):
+            chance = random.Random(seed)
+            shutil.rmtree(aside, ignore_errors=True)
+            if seed % 2:  # and no checkpoint has come since
+                last = BASE + DAY * (OPEN_FILES + 2)
+                write_lines(root / LOG, *({**record(number), "timestamp": last} for number in range(20)))
+            expected = modelled(root)
+            eventually(lambda expected=expected: indexed(root) == expected)
+            damage(path, chance)
+
+            def is_healed(expected: list[Any] = expected) -> bool:
+                assert process.poll() is None, process.communicate()[1].decode()
+                if not (aside / "why.txt").exists() or (root / "index/swap.json").exists():
+                    return False
+                found = whole(root)
+                return found is not None and found.rows == expected
+
+            eventually(is_healed, 20)
+            assert path.name in (aside / "why.txt").read_text()
+            assert [kept for kept in aside.iterdir() if kept.name.endswith(path.name)]
+            counted.tried += 1
+            counted.compare(everything(root / "index").rows, expected)
+            eventually(lambda: log_of(days[-1]).exists())  # it is at work again
+    assert process.returncode == 0
+    assert everything(root / "index") == rebuilt(reference(root))

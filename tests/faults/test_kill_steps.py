@@ -33,7 +33,7 @@ from support import (
 from tally import Tally
 from trees import tree
 
-from sidecar import swap
+from sidecar import seal, swap
 from sidecar.config import Settings
 from sidecar.service import healed, locked, run_once
 
@@ -90,6 +90,7 @@ class Lives:
 
             def doomed() -> None:
                 turns = chance.randint(1, 4)
+                seal.LOG_BYTES = chance.choice([seal.LOG_BYTES, 20 * 4_120])
                 fate = Fate(self.kills, self._enough, self._likely, chance, log)
                 of_files(settings.index_folder, fate.at)
                 of_stages(fate.at)

@@ -118,12 +118,14 @@ def damage(root: Path, chance: random.Random) -> None:
     file = chance.choice(files)
     with suppress(FileNotFoundError):
         kind = chance.randrange(4)
-        if kind in (0, 3):
+        if kind == 0:
             file.unlink()
         elif kind == 1:
-            # The first page alone: of more, SQLite's next checkpoint may write back just what would have told of it.
+            os.truncate(file, 4_096)
+        elif kind == 2:
             with file.open("r+b") as opened:
-                opened.write(chance.randbytes(4_096))
+                opened.seek(chance.randrange(file.stat().st_size))
+                opened.write(chance.randbytes(8_192))
         else:
             for suffix in ("-wal", "-shm"):
                 file.with_name(file.name + suffix).unlink(missing_ok=True)
