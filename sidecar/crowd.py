@@ -37,8 +37,12 @@ from .tail import CHUNK
 FOLDER = "incoming"
 """In the index folder: what is not in the index yet."""
 
-MANY = 20_000
-"""New sources from which on it pays to start processes; fewer take a second."""
+MANY = 10_000
+"""New sources from which on it pays to start processes; fewer take less than a second."""
+
+SOME = 1_000
+"""New sources from which on it pays to hand them out to processes that have started, and to wait for the end of a scan
+that finds more and more."""
 
 SLICE = 20_000
 """New sources that are out at once, at most: so many come into the index in one turn, which delays fresh lines."""
@@ -80,10 +84,10 @@ class Crowd:
         """Whether somebody is reading it now."""
         return path in self._out
 
-    def turn(self, ledger: Ledger, patience: float) -> Brought:
+    def turn(self, ledger: Ledger, patience: float, *, is_scanning: bool) -> Brought:
         """Go on, and wait for readers so many seconds at most. What comes back is in the index then."""
         if self._readers is None and len(self._new) < MANY:
-            return Brought(self._all_new())
+            return Brought([] if is_scanning and len(self._new) >= SOME else self._all_new())
         try:
             return self._go_on(ledger, patience)
         except IndexUnavailable:
@@ -118,7 +122,7 @@ class Crowd:
     def _hand_out(self, ledger: Ledger, came_back: dict[str, None]) -> list[str]:
         """Hand out the next slice, so that it is read while the last is taken in; gives what is not new any more, or
         all that wait where they are few."""
-        if len(self._new) < MANY:
+        if len(self._new) < SOME:
             return self._all_new()
         # In the order of their names, which is that of the index on them, and of time where names begin with it.
         paths = sorted(self._new)[:SLICE]

@@ -241,7 +241,8 @@ class Sidecar:
             self._crowd.add(path)
 
     def _go_on_with_crowd(self, ledger: Ledger) -> None:
-        brought = self._crowd.turn(ledger, 0.0 if self._queue or self._scans.is_on else CROWD_WAIT)
+        is_scanning = self._scans.is_on
+        brought = self._crowd.turn(ledger, 0.0 if self._queue or is_scanning else CROWD_WAIT, is_scanning=is_scanning)
         self._queue.update(dict.fromkeys(brought.again))
         self.totals.entries += brought.entries
         self.totals.bytes += brought.bytes

@@ -49,6 +49,7 @@ SESSIONS = "responses/sessions"
 def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A hundred are many, and come in slices that end anywhere; gives the paths that the readers have brought."""
     monkeypatch.setattr(crowd, "MANY", 100)
+    monkeypatch.setattr(crowd, "SOME", 50)
     monkeypatch.setattr(crowd, "SLICE", 130)
     paths: list[str] = []
     take_in = Ledger.take_in

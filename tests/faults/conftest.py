@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from disturbed import TOLD_AFTER
 from tally import Tallies, Tally
 
 _TALLIES = pytest.StashKey[Tallies]()
@@ -34,3 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("faults")
         for line in table:
             terminalreporter.write_line(line)
+        if TOLD_AFTER:
+            terminalreporter.write_line(
+                f"`status` told of trouble {len(TOLD_AFTER)} times, after {max(TOLD_AFTER):.1f} s at most"
+            )

@@ -29,6 +29,9 @@ SESSIONS = "responses/sessions"
 SECONDS = 60.0
 """How long is waited for what should come within ten seconds: a machine may have other work."""
 
+TOLD_AFTER: list[float] = []
+"""Seconds until `status` named what was wrong, each time."""
+
 Row = tuple[Any, ...]
 
 
@@ -105,13 +108,15 @@ def state(root: Path) -> Status:
 
 def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: None) -> str:
     """Wait until `status` names what is wrong by one of these words; gives the reason."""
-    deadline = time.monotonic() + SECONDS
+    began = time.monotonic()
+    deadline = began + SECONDS
     while True:
         meanwhile()
         found = state(root)
         assert found.healthy == (not found.reasons)
         for reason in found.reasons:
             if any(word.lower() in reason.lower() for word in words):
+                TOLD_AFTER.append(time.monotonic() - began)
                 return reason
         assert time.monotonic() < deadline, f"status says none of {words}, but: {found.reasons}"
         time.sleep(0.05)
@@ -124,12 +129,14 @@ def is_well(root: Path) -> bool:
 
 def it_has_everything(root: Path, tally: Tally, seconds: float = SECONDS) -> None:
     """Wait until the rows are those of the model, and count them."""
+    began = time.monotonic()
     there = expected(root)
     deadline = time.monotonic() + seconds
     while True:
         with suppress(SidecarError):
             found = found_of_what_is_there(root)
             if found == there or time.monotonic() > deadline:
+                tally.took(time.monotonic() - began)
                 tally.compare(found, there)
                 return
         assert time.monotonic() < deadline, "the index could not be read to the end"

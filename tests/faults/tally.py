@@ -26,6 +26,12 @@ class Tally:
     lost: int = 0
     doubled: int = 0
     wrong: int = 0
+    slowest: float = 0.0
+    """Seconds from the end of a cause until every row was there; 0 where that is not waited for."""
+
+    def took(self, seconds: float) -> None:
+        """Note how long it took until all was good."""
+        self.slowest = max(self.slowest, seconds)
 
     def compare(self, found: Iterable[Row], expected: Iterable[Row]) -> None:
         """Count each row that should be there against what is; fails where they differ."""
@@ -57,8 +63,9 @@ class Tallies:
 
     def table(self) -> list[str]:
         """As Markdown."""
-        lines = ["| fault | tried | rows compared | lost | doubled | wrong |", "|---|---:|---:|---:|---:|---:|"]
+        columns = ("fault", "tried", "rows compared", "lost", "doubled", "wrong", "all good after")
+        lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
         for one in self._lines.values():
-            counts = (one.tried, one.rows, one.lost, one.doubled, one.wrong)
-            lines.append(f"| {one.fault} | {' | '.join(f'{count:,}' for count in counts)} |")
+            counts = [f"{count:,}" for count in (one.tried, one.rows, one.lost, one.doubled, one.wrong)]
+            lines.append(f"| {' | '.join([one.fault, *counts, f'{one.slowest:.1f} s' if one.slowest else ''])} |")
         return lines if self._lines else []

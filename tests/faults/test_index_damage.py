@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -328,10 +329,12 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
                 found = None if (root / "index/swap.json").exists() else whole(root)
                 return found is not None and found.rows == expected
 
+            began = time.monotonic()
             try:
                 eventually(is_whole, 20)
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}, {damage.__name__}: {error}") from error
+            counted.took(time.monotonic() - began)
             counted.tried += 1
             counted.compare(everything(root / "index").rows, expected)
     assert process.returncode == 0
