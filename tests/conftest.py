@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
+
+# Python starts a process of its own for those that are spawned, once, and keeps a pipe to it.
+resource_tracker.ensure_running()
 
 # watchdog keeps one reader thread for the whole process, whoever watches.
 _SHARED = {"InotifyFD"}

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from multiprocessing import active_children, resource_tracker
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,6 @@ from sidecar.ledger import Ledger
 from sidecar.part import Parts
 from sidecar.reader import open_catalog
 from sidecar.records import Line
-
-# The one process that stays, once others have been started, is there before descriptors are counted.
-resource_tracker.ensure_running()
 
 SESSIONS = "responses/sessions"
 

@@ -6,7 +6,6 @@ The trees are written piece by piece, in random order and at random places, whil
 from __future__ import annotations
 
 import random
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from sidecar.query import Index
 from sidecar.reindex import reindex
 from sidecar.service import rebuild, run_once
 
-# Python starts a process of its own for those that are spawned, once, and keeps a pipe to it.
-resource_tracker.ensure_running()
 
 def bytes_of(root: Path) -> int:
     """Whole lines below a root, which is what a sidecar that has caught up has consumed."""
