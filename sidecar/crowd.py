@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from .catalog import Saved
 from .config import Settings
-from .errors import IndexUnavailable, SidecarError
+from .errors import SidecarError
 from .ledger import Ledger
 from .load import NO_MORE, Read, Task, processes, received
 from .tail import CHUNK
@@ -88,22 +88,20 @@ class Crowd:
         """Go on, and wait for readers so many seconds at most. What comes back is in the index then."""
         if self._readers is None and len(self._new) < MANY:
             return Brought([] if is_scanning and len(self._new) >= SOME else self._all_new())
+        if self._readers is None:
+            self.clear()
+            self._readers = Readers(self._settings, self._folder, min(READERS, os.cpu_count() or 1))
         try:
-            return self._go_on(ledger, patience)
-        except IndexUnavailable:
-            raise
+            are_done = self._readers.are_done(patience)
         except SidecarError:
             given_back = [*self._out, *self._all_new()]
             self.close()
             return Brought(given_back)
+        return self._go_on(ledger, self._readers) if are_done else Brought([])
 
-    def _go_on(self, ledger: Ledger, patience: float) -> Brought:
-        if self._readers is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._readers = Readers(self._settings, self._folder, min(READERS, os.cpu_count() or 1))
-        if not self._readers.are_done(patience):
-            return Brought([])
-        parts, results = self._readers.fetch()
+    def _go_on(self, ledger: Ledger, readers: Readers) -> Brought:
+        """Take in what has come back, while the next slice is read."""
+        parts, results = readers.fetch()
         saved = [one for one in results if isinstance(one, Saved)]
         # The files that could not be read, and those that were read in part: there is more, or it is not settled.
         read_to = {path: (offset, size) for path, offset, size in map(_read_to, saved)}
@@ -112,14 +110,14 @@ class Crowd:
         began = self._handed_out_at
         came_back = self._out
         self._out = {}
-        again += self._hand_out(ledger, came_back)
+        again += self._hand_out(ledger, readers, came_back)
         ledger.take_in(parts, saved, began)
         if not self._out:
             self.close()
         read = [one for one in results if isinstance(one, Read)]
         return Brought(again, sum(one.entries for one in read), sum(one.bytes for one in read))
 
-    def _hand_out(self, ledger: Ledger, came_back: dict[str, None]) -> list[str]:
+    def _hand_out(self, ledger: Ledger, readers: Readers, came_back: dict[str, None]) -> list[str]:
         """Hand out the next slice, so that it is read while the last is taken in; gives what is not new any more, or
         all that wait where they are few."""
         if len(self._new) < SOME:
@@ -131,10 +129,9 @@ class Crowd:
         fresh = ledger.unknown(path for path in paths if path not in came_back)
         self._out = dict.fromkeys(fresh)
         self._handed_out_at = time.time_ns()
-        assert self._readers is not None
         ids = ledger.new_ids(len(fresh))
         # No more than a chunk of each, as in a look: there may be a large one among them.
-        self._readers.begin([Task(id_, path, 0, None, CHUNK) for id_, path in zip(ids, fresh, strict=True)])
+        readers.begin([Task(id_, path, 0, None, CHUNK) for id_, path in zip(ids, fresh, strict=True)])
         return [path for path in paths if path not in self._out]
 
     def _all_new(self) -> list[str]:
@@ -148,10 +145,10 @@ class Crowd:
         self._new, self._out = {}, {}
         if readers is not None:
             readers.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.clear()
 
     def clear(self) -> None:
-        """Delete what a killed one may have left."""
+        """Delete what readers have written, or a killed one may have left."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
