@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import SidecarError as SidecarError
-    from .query import Index as Index
+    from .query.index import Index as Index
     from .records import Entry as Entry
 
 __version__ = "0.1.0"
 
-_HOME = {"Index": "query", "Entry": "records"}
+_HOME = {"Index": "query.index", "Entry": "records"}
 __all__ = ["Entry", "Index", "SidecarError"]
 
 

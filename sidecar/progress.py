@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .records import Report
-from .render import counted, length, note, size
+from .terminal import counted, length, note, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

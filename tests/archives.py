@@ -12,11 +12,11 @@ import orjson
 from corpora import BASE, write_tree
 from support import Everything, Stepped, everything, reference, write_lines
 
-from sidecar.archive import Done, Options, archive
-from sidecar.archive_reader import Archive
-from sidecar.config import Settings
-from sidecar.query import Index
-from sidecar.service import run_once
+from sidecar.archive.job import Done, Options, archive
+from sidecar.config.settings import Settings
+from sidecar.logs.archive import Archive
+from sidecar.query.index import Index
+from sidecar.service.supervisor import run_once
 
 SAMPLES = Path(__file__).parent.parent.parent / "shared" / "samples" / "ksi-daemon"
 """Logs that a real daemon wrote, where they are at hand."""

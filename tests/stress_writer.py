@@ -24,7 +24,7 @@ from typing import Any
 
 from sidecar.errors import SessionLocked, WriterError
 from sidecar.writer import Place, ResponseLogWriter, SessionWriter, write_event
-from sidecar.writer_records import encode
+from sidecar.writer.record import encode
 
 HELD = 20
 """Sessions that a process keeps open at most, so that every session changes hands again and again."""

@@ -16,17 +16,17 @@ from unittest import mock
 import orjson
 from model import COLUMNS, ModelFile, model_file
 
-from sidecar import swap
-from sidecar.config import Settings, Source, load_settings
-from sidecar.daemon import Sidecar
-from sidecar.daily import day_name
-from sidecar.fold import Progress
-from sidecar.formats import load_formats
+from sidecar.bulk.rebuild import build, noted, tasks
+from sidecar.config.formats import load_formats
+from sidecar.config.settings import Settings, Source, load_settings
+from sidecar.indexer.day import day_name
+from sidecar.ingest.read import visit
+from sidecar.ingest.source import Progress
 from sidecar.paths import split_path
-from sidecar.reader import Catalog, Day
+from sidecar.query.reader import Catalog, Day
 from sidecar.records import Answered, RejectedLine, Row, Session
-from sidecar.reindex import build, noted, tasks
-from sidecar.visit import visit
+from sidecar.service.daemon import Sidecar
+from sidecar.store import layout as swap
 
 LATER = 4_000_000_000.0
 """A moment at which every event file counts as settled."""
@@ -200,7 +200,7 @@ def everything(folder: Path) -> Everything:
 
 def rebuilt(settings: Settings, workers: int = 1) -> Everything:
     """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
-    clock = mock.patch("sidecar.load.time.time", lambda: LATER)
+    clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
     with tempfile.TemporaryDirectory() as folder, clock:
         todo = tasks(settings, noted(settings.index_folder))
         build(settings, Path(folder), todo, workers, lambda _: None)

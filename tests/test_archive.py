@@ -36,20 +36,21 @@ from archives import (
 from corpora import BASE
 from support import Stepped, command, eventually, everything, rebuilt, reference, running, scratch, write_lines
 
-from sidecar import Index, SidecarError, removal
-from sidecar.archive import Options, archive, foreseen
-from sidecar.archive_format import write
-from sidecar.archive_reader import Archive
-from sidecar.config import Settings, load_settings
+from sidecar import Index, SidecarError
+from sidecar.archive import remove as removal
+from sidecar.archive.job import Options, archive, foreseen
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
-from sidecar.follower import Follower
-from sidecar.lock import RootLock
-from sidecar.reader import Filter
+from sidecar.health.status import status
+from sidecar.health.verify import verify
+from sidecar.logs.archive import Archive
+from sidecar.logs.archive_format import write
+from sidecar.logs.tail import fingerprint, identity
+from sidecar.query.follow import Follower
+from sidecar.query.reader import Filter
 from sidecar.records import Move, Part
-from sidecar.reindex import reindex
-from sidecar.status import status
-from sidecar.tail import fingerprint, identity
-from sidecar.verify import verify
+from sidecar.service.lock import RootLock
 from sidecar.writer import SessionWriter
 
 LOG = "responses/sessions/s.jsonl"

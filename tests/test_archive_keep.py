@@ -16,12 +16,12 @@ from corpora import BASE
 from support import command, rebuilt, reference, running, scratch, write_lines
 
 from sidecar import Index
-from sidecar.archive import Options, archive, foreseen
-from sidecar.config import Settings
-from sidecar.ledger import Ledger
-from sidecar.reindex import reindex
-from sidecar.status import status
-from sidecar.verify import verify
+from sidecar.archive.job import Options, archive, foreseen
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
+from sidecar.health.status import status
+from sidecar.health.verify import verify
+from sidecar.indexer.index_writer import Ledger
 
 YEAR = 365 * 86_400.0
 OLD, NEW = "2001-09-09", "2024-12-29"
@@ -136,8 +136,8 @@ def test_the_command_tells_what_it_deletes_beside_a_running_sidecar(settings: Se
 def test_killed_while_rows_go_the_next_run_ends_it(settings: Settings, step: str) -> None:
     child = os.fork()
     if child == 0:
-        from sidecar.catalog import Catalog
-        from sidecar.index import DailyIndex
+        from sidecar.indexer.catalog import Catalog
+        from sidecar.indexer.days import DailyIndex
 
         kind = DailyIndex if step == "forget_all" else Catalog
         whole_step = getattr(kind, step)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import globs
-from sidecar.config import Settings, Source, load_settings
+from sidecar.config import globs
+from sidecar.config.formats import load_formats
+from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.errors import ConfigError
-from sidecar.formats import load_formats
 
 TOP = Path(__file__).parent.parent
 REFERENCE = load_formats()["reference"]

@@ -29,15 +29,17 @@ from support import (
 )
 from trees import tree
 
-from sidecar import Index, crowd, daemon
-from sidecar.catalog import Catalog, Saved
-from sidecar.config import Settings
-from sidecar.fold import Progress
-from sidecar.index import DailyIndex
-from sidecar.ledger import Ledger
-from sidecar.part import Parts
-from sidecar.reader import open_catalog
+from sidecar import Index
+from sidecar.bulk import backlog as crowd
+from sidecar.config.settings import Settings
+from sidecar.indexer.catalog import Catalog, Saved
+from sidecar.indexer.days import DailyIndex
+from sidecar.indexer.index_writer import Ledger
+from sidecar.indexer.segment import Parts
+from sidecar.ingest.source import Progress
+from sidecar.query.reader import open_catalog
 from sidecar.records import Line
+from sidecar.service import daemon
 
 SESSIONS = "responses/sessions"
 

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from peewee import SqliteDatabase
 from support import Everything, Stepped, everything, indexed, modelled, once, rebuilt, reference, scratch, write_lines
 
-from sidecar import daemon, ledger
 from sidecar.errors import SidecarError
+from sidecar.indexer import index_writer as ledger
+from sidecar.service import daemon
 
 SESSIONS = "responses/sessions"
 EVENTS = "events/2024-12-29"
@@ -574,7 +575,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(path: str, *, timeout: float, **options: Any) -> SqliteDatabase:
         return SqliteDatabase(path, timeout=timeout / 100, **options)
 
-    monkeypatch.setattr("sidecar.schema.SqliteDatabase", connect)
+    monkeypatch.setattr("sidecar.store.connection.SqliteDatabase", connect)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -625,9 +626,9 @@ def test_no_boundary_between_batches_shows(seed: int) -> None:
     patch.setattr(daemon, "BATCH_ROWS", chance.choice([1, 7, 10_000]))
     patch.setattr(ledger, "HOT_FILES", chance.choice([1, 2, 512]))
     patch.setattr(ledger, "HELD", chance.choice([0, 50, 100_000]))
-    patch.setattr("sidecar.index.OPEN_FILES", chance.choice([1, 2, 16]))
-    patch.setattr("sidecar.tail.CHUNK", chance.choice([2_000, 1 << 20]))
-    patch.setattr("sidecar.tail.LONG", 500)
+    patch.setattr("sidecar.indexer.days.OPEN_FILES", chance.choice([1, 2, 16]))
+    patch.setattr("sidecar.logs.tail.CHUNK", chance.choice([2_000, 1 << 20]))
+    patch.setattr("sidecar.logs.tail.LONG", 500)
     first = orjson.dumps(said()) + b"\n"
     with ExitStack() as cleanup:
         cleanup.callback(patch.undo)
@@ -671,7 +672,7 @@ def test_what_sqlite_says_past_peewee_is_waited_out_like_any_trouble(
         stepped.turn()
         write_lines(log, {"event": "agent:say", "timestamp": BASE + 1})
         with monkeypatch.context() as patch:
-            patch.setattr("sidecar.codes.Codes.insert", fails)
+            patch.setattr("sidecar.indexer.dictionary.Codes.insert", fails)
             stepped.turn()
             assert "disk I/O error" in stepped.sidecar.trouble["index"]
         stepped.turn()

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from support import Stepped, command, indexed, reference, running, scratch, write_lines
 
 from sidecar import Index
-from sidecar.archive import Options
-from sidecar.archive_days import copy
-from sidecar.config import Settings
-from sidecar.day_filter import BLOCK, KEYS_A_BLOCK, build, probe
+from sidecar.archive.compact import copy
+from sidecar.archive.job import Options
+from sidecar.config.settings import Settings
 from sidecar.errors import UnsafePath
-from sidecar.reader import Catalog, Day
+from sidecar.query.reader import Catalog, Day
+from sidecar.store.bloom import BLOCK, KEYS_A_BLOCK, build, probe
 
 DAYS = 20
 """More than a ledger keeps open."""

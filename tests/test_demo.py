@@ -21,13 +21,13 @@ from rich.console import Console
 from support import command, eventually, running
 
 from sidecar import Index
-from sidecar.config import load_settings
-from sidecar.demo_frame import Picture, Waiting, frame
-from sidecar.demo_lines import NAMES, SILENT
-from sidecar.demo_seen import Seen
-from sidecar.demo_world import Act, Begin, End, Happen, Say, World
+from sidecar.config.settings import load_settings
+from sidecar.demo.frame import Picture, Waiting, frame
+from sidecar.demo.lines import NAMES, SILENT
+from sidecar.demo.stats import Seen
+from sidecar.demo.world import Act, Begin, End, Happen, Say, World
+from sidecar.health.verify import verify
 from sidecar.records import Entry
-from sidecar.verify import verify
 
 BRIEFLY = ("--seconds", "2", "--rate", "150")
 

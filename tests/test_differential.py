@@ -13,10 +13,10 @@ from corpora import BASE
 from support import LATER, eventually, everything, indexed, modelled, rebuilt, reference, running, write_lines
 from trees import Copier, tree
 
-from sidecar.config import Settings
-from sidecar.query import Index
-from sidecar.reindex import reindex
-from sidecar.service import rebuild, run_once
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
+from sidecar.query.index import Index
+from sidecar.service.supervisor import rebuild, run_once
 
 
 def bytes_of(root: Path) -> int:
@@ -82,14 +82,14 @@ def test_run_once_has_the_rows_of_the_model(settled: Settings) -> None:
 def test_the_number_of_workers_does_not_show(
     settled: Settings, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.load.SMALL", 0)
+    monkeypatch.setattr("sidecar.bulk.workers.SMALL", 0)
     rebuild(settled, workers, lambda _: None)
     assert indexed(settled.root) == modelled(settled.root)
     assert everything(settled.index_folder).rows == rebuilt(settled).rows
 
 
 def test_a_rebuild_of_a_rebuild_is_the_same(settled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.load.time.time", lambda: LATER)  # every event file has settled
+    monkeypatch.setattr("sidecar.bulk.workers.time.time", lambda: LATER)  # every event file has settled
     rebuild(settled, 1, lambda _: None)
     first = everything(settled.index_folder)
     reindex(settled, 1)
@@ -118,10 +118,10 @@ def test_a_sidecar_goes_on_from_a_rebuild(tmp_path: Path) -> None:
 def test_days_that_come_again_are_loaded_in_parts_and_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, remembered: int
 ) -> None:
-    monkeypatch.setattr("sidecar.part.OPEN_PARTS", parts)
-    monkeypatch.setattr("sidecar.part.REMEMBERED", remembered)
-    monkeypatch.setattr("sidecar.tail.LONG", 1)
-    monkeypatch.setattr("sidecar.tail.CHUNK", 3000)  # so that answers come in a later batch than their requests
+    monkeypatch.setattr("sidecar.indexer.segment.OPEN_PARTS", parts)
+    monkeypatch.setattr("sidecar.indexer.segment.REMEMBERED", remembered)
+    monkeypatch.setattr("sidecar.logs.tail.LONG", 1)
+    monkeypatch.setattr("sidecar.logs.tail.CHUNK", 3000)  # so that answers come in a later batch than their requests
     tree(tmp_path, 11, sessions=6, lines=200, events=10)
     settings = reference(tmp_path)
     rebuild(settings, 1, lambda _: None)
@@ -139,9 +139,9 @@ def test_days_that_come_again_are_loaded_in_parts_and_are_whole(
 def test_requests_that_are_answered_in_a_later_part_are_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.part.REMEMBERED", 1)
-    monkeypatch.setattr("sidecar.tail.LONG", 1)
-    monkeypatch.setattr("sidecar.tail.CHUNK", 100)
+    monkeypatch.setattr("sidecar.indexer.segment.REMEMBERED", 1)
+    monkeypatch.setattr("sidecar.logs.tail.LONG", 1)
+    monkeypatch.setattr("sidecar.logs.tail.CHUNK", 100)
     ask = {"event": "chat:request", "timestamp": BASE, "data": {"agent_id": "a"}}
     answer = {"event": "chat:result", "timestamp": BASE + 1, "correlation_id": "c", "data": {"agent_id": "b"}}
     write_lines(tmp_path / "responses/sessions/s.jsonl", ask, {"event": "x", "pad": "x" * 200}, answer)

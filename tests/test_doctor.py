@@ -14,12 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sidecar import machine, mounts
-from sidecar.config import Settings, load_settings
-from sidecar.doctor import examine
-from sidecar.finding import Finding
-from sidecar.lock import RootLock
-from sidecar.service import run_once
+from sidecar import mounts
+from sidecar.config.settings import Settings, load_settings
+from sidecar.health import host as machine
+from sidecar.health.doctor import examine
+from sidecar.health.finding import Finding
+from sidecar.service.lock import RootLock
+from sidecar.service.supervisor import run_once
 
 RECORD = json.dumps({"event": "completion:request", "timestamp": 1705314600.0, "data": {"agent_id": "a"}}) + "\n"
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.compile import Condition, Places, Spec, compile_spec
+from sidecar.config.compiler import Condition, Places, Spec, compile_spec
+from sidecar.config.formats import Format, load_formats, moment
+from sidecar.config.yaml_nodes import read
 from sidecar.errors import ConfigError
-from sidecar.formats import Format, load_formats, moment
 from sidecar.records import Kind, Record
-from sidecar.strict import read
 
 REFERENCE = load_formats()["reference"]
 YEAR_10000 = 253402300800

@@ -16,13 +16,14 @@ import pytest
 from corpora import BASE, DAY
 from support import Everything, eventually, everything, indexed, modelled, reference, running, write_lines
 
-from sidecar import service, swap
-from sidecar.config import Settings
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SchemaMismatch, SidecarError
-from sidecar.query import Index
-from sidecar.reindex import reindex
-from sidecar.schema import VERSION
-from sidecar.service import run_once
+from sidecar.query.index import Index
+from sidecar.service import supervisor as service
+from sidecar.service.supervisor import run_once
+from sidecar.store import layout as swap
+from sidecar.store.connection import VERSION
 
 LOG = "responses/sessions/s.jsonl"
 DAYS = ["2024-12-29", "2024-12-30", "2024-12-31"]

@@ -19,8 +19,8 @@ from support import eventually, everything, indexed, modelled, rebuilt, referenc
 from watchdog.observers.inotify import InotifyWatchGroup
 from watchdog.observers.inotify_c import InotifyConstants
 
-from sidecar.inotify import BUFFER, LARGEST, Reader, merged
-from sidecar.watch import Watcher
+from sidecar.logs.inotify import BUFFER, LARGEST, Reader, merged
+from sidecar.logs.watcher import Watcher
 
 MODIFIED, CREATED, DELETED = InotifyConstants.IN_MODIFY, InotifyConstants.IN_CREATE, InotifyConstants.IN_DELETE
 SESSIONS = "responses/sessions"

@@ -29,12 +29,12 @@ from support import (
 )
 from trees import Copier, tree
 
-from sidecar import swap
-from sidecar.config import Settings
-from sidecar.daily import DailyFile
-from sidecar.query import Index
-from sidecar.reindex import reindex
-from sidecar.service import run_once
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
+from sidecar.indexer.day import DailyFile
+from sidecar.query.index import Index
+from sidecar.service.supervisor import run_once
+from sidecar.store import layout as swap
 
 KILLS = 40
 KILLS_OF_THE_LONG_FORM = 1_500

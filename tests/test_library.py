@@ -22,11 +22,11 @@ from peewee import OperationalError
 from support import Stepped, eventually, indexed, reference, running, write_lines
 
 from sidecar import Entry, Index, SidecarError
-from sidecar import follower as follower_module
+from sidecar.bulk.rebuild import reindex
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SchemaMismatch
-from sidecar.reader import Catalog, Day
-from sidecar.reindex import reindex
-from sidecar.service import rebuild, run_once
+from sidecar.query import follow as follower_module
+from sidecar.query.reader import Catalog, Day
+from sidecar.service.supervisor import rebuild, run_once
 
 SESSION = "responses/sessions/s.jsonl"
 NOBODY = 65_534
@@ -253,7 +253,7 @@ def test_a_timeline_begun_before_a_rebuild_goes_on_in_the_new_index(tmp_path: Pa
 
 
 def test_an_index_is_served_while_it_is_swapped_whatever_has_been_moved_yet(tmp_path: Path) -> None:
-    from sidecar import swap
+    from sidecar.store import layout as swap
 
     write_lines(tmp_path / SESSION, spawn(0), spawn(1, BASE + DAY))
     index_tree(tmp_path)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Stepped, any_source, everything, indexed, modelled, once, rebuilt, reference, scratch
 
-from sidecar import ledger, linking
-from sidecar.catalog import to_save
-from sidecar.fold import Progress
+from sidecar.indexer import index_writer as ledger
+from sidecar.indexer.catalog import to_save
+from sidecar.ingest import linking
+from sidecar.ingest.source import Progress
 from sidecar.records import Line
 
 SESSION = "responses/sessions/s.jsonl"

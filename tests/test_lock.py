@@ -15,10 +15,10 @@ import pytest
 from corpora import write_tree
 from support import command, eventually, everything, indexed, modelled, rebuilt, reference, running, write_lines
 
-from sidecar import lock
 from sidecar.errors import ConfigError, RootLocked
-from sidecar.lock import RootLock
-from sidecar.service import rebuild, run_once
+from sidecar.service import lock
+from sidecar.service.lock import RootLock
+from sidecar.service.supervisor import rebuild, run_once
 
 LINE = {"event": "agent:say", "timestamp": 1_735_500_000}
 

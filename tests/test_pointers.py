@@ -18,7 +18,7 @@ from support import reference, write_lines
 from sidecar import Entry, Index, SidecarError
 from sidecar.errors import SourceChanged, SourceError, SourceMissing, UnsafePath
 from sidecar.paths import to_os
-from sidecar.service import run_once
+from sidecar.service.supervisor import run_once
 
 SESSION = "responses/sessions/s.jsonl"
 

@@ -21,8 +21,8 @@ from support import Stepped, indexed, reference, write_lines
 
 from sidecar import Entry, Index
 from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
-from sidecar.reader import Day, Filter, Place
-from sidecar.service import run_once
+from sidecar.query.reader import Day, Filter, Place
+from sidecar.service.supervisor import run_once
 
 SEED = 5
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sidecar import Index
-from sidecar.config import load_settings
-from sidecar.service import run_once
+from sidecar.config.settings import load_settings
+from sidecar.service.supervisor import run_once
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()

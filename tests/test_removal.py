@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support import scratch
 
-from sidecar.removal import GOING, InUse, Looks, remove, sweep, why_in_use, writer_of
-from sidecar.tail import identity
+from sidecar.archive.remove import GOING, InUse, Looks, remove, sweep, why_in_use, writer_of
+from sidecar.logs.tail import identity
 from sidecar.writer import SessionWriter
 
 

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import screens, screens_state
-from sidecar.config import Settings
+from sidecar.cli import admin_views as screens_state
+from sidecar.cli import query_views as screens
+from sidecar.config.settings import Settings
 from sidecar.errors import SourceMissing
-from sidecar.finding import Finding
+from sidecar.health.finding import Finding
+from sidecar.health.status import ByteSum, SourceStatus, Status
+from sidecar.health.verify import Verified
 from sidecar.progress import Progress, told
-from sidecar.query import Index
+from sidecar.query.index import Index
 from sidecar.records import Entry, Report
-from sidecar.render import Column, Screen, agent, length, moment, plain, plain_lines, size
-from sidecar.status import ByteSum, SourceStatus, Status
-from sidecar.verify import Verified
+from sidecar.terminal import Column, Screen, agent, length, moment, plain, plain_lines, size
 from sidecar.words import words
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x9b31m\u202eabc\x00\x7f\u2028"

@@ -24,8 +24,8 @@ from sidecar.writer import (
     route_message,
     write_event,
 )
-from sidecar.writer_handles import OpenSessions
-from sidecar.writer_records import encode
+from sidecar.writer.handles import OpenSessions
+from sidecar.writer.record import encode
 
 
 def event(session_id: str, number: int = 0) -> dict[str, Any]:

@@ -18,16 +18,18 @@ import pytest
 from corpora import BASE, DAY
 from support import Stepped, everything, indexed, modelled, reference, write_lines
 
-from sidecar import index, scans, seal
-from sidecar.daemon import Sidecar
-from sidecar.daily import DailyFile, day_number
 from sidecar.errors import IndexDamaged
-from sidecar.index import DailyIndex
-from sidecar.ledger import Ledger
-from sidecar.query import Index
-from sidecar.schema import DAILY, create
-from sidecar.seal import Seal, as_found, stamped
-from sidecar.service import run_once
+from sidecar.indexer import days as index
+from sidecar.indexer import tamper as seal
+from sidecar.indexer.day import DailyFile, day_number
+from sidecar.indexer.days import DailyIndex
+from sidecar.indexer.index_writer import Ledger
+from sidecar.indexer.tamper import Seal, as_found, stamped
+from sidecar.logs import scanner as scans
+from sidecar.query.index import Index
+from sidecar.service.daemon import Sidecar
+from sidecar.service.supervisor import run_once
+from sidecar.store.connection import DAILY, create
 
 LOG = "responses/sessions/s.jsonl"
 NAMES = ["2024-12-29", "2024-12-30", "2024-12-31"]

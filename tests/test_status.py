@@ -15,10 +15,10 @@ import pytest
 from corpora import BASE, write_tree
 from support import Stepped, eventually, once, reference, running, write_lines
 
-from sidecar.config import Settings, load_settings
-from sidecar.lock import RootLock
-from sidecar.service import rebuild, run_once
-from sidecar.status import SourceStatus, Status, status
+from sidecar.config.settings import Settings, load_settings
+from sidecar.health.status import SourceStatus, Status, status
+from sidecar.service.lock import RootLock
+from sidecar.service.supervisor import rebuild, run_once
 
 SESSION = "responses/sessions/s.jsonl"
 RECORD = b'{"event":"agent:spawn","timestamp":1735500000}\n'

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from support import command, eventually, everything, rebuilt, reference
 
-from sidecar.status import status
+from sidecar.health.status import status
 from sidecar.writer import SessionWriter
 
 WRITERS = 8

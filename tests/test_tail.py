@@ -20,8 +20,8 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sidecar import tail
-from sidecar.tail import NEW, Look, Mark, NotAFile, look, look_whole
+from sidecar.logs import tail
+from sidecar.logs.tail import NEW, Look, Mark, NotAFile, look, look_whole
 
 PLENTY = 1 << 20
 """A `max_line_bytes` that no line here reaches."""

@@ -8,8 +8,8 @@ from math import inf, nan
 import pytest
 
 from sidecar.errors import BadTime
+from sidecar.query.filter import day_of
 from sidecar.times import duration, moment_of, seconds_of
-from sidecar.wanted import day_of
 
 NOON = 1_735_473_600.0  # 2024-12-29T12:00:00Z
 

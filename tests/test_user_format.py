@@ -9,10 +9,10 @@ import pytest
 from support import write_lines
 
 from sidecar import Entry, Index
-from sidecar.config import Settings, load_settings
-from sidecar.service import run_once
-from sidecar.status import Status, status
-from sidecar.verify import verify
+from sidecar.config.settings import Settings, load_settings
+from sidecar.health.status import Status, status
+from sidecar.health.verify import verify
+from sidecar.service.supervisor import run_once
 
 # ---- a bus log of one's own
 

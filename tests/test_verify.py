@@ -12,11 +12,11 @@ import pytest
 from corpora import BASE, DAY, write_tree
 from support import Stepped, eventually, indexed, reference, running, write_lines
 
-from sidecar.config import load_settings
+from sidecar.config.settings import load_settings
 from sidecar.errors import IndexDamaged, IndexMissing
+from sidecar.health.verify import TOLD, Verified, verify
 from sidecar.records import Report
-from sidecar.service import rebuild, run_once
-from sidecar.verify import TOLD, Verified, verify
+from sidecar.service.supervisor import rebuild, run_once
 
 SESSION = "responses/sessions/s.jsonl"
 

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.derive import State, derive
+from sidecar.config.formats import load_formats
 from sidecar.errors import InvalidName, InvalidRecord, SessionLocked, WriterClosed, WriterError
-from sidecar.formats import load_formats
+from sidecar.ingest.derive import State, derive
 from sidecar.records import Line
 from sidecar.writer import (
     Place,
@@ -292,7 +292,7 @@ def test_a_lock_file_that_its_holder_removed_locks_nobody_in(tmp_path: Path) -> 
 import os, sys
 from pathlib import Path
 from sidecar.errors import SessionLocked
-from sidecar.writer_lock import SessionLock
+from sidecar.writer.lock import SessionLock
 lock, marker = Path(sys.argv[1], "s.lock"), Path(sys.argv[1], "marker")
 won = 0
 while won < 2000:
@@ -388,7 +388,7 @@ FULL = """
 import json, resource, sys
 from sidecar.errors import WriterError
 from sidecar.writer import SessionWriter, write_event
-from sidecar.writer_records import encode
+from sidecar.writer.record import encode
 root, limit = sys.argv[1], int(sys.argv[2])
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 def room(size):

@@ -99,8 +99,8 @@ AS_NOBODY = """
 import os, pkgutil, importlib, sidecar, watchdog.observers.inotify, encodings.idna
 for module in pkgutil.iter_modules(sidecar.__path__):
     importlib.import_module("sidecar." + module.name)  # Python itself may lie where only root can read
-from sidecar.config import load_settings
-from sidecar.service import run_once
+from sidecar.config.settings import load_settings
+from sidecar.service.supervisor import run_once
 import tempfile, pathlib
 with tempfile.TemporaryDirectory() as folder:  # whatever is loaded late is loaded now
     pathlib.Path(folder, "responses/sessions").mkdir(parents=True)

@@ -21,9 +21,9 @@ from support import command, eventually, indexed, reference
 from tally import Tally
 
 from sidecar.errors import SidecarError
+from sidecar.health.status import Status, status
 from sidecar.paths import to_os, to_text
-from sidecar.reader import open_catalog
-from sidecar.status import Status, status
+from sidecar.query.reader import open_catalog
 
 SESSIONS = "responses/sessions"
 SECONDS = 60.0

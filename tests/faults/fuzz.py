@@ -27,12 +27,14 @@ except ImportError:
     sys.exit("fuzz.py needs atheris: pip install atheris")
 
 with atheris.instrument_imports(include=["sidecar"]):
-    from sidecar import Index, service, swap
+    from sidecar import Index
     from sidecar.errors import SidecarError
-    from sidecar.fold import Progress
-    from sidecar.reader import Catalog, Day
-    from sidecar.status import status
-    from sidecar.visit import visit
+    from sidecar.health.status import status
+    from sidecar.ingest.read import visit
+    from sidecar.ingest.source import Progress
+    from sidecar.query.reader import Catalog, Day
+    from sidecar.service import supervisor as service
+    from sidecar.store import layout as swap
 
 from model import model_file  # noqa: E402
 from support import LATER, any_source, as_dict, reference, rows_of, write_lines  # noqa: E402

@@ -14,7 +14,7 @@ from collections import Counter
 from random import Random
 
 from sidecar.errors import SidecarError
-from sidecar.query import Index
+from sidecar.query.index import Index
 from sidecar.records import Entry
 
 

@@ -17,9 +17,10 @@ import orjson
 from corpora import BASE, DAY
 from support import Stepped, reference
 
-from sidecar import index, seal
-from sidecar.reindex import reindex
-from sidecar.service import healed, locked, run_once
+from sidecar.bulk.rebuild import reindex
+from sidecar.indexer import days as index
+from sidecar.indexer import tamper as seal
+from sidecar.service.supervisor import healed, locked, run_once
 
 
 class Logs:

@@ -24,14 +24,14 @@ from support import command, eventually, everything, rebuilt, reference, running
 from tally import Tally
 
 from sidecar import Index, SidecarError
-from sidecar.archive import archive
-from sidecar.config import Settings
-from sidecar.doctor import examine
+from sidecar.archive.job import archive
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.reindex import reindex
-from sidecar.service import run_once
-from sidecar.status import status
-from sidecar.verify import verify
+from sidecar.health.doctor import examine
+from sidecar.health.status import status
+from sidecar.health.verify import verify
+from sidecar.service.supervisor import run_once
 
 LOG = "responses/sessions/s.jsonl"
 ENTRY = {"event": "agent:say", "data": {"agent_id": "agent_9"}, "timestamp": BASE + 100}

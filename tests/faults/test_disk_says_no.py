@@ -39,8 +39,8 @@ from disturbed import (
 from support import command, everything, rebuilt, reference, scratch, write_lines
 from tally import Tally
 
-from sidecar import beacon
-from sidecar.service import run_once
+from sidecar.service import heartbeat as beacon
+from sidecar.service.supervisor import run_once
 
 Count = Callable[[str], Tally]
 Often = Callable[[int, int], int]
@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_while_several_read_is_waited_out(tally: Count, ofte
     """It is full for the readers' parts first, and then for the rows that are made without them."""
     it = tally("the disk full while several read")
     chance = random.Random(2)
-    few = "import sidecar.crowd as crowd\ncrowd.MANY, crowd.SOME, crowd.SLICE = 50, 20, 400"
+    few = "import sidecar.bulk.backlog as crowd\ncrowd.MANY, crowd.SOME, crowd.SLICE = 50, 20, 400"
     with small_disk(root / "index", often(12_288, 131_072)) as disk:
         Logs(root).write(20)
         with sidecar(root, "--config", root.parent / "config.yaml", python=few):

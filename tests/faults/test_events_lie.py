@@ -17,8 +17,9 @@ from disturbed import SECONDS, SESSIONS, expected, it_has_everything, it_says, s
 from support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
 from tally import Tally
 
-from sidecar import scans, watch
-from sidecar.daemon import Sidecar
+from sidecar.logs import scanner as scans
+from sidecar.logs import watcher as watch
+from sidecar.service.daemon import Sidecar
 
 Count = Callable[[str], Tally]
 Often = Callable[[int, int], int]
@@ -215,7 +216,7 @@ THREADS = {
     "the reader": ("watchdog.observers.inotify_c", "InotifyFD.read_events"),
     "the reader at an event": ("watchdog.observers.inotify", "InotifyWatchGroup.on_event"),
     "an emitter": ("watchdog.observers.inotify", "InotifyEmitter.build_and_queue_event"),
-    "the dispatcher": ("sidecar.watch", "Hints.dispatch"),
+    "the dispatcher": ("sidecar.logs.watcher", "Hints.dispatch"),
 }
 
 

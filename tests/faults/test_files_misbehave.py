@@ -40,7 +40,7 @@ from tally import Tally
 
 from sidecar.errors import SourceChanged
 from sidecar.paths import to_text
-from sidecar.query import Index
+from sidecar.query.index import Index
 
 Count = Callable[[str], Tally]
 Often = Callable[[int, int], int]

@@ -30,11 +30,12 @@ from support import (
 )
 from tally import Tally
 
-from sidecar import daemon, ledger
-from sidecar.catalog import to_save
-from sidecar.fold import Progress
+from sidecar.indexer import index_writer as ledger
+from sidecar.indexer.catalog import to_save
+from sidecar.ingest.source import Progress
 from sidecar.records import Line
-from sidecar.service import run_once
+from sidecar.service import daemon
+from sidecar.service.supervisor import run_once
 
 LOG = "responses/sessions/s.jsonl"
 FIRST = orjson.dumps({"event": "agent:spawn", "timestamp": BASE}) + b"\n"

@@ -21,7 +21,7 @@ from tally import Tally
 
 from sidecar import Index
 from sidecar.cli import cli
-from sidecar.service import run_once
+from sidecar.service.supervisor import run_once
 
 FAULT = "hostile names in what is printed"
 

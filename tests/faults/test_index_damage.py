@@ -33,11 +33,11 @@ from support import (
 )
 from tally import Tally
 
-from sidecar import swap
 from sidecar.errors import SidecarError
-from sidecar.index import OPEN_FILES
-from sidecar.query import Index
-from sidecar.service import run_once
+from sidecar.indexer.days import OPEN_FILES
+from sidecar.query.index import Index
+from sidecar.service.supervisor import run_once
+from sidecar.store import layout as swap
 
 LOG = "responses/sessions/s.jsonl"
 DAYS = [f"daily/2024-12-{day}.db" for day in (29, 30, 31)]

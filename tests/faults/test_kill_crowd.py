@@ -31,7 +31,7 @@ from test_kill_rebuild import children
 
 MANY_ARE_FEW = """
 import sys
-import sidecar.crowd as crowd
+import sidecar.bulk.backlog as crowd
 crowd.MANY, crowd.SOME, crowd.SLICE = 40, 20, 90
 from sidecar.cli import main
 if __name__ == "__main__":

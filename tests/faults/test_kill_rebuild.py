@@ -36,12 +36,13 @@ from support import (
 )
 from tally import Tally
 
-from sidecar import lock, swap
-from sidecar.config import Settings
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing
-from sidecar.query import Index
-from sidecar.reindex import reindex
-from sidecar.service import locked, run_once
+from sidecar.query.index import Index
+from sidecar.service import lock
+from sidecar.service.supervisor import locked, run_once
+from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]

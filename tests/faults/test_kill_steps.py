@@ -33,9 +33,10 @@ from support import (
 from tally import Tally
 from trees import tree
 
-from sidecar import seal, swap
-from sidecar.config import Settings
-from sidecar.service import healed, locked, run_once
+from sidecar.config.settings import Settings
+from sidecar.indexer import tamper as seal
+from sidecar.service.supervisor import healed, locked, run_once
+from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]

@@ -23,8 +23,9 @@ from disk import SHARED_MEMORY, Disk, Names, Op, recorded
 from support import indexed, modelled, nothing_is_saved_ahead_of_its_rows, reference, scratch
 from tally import Tally
 
-from sidecar import service, swap
-from sidecar.service import run_once
+from sidecar.service import supervisor as service
+from sidecar.service.supervisor import run_once
+from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]

@@ -23,8 +23,8 @@ from support import command, eventually, everything, modelled, rebuilt, referenc
 from tally import Tally
 
 from sidecar import Index, SidecarError
-from sidecar.service import rebuild
-from sidecar.status import status
+from sidecar.health.status import status
+from sidecar.service.supervisor import rebuild
 
 WRITERS = 3
 SESSIONS = 12

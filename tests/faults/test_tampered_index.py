@@ -23,10 +23,10 @@ from corpora import BASE, DAY
 from support import eventually, everything, indexed, modelled, reference, running, scratch, write_lines
 from tally import Tally
 
-from sidecar import swap
 from sidecar.cli import cli
 from sidecar.errors import SidecarError
-from sidecar.service import run_once
+from sidecar.service.supervisor import run_once
+from sidecar.store import layout as swap
 
 LOG = "responses/sessions/s.jsonl"
 DAY_FILE = "daily/2024-12-29.db"

@@ -35,14 +35,16 @@ from support import (
 )
 from tally import Tally
 
-from sidecar import files, lock, swap
-from sidecar.config import Settings
+from sidecar.bulk.rebuild import reindex
+from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError
-from sidecar.query import Index
+from sidecar.health.verify import verify
+from sidecar.query import snapshot as files
+from sidecar.query.index import Index
 from sidecar.records import Report
-from sidecar.reindex import reindex
-from sidecar.service import locked, run_once
-from sidecar.verify import verify
+from sidecar.service import lock
+from sidecar.service.supervisor import locked, run_once
+from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]

@@ -1,0 +1,353 @@
+"""`sidecar archive`: what is old gets small, and stays findable.
+
+For each archive file, in this order, so that a kill at any point leaves the log, or the archive, or both:
+
+1. the archive is written under another name, made durable, compared with the logs byte for byte, and renamed;
+2. the owner of the index notes where the bytes are, durably, if each log is still as it was read (`archive_requests.py`
+   says who the owner is);
+3. each log is deleted, if it is still as it was read, and nobody has it open for writing (`removal.py`).
+
+Killed after 1, the next run finds the archive under its name and goes on from there; after 2, it finds logs that are
+noted as archived and still there: it compares them once more and deletes them. Until then they are read as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.config.settings import Settings
+from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
+from sidecar.indexer.index_writer import Ledger
+from sidecar.ingest.replay import begins_with
+from sidecar.logs.archive import Archive
+from sidecar.logs.archive_format import LEVEL, Member
+from sidecar.logs.tail import CHUNK
+from sidecar.paths import under
+from sidecar.query.reader import open_catalog
+from sidecar.records import Part, Report
+from sidecar.service import requests as archive_requests
+from sidecar.service.lock import RootLock
+from sidecar.service.requests import Owner
+
+from . import compact as archive_days
+from . import remove as removal
+from . import retention as archive_keep
+from .owner import UNFINISHED, check, claim, index_owner
+from .pack import Packed, make_durable, pack
+from .plan import Candidate, Kept, Plan, Target, plan, total
+from .retention import Doomed
+
+AGE = 86400.0
+"""Seconds for which a log has been unchanged, unless told otherwise: the reference archives what is of yesterday."""
+
+SAMPLE = 1 << 20
+"""Bytes of an archive that are packed to tell beforehand how large it will be."""
+
+WRITERS_TIME = 0.001
+"""Seconds that a writer gets who has found a session's name, to open it."""
+
+BATCH = 64
+BATCH_BYTES = 64 << 20
+"""Archives, and bytes of log, after which the owner of the index is told."""
+
+LOCK = "archive.lock"
+
+Reporter = Callable[[Report], None]
+
+
+class Made(NamedTuple):
+    """An archive that was made, or in a dry run that would be."""
+
+    file: str
+    logs: int
+    log_bytes: int
+    archive_bytes: int
+    """In a dry run judged by a sample."""
+
+
+class Day(NamedTuple):
+    """A day whose index was made small."""
+
+    day: str
+    before: int
+    after: int
+
+
+@dataclass(slots=True)
+class Done:
+    """What was done, or in a dry run would be."""
+
+    dry_run: bool
+    archived: list[Made] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    """Logs that stay, and why."""
+    cleared: int = 0
+    """Logs deleted that an earlier run had archived."""
+    deleted: list[Doomed] = field(default_factory=list)
+    """Archives that were deleted, with the rows of what they held."""
+    compacted: list[Day] = field(default_factory=list)
+    days_kept: list[Kept] = field(default_factory=list)
+    """Days whose index could not be made small now, and why."""
+    seconds: float = 0.0
+
+
+class Options(NamedTuple):
+    """What is wanted."""
+
+    age: float = AGE
+    keep: float | None = None
+    """Seconds after which an archive is deleted; None: never."""
+    keep_size: int | None = None
+    """Bytes of archives beyond which the oldest are deleted; None: however many."""
+
+
+def archive(
+    settings: Settings,
+    options: Options = Options(),  # noqa: B008 -- a constant
+    report: Reporter = lambda _: None,
+    agreed: Callable[[list[Doomed]], bool] = lambda _: True,
+) -> Done:
+    """Archive what is old. `agreed` is asked before archives are deleted.
+
+    Raises RootLocked where another job holds the root or another `sidecar archive` runs, ConfigError where the archive
+    folder is another root's, IndexMissing, and SidecarError where an archive cannot be written.
+    """
+    began = time.perf_counter()
+    job = _Job(settings, options, report)
+    if not settings.root.is_dir():
+        raise ConfigError(f"the root {settings.root} is no folder", hint="give --root")
+    with closing(open_catalog(settings.index_folder)):
+        pass  # IndexMissing, before anything is made
+    lock = RootLock(settings.index_folder, LOCK)
+    lock.acquire("archive")
+    try:
+        with index_owner(settings) as owner_, Archive(settings.archive) as folder:
+            claim(settings)
+            for left in (archive_requests, archive_days):
+                left.sweep(settings.index_folder)
+            removal.sweep(settings.index_folder)
+            for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
+                unfinished.unlink(missing_ok=True)
+            job.run(owner_, folder, agreed)
+            removal.sweep(settings.index_folder)
+    finally:
+        lock.release()
+    job.done.seconds = time.perf_counter() - began
+    return job.done
+
+
+def foreseen(settings: Settings, options: Options = Options()) -> Done:  # noqa: B008 -- a constant
+    """What `archive` would do, as far as can be seen without doing it. Writes nothing, and takes no lock."""
+    began = time.perf_counter()
+    now = time.time()
+    done = Done(dry_run=True)
+    check(settings)
+    with closing(open_catalog(settings.index_folder)) as catalog, Archive(settings.archive) as folder:
+        planned = plan(settings, catalog, options.age, now)
+        done.archived = [
+            Made(one.file(), len(one.logs), one.bytes, _judged(settings, one)) for one in planned.targets
+        ]
+        done.kept = planned.kept
+        done.cleared = len(planned.leftovers)
+        done.deleted = archive_keep.doomed(catalog, folder, now, options.keep, options.keep_size)
+        for path in archive_days.due(settings.index_folder, catalog, options.age, now):
+            size = path.stat().st_size
+            done.compacted.append(Day(path.stem, size, size))
+    done.seconds = time.perf_counter() - began
+    return done
+
+
+# ---- the work
+
+
+class _Job:
+    def __init__(self, settings: Settings, options: Options, report: Reporter) -> None:
+        self.settings = settings
+        self.options = options
+        self.done = Done(dry_run=False)
+        self._report = report
+        self._bytes = self._total = self._entries = 0
+
+    def run(self, owner_: Owner, folder: Archive, agreed: Callable[[list[Doomed]], bool]) -> None:
+        now = time.time()
+        index_folder = self.settings.index_folder
+        with closing(open_catalog(index_folder)) as catalog:
+            planned = plan(self.settings, catalog, self.options.age, now)
+        self.done.kept = planned.kept
+        self._total = total(planned.targets)
+        self._clear(owner_, folder, planned)
+        for targets in _batches(planned.targets):
+            self._archive(owner_, folder, targets)
+        self._sweep_superseded(folder)
+        with closing(open_catalog(index_folder)) as catalog:
+            going = archive_keep.doomed(catalog, folder, now, self.options.keep, self.options.keep_size)
+        if going and agreed(going):
+            self._delete(owner_, folder, going)
+        self._compact(owner_, now)
+        self.done.kept.sort()
+
+    def _archive(self, owner_: Owner, folder: Archive, targets: list[Target]) -> None:
+        """Some archives: made one by one, noted together, so that a sync is shared by many."""
+        made: list[tuple[Target, Packed]] = []
+        failed: SidecarError | None = None
+        for target in targets:
+            try:
+                packed = pack(folder, self.settings.root, target, self._tell)
+            except OSError as error:
+                failed = SidecarError(
+                    f"{folder.folder / target.file()}: {error.strerror or error}",
+                    hint="what was archived before is whole; make room, and run it again",
+                )
+                break
+            self.done.kept += packed.left_out
+            self._entries += sum(log.entries for log in target.logs)
+            if packed.moves:
+                made.append((target, packed))
+        if made:
+            self._note(owner_, folder, made)
+        if failed is not None:
+            raise failed
+
+    def _note(self, owner_: Owner, folder: Archive, made: list[tuple[Target, Packed]]) -> None:
+        make_durable(folder, [packed for _, packed in made])
+        moves = [move for _, packed in made for move in packed.moves]
+        refused = owner_.archive(moves, os.fspath(folder.folder))
+        self.done.kept += [Kept(path, why) for path, why in refused.items()]
+        for target, packed in made:
+            accepted = [move for move in packed.moves if move.path not in refused]
+            if not accepted:
+                (folder.folder / packed.file).unlink(missing_ok=True)  # nothing points into it
+                continue
+            size = sum(move.part.size for move in accepted)
+            self.done.archived.append(Made(packed.file, len(accepted), size, packed.size))
+            self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
+
+    def _tell(self, count: int) -> None:
+        self._bytes += count
+        self._report(Report("archiving", self._bytes, max(self._bytes, self._total), self._entries))
+
+    def _clear(self, owner_: Owner, folder: Archive, planned: Plan) -> None:
+        """Delete the logs that an earlier run has archived, if the archive still holds the same."""
+        for log in planned.leftovers:
+            part = log.parts[-1]
+            try:
+                is_same = begins_with(under(self.settings.root, log.path), part)
+                if not is_same or folder.sign(part.file, part.at, part.size) != part.sign:
+                    self.done.kept.append(Kept(log.path, "its archive holds other bytes"))
+                    continue
+            except (OSError, SourceError) as error:
+                self.done.kept.append(Kept(log.path, f"its archive cannot be read: {error}"))
+                continue
+            self.done.cleared += self._remove(owner_, [(log.path, log.looks)], is_session=log.layout == "session")
+
+    def _sweep_superseded(self, folder: Archive) -> None:
+        """Delete archives that nothing points into, because all that they hold lies in others as well: what a kill
+        leaves, and a log that was put back and has grown."""
+        with closing(open_catalog(self.settings.index_folder)) as catalog:
+            archived = catalog.archived()
+        used = {part.file for parts in archived.values() for part in parts}
+        for file in folder.files():
+            if file not in used:
+                with suppress(SourceError, OSError):
+                    if all(_lies_elsewhere(folder, member, archived) for member in folder.members(file)):
+                        (folder.folder / file).unlink()
+
+    def _remove(self, owner_: Owner, logs: Iterable[tuple[str, removal.Looks]], *, is_session: bool) -> int:
+        """Delete logs whose bytes are in the archive; gives how many went."""
+        count = 0
+        folders: set[Path] = set()
+        for path, looks in logs:
+            file = under(self.settings.root, path)
+            try:
+                patience = WRITERS_TIME if is_session else 0.0
+                removal.remove(file, looks, self.settings.index_folder, patience=patience)
+            except FileNotFoundError:
+                pass
+            except (OSError, SourceError) as error:
+                why = getattr(error, "strerror", None) or error
+                self.done.kept.append(Kept(path, f"archived, and not deleted: {why}"))
+                continue
+            count += 1
+            folders.add(file.parent)
+            if isinstance(owner_, Ledger):
+                owner_.vanished(path)
+        if not is_session:
+            for folder in folders:
+                with suppress(OSError):  # something else lies in it
+                    folder.rmdir()
+        return count
+
+    def _delete(self, owner_: Owner, folder: Archive, going: list[Doomed]) -> None:
+        refused = owner_.drop([path for one in going for path in one.logs])
+        gone = [one for one in going if not any(path in refused for path in one.logs)]
+        archive_keep.delete(folder, gone)
+        self.done.deleted = gone
+
+    def _compact(self, owner_: Owner, now: float) -> None:
+        folder = self.settings.index_folder
+        with closing(open_catalog(folder)) as catalog:
+            paths = archive_days.due(folder, catalog, self.options.age, now)
+        for path in paths:
+            try:
+                with closing(open_catalog(folder)) as catalog:
+                    checkpoint = int(catalog.fact("checkpoint") or 0)
+                before = path.stat().st_size
+                made = archive_days.copy(folder, path, checkpoint)
+            except (OSError, sqlite3.Error, IndexMissing) as error:
+                self.done.days_kept.append(Kept(path.stem, str(error)))  # the next run tries again
+                continue
+            refused = {path.stem: "it is being written"} if made is None else owner_.compact([made])
+            if refused:
+                self.done.days_kept += [Kept(day, why) for day, why in refused.items()]
+                continue
+            self.done.compacted.append(Day(path.stem, before, path.stat().st_size))
+        archive_days.sweep(folder)
+
+
+def _batches(targets: list[Target]) -> Iterator[list[Target]]:
+    """Some archives at a time, in their order: few enough that a kill costs little."""
+    batch: list[Target] = []
+    for target in targets:
+        batch.append(target)
+        if len(batch) == BATCH or total(batch) > BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _lies_elsewhere(folder: Archive, member: Member, archived: dict[str, tuple[Part, ...]]) -> bool:
+    """Whether another archive, which the index knows, holds the bytes of a member."""
+    start = 0
+    for part in archived.get(member.path, ()):
+        if start == member.start and part.size >= member.size:
+            return folder.sign(part.file, part.at, member.size) == member.sign
+        start += part.size
+    return False
+
+
+def _judged(settings: Settings, target: Target) -> int:
+    """About how many bytes an archive will take, by packing the beginning of what goes in."""
+    from pyzstd import compress
+
+    taken = packed = 0
+    for log in target.logs:
+        if taken >= SAMPLE:
+            break
+        with suppress(OSError, SourceError):
+            taken_of_it, packed_of_it = _sampled(under(settings.root, log.path), log, compress)
+            taken, packed = taken + taken_of_it, packed + packed_of_it
+    return int(target.bytes * packed / taken) if taken else 0
+
+
+def _sampled(file: Path, log: Candidate, compress: Callable[[bytes, int], bytes]) -> tuple[int, int]:
+    with file.open("rb") as opened:
+        data = opened.read(min(CHUNK, log.size))
+    return len(data), len(compress(data, LEVEL))

@@ -1,0 +1,252 @@
+"""One archive file made: written, made durable, compared with the logs byte for byte, and only then given its name.
+
+A log that does not look any more as it did when it was chosen, or reads otherwise a second time, is left out. A kill
+leaves a file whose name ends in `.part`, which the next run writes anew, or the archive whole; the logs stand in both
+cases. A name that is taken is never written over: the archive gets the next one, but where a run before has made it for
+these very logs, and was killed before the catalog learned of it.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
+from sidecar.logs.archive import Archive
+from sidecar.logs.archive_format import FRAME, Member, frames, write
+from sidecar.logs.tail import CHUNK, identity, opened
+from sidecar.paths import to_os, under
+from sidecar.records import Move, Part, archived_size
+from sidecar.store.layout import sync_folder
+
+from .owner import UNFINISHED
+from .plan import Candidate, Kept, Target, safe
+
+CHANGED = "it changed while it was archived"
+
+_BLOCK = 512
+
+
+class Packed(NamedTuple):
+    """An archive file that is whole, and what may move there once the file's name is durable (`make_durable`)."""
+
+    file: str
+    size: int
+    """On disk."""
+    moves: list[Move]
+    left_out: list[Kept]
+
+
+class Changed(SourceError):
+    """A log changed while it was archived."""
+
+
+def make_durable(archive: Archive, packed: Iterable[Packed]) -> None:
+    """Return once the names of archive files would survive a power cut. Raises OSError."""
+    folders = {(archive.folder / one.file).parent for one in packed if one.file}
+    for folder in folders | {folder.parent for folder in folders}:
+        sync_folder(folder)
+
+
+def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> Packed:
+    """Make an archive file of some logs; `done` is told of bytes. Raises OSError where it cannot be written, and then
+    nothing of it stays."""
+    left_out: list[Kept] = []
+    logs = list(target.logs)
+    damaged: set[str] = set()
+    while True:
+        members, logs = _members(root, target, logs, left_out)
+        if not members:
+            return Packed("", 0, [], left_out)
+        file, is_there = _free_name(archive, target, members, damaged)
+        final = archive.folder / file
+        _make_folder(archive.folder, final.parent)
+        part = final.with_name(f"{final.name}{UNFINISHED}")
+        try:
+            if not is_there:
+                write(part, members, _told(_content(root, target, logs, members), done))
+            _compare(archive, root, final if is_there else part, members)
+            _look_again(root, logs)
+        except Changed as error:
+            part.unlink(missing_ok=True)
+            path = str(error)
+            left_out.append(Kept(path, CHANGED))
+            logs = [log for log in logs if log.path != path]
+            continue
+        except ArchiveDamaged:
+            if not is_there:
+                part.unlink(missing_ok=True)
+                raise
+            damaged.add(file)
+            continue
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        if not is_there:
+            part.replace(final)
+        moves = [
+            Move(log.path, log.looks, Part(file, one.at, one.size, one.lines, one.sign))
+            for log, one in zip(logs, members, strict=True)
+        ]
+        return Packed(file, final.stat().st_size, moves, left_out)
+
+
+# ---- what goes in
+
+
+def _members(
+    root: Path, target: Target, logs: list[Candidate], left_out: list[Kept]
+) -> tuple[list[Member], list[Candidate]]:
+    """Read every log once, for its hash; those that are not as they were go out."""
+    members: list[Member] = []
+    good: list[Candidate] = []
+    at = 0
+    for log in logs:
+        hashed = blake2b(digest_size=8)
+        try:
+            for chunk in _chunks(root, log):
+                hashed.update(chunk)
+        except Changed:
+            left_out.append(Kept(log.path, CHANGED))
+            continue
+        except (OSError, SourceError) as error:
+            left_out.append(Kept(log.path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+            continue
+        at += len(_header(log)) if target.is_tar else 0
+        sign = int.from_bytes(hashed.digest(), "big", signed=True)
+        members.append(
+            Member(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime)
+        )
+        good.append(log)
+        at += log.size + (-log.size % _BLOCK if target.is_tar else 0)
+    return members, good
+
+
+def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
+    """The bytes of a log's file, which is and stays the one that was chosen. Raises Changed, named after its path."""
+    with opened(under(root, log.path)) as (fd, status):
+        if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
+            raise Changed(log.path)
+        position = 0
+        while data := os.pread(fd, min(CHUNK, log.size - position), position):
+            position += len(data)
+            yield data
+        if position != log.size:
+            raise Changed(log.path)
+
+
+def _content(root: Path, target: Target, logs: list[Candidate], members: list[Member]) -> Iterator[bytes]:
+    """The content of the archive, in frames."""
+    if not target.is_tar:
+        yield from frames(_same(root, logs[0], members[0]))
+        return
+    held: list[bytes] = []
+    size = 0
+    for log, member in zip(logs, members, strict=True):
+        header = _header(log)
+        if size and size + len(header) + log.size > FRAME:  # so that a small file lies in one frame
+            yield b"".join(held)
+            held, size = [], 0
+        held.append(header)
+        size += len(header)
+        if log.size > FRAME:
+            yield b"".join(held)
+            held, size = [], 0
+            yield from frames(_same(root, log, member))
+        else:
+            held += _same(root, log, member)
+            size += log.size
+        held.append(bytes(-log.size % _BLOCK))
+        size += -log.size % _BLOCK
+    held.append(bytes(2 * _BLOCK))
+    yield b"".join(held)
+
+
+def _same(root: Path, log: Candidate, member: Member) -> Iterator[bytes]:
+    """The bytes of a log once more, which have to be those that were hashed."""
+    hashed = blake2b(digest_size=8)
+    for chunk in _chunks(root, log):
+        hashed.update(chunk)
+        yield chunk
+    if int.from_bytes(hashed.digest(), "big", signed=True) != member.sign:
+        raise Changed(log.path)
+
+
+def _header(log: Candidate) -> bytes:
+    """What stands before a log in a tar."""
+    info = tarfile.TarInfo(to_os(log.path))
+    info.size = log.size
+    info.mtime = log.looks[3] // 1_000_000_000
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _told(pieces: Iterator[bytes], done: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        done(len(piece))
+
+
+# ---- what came of it
+
+
+def _compare(archive: Archive, root: Path, path: Path, members: list[Member]) -> None:
+    """Unpack what was written and compare it with the logs. Raises ArchiveDamaged, Changed."""
+    file = path.relative_to(archive.folder).as_posix()
+    for member in members:
+        at = member.at
+        with opened(under(root, member.path)) as (fd, _):
+            while at - member.at < member.size:
+                position = at - member.at
+                data = archive.read(file, at, min(CHUNK, member.size - position))
+                if not data or data != os.pread(fd, len(data), position):
+                    if archive.sign(file, member.at, member.size) == member.sign:
+                        raise Changed(member.path)
+                    raise ArchiveDamaged(f"{path} does not hold the bytes of {member.path}", hint="check the disk")
+                at += len(data)
+    archive.close()
+
+
+def _look_again(root: Path, logs: list[Candidate]) -> None:
+    for log in logs:
+        try:
+            status = os.stat(under(root, log.path), follow_symlinks=False)
+        except OSError:
+            raise Changed(log.path) from None
+        if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
+            raise Changed(log.path)
+
+
+def _free_name(archive: Archive, target: Target, members: list[Member], damaged: set[str]) -> tuple[str, bool]:
+    """The first name that is free, or that has an archive of these very members already, and no damaged one."""
+    number = 1 + len(target.logs[0].parts if not target.is_tar else ())
+    while number < 10_000:
+        file = target.file(number)
+        if not os.path.lexists(archive.folder / file):
+            return file, False
+        with suppress(ArchiveDamaged, ArchiveMissing):
+            there = archive.members(file)
+            if there == members and file not in damaged:
+                return file, True
+            if not target.is_tar and there[0].path != members[0].path and not target.name.startswith("~"):
+                # Another log of this name, from another folder.
+                target = Target(target.folder, f"{target.name}{safe('', members[0].path)}", target.suffix, target.logs)
+                continue
+        number += 1
+    raise SidecarError(f"{archive.folder / target.file()}: no name is free", hint="look what has filled this folder")
+
+
+def _make_folder(top: Path, folder: Path) -> None:
+    """Make a folder below the archive folder, durably."""
+    made = []
+    while not folder.is_dir() and folder != top:
+        made.append(folder)
+        folder = folder.parent
+    for one in reversed(made):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)

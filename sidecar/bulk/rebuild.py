@@ -1,0 +1,155 @@
+"""The index made again from the logs alone: the recovery for everything.
+
+The rows come out of `visit`, as they do live; only the daily files are loaded differently (`load.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+from uuid import uuid4
+
+from sidecar.config.settings import Settings
+from sidecar.errors import SidecarError
+from sidecar.indexer.catalog import Catalog, Saved
+from sidecar.indexer.days import signs
+from sidecar.logs.scan import Scan
+from sidecar.records import Report, archived_size
+from sidecar.store import layout as swap
+
+from .archived import held
+from .workers import Made, Read, Rewritten, Task, load
+
+SAVED_AT_ONCE = 1_000
+"""Sources whose states are written to the catalog in one transaction."""
+
+ATTEMPTS = 5
+"""Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
+
+Reporter = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild made."""
+
+    entries: int
+    sources: int
+    bytes: int
+    seconds: float
+    unreadable: tuple[str, ...] = ()
+    """Files that could not be read, and why."""
+
+
+def reindex(
+    settings: Settings,
+    workers: int = 0,
+    report: Reporter = lambda _: None,
+    first_mtimes: dict[str, float] | None = None,
+    *,
+    strict: bool = True,
+) -> Rebuilt:
+    """Build a new index beside the old and put it in its place; the caller holds the root's lock.
+
+    Queries are served from the old one until the new one is whole. `workers` is the number of processes that read
+    (0: as many as there are processors); `first_mtimes` the notes to take over, by default those of the old index.
+    Raises SidecarError where a folder cannot be read; not `strict`, it leaves that to whoever scans next.
+    """
+    folder = settings.index_folder
+    if first_mtimes is None:
+        first_mtimes = noted(folder)
+    target = folder / swap.REBUILD
+    for attempt in range(1, ATTEMPTS + 1):
+        swap.settle(folder)
+        try:
+            if target.exists():
+                shutil.rmtree(target)  # what could not be thrown away before must not be taken for new
+            todo = tasks(settings, first_mtimes, strict)
+            rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
+        except Rewritten:
+            if attempt == ATTEMPTS:
+                raise
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # it may be what has filled the disk
+            raise
+        else:
+            break
+    swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])
+    return rebuilt
+
+
+def noted(folder: Path) -> dict[str, float]:
+    """The first-seen times in the present index, as far as they can be read: a rebuild takes them over.
+
+    Without a catalog they are in the one that was set aside, whose rebuild has not come to its end.
+    """
+    for path in (swap.catalog_path(folder), *(folder / swap.ASIDE).glob(f"*{swap.CATALOG_NAME}")):
+        # By hand, because the catalog may be one of another version.
+        uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
+        with suppress(sqlite3.Error, ValueError, TypeError), closing(sqlite3.connect(uri, uri=True)) as catalog:
+            sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
+            return {str(path): float(mtime) for path, mtime in catalog.execute(sql)}
+    return {}
+
+
+def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
+    """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
+    scan = Scan(settings)
+    found = {one.path: one.status for one in scan}
+    if scan.failed and strict:
+        folder, why = next(iter(scan.failed.items()))
+        raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
+    sizes = {path: status.st_size for path, status in found.items()}
+    archived = held(settings, sizes, strict=strict)
+    todo = []
+    for id_, path in enumerate(sorted(found.keys() | archived.keys()), 1):
+        parts, first_mtime = archived.get(path, ((), None))
+        size = sizes.get(path, 0) + archived_size(parts)
+        mtime = found[path].st_mtime if path in found else first_mtime or 0.0
+        todo.append(Task(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in found, mtime))
+    return todo
+
+
+def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
+    """Make an index of some sources in a folder of its own; it is durable when this returns."""
+    began = time.perf_counter()
+    total = sum(task.size if task.limit is None else task.limit for task in todo)
+    entries = done = 0
+    unreadable: list[str] = []
+    waiting: list[Saved] = []
+    days: dict[int, tuple[float, float, int]] = {}
+    with closing(Catalog(target / swap.CATALOG_NAME, bulk=True)) as catalog:
+        for result in load(settings, todo, target / swap.DAILY_NAME, workers):
+            if isinstance(result, Read):
+                entries += result.entries
+                done += result.bytes
+                report(Report("rebuilding", done, total, entries))
+            elif isinstance(result, Saved):
+                waiting.append(result)
+                if len(waiting) >= SAVED_AT_ONCE:
+                    catalog.save(waiting, ())
+                    waiting = []
+            elif isinstance(result, Made):
+                days[result.day] = result.summary
+                report(Report("rebuilding", done, total, entries))
+            else:
+                unreadable.append(result.why)
+        catalog.save(waiting, sorted(days.items()))
+        catalog.note("files", signs(target / swap.DAILY_NAME))
+        if any(task.archived for task in todo):
+            catalog.note("archive", str(settings.archive))
+        catalog.note("config", settings.fingerprint)
+        catalog.note("build", uuid4().hex)
+    for folder in (target, target / swap.DAILY_NAME):
+        swap.sync_folder(folder)
+    with (target / swap.CATALOG_NAME).open("rb") as file:
+        os.fsync(file.fileno())
+    report(Report("rebuilding", total, total, entries))
+    return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))

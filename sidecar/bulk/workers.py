@@ -1,0 +1,304 @@
+"""A bulk load by several processes: each reads sources and writes parts of days, then each makes daily files of parts.
+
+Files are independent in derivation, days are independent in writing; so no row ever crosses from one process to
+another. What does is small: which sources to read, where each of them ended, and which parts make a day.
+
+Sources are handed out a few at a time, so that nobody waits for the slowest, and in the order of their last change: so
+days come one after the other, and few of them are being written at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from sidecar.config.settings import Settings
+from sidecar.errors import SidecarError, SourceError
+from sidecar.indexer.catalog import Saved, to_save
+from sidecar.indexer.day import day_name
+from sidecar.indexer.merge import merge
+from sidecar.indexer.segment import Parts
+from sidecar.ingest.read import visit
+from sidecar.ingest.source import Progress
+from sidecar.logs.archive import Archive
+from sidecar.paths import to_os
+from sidecar.records import Part, archived_size
+from sidecar.store.connection import DATABASE_ERRORS
+
+SMALL = 8 << 20
+"""Bytes of log that are not worth starting a process for."""
+
+SHARE = 4 << 20
+"""Bytes of log that are handed out at once."""
+
+A_FILE = 4 << 10
+"""Bytes that are read in the time that it takes to open a file and to close it."""
+
+
+class Rewritten(SidecarError):
+    """A log was rewritten while it was read."""
+
+    hint = "its first rows are on their way and cannot be called back: try again"
+
+
+class Task(NamedTuple):
+    """A source to be read."""
+
+    id: int
+    path: str
+    size: int
+    first_mtime: float | None
+    """As it was noted when the file was first seen; None for a file never seen before."""
+    limit: int | None = None
+    """Read up to this byte; None: to the end."""
+    archived: tuple[Part, ...] = ()
+    """What of it lies in the archive."""
+    has_file: bool = True
+    """It has a file, and not only what is archived."""
+    mtime: float = 0.0
+    """When it was changed last; tasks are done in this order."""
+
+
+class Read(NamedTuple):
+    """So much more of a source was read."""
+
+    entries: int
+    bytes: int
+
+
+class Unreadable(NamedTuple):
+    """A source that could not be read, and why."""
+
+    why: str
+
+
+class Merge(NamedTuple):
+    """What makes a daily file."""
+
+    day: int
+    parts: list[Path]
+    target: Path
+
+
+NO_MORE: list[Task] = []
+"""Told to a worker when no source is left to be read."""
+
+
+class Made(NamedTuple):
+    """A daily file, whole and durable."""
+
+    day: int
+    summary: tuple[float, float, int]
+
+
+Result = Read | Saved | Unreadable | Made
+
+
+def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> Iterator[Result]:
+    """Make the daily files of all sources in the folder `target`; gives what was done as it is done.
+
+    Raises Rewritten where a log is rewritten meanwhile, SidecarError where a process dies or cannot write.
+    """
+    target.mkdir(parents=True)
+    # A name that no other load has: should this process be killed, a worker may live on for a moment.
+    parts = target / f"parts-{uuid4().hex}"
+    parts.mkdir()
+    todo = sorted(todo, key=lambda task: (task.mtime, task.path))
+    total = sum(A_FILE + (task.size if task.limit is None else task.limit) for task in todo)
+    if workers <= 1 or len(todo) < 2 or total <= SMALL:
+        yield from _alone(settings, todo, target, parts / "0")
+    else:
+        with processes(settings, parts, workers) as pipes:
+            yield from _together(pipes, todo, target)
+    shutil.rmtree(parts)
+
+
+def _alone(settings: Settings, todo: list[Task], target: Path, folder: Path) -> Iterator[Result]:
+    with _no_collecting(), Archive(settings.archive) as archive:
+        parts = Parts(folder)
+        for task in todo:
+            yield from read_source(settings, task, parts, archive)
+        for day, paths in parts.close().items():
+            yield Made(day, merge(paths, target / f"{day_name(day)}.db"))
+
+
+def read_source(settings: Settings, task: Task, parts: Parts, archive: Archive) -> Iterator[Result]:
+    """Read one source into parts: how it goes on, and at the end where it ended, or why it could not be read."""
+    source = settings.source_for(to_os(task.path))
+    assert source is not None
+    progress = Progress(task.id, task.path, source, task.first_mtime, archived=task.archived)
+    try:
+        while task.has_file or progress.mark.offset < archived_size(task.archived):
+            before = progress.mark.offset
+            seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
+            if seen.changed:
+                # Rows of it are written already, and cannot be called back.
+                raise Rewritten(f"{task.path} was rewritten while it was read")
+            if seen.batch is not None:
+                parts.write(seen.batch)
+                yield Read(len(seen.batch.rows), progress.mark.offset - before)
+            if not seen.more:
+                break
+    except (OSError, SourceError) as error:
+        yield Unreadable(f"{task.path}: {getattr(error, 'strerror', None) or error}")
+        if task.archived:  # what stands before the damage has rows, and stays findable
+            yield to_save(progress)
+    else:
+        yield to_save(progress)
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Rows make no cycles, and looking for some in a million of them costs a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+# ---- the process that hands out
+
+
+def _together(pipes: list[Connection], todo: list[Task], target: Path) -> Iterator[Result]:
+    """Hand out sources until none is left, then days. What a worker sends: what it has done; its parts, when it was
+    told that no source is left; and None, when it has nothing to do."""
+    shares = _shares(todo)
+    still_read = list(pipes)
+    parts: defaultdict[int, list[Path]] = defaultdict(list)
+    days: list[int] | None = None
+    running, idle = list(pipes), list[Connection]()
+    reporting = len(pipes)
+    while running:
+        for pipe in connection.wait(running):
+            assert isinstance(pipe, Connection)
+            for message in received(pipe):
+                if message is None:
+                    idle.append(pipe)
+                elif isinstance(message, dict):
+                    reporting -= 1
+                    for day, paths in message.items():
+                        parts[day] += paths
+                else:
+                    yield message
+        if days is None and not reporting:
+            days = sorted(parts, key=lambda day: sum(path.stat().st_size for path in parts[day]))
+        for pipe in list(idle):
+            if share := next(shares, None):
+                pipe.send(share)
+            elif pipe in still_read:
+                still_read.remove(pipe)
+                pipe.send(NO_MORE)
+            elif days:
+                day = days.pop()  # the largest first
+                pipe.send(Merge(day, parts[day], target / f"{day_name(day)}.db"))
+            elif days is not None:
+                running.remove(pipe)
+            else:
+                continue  # until the others have told their parts
+            idle.remove(pipe)
+
+
+def received(pipe: Connection) -> list[Any]:
+    """What a worker has sent; raises SidecarError where it has failed or died."""
+    try:
+        messages: list[Any] = pipe.recv()
+    except (EOFError, OSError):
+        raise SidecarError("a reading process died", hint="see the system's log, and try again") from None
+    for message in messages:
+        if isinstance(message, Exception):
+            raise message
+    return messages
+
+
+def _shares(todo: list[Task]) -> Iterator[list[Task]]:
+    share: list[Task] = []
+    size = 0
+    for task in todo:
+        share.append(task)
+        size += task.size + A_FILE
+        if size >= SHARE:
+            yield share
+            share, size = [], 0
+    if share:
+        yield share
+
+
+@contextmanager
+def processes(settings: Settings, parts: Path, workers: int) -> Iterator[list[Connection]]:
+    """Workers that write below the folder `parts`; gives a pipe to each, and ends them."""
+    context = get_context("spawn")
+    pipes: list[Connection] = []
+    processes = []
+    try:
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, settings, parts / str(number))
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            # A ctrl-C at the terminal goes to every process there; this one ends its workers, and says why. They
+            # inherit the mask. SIGTERM stays, because that is what ends them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        yield pipes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+        for pipe in pipes:
+            pipe.close()
+
+
+# ---- a process that reads and writes
+
+
+def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
+    """Do what is handed out, until the other side ends this process, or has died."""
+    done: list[Any] = []
+    try:
+        parts = Parts(folder)
+    except OSError as error:
+        pipe.send([SidecarError(f"{folder}: {error.strerror}")])
+        return
+    with _no_collecting(), Archive(settings.archive) as archive:
+        while True:
+            done.append(None)
+            try:
+                pipe.send(done)
+                piece = pipe.recv()
+            except (EOFError, OSError):
+                return
+            done = []
+            try:
+                if isinstance(piece, Merge):
+                    done.append(Made(piece.day, merge(piece.parts, piece.target)))
+                elif piece == NO_MORE:
+                    done.append(parts.close())
+                else:
+                    for task in piece:
+                        for result in read_source(settings, task, parts, archive):
+                            done.append(result)
+                            if isinstance(result, Read) and result.bytes >= SHARE // 4:
+                                pipe.send(done)
+                                done = []
+            except SidecarError as error:
+                done.append(error)
+            except (OSError, *DATABASE_ERRORS) as error:
+                done.append(SidecarError(f"{folder.parent.parent}: {error}"))

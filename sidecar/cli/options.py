@@ -1,0 +1,98 @@
+"""What the commands share: the choice of settings, and how JSON is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sidecar.config.settings import Settings
+    from sidecar.query.index import Index
+    from sidecar.records import Entry
+
+SCHEMA_VERSION = 1
+"""Of everything that is printed as JSON. A key that goes or changes its meaning makes it 2."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The options before the command."""
+
+    config: Path | None
+    root: Path | None
+    preset: str | None
+
+    def settings(self) -> Settings:
+        """The settings that they choose; raises ConfigError."""
+        from sidecar.config.settings import load_settings
+
+        return load_settings(self.config, self.root, self.preset)
+
+    def index(self) -> Index:
+        """The index of their root, for reading."""
+        from sidecar.logs.archive import beside
+        from sidecar.query.index import Index
+
+        settings = self.settings()
+        is_named = settings.archive != beside(settings.root)  # else the index knows where it was archived to
+        return Index(settings.root, settings.archive if is_named else None)
+
+
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """As they were added."""
+        return list(self.commands)
+
+
+_FILTERS = (
+    click.option("--agent", help="Entries that this agent takes part in."),
+    click.option("--session", help="Entries of this session."),
+    click.option("--event", "event_type", help="Entries of this event type."),
+    click.option("--pattern", help="Entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
+    click.option("--conversation", help="Entries of this conversation."),
+    click.option("--correlation", help="A request and its answers."),
+)
+since_option = click.option(
+    "--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z or seconds."
+)
+limit_option = click.option("--limit", type=click.IntRange(0), metavar="N", help="So many at most.")
+
+
+def filter_options(command: _F) -> _F:
+    """The options that say which entries are wanted, handed over under the names that `Index` has for them."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def json_option(command: _F) -> _F:
+    """`--json`, handed over as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")(command)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object, on one line. In pure ASCII: no terminal and no encoding stumbles over what a log holds."""
+    import json
+
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **value}, default=dict)
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
+
+
+def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
+    """One object a line."""
+    for value in values:
+        print_json(value)
+
+
+def as_object(entry: Entry) -> dict[str, Any]:
+    """An entry's 17 columns, by name."""
+    return {name: getattr(entry, name) for name in entry.__slots__}

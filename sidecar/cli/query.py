@@ -1,0 +1,274 @@
+"""The commands that ask the index: query, show, follow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    Given,
+    InOrder,
+    as_object,
+    filter_options,
+    json_option,
+    limit_option,
+    print_json_lines,
+    since_option,
+)
+
+if TYPE_CHECKING:
+    from sidecar.query.index import Index
+    from sidecar.records import Entry
+
+
+@click.group(
+    cls=InOrder,
+    epilog="""\b
+Examples:
+  sidecar query timeline --since 2h             what happened in the last two hours
+  sidecar query peers agent_analyzer            who talked with agent_analyzer
+  sidecar query pending                         which requests nobody answered
+  sidecar query agents --json | jq -r .agent
+""",
+)
+def query() -> None:
+    """Ask the index: who talked to whom, who led when, what waits for an answer.
+
+    Answers do not depend on a running sidecar. With --json each line is one object. Times are UTC.
+    """
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query timeline --since 2h --agent agent_analyzer
+  sidecar query timeline --reverse --limit 20   the latest twenty
+  sidecar query timeline --correlation req_123  a request and its answers
+"""
+)
+@since_option
+@click.option("--until", metavar="TIME", help="Before then.")
+@filter_options
+@limit_option
+@click.option("--reverse", is_flag=True, help="The latest first.")
+@json_option
+@click.pass_obj
+def timeline(given: Given, /, as_json: bool, **filters: Any) -> None:
+    """Entries in the order of time. `…` behind an event: it waits for a response."""
+    with closing(given.index()) as index:
+        entries = index.timeline(**filters)
+        if as_json:
+            print_json_lines(map(as_object, entries))
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            screens.timeline(Screen(), entries)
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query peers agent_analyzer --since 7d
+"""
+)
+@click.argument("agent")
+@since_option
+@limit_option
+@json_option
+@click.pass_obj
+def peers(given: Given, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
+    """With whom AGENT talked, one to one."""
+    from sidecar.times import moment_of
+
+    now = time.time()
+    window = now - (0.0 if since is None else moment_of(since, now))
+    with closing(given.index()) as index:
+        found = index.find_peer_interactions(agent, window)[:limit]
+        if as_json:
+            rows = (dict(row) for row in found)
+            print_json_lines({**row, "participating_agents": json.loads(row["participating_agents"])} for row in rows)
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            screens.timeline(Screen(), _entries(index, found))
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query roles agent_analyst sess_team_456
+"""
+)
+@click.argument("agent")
+@click.argument("session")
+@json_option
+@click.pass_obj
+def roles(given: Given, agent: str, session: str, as_json: bool) -> None:
+    """Which roles AGENT held in SESSION, and for how long."""
+    with closing(given.index()) as index:
+        history = index.get_agent_role_history(agent, session)
+    if as_json:
+        print_json_lines(history)
+    else:
+        from sidecar.terminal import Screen
+
+        from . import query_views as screens
+
+        screens.roles(Screen(), history)
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query pending
+  sidecar query pending --since 5m              those of the last five minutes
+"""
+)
+@since_option
+@limit_option
+@json_option
+@click.pass_obj
+def pending(given: Given, since: str | None, limit: int | None, as_json: bool) -> None:
+    """Requests that nobody answered, the oldest first."""
+    from sidecar.times import moment_of
+
+    now = time.time()
+    with closing(given.index()) as index:
+        found = index.find_pending_requests(None if since is None else now - moment_of(since, now))[:limit]
+        if as_json:
+            print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            screens.pending(Screen(), _entries(index, found))
+
+
+@query.command(
+    epilog="""\b
+Example:
+  sidecar query participants sess_abc123
+"""
+)
+@click.argument("session")
+@json_option
+@click.pass_obj
+def participants(given: Given, session: str, as_json: bool) -> None:
+    """Who took part in SESSION."""
+    with closing(given.index()) as index:
+        if as_json:
+            print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            screens.participants(Screen(), index.timeline(session=session))
+
+
+@query.command(
+    epilog="""\b
+Examples:
+  sidecar query conversation team_customer_analysis
+  sidecar query conversation sess_abc123 --full
+"""
+)
+@click.argument("conversation_id", metavar="CONVERSATION")
+@click.option("--full", is_flag=True, help="Do not shorten long texts.")
+@limit_option
+@json_option
+@click.pass_obj
+def conversation(given: Given, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
+    """What was said in CONVERSATION, to be read from top to bottom.
+
+    A conversation without an id of its own has that of its session. With --json each entry has its `record`.
+    """
+    with closing(given.index()) as index:
+        entries = index.timeline(conversation=conversation_id, limit=limit)
+        if as_json:
+            print_json_lines(_with_record(index, entry) for entry in entries)
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            screens.conversation(Screen(), index, entries, full)
+
+
+def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
+    """The entry, and its record or the reason why there is none."""
+    from sidecar.errors import SourceError
+
+    try:
+        return {**as_object(entry), "record": index.read(entry)}
+    except SourceError as error:
+        return {**as_object(entry), "record": None, "error": str(error)}
+
+
+@query.command()
+@click.option("--status", type=click.Choice(["active", "completed"]), help="Only these.")
+@limit_option
+@json_option
+@click.pass_obj
+def sessions(given: Given, status: str | None, limit: int | None, as_json: bool) -> None:
+    """All sessions, in the order of their creation."""
+    _list(given, limit, as_json, lambda index: index.sessions(status), "sessions")
+
+
+@query.command()
+@limit_option
+@json_option
+@click.pass_obj
+def agents(given: Given, limit: int | None, as_json: bool) -> None:
+    """All agents, and when they were first and last seen."""
+    _list(given, limit, as_json, lambda index: index.agents(), "all_agents")
+
+
+@query.command()
+@limit_option
+@json_option
+@click.pass_obj
+def rejected(given: Given, limit: int | None, as_json: bool) -> None:
+    """Lines that are no records, and why: not-json, not-object, no-event-type, too-long."""
+    _list(given, limit, as_json, lambda index: index.rejected(), "rejected")
+
+
+def _list(given: Given, limit: int | None, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
+    """Print values of one kind, which are frozen dataclasses."""
+    with closing(given.index()) as index:
+        found = islice(ask(index), limit)
+        if as_json:
+            print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
+        else:
+            from sidecar.terminal import Screen
+
+            from . import query_views as screens
+
+            getattr(screens, screen)(Screen(), found)
+
+
+def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
+    """The entries that the reference's rows are about."""
+    from sidecar.errors import AmbiguousId, EntryNotFound
+
+    for row in rows:
+        try:
+            yield index.get(row.id)
+        except AmbiguousId:
+            yield index.get(f"{row.file_path}:{row.id.rpartition(':')[2]}")
+        except EntryNotFound:
+            continue  # dropped since it was found
+
+
+COMMANDS = (query,)

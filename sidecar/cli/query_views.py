@@ -1,0 +1,231 @@
+"""What a person sees for each question that the command answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import SidecarError
+from sidecar.terminal import Cell, Column, Piece, Screen, agent, agents, counted, length, moment, note, plain_lines
+from sidecar.words import words
+
+if TYPE_CHECKING:
+    from sidecar.query.index import Index
+    from sidecar.records import AgentSummary, Entry, RejectedLine, Session
+
+_TIME = Column("time (UTC)", "dim")
+_ID = Column("id", "dim", least=22)
+_AGENTS = Column("agents", least=16)
+_EVENT = Column("event", least=20)
+_PATTERN = Column("pattern", least=12, optional=True)
+
+_INDENT = 10
+"""Of what is said, right of the time."""
+
+MOST_LINES = 12
+"""Lines of one record in a conversation, unless all are asked for."""
+
+
+def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
+    """Entries, one a line."""
+    columns = (_TIME, _EVENT, _AGENTS, _PATTERN, _ID)
+    count = 0
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        nonlocal count
+        day = ""
+        for count, entry in enumerate(entries, 1):  # noqa: B007
+            time_of_day = moment(entry.timestamp)
+            if screen.is_terminal:
+                if time_of_day[:10] != day:
+                    day = time_of_day[:10]
+                    yield [(day, "bold")], "", "", "", ""
+                time_of_day = time_of_day[11:]
+            yield time_of_day, _event(entry), agents(entry.participating_agents), entry.pattern_type, entry.id
+
+    screen.table(columns, rows())
+    _count(count, "entry", "entries")
+
+
+def _event(entry: Entry) -> Cell:
+    """The event type; requests stand out, and more so while they wait for a response."""
+    pieces: list[Piece] = [(entry.event_type, "bold" if entry.is_request else "")]
+    if entry.requests_response and not entry.has_response:
+        pieces.append((" …", "bold yellow"))
+    return pieces
+
+
+def followed(screen: Screen, entry: Entry) -> None:
+    """One entry as it comes; its columns stand where those of most entries stand."""
+    who = agents(entry.participating_agents)
+    room = max(1, 40 - sum(len(name) for name, _ in who))
+    event = entry.event_type.ljust(24)
+    style = "bold" if entry.is_request else ""
+    screen.line((f"{moment(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim"))
+
+
+def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
+    """How a role changed: one line for as long as it was held."""
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
+        for i, (role, group) in enumerate(held):
+            first, last = group[0]["timestamp"], group[-1]["timestamp"]
+            until = held[i + 1][1][0]["timestamp"] if i + 1 < len(held) else last
+            yield moment(first), ((role, "bold"),), length(until - first), str(len(group))
+
+    columns = (_TIME, Column("role"), Column("for", right=True), Column("entries", "dim", right=True))
+    if not screen.table(columns, rows()):
+        note("this agent had no role in this session")
+
+
+def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
+    """Requests without an answer, the oldest first."""
+    now = time.time()
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for entry in waiting:
+            age = now - entry.timestamp
+            style = "red" if age >= 3600 else "yellow" if age >= 300 else "green"
+            who = agents(entry.participating_agents or (entry.initiating_agent,))
+            yield [(length(age), style)], who, entry.event_type, entry.id
+
+    columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
+    count = screen.table(columns, rows())
+    note(counted(count, "request waits", "requests wait") if count else "no request waits for a response")
+
+
+def participants(screen: Screen, entries: Iterable[Entry]) -> None:
+    """Who took part in a session: how often, from when to when, and in which role at last."""
+    seen: dict[str, list[Any]] = {}
+    for entry in entries:
+        for name in entry.participating_agents:
+            known = seen.setdefault(name, [0, entry.timestamp, entry.timestamp, ""])
+            known[0] += 1
+            known[2] = entry.timestamp
+            known[3] = entry.agent_roles.get(name, known[3])
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for name, (count, first, last, role) in sorted(seen.items()):
+            yield (agent(name),), role or "–", f"{count:,}", moment(first), moment(last)
+
+    columns = (
+        *(Column("agent", least=12), Column("role", least=8), Column("entries", right=True)),
+        *(Column("first (UTC)", "dim"), Column("last (UTC)", "dim")),
+    )
+    _count(screen.table(columns, rows()), "participant")
+
+
+def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: bool) -> None:
+    """What was said, by whom, in order, to be read from top to bottom."""
+    count = 0
+    for day, said in groupby(entries, key=lambda entry: moment(entry.timestamp)[:10]):
+        if count:
+            screen.line()
+        screen.line((day, "bold underline"))
+        for entry in said:
+            count += 1
+            details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
+            screen.line()
+            time_of_day: Piece = (moment(entry.timestamp)[11:], "dim")
+            screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
+            _said(screen, index, entry, full)
+    _count(count, "entry", "entries")
+
+
+def _speakers(entry: Entry) -> list[Piece]:
+    named = agents(entry.participating_agents)
+    role = entry.agent_roles.get(entry.participating_agents[0]) if entry.participating_agents else None
+    first = [(named[0][0], f"bold {named[0][1]}")]
+    return [*first, *([(f" ({role})", "italic")] if role else []), *named[1:]]
+
+
+def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
+    try:
+        lines = plain_lines(words(index.read(entry)).strip())
+    except SidecarError as error:
+        screen.line((f"({error})", "dim italic"), indent=_INDENT)
+        return
+    shown = lines if full else lines[:MOST_LINES]
+    for line in shown:
+        screen.line(line, indent=_INDENT)
+    if len(lines) > len(shown):
+        more = counted(len(lines) - len(shown), "more line")
+        screen.line((f"… {more}: sidecar show {entry.id}", "dim"), indent=_INDENT)
+
+
+def sessions(screen: Screen, found: Iterable[Session]) -> None:
+    """The session registry; where each lives, once some live in the archive."""
+    known = list(found)
+    some_archived = any(one.lives_in != "log" for one in known)
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for one in known:
+            style = "green" if one.status == "active" else "dim"
+            owner = (agent(one.initiating_agent),)
+            lives_in = (one.lives_in,) if some_archived else ()
+            yield moment(one.created_at), ((one.status, style),), *lives_in, owner, one.pattern_type, one.session_id
+
+    columns = (
+        *(Column("created (UTC)", "dim"), Column("status")),
+        *((Column("lives in", "dim"),) if some_archived else ()),
+        *(Column("owner", least=12), _PATTERN, Column("session", least=22)),
+    )
+    _count(screen.table(columns, rows()), "session")
+
+
+def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
+    """Every agent, and how much there is of it."""
+    columns = (
+        *(Column("agent", least=12), Column("entries", right=True)),
+        *(Column("first seen (UTC)", "dim"), Column("last seen (UTC)", "dim")),
+    )
+    rows = (
+        ((agent(one.agent),), f"{one.entries:,}", moment(one.first_timestamp), moment(one.last_timestamp))
+        for one in found
+    )
+    _count(screen.table(columns, rows), "agent")
+
+
+def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
+    """Lines that are no records."""
+    columns = (
+        *(Column("reason", "yellow"), Column("line", right=True), Column("byte", "dim", right=True)),
+        *(Column("length", "dim", right=True), Column("file", least=22)),
+    )
+    rows = (
+        (one.reason, f"{one.line_number:,}", str(one.byte_offset), f"{one.byte_length:,}", one.file_path)
+        for one in lines
+    )
+    count = screen.table(columns, rows)
+    note(counted(count, "line is no record", "lines are no records") if count else "every line is a record")
+
+
+def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
+    """An entry, and the record behind it."""
+    flags = ("is_completion", "is_request", "has_response", "requests_response")
+    facts: list[tuple[str, Cell]] = [
+        ("event", ((entry.event_type, "bold"),)),
+        ("time", f"{moment(entry.timestamp)} UTC"),
+        ("agents", agents(entry.participating_agents)),
+        ("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()) or "–"),
+        ("session", f"{entry.session_id or '–'}, owned by {entry.initiating_agent}"),
+        ("pattern", entry.pattern_type),
+        ("conversation", entry.conversation_id or "–"),
+        ("correlation", entry.correlation_id or "–"),
+        ("flags", ", ".join(flag for flag in flags if getattr(entry, flag)) or "–"),
+        ("place", f"{entry.file_path}, line {entry.line_number}, byte {entry.byte_offset}"),
+    ]
+    for title, cell in facts:
+        pieces = [cell] if isinstance(cell, str) else cell
+        screen.line(*pieces, label=(f"{title:>12}", "dim"), indent=14)
+    screen.line()
+    for line in json.dumps(record, indent=2, ensure_ascii=False).split("\n"):
+        screen.line(line)
+
+
+def _count(count: int, one: str, many: str | None = None) -> None:
+    note(counted(count, one, many) if count else f"no {one} found")

@@ -1,0 +1,248 @@
+"""A format, compiled to one plain function: `extract(document, named_type) -> Record | None`.
+
+Half a million records pass through it, forty paths each, so a path is not interpreted: it becomes a line of
+Python. For `author: [data.agent_id, agent_id]` that reads
+
+    o1 = document.get('data')
+    if o1.__class__ is not dict: o1 = EMPTY      # once for all paths below `data`
+    while True:                                  # no loop: a block that `break` leaves
+        if o1:
+            author = o1.get('agent_id')
+            if author is not None:
+                if author.__class__ is not str: author = text(author)
+                if author: break
+        ...
+        author = None
+        break
+
+What a user wrote enters that source through `repr()` of a string, a number or a boolean, and nowhere else: a
+format can name any key, and can say nothing that Python would run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol, TypeAlias
+
+from sidecar.records import Kind, Record
+
+from .coerce import classifier, gather, moment, text
+
+MANY = 4
+"""So many keys are looked up in an object that it pays to see first whether it has any of them."""
+
+Path: TypeAlias = tuple[str, ...]
+Constant: TypeAlias = str | int | bool
+
+
+class Extract(Protocol):
+    """What a record says; None where it names no event type. `named_type` is the one in a file's name."""
+
+    def __call__(self, document: dict[str, Any], named_type: str | None = None, /) -> Record | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the attributes stand, and what holds where the record is silent."""
+
+    paths: Mapping[str, tuple[Path, ...]]
+    constants: Mapping[str, Any]
+    """A string; for a list of ids a tuple of strings; for a flag a boolean."""
+
+    def overridden_by(self, own: Places) -> Places:
+        """These, but for what `own` lists. An event type that it sets with no path beside it stands alone."""
+        paths = {**self.paths, **own.paths}
+        if "event_type" in own.constants and "event_type" not in own.paths:
+            paths["event_type"] = ()
+        return Places(paths, {**self.constants, **own.constants})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Holds where the path has one of the values; without `values`, where it has any but null."""
+
+    path: Path
+    values: tuple[Constant, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A format as it was written, with all that it extends."""
+
+    places: Places
+    shapes: tuple[tuple[Condition, Places], ...]
+    """The first whose condition holds overrides `places`."""
+    completions: tuple[str, ...]
+    requests: tuple[str, ...]
+    answers: tuple[str, ...]
+    skip: tuple[str, ...]
+
+
+def compile_spec(name: str, spec: Spec) -> Extract:
+    """The function that takes a JSON object apart as `spec` says. It raises on no JSON value."""
+    code = _Code(_all_paths(spec))
+    for condition, places in spec.shapes:
+        code.add(f"if {_holds(code, condition)}:")
+        _record(code.branch(), spec.places.overridden_by(places))
+    _record(code, spec.places)
+    source = "\n".join(["def extract(document, named_type=None):", *code.lines])
+    kinds: dict[str, Kind] = {}
+    names: dict[str, Any] = {
+        **code.constants,
+        "EMPTY": {},
+        "Record": Record,
+        "new": tuple.__new__,  # a third of the price of Record(...), which is a Python function
+        "text": text,
+        "gather": gather,
+        "moment": moment,
+        "known_kind": kinds.get,
+        "kind_of": classifier(spec.completions, spec.requests, spec.answers, spec.skip, kinds),
+    }
+    exec(compile(source, f"<format {name}>", "exec"), names)
+    extract: Extract = names["extract"]
+    return extract
+
+
+def _all_paths(spec: Spec) -> Iterator[Path]:
+    for places in (spec.places, *(places for _, places in spec.shapes)):
+        for paths in places.paths.values():
+            yield from paths
+    for condition, _ in spec.shapes:
+        yield condition.path
+
+
+class _Code:
+    """Python lines under way, and the names of the objects that they have looked up already."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.lines: list[str] = []
+        self.constants: dict[str, frozenset[str]] = {}
+        """Names that the lines use."""
+        self._indent = "    "
+        self._found: dict[Path, str] = {(): "document"}
+        self._wanted: defaultdict[Path, frozenset[str]] = defaultdict(frozenset)
+        """What is looked up in the object at a path, anywhere in the format."""
+        for path in paths:
+            for depth in range(len(path)):
+                self._wanted[path[:depth]] |= {path[depth]}
+
+    def add(self, line: str, *, deeper: int = 0) -> None:
+        self.lines.append(self._indent + "    " * deeper + line)
+
+    def branch(self) -> _Code:
+        """The same lines, a step deeper. What the branch looks up is unknown after it."""
+        branch = copy(self)
+        branch._indent, branch._found = self._indent + "    ", dict(self._found)
+        return branch
+
+    def holder(self, path: Path) -> str:
+        """The name of the object at `path`: an empty one where the record has none."""
+        if path not in self._found:
+            found = self.get(path)
+            name = f"o{len(self._found)}"
+            self.add(f"{name} = {found}")
+            keys = self._wanted.get(path, frozenset())
+            if len(keys) < MANY:
+                self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
+            else:  # an object may be there and have none of what is looked up in it
+                wanted = f"wanted{len(self.constants)}"
+                self.constants[wanted] = keys
+                self.add(f"if {name}.__class__ is not dict or {wanted}.isdisjoint({name}): {name} = EMPTY")
+            self._found[path] = name
+        return self._found[path]
+
+    def get(self, path: Path) -> str:
+        return f"{self.holder(path[:-1])}.get({path[-1]!r})"
+
+    def each(self, target: str, paths: Iterable[Path], then: list[str], *, deeper: int = 0) -> None:
+        """Does `then` with each path's value that is not null. Neighbours share the test of their holder."""
+        for parent, group in groupby(paths, key=lambda path: path[:-1]):
+            inner = deeper
+            if parent:
+                self.add(f"if {self._found[parent]}:", deeper=deeper)
+                inner += 1
+            for path in group:
+                self.add(f"{target} = {self.get(path)}", deeper=inner)
+                self.add(f"if {target} is not None:", deeper=inner)
+                for line in then:
+                    self.add(line, deeper=inner + 1)
+
+    def first(self, target: str, paths: tuple[Path, ...], take: list[str], otherwise: str) -> None:
+        """`target` becomes what the first of `paths` gives; `take` leaves by `break` with what it accepts."""
+        if paths:
+            self.add("while True:")
+            self.each(target, paths, take, deeper=1)
+            self.add(f"{target} = {otherwise}", deeper=1)
+            self.add("break", deeper=1)
+        else:
+            self.add(f"{target} = {otherwise}")
+
+
+def _record(code: _Code, places: Places) -> None:
+    """The lines that make a Record by `places` and return it."""
+
+    def paths(attribute: str) -> tuple[Path, ...]:
+        return places.paths.get(attribute, ())
+
+    def constant(attribute: str, default: object = None) -> str:
+        return repr(places.constants.get(attribute, default))
+
+    _event_type(code, paths("event_type"), constant("event_type"))
+    for path in (path for attribute in places.paths for path in paths(attribute)):
+        code.holder(path[:-1])
+    t = "timestamp"
+    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # spares most records a call
+    code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
+    for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
+        code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
+    one = "value.__class__ is str and value and not addressees"
+    usual = f"addressees = (value,) if {one} else gather(addressees, value)"
+    listed = "if value.__class__ is list: members = gather(members, value)"
+    for attribute, take in (("addressees", usual), ("members", listed)):
+        code.add(f"{attribute} = ()")
+        code.each("value", paths(attribute), [take])
+        if attribute in places.constants:
+            code.add(f"if not {attribute}: {attribute} = {constant(attribute)}")
+    code.first("broadcast", paths("broadcast"), _take_flag("broadcast"), constant("broadcast", False))
+    silent = constant("requests_response") if "requests_response" in places.constants else "kind.is_request"
+    code.first("expects", paths("requests_response"), _take_flag("expects"), silent)
+    completed = " or ".join(f"{code.get(path)} == 'completed'" for path in paths("status")) or "False"
+    if "status" in places.constants:
+        code.first("status", paths("status"), _take_text("status"), constant("status"))
+        completed += " or status == 'completed'"
+    code.add(
+        "return new(Record, (event_type, kind, timestamp, session_id, author, addressees, members, "
+        f"correlation, pattern, conversation, new_role, team is not None, broadcast, expects, {completed}))"
+    )
+
+
+def _event_type(code: _Code, paths: tuple[Path, ...], constant: str) -> None:
+    """The type first: without one there is no record, and nothing else needs looking up."""
+    for path in paths:
+        code.holder(path[:-1])
+    otherwise = f"named_type or {constant}" if paths or constant == "None" else constant
+    code.first("event_type", paths, ["if event_type.__class__ is str and event_type: break"], otherwise)
+    code.add("if not event_type: return None")
+    code.add("kind = known_kind(event_type) or kind_of(event_type)")
+
+
+def _take_text(target: str) -> list[str]:
+    return [f"if {target}.__class__ is not str: {target} = text({target})", f"if {target}: break"]
+
+
+def _take_flag(target: str) -> list[str]:
+    return [f"if {target}.__class__ is bool: break"]
+
+
+def _holds(code: _Code, condition: Condition) -> str:
+    """The condition as an expression. In Python 1 equals True, in JSON not: so classes are compared too."""
+    place = code.get(condition.path)
+    if condition.values is None:
+        return f"{place} is not None"
+    code.add(f"value = {place}")
+    each = (f"(value == {v!r} and value.__class__ is {type(v).__name__})" for v in condition.values)
+    return " or ".join(each) or "False"

@@ -1,0 +1,170 @@
+"""Formats: where in a record the attributes of the law of derivation stand, as data.
+
+A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
+
+    mine:
+      extends: reference                  # what is not said here is as there; without it, absent
+      author: [sender.id, from]           # the first path that holds something; for addressees, all
+      pattern: [[data, "kind.of.talk"]]   # a path as a list of keys, where a key has a dot of its own
+      requests: ["ask:", ":request"]      # `a:b` is that type, `a:` begins so, `:b` has that last segment
+      set: {team: red}                    # holds where the record itself is silent
+      shapes:                             # the first whose condition holds overrides what it lists
+        - when: {path: kind, is: reply}   # or `in: [a, b]`; or the path alone: present, and not null
+          set: {event_type: "chat:response"}
+
+A type that matches `requests` and `answers` is a request. A constant event type with no `event_type` paths
+beside it is the type of every record of its shape; with paths, it comes last, after an event file's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from .coerce import moment as moment
+from .compiler import Condition, Extract, Path, Places, Spec, compile_spec
+from .yaml_nodes import Value, read
+
+_FLAGS = ("broadcast", "requests_response")
+_LISTS = ("addressees", "members")
+_TEXTS = ("event_type", "session_id", "author", "correlation", "pattern", "conversation", "team", "new_role")
+_CONSTANTS = (*_TEXTS, "status", *_LISTS, *_FLAGS)
+_ATTRIBUTES = ("timestamp", *_CONSTANTS)
+_EVENT_TYPES = ("completions", "requests", "answers", "skip")
+_LONGEST_PATH = 50
+_MOST_BELOW = 50
+"""Formats that extend one another in a chain."""
+_PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format, ready to use. It can be sent to another process, which compiles it anew."""
+
+    name: str
+    spec: Spec = field(repr=False, compare=False)
+    fingerprint: str = field(init=False)
+    """Differs where the format differs; the name is no part of it."""
+    extract: Extract = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        said = json.dumps(asdict(self.spec), sort_keys=True)
+        object.__setattr__(self, "fingerprint", sha256(said.encode()).hexdigest())
+        object.__setattr__(self, "extract", compile_spec(self.name, self.spec))
+
+    def __reduce__(self) -> tuple[type[Format], tuple[str, Spec]]:
+        return Format, (self.name, self.spec)
+
+
+def load_formats(user: Value | None = None) -> dict[str, Format]:
+    """The packaged formats and those of `user`, the value of `formats` in config.yaml, by name.
+
+    Raises ConfigError, with file, line and key, for the first thing that is wrong.
+    """
+    packaged = _packaged_formats()
+    own = user.mapping("a mapping from names to formats") if user else {}
+    for name, value in own.items():
+        if name in packaged:
+            raise value.error(f"`{name}` is a format of the package; give another name, and `extends: {name}`")
+    known = {name: format.spec for name, format in packaged.items()}
+    return {**packaged, **{name: Format(name, _spec(name, own, known, ())) for name in own}}
+
+
+def read_packaged(name: str) -> Value:
+    """A YAML file of the package."""
+    file = f"{name}.yaml"
+    value = read((files("sidecar") / "formats" / file).read_text("utf-8"), f"sidecar/formats/{file}")
+    assert value is not None, f"{file} is empty"
+    return value
+
+
+@cache
+def _packaged_formats() -> Mapping[str, Format]:
+    values = {name: read_packaged(name) for name in _PACKAGED}
+    known: dict[str, Spec] = {}
+    return {name: Format(name, _spec(name, values, known, ())) for name in _PACKAGED}
+
+
+def _spec(name: str, values: Mapping[str, Value], known: dict[str, Spec], below: tuple[str, ...]) -> Spec:
+    """The format `name` with all that it extends. `below` are the formats that extend it; `known` grows."""
+    if name in known:
+        return known[name]
+    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "shapes"))
+    parent = Spec(Places({}, {}), (), (), (), (), ())
+    if "extends" in given:
+        base = given["extends"].choice({**known, **values}, "format")
+        if len(below) >= _MOST_BELOW:
+            raise given["extends"].refuse(f"a chain of at most {_MOST_BELOW} formats")
+        if base in (*below, name):
+            raise given["extends"].refuse("a format that does not extend this one in turn")
+        parent = _spec(base, values, known, (*below, name))
+    types = {key: _event_types(given[key]) if key in given else getattr(parent, key) for key in _EVENT_TYPES}
+    if both := set(types["requests"]) & set(types["answers"]):
+        place = given.get("answers", given.get("requests", values[name]))
+        raise place.error(f"`{min(both)}` is under `requests` and under `answers`, expected under one of them")
+    shapes = parent.shapes
+    if "shapes" in given:
+        shapes = tuple(_shape(value) for value in given["shapes"].items("a list of shapes"))
+    known[name] = Spec(parent.places.overridden_by(_places(given)), shapes, **types)
+    return known[name]
+
+
+def _shape(value: Value) -> tuple[Condition, Places]:
+    given = value.fields(("when", *_ATTRIBUTES, "set"), required=("when",))
+    when = given["when"].fields(("path", "is", "in"), required=("path",))
+    path = _path(when["path"])
+    if "is" in when and "in" in when:
+        raise given["when"].refuse("either `is` or `in`")
+    if "is" in when:
+        return Condition(path, (when["is"].constant(),)), _places(given)
+    if "in" in when:
+        values = tuple(item.constant() for item in when["in"].items("a list of values"))
+        return Condition(path, values), _places(given)
+    return Condition(path, None), _places(given)
+
+
+def _places(given: Mapping[str, Value]) -> Places:
+    constants = given["set"].fields(_CONSTANTS) if "set" in given else {}
+    return Places(
+        {key: _paths(given[key]) for key in _ATTRIBUTES if key in given},
+        {key: _constant(key, value) for key, value in constants.items()},
+    )
+
+
+def _paths(value: Value) -> tuple[Path, ...]:
+    return tuple(_path(item) for item in value.items("a list of paths"))
+
+
+def _path(value: Value) -> Path:
+    """`a.b.c`, or a list of keys, where a key has a dot of its own."""
+    expected = "a path: keys with dots between (`data.agent_id`), or a list of keys"
+    keys = [key.text() for key in value.items()] if value.is_list else value.text(expected).split(".")
+    path = tuple(keys)
+    if not path or not all(path) or len(path) > _LONGEST_PATH:
+        raise value.refuse(expected)
+    return path
+
+
+def _constant(attribute: str, value: Value) -> Any:
+    if attribute in _FLAGS:
+        return value.flag()
+    if attribute in _LISTS:
+        return tuple(item.text() for item in value.items("a list of strings"))
+    return value.text()
+
+
+def _event_types(value: Value) -> tuple[str, ...]:
+    return tuple(sorted({_event_type(item) for item in value.items("a list of event types")}))
+
+
+def _event_type(value: Value) -> str:
+    expected = "an event type: `a:b` that one, `a:` what begins so, `:b` what has that last segment"
+    pattern = value.text(expected)
+    if pattern.strip(":") == "" or (pattern.startswith(":") and ":" in pattern[1:]):
+        raise value.refuse(expected)
+    return pattern

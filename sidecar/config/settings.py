@@ -1,0 +1,167 @@
+"""Settings: which files below which root are read, as what, and how often.
+
+They come from config.yaml and from the command line, which wins. Whatever is wrong with them is a ConfigError
+that names file, line and key, and what was expected there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from sidecar.errors import ConfigError
+
+from . import globs
+from .formats import Format, load_formats, read_packaged
+from .yaml_nodes import Value, read_file, unknown
+
+Layout = Literal["session", "stream", "file"]
+
+CONFIG_FILE = Path("config.yaml")
+ROOT = Path("var/logs")
+PRESET = "reference"
+INDEX_FOLDER = "index"
+
+_SCALARS: dict[str, Callable[[Value], object]] = {
+    "max_line_bytes": Value.size,
+    "scan_interval": Value.seconds,
+    "checkpoint_interval": Value.seconds,
+    "polling": Value.flag,
+}
+_KEYS = ("root", "archive", "preset", "sources", "formats", *_SCALARS)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files of one kind: which they are, how records lie in them, where in a record the attributes stand."""
+
+    name: str
+    glob: str
+    """Relative to the root. `*`, `?`, `[...]` stay within a component; `**` is any number of folders."""
+    layout: Layout
+    """`session`: lines, a file is a session; `stream`: lines of many sessions; `file`: one record a file."""
+    format: Format
+    matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matcher", re.compile(globs.regex(self.glob)))
+
+    def matches(self, relative_path: str) -> bool:
+        return self.matcher.fullmatch(relative_path) is not None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that can be set. Folders are absolute."""
+
+    root: Path
+    archive: Path
+    sources: tuple[Source, ...]
+    """In the order in which they are tried."""
+    max_line_bytes: int = 16 * 1024 * 1024
+    """A longer line is rejected."""
+    scan_interval: float = 5.0
+    """Seconds between two full scans."""
+    checkpoint_interval: float = 1.0
+    """Seconds between two commits of the offsets."""
+    polling: bool = False
+    """Look again and again, where the system's notifications cannot serve."""
+    preset: str = PRESET
+    config_file: Path | None = None
+
+    @property
+    def index_folder(self) -> Path:
+        return self.root / INDEX_FOLDER
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Differs where rows could: an index made under another one has to be made again."""
+        sources = [(source.glob, source.layout, source.format.fingerprint) for source in self.sources]
+        return sha256(json.dumps([sources, self.max_line_bytes]).encode()).hexdigest()
+
+    @cached_property
+    def glob_prefixes(self) -> tuple[str, ...]:
+        """The folders below which all sources lie, relative to the root, which is ""; none within another."""
+        found = dict.fromkeys(globs.prefix(source.glob) for source in self.sources)
+        return tuple(
+            folder
+            for folder in found
+            if not any(other != folder and (not other or folder.startswith(f"{other}/")) for other in found)
+        )
+
+    def source_for(self, relative_path: str) -> Source | None:
+        """The first source that has this path. Nothing in the index folder is a source's."""
+        # A scan asks this for each of 100,000 paths, so all globs are tried in one match.
+        match = self._any_source.fullmatch(relative_path)
+        return self.sources[match.lastindex - 1] if match and match.lastindex else None
+
+    @cached_property
+    def _any_source(self) -> re.Pattern[str]:
+        each = "|".join(f"({globs.regex(source.glob)})" for source in self.sources) or "(?!)"
+        return re.compile(f"(?!{INDEX_FOLDER}/)(?:{each})")
+
+
+def load_settings(config: Path | None = None, root: Path | None = None, preset: str | None = None) -> Settings:
+    """The settings in `config`, by default `./config.yaml` if there is one; `root` and `preset` win over it.
+
+    A folder named in the file is relative to the file, one given here to the working directory. Raises
+    ConfigError.
+    """
+    file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    content = read_file(file) if file else None
+    given = content.fields(_KEYS) if content else {}
+    base = file.parent if file else Path()
+    logs = _absolute(root or base / (given["root"].text("a folder") if "root" in given else ROOT))
+    archive = base / given["archive"].text("a folder") if "archive" in given else logs.parent / "archive"
+    chosen, sources = _sources(given, preset)
+    scalars: dict[str, Any] = {key: take(given[key]) for key, take in _SCALARS.items() if key in given}
+    return Settings(
+        root=logs,
+        archive=_absolute(archive),
+        sources=sources,
+        preset=chosen,
+        config_file=_absolute(file) if file else None,
+        **scalars,
+    )
+
+
+def _sources(given: Mapping[str, Value], preset: str | None) -> tuple[str, tuple[Source, ...]]:
+    """The preset's name, and the sources: those of config.yaml, then the preset's."""
+    presets = read_packaged("presets").mapping()
+    in_file = given["preset"].choice(presets, "preset") if "preset" in given else PRESET
+    if preset is not None and preset not in presets:
+        raise ConfigError(unknown("preset", preset, presets))
+    chosen = preset or in_file
+    formats = load_formats(given.get("formats"))
+    preset_sources = {source.name: source for source in (_source(v, formats) for v in presets[chosen].items())}
+    sources: dict[str, Source] = {}
+    for value in given["sources"].items("a list of sources") if "sources" in given else []:
+        source = _source(value, formats)
+        if source.name in sources or source.name in preset_sources:
+            owner = f"the preset `{chosen}`" if source.name in preset_sources else "a source above"
+            raise value.error(f"the name `{source.name}` is taken by {owner}, expected another")
+        sources[source.name] = source
+    return chosen, (*sources.values(), *preset_sources.values())
+
+
+def _source(value: Value, formats: Mapping[str, Format]) -> Source:
+    keys = ("name", "glob", "layout", "format")
+    given = value.fields(keys, required=keys)
+    glob = given["glob"].text("a glob")
+    try:
+        globs.components(glob)
+    except ValueError as error:
+        raise given["glob"].refuse(str(error)) from None
+    layout = cast(Layout, given["layout"].choice(get_args(Layout), "layout"))
+    return Source(given["name"].text(), glob, layout, formats[given["format"].choice(formats, "format")])
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- Path.absolute() keeps `..`, and beside it is no `archive`

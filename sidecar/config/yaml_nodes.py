@@ -1,0 +1,175 @@
+"""YAML whose values know where they stand: what is wrong with one can be said with file, line and key.
+
+    value = read("root: [logs]", "config.yaml")
+    value.fields({"root"})["root"].text()  # ConfigError: config.yaml:1: root: expected a string, found a list
+
+Stricter than YAML itself: a key that is unknown or given twice is refused, nothing is converted in silence.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from sidecar.errors import ConfigError
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a YAML file. A method that gives its content raises ConfigError where it is another."""
+
+    file: str
+    key: str
+    """Its key path, as `formats.mine.shapes[1].when`; empty for the whole file."""
+    node: yaml.Node
+
+    def refuse(self, expected: str) -> ConfigError:
+        """The error that says that `expected` should stand here, and what stands here instead."""
+        return self.error(f"expected {expected}, found {_found(self.node)}")
+
+    def error(self, message: str) -> ConfigError:
+        """The error that says `message` about this place."""
+        key = f"{self.key}: " if self.key else ""
+        return ConfigError(f"{self.file}:{self.node.start_mark.line + 1}: {key}{message}")
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.node, yaml.SequenceNode)
+
+    def text(self, expected: str = "a string") -> str:
+        scalar = self._scalar(expected)
+        if not isinstance(scalar, str) or not scalar:
+            raise self.refuse(expected)
+        return scalar
+
+    def flag(self) -> bool:
+        scalar = self._scalar("true or false")
+        if not isinstance(scalar, bool):
+            raise self.refuse("true or false")
+        return scalar
+
+    def constant(self) -> str | int | bool:
+        expected = "a string, a whole number, true or false"
+        scalar = self._scalar(expected)
+        if not isinstance(scalar, str | int):
+            raise self.refuse(expected)
+        return scalar
+
+    def size(self) -> int:
+        expected = "a whole number above 0"
+        scalar = self._scalar(expected)
+        if not isinstance(scalar, int) or isinstance(scalar, bool) or scalar < 1:
+            raise self.refuse(expected)
+        return scalar
+
+    def seconds(self) -> float:
+        """A duration above 0: a number of seconds, or an age."""
+        expected = "a duration above 0: seconds, or an age as `5s`, `2m`, `1h`"
+        scalar = self._scalar(expected)
+        if isinstance(scalar, str) and (age := _AGE.fullmatch(scalar)):
+            scalar = float(age[1]) * _SECONDS[age[2]]
+        if isinstance(scalar, bool) or not isinstance(scalar, int | float) or not 0 < scalar < math.inf:
+            raise self.refuse(expected)
+        try:
+            return float(scalar)
+        except OverflowError:
+            raise self.refuse(expected) from None
+
+    def choice(self, names: Collection[str], what: str) -> str:
+        """One of `names`; else an error that gives them all, the nearest last."""
+        chosen = self.text(f"the name of a {what}")
+        if chosen not in names:
+            raise self.error(unknown(what, chosen, names))
+        return chosen
+
+    def items(self, expected: str = "a list") -> list[Value]:
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.refuse(expected)
+        return [Value(self.file, f"{self.key}[{i}]", node) for i, node in enumerate(self.node.value)]
+
+    def mapping(self, expected: str = "a mapping") -> dict[str, Value]:
+        """Its values by key, in order. A key that is no string, or is given twice, is refused."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.refuse(expected)
+        values: dict[str, Value] = {}
+        for key_node, node in self.node.value:
+            key = Value(self.file, self.key, key_node).text("a string as key")
+            path = f"{self.key}.{key}" if self.key else key
+            if key in values:
+                raise Value(self.file, path, key_node).error("this key is given twice")
+            values[key] = Value(self.file, path, node)
+        return values
+
+    def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, Value]:
+        """As `mapping`, where the keys are ours: an unknown one, or a required one absent, is refused."""
+        values = self.mapping(f"a mapping with {_listed(required or known)}")
+        for key_node, _ in self.node.value:
+            if key_node.value not in known:
+                value = Value(self.file, values[key_node.value].key, key_node)
+                raise value.error(unknown("key", key_node.value, known))
+        for key in required:
+            if key not in values:
+                raise self.error(f"the key `{key}` is missing")
+        return values
+
+    def _scalar(self, expected: str) -> object:
+        if not isinstance(self.node, yaml.ScalarNode):
+            raise self.refuse(expected)
+        try:
+            return yaml.SafeLoader("").construct_object(self.node)
+        except (yaml.YAMLError, ValueError):  # a tag that we do not know; a number or date that is none
+            raise self.refuse(expected) from None
+
+
+def read(text: str, file: str) -> Value | None:
+    """The one YAML document in `text`, named `file` in errors; None where it is empty."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise ConfigError(f"{file}{line}: no valid YAML: {problem}") from error
+    except RecursionError:
+        raise ConfigError(f"{file}: no valid YAML: nested too deep") from None
+    return None if node is None else Value(file, "", node)
+
+
+def read_file(path: Path) -> Value | None:
+    """As `read`, from a file that must be there and be UTF-8."""
+    try:
+        return read(path.read_text("utf-8-sig"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no valid YAML: not UTF-8") from error
+
+
+def unknown(what: str, given: str, names: Collection[str]) -> str:
+    """The message for a name that is none of `names`."""
+    nearest = get_close_matches(given, names, 1)
+    advice = f"; did you mean `{nearest[0]}`?" if nearest else ""
+    return f"unknown {what} `{given}`, expected {_listed(names)}{advice}"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _found(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if not node.value or node.tag == "tag:yaml.org,2002:null":
+        return "nothing"
+    return f"`{node.value if len(node.value) <= 60 else node.value[:57] + '...'}`"

@@ -1,0 +1,204 @@
+"""`sidecar demo`: agents talk in one process, the real `sidecar run` indexes in another, and this one shows what the
+index knows. All that is shown comes through `Index`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sidecar.config.settings import INDEX_FOLDER
+from sidecar.errors import EntryNotFound, IndexUnavailable, SourceError
+from sidecar.query.index import Index
+from sidecar.records import Entry
+from sidecar.service import heartbeat as beacon
+from sidecar.service.lock import holder
+from sidecar.words import words
+
+from .frame import Picture, Waiting
+from .processes import PATIENCE, Child, child, stopped_by_signals, wait_until
+from .stats import Seen
+from .view import Nothing
+
+MOST_TEXTS = 1000
+"""Texts of entries that are kept, so as not to be read again for every picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be played."""
+
+    root: Path
+    agents: int
+    rate: float
+    """Records a second."""
+    seconds: float
+    seed: int
+    config: Path | None = None
+
+
+def play(plan: Plan, view: Nothing) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Let the agents talk, and show what the index knows; gives a summary, and what to try next.
+
+    SIGINT, SIGTERM and SIGHUP end it early and in good order, a second one at once; either way no process is left
+    behind. Raises SidecarError where one of the other processes fails, RootLocked where another sidecar runs.
+    """
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopped_by_signals())
+        indexer = stack.enter_context(child("sidecar run", *_indexing(plan)))
+        wait_until(lambda: _has_begun(indexer, plan.root) or stop(), "the start of `sidecar run`")
+        index = stack.enter_context(Index(plan.root))
+        seen = Seen(time.time())
+        stage = _Stage(plan, seen, index, view)
+        course = _Course(seen, indexer, stop)
+
+        def is_over() -> bool:
+            stage.draw()
+            return course.is_over()
+
+        news = index.follow(stop=is_over, poll=0.01)
+        course.agents = stack.enter_context(child("the agents", *_talking(plan)))
+        with view:
+            for entry in news:
+                seen.take(entry, time.time())
+            stage.draw(at_once=True)
+        passed = time.time() - seen.began
+        pending = index.find_pending_requests(passed)
+    steps = next_steps(plan.root, seen)
+    lag = seen.lag()
+    summary = {
+        "root": str(plan.root),
+        "agents": plan.agents,
+        "seed": plan.seed,
+        "seconds": round(passed, 3),
+        "written": course.written,
+        "indexed": seen.total,
+        "per_second": round(seen.total / passed, 1),
+        "lag_seconds": {name: round(value, 4) for name, value in lag._asdict().items()} if lag else None,
+        "sessions": {"active": seen.begun - seen.completed, "completed": seen.completed},
+        "matrix": seen.by_author(),
+        "roles": [change._asdict() for change in seen.changes],
+        "pending": [dict(row) for row in pending],
+        "commands": [command for _, command in steps],
+    }
+    return summary, steps
+
+
+def next_steps(root: Path, seen: Seen) -> list[tuple[str, str]]:
+    """What somebody new would ask next: in words, and as a command that works in any folder."""
+    program = ["sidecar"] if shutil.which("sidecar") else [sys.executable, "-m", "sidecar"]
+    change = seen.returned()
+    questions = [("requests that nobody answered", ["pending"])]
+    if change:
+        questions += [
+            (f"the roles of {change.agent}, taken and given back", ["roles", change.agent, change.session]),
+            ("what was said there, read from the log", ["conversation", change.conversation]),
+        ]
+    else:
+        questions += [("who there is", ["agents"]), ("what happened last", ["timeline", "--reverse", "--limit", "20"])]
+    return [(what, shlex.join([*program, "--root", str(root), "query", *question])) for what, question in questions]
+
+
+def _indexing(plan: Plan) -> list[str]:
+    # Without a configuration of its own the demo takes none that happens to lie in the working folder.
+    config = str(plan.config or os.devnull)
+    return ["-m", "sidecar", "--config", config, "--root", str(plan.root), "--preset", "reference", "run"]
+
+
+def _talking(plan: Plan) -> list[str]:
+    told = {**asdict(plan), "root": str(plan.root), "config": None, "name": _new_name(plan.root)}
+    return ["-m", "sidecar.demo.agents", json.dumps(told)]
+
+
+def _new_name(root: Path) -> str:
+    """What no session in the logs begins with."""
+    number = 1
+    while True:
+        name = "demo" if number == 1 else f"demo{number}"
+        if not any(root.glob(f"responses/sessions/{name}_*")):
+            return name
+        number += 1
+
+
+def _has_begun(indexer: Child, root: Path) -> bool:
+    """Whether it watches: it has the lock, and has said so. What another one said here before is not taken for it."""
+    indexer.check()
+    held = holder(root / INDEX_FOLDER)
+    return held is not None and held[0] == indexer.pid and beacon.read(root / INDEX_FOLDER) is not None
+
+
+class _Course:
+    """How far it has come."""
+
+    def __init__(self, seen: Seen, indexer: Child, stop: Callable[[], bool]) -> None:
+        self.agents: Child | None = None
+        self.written: int | None = None
+        """Records in the logs, once the agents have ended."""
+        self._seen = seen
+        self._indexer = indexer
+        self._stop = stop
+        self._deadline = 0.0
+
+    def is_over(self) -> bool:
+        """Whether all has come that was written; asked after each look into the index. Raises what the others met."""
+        self._indexer.check()
+        if self.agents is None:
+            return False
+        if self._stop():
+            self.agents.ask_to_end()
+        if self.written is None and self.agents.has_ended:
+            self.agents.check()
+            self.written = int(self.agents.said() or 0)
+            self._deadline = time.monotonic() + PATIENCE
+        return self.written is not None and (self._seen.total >= self.written or time.monotonic() > self._deadline)
+
+
+class _Stage:
+    """Draws what is known, when it is time."""
+
+    def __init__(self, plan: Plan, seen: Seen, index: Index, view: Nothing) -> None:
+        self._index = index
+        self._view = view
+        self._next = time.monotonic()
+        self._texts: dict[str, str] = {}
+        """What entries shown of late say: while a picture is made, nobody looks for new ones."""
+        about = f"{plan.agents} agents write, `sidecar run` reads along: what the index knows"
+        self._picture = Picture(seen, about, plan.seconds)
+
+    def draw(self, at_once: bool = False) -> None:
+        """Ask the index what is to be drawn beside what has come, and draw."""
+        if time.monotonic() < self._next and not at_once:
+            return
+        now, picture, rows = time.time(), self._picture, self._view.rows
+        try:
+            picture.waiting_count, picture.waiting = self._pending(now, rows)
+            picture.said = [(entry.participating_agents, self._words(entry)) for entry in picture.seen.last_said(rows)]
+        except (IndexUnavailable, EntryNotFound):
+            pass  # not there yet, or being replaced: what was known before stays in the picture
+        self._view.draw(picture, now)
+        self._next = time.monotonic() + self._view.interval
+
+    def _pending(self, now: float, rows: int) -> tuple[int, list[Waiting]]:
+        """How many requests wait, and those that have waited longest."""
+        pending = self._index.find_pending_requests(now - self._picture.seen.began)
+        asked = [self._index.get(row.id) for row in pending[:rows]]
+        waiting = [Waiting(now - one.timestamp, one.participating_agents, self._words(one)) for one in asked]
+        return len(pending), waiting
+
+    def _words(self, entry: Entry) -> str:
+        if entry.id not in self._texts:
+            if len(self._texts) > MOST_TEXTS:
+                self._texts.clear()
+            try:
+                self._texts[entry.id] = words(self._index.read(entry))
+            except SourceError as error:
+                self._texts[entry.id] = str(error)
+        return self._texts[entry.id]

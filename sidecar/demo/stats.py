@@ -1,0 +1,136 @@
+"""What the demo has learned from the index: every entry that became visible, folded into what the screen shows."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from sidecar.records import Entry
+
+BUCKET = 0.5
+"""Seconds that one bar of the rate's picture stands for."""
+
+RECENT = 2.0
+"""Seconds over which the present rate and lag are taken."""
+
+
+class RoleChange(NamedTuple):
+    """An agent took another role."""
+
+    timestamp: float
+    agent: str
+    before: str
+    """Empty for the first role in a session."""
+    after: str
+    session: str
+    conversation: str
+
+
+class Lag(NamedTuple):
+    """From a record's timestamp to the moment at which a query had it, in seconds."""
+
+    p50: float
+    p99: float
+    worst: float
+
+
+@dataclass
+class Seen:
+    """What came into the index since `began`. Only the demo's loop touches it."""
+
+    began: float
+    total: int = 0
+    begun: int = 0
+    completed: int = 0
+    """Sessions."""
+    matrix: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often who spoke to whom."""
+    changes: list[RoleChange] = field(default_factory=list)
+    """In the order of their coming."""
+    latest: deque[Entry] = field(default_factory=lambda: deque(maxlen=200))
+    buckets: Counter[int] = field(default_factory=Counter)
+    """Entries by the half second in which they became visible."""
+    _lags: array[float] = field(default_factory=lambda: array("d"))
+    _moments: array[float] = field(default_factory=lambda: array("d"))
+    """When each entry became visible."""
+    _roles: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def take(self, entry: Entry, now: float) -> None:
+        """Take in an entry that became visible now; one from before the demo is none of it."""
+        if entry.timestamp < self.began:
+            return
+        self.total += 1
+        self.latest.append(entry)
+        self.begun += entry.event_type == "session:created"
+        self.completed += entry.event_type == "session:completed"
+        self.buckets[int((now - self.began) / BUCKET)] += 1
+        self._lags.append(max(0.0, now - entry.timestamp))
+        self._moments.append(now)
+        author, *spoken_to = entry.participating_agents or ("",)
+        for one in spoken_to:
+            self.matrix[author, one] += 1
+        if author in entry.agent_roles:
+            self._role(entry, author, entry.agent_roles[author])
+
+    def _role(self, entry: Entry, author: str, role: str) -> None:
+        before = self._roles.get((entry.session_id, author), "")
+        if role != before:
+            self._roles[entry.session_id, author] = role
+            where = (entry.session_id, entry.conversation_id)
+            self.changes.append(RoleChange(entry.timestamp, author, before, role, *where))
+
+    def rate(self, now: float) -> float:
+        """Entries a second, of late."""
+        span = min(RECENT, max(now - self.began, 0.1))
+        return (len(self._moments) - bisect_left(self._moments, now - span)) / span
+
+    def lag(self, since: float | None = None) -> Lag | None:
+        """The lag of all entries, or of those that became visible since a moment; None where none did."""
+        first = 0 if since is None else bisect_left(self._moments, since)
+        lags = sorted(self._lags[first:])
+        if not lags:
+            return None
+        return Lag(lags[len(lags) // 2], lags[len(lags) * 99 // 100], lags[-1])
+
+    def last_said(self, count: int) -> list[Entry]:
+        """What agents said to each other, the latest first."""
+        return list(islice((entry for entry in reversed(self.latest) if entry.is_completion), count))
+
+    def spoke_lately(self, now: float) -> set[tuple[str, str]]:
+        """Who spoke to whom a moment ago."""
+        lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET]
+        return {(who[0], other) for who in lately for other in who[1:]}
+
+    def bars(self, now: float, count: int) -> list[int]:
+        """Entries in each of the last whole half seconds, the latest last."""
+        end = int((now - self.began) / BUCKET)
+        return [self.buckets[i] for i in range(max(0, end - count), end)]
+
+    def table(self, most: int) -> tuple[list[str], int]:
+        """The agents that spoke or were spoken to most, in the order of their names; and how many are left out."""
+        counts: Counter[str] = Counter()
+        for (author, other), count in self.matrix.items():
+            counts[author] += count
+            counts[other] += count
+        return sorted(agent for agent, _ in counts.most_common(most)), max(0, len(counts) - most)
+
+    def by_author(self) -> dict[str, dict[str, int]]:
+        """The matrix, row by row."""
+        rows: dict[str, dict[str, int]] = {}
+        for (author, other), count in sorted(self.matrix.items()):
+            rows.setdefault(author, {})[other] = count
+        return rows
+
+    def returned(self) -> RoleChange | None:
+        """The last change by which somebody returned to a role held before in the same session; else the last."""
+        held: set[tuple[str, str, str]] = set()
+        found = self.changes[-1] if self.changes else None
+        for change in self.changes:
+            if (change.session, change.agent, change.after) in held:
+                found = change
+            held.add((change.session, change.agent, change.after))
+        return found

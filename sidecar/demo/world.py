@@ -1,0 +1,188 @@
+"""A small world of agents, as a stream of acts: pure, and the same for the same seed.
+
+Scenes play at the same time: one agent looks for peers and talks with one it found; a team forms, hands its offices
+around and takes them back; somebody calls all and gets many answers; and some requests nobody ever answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, NamedTuple
+
+from . import lines
+
+FEWEST = 4
+MOST = len(lines.NAMES) + 1
+"""How many agents there can be."""
+
+
+class Begin(NamedTuple):
+    """A session begins."""
+
+    session: str
+    agent: str
+    pattern: str
+    is_held: bool
+    """The agent writes it by itself, under its own lock; else its daemon does."""
+
+
+class Say(NamedTuple):
+    """A record in a session."""
+
+    session: str
+    record: dict[str, Any]
+
+
+class Happen(NamedTuple):
+    """An event, in a file of its own."""
+
+    record: dict[str, Any]
+
+
+class End(NamedTuple):
+    """A session is over."""
+
+    session: str
+    agent: str
+
+
+Act = Begin | Say | Happen | End
+"""Each leaves one record in the logs."""
+
+
+class World:
+    """The agents, and the scenes that they are in."""
+
+    def __init__(self, agents: int, seed: int, name: str = "demo") -> None:
+        """`name` begins the ids of all sessions, teams and requests."""
+        self.agents = (*lines.NAMES[: agents - 1], lines.SILENT)
+        self.is_closing = False
+        """No scene begins any more: the acts end when those at play have come to their ends."""
+        self._name = name
+        self._random = Random(seed)
+        self._sessions = self._requests = 0
+
+    def acts(self) -> Iterator[Act]:
+        """All that happens, without an end unless the world is closing."""
+        for agent in self.agents:
+            yield Happen(_event("agent:spawn", agent))
+        first: list[Callable[[], Iterator[Act]]] = [self._discovery, self._team, self._riddle, self._call, self._lost]
+        # Twice as often as others, because they are what most of a day is made of.
+        usual = [self._discovery, self._discovery, self._team, self._team, self._call, self._riddle, self._lost]
+        at_play: list[Iterator[Act]] = []
+        while True:
+            while not self.is_closing and len(at_play) < max(3, len(self.agents) // 2):
+                at_play.append(first.pop(0)() if first else self._random.choice(usual)())
+            if not at_play:
+                break
+            scene = self._random.choice(at_play)
+            act = next(scene, None)
+            if act is None:
+                at_play.remove(scene)
+            else:
+                yield act
+        for agent in self.agents:
+            yield Happen(_event("agent:terminate", agent))
+
+    # ---- scenes
+
+    def _discovery(self) -> Iterator[Act]:
+        """Somebody looks for a skill, some have it, and with one of them it comes to a talk."""
+        asker, *others = self._some(4)
+        session = self._session("discovery")
+        skill = self._random.choice(lines.SKILLS)
+        yield Begin(session, asker, "peer_discovery", is_held=True)
+        search = self._request(asker, f"Looking for agents who know {skill}.", pattern="peer_discovery", broadcast=True)
+        yield Say(session, search)
+        found = others[: self._random.randint(1, len(others))]
+        for peer in found:
+            yield Say(session, _answer(search, peer, f"I know {skill}.", capabilities=[skill]))
+        yield from self._talk(session, asker, self._random.choice(found), self._random.randint(2, 4))
+        yield End(session, asker)
+
+    def _team(self) -> Iterator[Act]:
+        """A team forms; an office goes to one of its members, and that one returns to its trade afterwards."""
+        lead, *others = self._some(5)
+        session, project = self._session("team"), self._random.choice(lines.PROJECTS)
+        team = session.replace("_team_", "_crew_")
+        yield Begin(session, lead, "team_formation", is_held=False)
+        call = self._request(lead, f"Forming a team for {project}.", pattern="team_formation", team_id=team)
+        yield Say(session, call)
+        trades = dict(zip((lead, *others), self._random.sample(lines.ROLES, 1 + len(others)), strict=True))
+        for member in others:
+            joined = f"Joining as {trades[member].replace('_', ' ')}."
+            yield Say(session, _answer(call, member, joined, role=trades[member], team_id=team))
+        yield Happen(_event("team:formed", lead, team_id=team, participants=[lead, *others]))
+        for holder in self._random.sample([lead, *others], self._random.randint(1, 2)):
+            office, trade = self._random.choice(lines.OFFICES), trades[holder]
+            members = [one for one in (lead, *others) if one != holder]
+            yield Say(session, _turn(holder, members, "Taking the lead here.", (trade, office), team))
+            for member in members:
+                yield from self._talk(session, holder, member, 1, team_id=team)
+            yield Say(session, _turn(holder, members, "This part is done.", (office, trade), team))
+        yield End(session, lead)
+
+    def _call(self) -> Iterator[Act]:
+        """Somebody calls all, and all answer who ever do."""
+        caller, *others = self._some(len(self.agents))
+        session = self._session("call")
+        yield Begin(session, caller, "broadcast", is_held=False)
+        call = self._request(caller, self._random.choice(lines.CALLS), broadcast=True)
+        yield Say(session, call)
+        for agent in others:
+            yield Say(session, _answer(call, agent, self._random.choice(lines.STANDS)))
+        yield End(session, caller)
+
+    def _riddle(self) -> Iterator[Act]:
+        """Somebody asks the silent one, and asks again."""
+        (asker,) = self._some(1)
+        session = self._session("riddle")
+        yield Begin(session, asker, "peer_to_peer", is_held=False)
+        for text in (self._random.choice(lines.RIDDLES), *lines.REMINDERS[: self._random.randint(0, 2)]):
+            yield Say(session, self._request(asker, text, to_agent=lines.SILENT))
+
+    def _lost(self) -> Iterator[Act]:
+        """A question into the round that nobody takes up, while a talk goes on."""
+        asker, peer = self._some(2)
+        session = self._session("lost")
+        yield Begin(session, asker, "general", is_held=False)
+        yield Say(session, self._request(asker, self._random.choice(lines.LOST)))
+        yield from self._talk(session, asker, peer, 2)
+
+    # ---- what scenes are made of
+
+    def _talk(self, session: str, asker: str, peer: str, turns: int, **more: Any) -> Iterator[Act]:
+        for _ in range(turns):
+            request = self._request(asker, self._random.choice(lines.TASKS), to_agent=peer, **more)
+            yield Say(session, request)
+            yield Say(session, _answer(request, peer, self._random.choice(lines.REPLIES), **more))
+
+    def _request(self, agent: str, prompt: str, **more: Any) -> dict[str, Any]:
+        self._requests += 1
+        data = {"prompt": prompt, "agent_id": agent, **more}
+        return {"event": "completion:request", "data": data, "correlation_id": f"{self._name}_req_{self._requests}"}
+
+    def _session(self, kind: str) -> str:
+        self._sessions += 1
+        return f"{self._name}_{kind}_{self._sessions:03}"
+
+    def _some(self, count: int) -> list[str]:
+        """So many agents, by chance; never the silent one."""
+        return self._random.sample(self.agents[:-1], min(count, len(self.agents) - 1))
+
+
+def _answer(request: dict[str, Any], agent: str, response: str, **more: Any) -> dict[str, Any]:
+    data = {"response": response, "agent_id": agent, **more}
+    return {"event": "completion:result", "data": data, "correlation_id": request["correlation_id"]}
+
+
+def _turn(who: str, members: list[str], text: str, change: tuple[str, str], team: str) -> dict[str, Any]:
+    """A change of roles, told to the members of a team: nobody has to answer."""
+    context = {"role_transition": {"from": change[0], "to": change[1]}}
+    data = {"prompt": text, "agent_id": who, "to_agents": members, "team_id": team, "context": context}
+    return {"event": "completion:notice", "data": data}
+
+
+def _event(event: str, agent: str, **more: Any) -> dict[str, Any]:
+    return {"event": event, "data": {"agent_id": agent, **more}}

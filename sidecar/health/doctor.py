@@ -1,0 +1,223 @@
+"""What could go wrong here, and what to do about it: `examine(settings)`. Reads only."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+from sidecar.config.formats import read_packaged
+from sidecar.config.settings import Layout, Settings, Source, load_settings
+from sidecar.errors import IndexMissing, IndexUnavailable, SidecarError, SourceError
+from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, TOO_LONG, parse
+from sidecar.ingest.source import Progress
+from sidecar.logs.archive import Archive
+from sidecar.logs.scan import Scan
+from sidecar.logs.tail import NEW, NotAFile, look, look_whole
+from sidecar.paths import to_os, under
+from sidecar.query.reader import open_catalog
+from sidecar.records import Rejected
+from sidecar.service.lock import holder
+from sidecar.service.supervisor import fault
+
+from . import host as machine
+from .finding import Finding as Finding
+
+TOLD = 5
+"""Names that are told one by one."""
+
+FILES = 20
+LINES = 100
+"""Of a source, read to see whether its format fits."""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything. The settings were loaded already, which compiled the formats."""
+    findings = [*machine.versions(), _configuration(settings)]
+    if not settings.root.is_dir():
+        advice = "start the daemon that logs there first, or name another folder with --root"
+        return [*findings, Finding("root", "error", f"{settings.root} is no folder", advice)]
+    scan = Scan(settings)
+    found = [(one.path, one.source, one.status.st_size) for one in scan]
+    log_bytes = sum(size for _, _, size in found)
+    archive = list(_archive(settings))
+    return [
+        *findings,
+        _readable(settings, scan, [path for path, _, _ in found]),
+        *_passed_over(scan),
+        *_sources(settings, found, some_archived=bool(archive)),
+        machine.index_folder(settings),
+        machine.disk(settings, log_bytes),
+        machine.watching(settings),
+        _running(settings),
+        _index(settings),
+        *archive,
+    ]
+
+
+def _configuration(settings: Settings) -> Finding:
+    file = settings.config_file or "no config.yaml, so the defaults"
+    names = ", ".join(source.name for source in settings.sources)
+    if not settings.sources:
+        advice = "name a preset, or give `sources` in config.yaml"
+        return Finding("configuration", "error", f"{file}: no source, so there is nothing to index", advice)
+    return Finding("configuration", "ok", f"{file}; preset {settings.preset}; sources {names}")
+
+
+def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> Finding:
+    failed = [f"{name or settings.root} ({why})" for name, why in scan.failed.items()]
+    unreadable = (path for path in paths if not os.access(settings.root / to_os(path), os.R_OK))
+    failed += [f"{path} (no permission to read)" for path in unreadable]
+    if failed:
+        advice = f"let this user read them: as root, setfacl -R -m u:{os.getuid()}:rX {settings.root}"
+        return Finding("root", "error", f"{settings.root}: cannot be read: {_some(failed)}", advice)
+    return Finding("root", "ok", f"{settings.root} is readable")
+
+
+def _passed_over(scan: Scan) -> Iterator[Finding]:
+    if scan.passed_over:
+        names = [f"{name} ({what})" for name, what in sorted(scan.passed_over.items())]
+        advice = "only regular files are indexed: put the file itself below the root, or ignore this"
+        yield Finding("links", "warning", f"passed over: {_some(names)}", advice)
+
+
+def _running(settings: Settings) -> Finding:
+    held = holder(settings.index_folder)
+    if held is None:
+        return Finding("sidecar", "ok", "none runs on this root; `sidecar run` starts one")
+    return Finding("sidecar", "ok", f"`sidecar {held[1]}` runs on this root, process {held[0]}")
+
+
+def _index(settings: Settings) -> Finding:
+    try:
+        why = fault(settings)
+    except IndexMissing:
+        return Finding("index", "ok", "there is none yet; `sidecar run` makes it")
+    except IndexUnavailable as error:
+        return Finding("index", "error", str(error), error.hint)
+    if why:
+        return Finding("index", "warning", f"{why} since it was made", "`sidecar run` makes it again by itself")
+    return Finding("index", "ok", "whole, and made with these settings")
+
+
+def _archive(settings: Settings) -> Iterator[Finding]:
+    """Whether what the index has archived is there; nothing where nothing was."""
+    try:
+        with closing(open_catalog(settings.index_folder)) as catalog:
+            files = sorted({part.file for parts in catalog.archived().values() for part in parts})
+    except SidecarError:
+        return  # told of the index itself
+    if not files:
+        return
+    archive = Archive(settings.archive)
+    lost = []
+    for file in files:
+        try:
+            archive.members(file)
+        except SourceError as error:
+            lost.append(str(error))
+    archive.close()
+    if lost:
+        advice = "mount it, put the files back from a backup, or name the folder: `archive` in config.yaml"
+        yield Finding("archive", "error", f"{len(lost)} of {len(files)} archives: {_some(lost)}", advice)
+    else:
+        yield Finding("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
+
+
+# ---- sources: do the globs match, do the formats fit
+
+
+class _Fit(NamedTuple):
+    """Lines of a source that were read, and those of them that are no records."""
+
+    lines: int
+    rejected: list[tuple[str, Rejected]]
+
+
+def _sources(
+    settings: Settings, found: Sequence[tuple[str, Source, int]], *, some_archived: bool
+) -> Iterator[Finding]:
+    if not found and some_archived:
+        yield Finding("sources", "ok", "every log lies in the archive")
+        return
+    if not found:
+        advice = _other_presets(settings) or "look at `sources` and `preset` in config.yaml"
+        yield Finding("sources", "error", f"no file below {settings.root} belongs to a source", advice)
+        return
+    for source in settings.sources:
+        paths = sorted(path for path, its_source, _ in found if its_source is source)
+        check = f"source {source.name}"
+        if not paths:
+            advice = "nothing to do, if nothing is logged there yet"
+            yield Finding(check, "warning", f"no file matches {source.glob}", advice)
+            continue
+        yield _judged(check, source, len(paths), _sample(settings, source, paths))
+
+
+def _other_presets(settings: Settings) -> str:
+    for name in read_packaged("presets").mapping():
+        other = load_settings(settings.config_file, settings.root, name)
+        count = sum(1 for _ in Scan(other))
+        if count:
+            return f"the preset `{name}` matches {count} files: sidecar --root {settings.root} --preset {name} doctor"
+    return ""
+
+
+def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Fit:
+    """Read the first lines of some files, which lie evenly among all."""
+    step = max(1, len(paths) // FILES)
+    lines = 0
+    rejected: list[tuple[str, Rejected]] = []
+    for path in paths[::step][:FILES]:
+        named_type = Progress(0, path, source).named_type
+        file = under(settings.root, path)
+        try:
+            if source.layout == "file":
+                _, _, whole = look_whole(file, settings.max_line_bytes)
+                read, refused = ([], [Rejected(1, 0, whole, TOO_LONG)]) if isinstance(whole, int) else ([whole], [])
+            else:
+                seen = look(file, NEW, settings.max_line_bytes)
+                read, refused = seen.lines[:LINES], seen.rejected[:LINES]
+        except (OSError, NotAFile, SourceError):
+            continue  # told as unreadable, or gone by now
+        read = [line for line in read if line.data.strip()]
+        lines += len(read) + len(refused)
+        results = (parse(line, source.format, named_type) for line in read)
+        rejected += [(path, one) for one in (*refused, *results) if isinstance(one, Rejected)]
+    return _Fit(lines, rejected)
+
+
+def _judged(check: str, source: Source, files: int, fit: _Fit) -> Finding:
+    counted = f"{files:,} {'file' if files == 1 else 'files'}, format {source.format.name}"
+    if not fit.lines:
+        return Finding(check, "ok", f"{counted}; no whole line in them yet")
+    if not fit.rejected:
+        return Finding(check, "ok", f"{counted}; all of {fit.lines:,} lines looked at are records")
+    reason, times = Counter(one.reason for _, one in fit.rejected).most_common(1)[0]
+    path, example = next((path, one) for path, one in fit.rejected if one.reason == reason)
+    share = 100 * len(fit.rejected) / fit.lines
+    message = (
+        f"{counted}; {share:.0f}% of {fit.lines:,} lines looked at are no records: "
+        f"{times:,} {reason}, first {path} line {example.line_number}"
+    )
+    everything = len(fit.rejected) == fit.lines
+    return Finding(check, "error" if everything else "warning", message, _advice(reason, source.layout, source))
+
+
+def _advice(reason: str, layout: Layout, source: Source) -> str:
+    if reason == NOT_JSON and layout != "file":
+        return "look at that line: if a record fills many lines, the layout is `file`; if it is no log, narrow the glob"
+    if reason == NOT_JSON:
+        return "look at that file; if it holds a record a line, the layout is `session` or `stream`"
+    if reason == NOT_OBJECT:
+        return "a record is a JSON object; if these are no records, narrow the glob"
+    if reason == NO_EVENT_TYPE:
+        return f"give the format `{source.format.name}` a path or a constant for `event_type`, in config.yaml"
+    return "raise `max_line_bytes` in config.yaml"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more

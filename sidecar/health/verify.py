@@ -1,0 +1,218 @@
+"""P1 and P2 on the user's own data: rebuild elsewhere, compare row by row, and read every record that is pointed to."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from sidecar.bulk.rebuild import Reporter, build
+from sidecar.bulk.workers import Task
+from sidecar.config.settings import Settings
+from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
+from sidecar.logs.archive import Archive
+from sidecar.logs.record_reader import open_log
+from sidecar.paths import to_os
+from sidecar.query.reader import Day, open_catalog
+from sidecar.records import Part, Report, archived_size
+from sidecar.store import layout as swap
+
+TOLD = 100
+"""Differences that are told one by one."""
+
+ATTEMPTS = 5
+"""Comparisons begun before an index that is swapped meanwhile, each time, is an error."""
+
+_LATER = {12, 15}
+"""Columns of the view that a later answer changes: correlation_id and has_response."""
+
+_COLUMNS = (
+    *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
+    *("participating_agents", "agent_roles", "pattern_type", "conversation_id", "correlation_id"),
+    *("is_completion", "is_request", "has_response", "requests_response"),
+)
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What `verify` found."""
+
+    entries: int
+    """Rows compared."""
+    pointers: int
+    """Records read and compared with what was indexed."""
+    differences: tuple[str, ...]
+    """What does not hold, the first hundred of them."""
+    missing_sources: int
+    """Log files that are gone; their rows cannot be checked, and are not counted as different."""
+
+    @property
+    def holds(self) -> bool:
+        """No difference was found."""
+        return not self.differences
+
+
+@dataclass(slots=True)
+class _Difference:
+    path: str
+    text: str
+    may_be_later: bool
+    """Differs only in what a later answer changes."""
+
+
+def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
+    """Compare the index with one rebuilt from the logs, as far as each file had been indexed when this began.
+
+    May run beside a sidecar or a rebuild, and takes no lock: where another index is swapped in meanwhile, it begins
+    again with that one. What it compares with lies in a temporary folder. Raises IndexMissing, IndexDamaged,
+    SchemaMismatch.
+    """
+    folder = settings.index_folder
+    for _ in range(ATTEMPTS):
+        before = _build(folder)
+        try:
+            verified = _verify(settings, folder, report)
+        except SidecarError:
+            if _build(folder) == before:
+                raise
+        else:
+            if _build(folder) == before:
+                return verified
+    raise SidecarError("the index was replaced again and again while it was compared", hint="let `reindex` end first")
+
+
+def _build(folder: Path) -> str | None:
+    """Names the rebuild that the index in `folder` came of."""
+    with closing(open_catalog(folder)) as catalog:
+        return catalog.fact("build")
+
+
+def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
+    with closing(open_catalog(folder)) as catalog:
+        offsets = catalog.offsets()
+        first_mtimes = catalog.first_mtimes()
+        archived = catalog.archived()
+    missing = {
+        path
+        for path, (offset, there) in offsets.items()
+        if offset > archived_size(archived.get(path, ())) and (not there or _is_gone(settings, path))
+    }
+    limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
+    limits |= {path: archived_size(archived[path]) for path in missing if path in archived}
+    todo = [
+        Task(number, path, limit, first_mtimes.get(path), limit, parts, limit > archived_size(parts))
+        for number, (path, limit) in enumerate(sorted(limits.items()), 1)
+        for parts in (archived.get(path, ()),)
+        if settings.source_for(to_os(path)) is not None
+    ]
+    with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
+        rebuilt = build(settings, Path(temporary), todo, os.cpu_count() or 1, report)
+        found = [_Difference(text.partition(":")[0], text, False) for text in rebuilt.unreadable]
+        entries = pointers = 0
+        for name in sorted({path.name for path in (*swap.daily_paths(folder), *swap.daily_paths(Path(temporary)))}):
+            report(Report("comparing", rebuilt.bytes * entries // max(1, rebuilt.entries), rebuilt.bytes, entries))
+            here = _rows(folder, name, limits)
+            there = _rows(Path(temporary), name, limits)
+            for difference in _compare(here, there):
+                if difference is None:
+                    entries += 1
+                else:
+                    found.append(difference)
+            read, wrong = _check_pointers(settings, folder, name, limits, archived)
+            pointers += read
+            found += wrong
+    moved = _moved_on(folder, limits)
+    told = [one.text for one in found if not (one.may_be_later and one.path in moved)]
+    return Verified(entries, pointers, tuple(told[:TOLD]), len(missing))
+
+
+def _is_gone(settings: Settings, path: str) -> bool:
+    """The file is not there, though nobody has noticed yet; with the root gone as well, that says nothing."""
+    return settings.root.is_dir() and not os.path.lexists(settings.root / to_os(path))
+
+
+def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[Row]:
+    """A day's rows of the index in `folder`, as far as the limits go, in the order of path and offset."""
+    for day in _days(folder, name):
+        for row in day.rows():
+            if row[6] < limits.get(row[4], 0):
+                yield row
+
+
+def _compare(here: Iterator[Row], there: Iterator[Row]) -> Iterator[_Difference | None]:
+    """Walk two days side by side; None for each pair of equal rows."""
+    ours, theirs = next(here, None), next(there, None)
+    while ours is not None or theirs is not None:
+        if theirs is None or (ours is not None and (ours[4], ours[6]) < (theirs[4], theirs[6])):
+            assert ours is not None
+            yield _Difference(ours[4], f"{ours[4]}, byte {ours[6]}: in the index, but not in the log", False)
+            ours = next(here, None)
+        elif ours is None or (theirs[4], theirs[6]) < (ours[4], ours[6]):
+            yield _Difference(theirs[4], f"{theirs[4]}, byte {theirs[6]}: in the log, but not in the index", False)
+            theirs = next(there, None)
+        else:
+            columns = [column for column in range(17) if ours[column] != theirs[column]]
+            if columns:
+                what = "; ".join(f"{_COLUMNS[at]} is {ours[at]!r}, should be {theirs[at]!r}" for at in columns)
+                text = f"{ours[4]}, byte {ours[6]}: {what}"
+                yield _Difference(ours[4], text, set(columns) <= _LATER)
+            else:
+                yield None
+            ours, theirs = next(here, None), next(there, None)
+
+
+def _check_pointers(
+    settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Part, ...]]
+) -> tuple[int, list[_Difference]]:
+    """Read the record behind every entry of a day; files are opened one after the other."""
+    read = 0
+    found: list[_Difference] = []
+    with Archive(settings.archive) as archive:
+        for day in _days(folder, name):
+            for file, places in groupby(day.places(), key=itemgetter(0)):
+                if file not in limits:
+                    continue
+                try:
+                    with open_log(settings.root, file, archive, lambda path: archived.get(path, ())) as log:
+                        for _, offset, length, checksum in places:
+                            if offset >= limits[file]:
+                                break
+                            try:
+                                log.read(offset, length, checksum)
+                            except ArchiveDamaged as error:
+                                found.append(_Difference(file, str(error), False))
+                            except SourceChanged:
+                                text = f"{file}, byte {offset}: the bytes are not those that were indexed"
+                                found.append(_Difference(file, text, False))
+                            read += 1
+                except (OSError, SourceError) as error:
+                    found.append(_Difference(file, f"{file}: {error}", False))
+    return read, found
+
+
+def _moved_on(folder: Path, limits: dict[str, int]) -> set[str]:
+    """Files of which more has been indexed meanwhile, so that a request may have got its answer."""
+    moved = set()
+    for day in _days(folder):
+        moved |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
+    return moved
+
+
+def _days(folder: Path, name: str | None = None) -> Iterator[Day]:
+    """The daily files of an index, or the one of this name, each open for as long as it is looked at."""
+    for path in swap.daily_paths(folder):
+        if name in (None, path.name):
+            try:
+                day = Day(path)
+            except IndexMissing:
+                continue  # a rebuild swapped it away
+            with closing(day):
+                yield day

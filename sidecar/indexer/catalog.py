@@ -1,0 +1,355 @@
+"""The catalog: how far each log file was read, what its next row depends on, and what is derived once for all days.
+
+Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
+its rows (P4). The costs of a checkpoint follow what changed: open requests and roles are rows that come and go, and of
+the answered requests, of which there are few, only the places are kept; what they said stands in the daily files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from sidecar.config.coerce import YEAR_10000
+from sidecar.config.settings import Source
+from sidecar.ingest.linking import Request
+from sidecar.ingest.source import Counts, Progress
+from sidecar.logs.tail import Mark, identity
+from sidecar.records import Move, archived_size
+from sidecar.store.connection import CATALOG, create
+from sidecar.store.packed import pack, unpack
+
+from . import catalog_archive
+from .day import day_name
+from .tamper import Left, Seal
+
+_SOURCE_COLUMNS = (
+    "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
+    " indexed, blank, rejected, skipped, entries, status, state"
+)
+_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_HAS_SOURCE = "SELECT 1 FROM source WHERE path = ?"
+_OPEN_COLUMNS = "byte_offset, day, correlation, author, addressees, pattern, conversation, expects"
+_SAVE_SESSION = (
+    "INSERT INTO session_part (session_id, source, initiating_agent, created_at, pattern_type, is_completed)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (session_id, source) DO UPDATE SET"
+    " initiating_agent = IIF(initiating_agent = 'unknown', excluded.initiating_agent, initiating_agent),"
+    " is_completed = MAX(is_completed, excluded.is_completed)"
+)
+_CLOSE = "DELETE FROM open_request WHERE source = ? AND byte_offset = ?"
+_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE_REJECTED = (
+    "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
+    " VALUES (?, ?, ?, ?, ?)"
+)
+_SAVE_ROLE = "INSERT OR REPLACE INTO held_role (source, agent, role) VALUES (?, ?, ?)"
+_GONE = (
+    "UPDATE source SET status = IIF(offset <= (SELECT SUM(a.size) FROM archived a WHERE a.source = source.id),"
+    " 'archived', 'missing') WHERE path = ?"
+)
+_RESET = (
+    "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
+    " status = 'resetting', state = NULL"
+)
+_OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
+
+DaySummary = tuple[int, tuple[float, float, int]]
+"""A day, with its first and last timestamp and its entries."""
+
+
+class Known(NamedTuple):
+    """What a scan compares: as long as a file looks like this, there is nothing new in it."""
+
+    id: int
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    is_missing: bool
+    is_settled: bool = False
+    """A file that looks like this has nothing new in it whatever an event says of it: see `ledger.py`."""
+
+    def differs(self, status: os.stat_result) -> bool:
+        """Whether the file looks other than it did when it was last looked at."""
+        now = (*identity(status), status.st_size, status.st_mtime_ns)
+        return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
+
+
+class Saved(NamedTuple):
+    """What a checkpoint keeps of a source: plain values, which can also come from another process."""
+
+    source: tuple[Any, ...]
+    opened: list[tuple[Any, ...]]
+    closed: list[int]
+    roles: list[tuple[str, str]]
+    rejected: list[tuple[Any, ...]]
+    sessions: list[tuple[str, tuple[Any, ...]]]
+    archived: list[tuple[Any, ...]]
+
+
+class Catalog:
+    """The catalog, open for writing. Only the indexing thread touches it."""
+
+    def __init__(self, path: Path, *, bulk: bool = False) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._bulk = bulk
+        self._database = create(path, CATALOG, bulk=bulk)
+        self._seal = None if bulk else Seal(self._database, path)
+        if not bulk:
+            self._database.execute_sql("PRAGMA synchronous = FULL")
+        self.checkpoint = int(self.fact("checkpoint") or 0)
+        """The number of the last checkpoint."""
+
+    def check(self) -> None:
+        """Raise IndexDamaged where this is no longer the file of its name, or somebody else has written to it."""
+        if self._seal is not None:
+            self._seal.check()
+
+    def _transaction(self) -> AbstractContextManager[Any]:
+        """Around whatever is written."""
+        return self._database.atomic("IMMEDIATE") if self._seal is None else self._seal.writing()
+
+    # ---- facts about the index
+
+    def fact(self, key: str) -> str | None:
+        """What was noted under a key: `config`, `build`, `checkpoint`."""
+        row = self._database.execute_sql("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def note(self, key: str, value: str) -> None:
+        """Keep a fact."""
+        with self._transaction():
+            self._database.execute_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    # ---- sources
+
+    def known(self) -> Iterator[tuple[str, Known]]:
+        """Every source that was ever seen, but for those that lie in the archive whole: they are no longer looked for.
+
+        One that was not read to its end is given a size that no file has, so that it is looked at again: there may be
+        whole lines in the rest, and an event file that does not parse waits for its time.
+        """
+        begin = "COALESCE((SELECT SUM(a.size) FROM archived a WHERE a.source = source.id), 0)"
+        size = f"IIF(offset - {begin} < size OR lines = 0, -1, size)"
+        columns = f"path, id, device, inode, {size}, mtime_ns, status = 'missing'"
+        sql = f"SELECT {columns} FROM source WHERE status <> 'archived'"
+        for path, *values in self._database.execute_sql(sql):
+            if path.__class__ is not str or any(value.__class__ is not int for value in values):
+                raise TypeError(f"{path!r} with {values}")
+            yield path, Known(*values)
+
+    def has_archived(self) -> bool:
+        """Whether anything lies in the archive."""
+        return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
+
+    def without(self, paths: Iterable[str]) -> list[str]:
+        """Those of some paths that were never seen, nor archived."""
+        return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
+
+    def last_id(self) -> int:
+        """The highest number of a source; 0 for none."""
+        return int(self._database.execute_sql("SELECT COALESCE(MAX(id), 0) FROM source").fetchone()[0])
+
+    def resetting(self) -> list[str]:
+        """Sources whose old rows were being dropped when the sidecar was stopped."""
+        return [str(row[0]) for row in self._database.execute_sql("SELECT path FROM source WHERE status = 'resetting'")]
+
+    def load(
+        self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
+    ) -> Progress | None:
+        """A source as it was saved. `answered` gives the requests at some days and offsets of it."""
+        sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
+        row = self._database.execute_sql(sql, (path,)).fetchone()
+        if row is None:
+            return None
+        id_, _, _, _, first_mtime, *mark_and_counts, _, packed = row
+        if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
+            raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
+        progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
+        progress.archived = catalog_archive.parts(self._database, id_)
+        if packed is not None:
+            saved = unpack(packed)
+            state = progress.state
+            state.timestamp, state.owner = saved["timestamp"], saved["owner"]
+            state.roles.update(self._roles(id_))
+            places = [(day, offset) for day, offset in saved["answered"]]
+            state.requests.restore(self._open_requests(id_), answered(places), saved["early"])
+        return progress
+
+    def saved(self, path: str) -> tuple[int, Iterable[Request]]:
+        """How far a file was read, and the requests open there; (0, ()) for one that was never saved."""
+        row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
+        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0])))
+
+    def _open_requests(self, id_: int) -> Iterator[Request]:
+        sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
+        for offset, day, correlation, author, addressees, *rest, expects in self._database.execute_sql(sql, (id_,)):
+            pattern, conversation = rest
+            to = tuple(orjson.loads(addressees))
+            if any(agent.__class__ is not str for agent in to):
+                raise TypeError(f"addressees {addressees!r}")
+            yield Request(offset, day, correlation, author, to, pattern, conversation, bool(expects))
+
+    def _roles(self, id_: int) -> Iterator[tuple[str, str]]:
+        for agent, role in self._database.execute_sql("SELECT agent, role FROM held_role WHERE source = ?", (id_,)):
+            if agent.__class__ is not str or role.__class__ is not str:
+                raise TypeError(f"the role {role!r} of {agent!r}")
+            yield agent, role
+
+    # ---- saving
+
+    def save(self, sources: Iterable[Saved], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
+        """One checkpoint: everything about these sources and days, whose rows are durable already."""
+        number = self.checkpoint + 1
+        with self._transaction():
+            self._save(list(sources))
+            for path in missing:
+                self._database.execute_sql(_GONE, (path,))
+            for day, summary in days:
+                name = day_name(day)
+                if summary[2]:
+                    values = (name, *summary, 0 if self._bulk else number)
+                    self._database.execute_sql("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?, ?)", values)
+                else:
+                    self._database.execute_sql("DELETE FROM day WHERE day = ?", (name,))
+            self.note("checkpoint", str(number))
+        self.checkpoint = number
+
+    def _save(self, sources: list[Saved]) -> None:
+        run = self._database.connection().executemany
+        run(_SAVE_SOURCE, [saved.source for saved in sources])
+        run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
+        run(_SAVE_OPEN, [(saved.source[0], *request) for saved in sources for request in saved.opened])
+        run(_SAVE_ROLE, [(saved.source[0], *role) for saved in sources for role in saved.roles])
+        run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
+        run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
+        for saved in sources:
+            if saved.archived:
+                catalog_archive.save_parts(self._database, saved.source[0], saved.archived)
+
+    def begin_reset(self, progress: Progress) -> None:
+        """A file is another one now: forget what was derived of it, before its old rows are dropped.
+
+        Durable first, because the rows go day by day: a crash half-way must find that they have to go.
+        """
+        with self._transaction():
+            for table in _OF_A_SOURCE:
+                self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
+            catalog_archive.drop_parts(self._database, progress.id, archived_size(progress.archived))
+            self._database.execute_sql(
+                f"UPDATE source SET {_RESET} WHERE id = ?",
+                (progress.id,),
+            )
+
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """Note that logs lie in the archive now; gives for each that was refused why.
+
+        What is read of such a log's file from here on is read from its start: its offset is where the archive ends.
+        """
+        refused = {}
+        with self._transaction():
+            self.note("archive", folder)
+            for path, looks, part in moves:
+                sql = "SELECT id, device, inode, size, mtime_ns, offset FROM source WHERE path = ?"
+                row = self._database.execute_sql(sql, (path,)).fetchone()
+                if row is None:
+                    refused[path] = "it is not indexed"
+                    continue
+                parts = catalog_archive.parts(self._database, row[0])
+                begin = archived_size(parts)
+                if parts and parts[-1] == part and row[5] == begin:
+                    continue  # noted before
+                if row[1:5] != looks or row[5] != begin + part.size:
+                    refused[path] = "it has changed, or is not indexed to its end"
+                    continue
+                catalog_archive.save_part(self._database, row[0], begin, part)
+        return refused
+
+    def begin_drop(self, paths: Iterable[str]) -> None:
+        """Logs are to be forgotten: first that nothing of them is archived any more, then their rows. Durable first,
+        so that a crash half-way finds that the rows have to go, and nothing brings them back."""
+        ids = [(path,) for path in paths]
+        run = self._database.connection().executemany
+        with self._transaction():
+            for table in ("archived", *_OF_A_SOURCE):
+                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
+            run(f"UPDATE source SET {_RESET} WHERE path = ?", ids)
+
+    def finish_drop(self, paths: Iterable[str]) -> None:
+        """Their rows are gone, durably."""
+        with self._transaction():
+            catalog_archive.drop_sources(self._database, paths)
+
+    def filtered(self) -> set[str]:
+        """The days that have a filter."""
+        return catalog_archive.filtered(self._database)
+
+    def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
+        """Keep the filter of a day, whose rows are durable."""
+        with self._transaction():
+            catalog_archive.save_filter(self._database, day, blocks, is_compact=is_compact)
+
+    def drop_filters(self, days: Iterable[str]) -> None:
+        """Something is going to be written on these days: their filters go, durably, before that."""
+        with self._transaction():
+            catalog_archive.drop_filters(self._database, days)
+
+    def close(self) -> Left | None:
+        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
+        if self._seal is not None:
+            return self._seal.close()
+        self._database.close()
+        return None
+
+
+def to_save(progress: Progress) -> Saved:
+    """What changed of a source since this was last asked, and where it stands now."""
+    state, requests, counts = progress.state, progress.state.requests, progress.counts
+    packed = pack(
+        {
+            "timestamp": state.timestamp,
+            "owner": state.owner,
+            "answered": list(requests.answered),
+            "early": requests.early,
+        }
+    )
+    # A rebuild has read it in the archive alone; live, the file is there until it is seen to be gone.
+    is_away = bool(progress.archived) and not progress.mark.inode
+    saved = Saved(
+        (
+            *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
+            *progress.mark[:8],
+            *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
+            *("archived" if is_away else "ok", packed),
+        ),
+        [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
+        sorted(requests.closed),
+        sorted(state.new_roles.items()),
+        [tuple(rejected) for rejected in progress.rejected],
+        [(session, tuple(note)) for session, note in progress.sessions.items()],
+        list(map(tuple, progress.archived)),
+    )
+    progress.rejected = []
+    progress.sessions = {}
+    state.new_roles = {}
+    requests.forget_changes()
+    return saved
+
+
+def _open_values(request: Request) -> tuple[object, ...]:
+    return (
+        request.byte_offset,
+        request.day,
+        request.correlation,
+        request.author,
+        orjson.dumps(request.addressees).decode(),
+        request.pattern,
+        request.conversation,
+        request.expects,
+    )

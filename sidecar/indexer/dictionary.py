@@ -1,0 +1,249 @@
+"""Dictionary coding: rows to small integers, with every string and every combination written once in a daily file.
+
+What was given a number is remembered, and written with the rows that need it. In a file that has been written before,
+what is not remembered is looked up first; a part of a bulk load (`part.py`) begins empty, and is never looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import orjson
+from peewee import SqliteDatabase
+
+from sidecar.paths import split_path
+from sidecar.records import Answered, Row
+from sidecar.store.daily_schema import SIGN, SPAN, hash_of
+
+Participants = tuple[str, ...]
+Roles = tuple[tuple[str, str], ...]
+Values = tuple[Any, ...]
+
+LONG = 160
+"""Characters that count as much as one thing that is remembered."""
+
+_INSERTS = {
+    "label": "INSERT INTO label (id, text, hash) VALUES (?, ?, ?)",
+    "source": "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
+    "party": "INSERT INTO party (id, agents, roles, hash) VALUES (?, ?, ?, ?)",
+    "party_agent": "INSERT INTO party_agent (agent, party) VALUES (?, ?)",
+    "member": "INSERT INTO member (agent, party) VALUES (?, ?)",
+    "kind": (
+        "INSERT INTO kind (id, event_type, pattern, is_completion, is_request, requests_response, has_author)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    ),
+    "context": "INSERT INTO context (id, session, initiating_agent, conversation) VALUES (?, ?, ?, ?)",
+    "span": "INSERT INTO span (source, byte_offset, first) VALUES (?, ?, ?)",
+}
+_ENTRY = (
+    "INSERT INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, kind, context, party,"
+    " correlation, response) VALUES "
+)
+_WIDTH = 12
+_AT_ONCE = 40
+"""Rows for one statement, which costs a third less than a statement a row."""
+_MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _WIDTH)})"] * _AT_ONCE)
+_ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _WIDTH)})"
+_GATHERED = 1_000
+"""Rows that are gathered, of however many files, before they are written."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A log file in a daily file."""
+
+    number: int
+    touched: int
+    first: int = -SPAN
+    """Where its last span begins; from -SPAN on, none will do."""
+
+
+class Codes:
+    """The numbers of one database file. After an error they are void: make it anew."""
+
+    def __init__(self, database: SqliteDatabase, *, is_new: bool = False) -> None:
+        self._database = database
+        self._is_new = is_new
+        self._labels: dict[str, int] = {}
+        self._parties: dict[tuple[Participants, Roles], int] = {}
+        self._kinds: dict[tuple[str, str, bool, bool, bool, bool], int] = {}
+        self._contexts: dict[tuple[str, str, str], int] = {}
+        self._places: dict[str, Place] = {}
+        self._characters = 0
+        """In what is remembered, and eight for each agent in a set."""
+        self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
+        """Given a number, and not written yet."""
+        self._rows: list[object] = []
+        """The values of rows that are not written yet, one row after the other."""
+        # A part has its members in the order of their coming; `merge.py` sorts them.
+        self._new_labels = self._new["label"]
+        self._new_members = self._new["member" if is_new else "party_agent"]
+        self._next = dict.fromkeys(("label", "source", "party", "kind", "context", "entry"), 1)
+        if not is_new:
+            for table in self._next:
+                self._next[table] = int(self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}")[0])
+
+    @property
+    def remembered(self) -> int:
+        """How many strings and combinations are remembered. Long ones count more: a log may name what it likes."""
+        things = len(self._labels) + len(self._parties) + len(self._contexts) + len(self._places) + len(self._kinds)
+        return things + self._characters // LONG
+
+    @property
+    def next_entry(self) -> int:
+        """The number of the next row. Numbers only grow."""
+        return self._next["entry"]
+
+    def begin_at(self, entry: int) -> None:
+        """Number rows from here on, if not from higher."""
+        self._next["entry"] = max(self._next["entry"], entry)
+
+    def forget(self) -> None:
+        """Remember nothing: it will be looked up again."""
+        self.flush()
+        for known in (self._labels, self._parties, self._kinds, self._contexts, self._places):
+            known.clear()
+        self._characters = 0
+
+    # ---- rows
+
+    def insert(self, path: str, rows: Iterable[Row], answered: dict[int, Answered], touched: int = 0) -> None:
+        """Take in rows of one log file, which follow those before; they are written at the latest by `flush`.
+
+        `answered`, by byte offset, loses what they take.
+        """
+        place = self.place(path, touched)
+        source, first = place.number, place.first
+        kinds, contexts, parties, labels = self._kinds, self._contexts, self._parties, self._labels
+        spans = self._new["span"]
+        number = self._next["entry"]
+        values = self._rows
+        for row in rows:
+            # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
+            (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator,
+             agents, roles, pattern, conversation, correlation, is_completion, is_request, has_response, wants) = row
+            # fmt: on
+            if answered and (answer := answered.pop(byte_offset, None)):
+                correlation, has_response = answer.correlation_id, True
+            if number - first >= SPAN:
+                first = number
+                spans.append((source, byte_offset, number))
+            kind = (event_type, pattern, is_completion, is_request, wants, author is not None)
+            context = (session, initiator, conversation)
+            party = (agents, roles)
+            values += (
+                number,
+                source,
+                line_number,
+                byte_offset,
+                byte_length,
+                checksum - SIGN,
+                timestamp,
+                kinds.get(kind) or self._kind(kind),
+                contexts.get(context) or self._context(context),
+                parties.get(party) or self._party(party),
+                None if correlation is None else labels.get(correlation) or self.label(correlation),
+                1 if has_response else 2 if wants else 0,
+            )
+            number += 1
+        place.first = first
+        self._next["entry"] = number
+        if len(values) > _WIDTH * _GATHERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was taken in and given numbers since the last time."""
+        connection = self._database.connection()
+        for table, new in self._new.items():
+            if new:
+                connection.executemany(_INSERTS[table], new)
+                new.clear()
+        values = self._rows
+        size = _WIDTH * _AT_ONCE
+        whole = len(values) - len(values) % size
+        for start in range(0, whole, size):
+            connection.execute(_MANY_ENTRIES, values[start : start + size])
+        for start in range(whole, len(values), _WIDTH):
+            connection.execute(_ONE_ENTRY, values[start : start + _WIDTH])
+        values.clear()
+
+    # ---- numbers
+
+    def label(self, text: str) -> int:
+        """The number of a string, new or known."""
+        number = self._labels.get(text)
+        if number is None:
+            hash_ = crc32(text.encode()) - SIGN  # as `hash_of` has it
+            if not self._is_new:
+                number = self._known("SELECT id FROM label WHERE text = ? AND hash = ?", (text, hash_))
+            if number is None:
+                number = self._next["label"]
+                self._next["label"] = number + 1
+                self._new_labels.append((number, text, hash_))
+            self._labels[text] = number
+            self._characters += len(text)
+        return number
+
+    def place(self, path: str, touched: int) -> Place:
+        """A log file, which `touched` will cover from now on: see `index.py`."""
+        place = self._places.get(path)
+        if place is None:
+            folder, stem, suffix = split_path(path)
+            names = (self.label(folder), stem, suffix)
+            row = None
+            if not self._is_new:
+                sql = "SELECT id, touched FROM source WHERE folder = ? AND stem = ? AND suffix = ?"
+                row = self._database.execute_sql(sql, names).fetchone()
+            place = Place(*map(int, row)) if row else Place(self._add("source", (*names, touched)), touched)
+            self._places[path] = place
+        if place.touched != touched:
+            self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, place.number))
+            place.touched = touched
+        return place
+
+    def _kind(self, kind: tuple[str, str, bool, bool, bool, bool]) -> int:
+        event_type, pattern, *flags = kind
+        values = (self.label(event_type), self.label(pattern), *flags)
+        sql = (
+            "SELECT id FROM kind WHERE event_type = ? AND pattern = ? AND is_completion = ? AND is_request = ?"
+            " AND requests_response = ? AND has_author = ?"
+        )
+        number = self._kinds[kind] = self._known(sql, values) or self._add("kind", values)
+        return number
+
+    def _context(self, context: tuple[str, str, str]) -> int:
+        values = tuple(map(self.label, context))
+        sql = "SELECT id FROM context WHERE session = ? AND initiating_agent = ? AND conversation = ?"
+        number = self._contexts[context] = self._known(sql, values) or self._add("context", values)
+        return number
+
+    def _party(self, party: tuple[Participants, Roles]) -> int:
+        agents, roles = party
+        texts = (orjson.dumps(agents).decode(), orjson.dumps(dict(roles)).decode())
+        values = (*texts, hash_of(*texts))
+        number = self._known("SELECT id FROM party WHERE agents = ? AND roles = ? AND hash = ?", values)
+        if number is None:
+            number = self._add("party", values)
+            self._new_members.extend([(self.label(agent), number) for agent in agents])
+        self._parties[party] = number
+        self._characters += 8 * len(agents)
+        return number
+
+    def _known(self, sql: str, values: Values) -> int | None:
+        if self._is_new:
+            return None
+        row = self._database.execute_sql(sql, values).fetchone()
+        return int(row[0]) if row else None
+
+    def _add(self, table: str, values: Values) -> int:
+        number = self._next[table]
+        self._next[table] = number + 1
+        self._new[table].append((number, *values))
+        return number
+
+    def _one(self, sql: str) -> Values:
+        row: Values = self._database.execute_sql(sql).fetchone()
+        return row

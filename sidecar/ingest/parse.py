@@ -1,0 +1,33 @@
+"""From line to record, or to the reason why it is none."""
+
+from __future__ import annotations
+
+import orjson
+
+from sidecar.config.formats import Format
+from sidecar.records import Line, Record, Rejected
+
+NOT_JSON = "not-json"
+NOT_OBJECT = "not-object"
+NO_EVENT_TYPE = "no-event-type"
+TOO_LONG = "too-long"
+
+
+def parse(line: Line, format_: Format, named_type: str | None = None) -> Record | Rejected:
+    """What the line says, read as `format_` tells; `named_type` is the event type in an event file's name.
+
+    Invalid UTF-8, NaN, lone surrogates and nesting too deep are no JSON to orjson, nor to the law (section 6).
+    """
+    try:
+        document = orjson.loads(line.data)
+    except orjson.JSONDecodeError:
+        return reject(line, NOT_JSON)
+    if document.__class__ is not dict:
+        return reject(line, NOT_OBJECT)
+    record = format_.extract(document, named_type)
+    return reject(line, NO_EVENT_TYPE) if record is None else record
+
+
+def reject(line: Line, reason: str) -> Rejected:
+    """This line, as one that is no record."""
+    return Rejected(line.line_number, line.byte_offset, len(line.data), reason)

@@ -1,0 +1,244 @@
+"""A file and a mark in, whole lines and the next mark out.
+
+A mark says how far a file has been read and by what to know it again: device, inode, and the hashes of its first bytes
+and of the bytes just before the position. With them, a file that was appended to can be told from one that was
+truncated, truncated and grown past the old position, replaced, or given the inode of a deleted one.
+
+Nothing is kept open between two looks, and nothing is read beyond `CHUNK` at a time, unless one line is longer.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import blake2b
+from itertools import accumulate, count
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.errors import SourceError
+from sidecar.records import Line, Rejected
+
+CHUNK = 1 << 20
+"""Bytes read in one look, so that no file starves another."""
+
+WINDOW = 1024
+"""Bytes at the head, and bytes before the position, by which a file is known again."""
+
+LONG = 1 << 16
+"""Bytes of an unfinished line from which it is worth knowing that they hold no LF."""
+
+TOO_LONG = "too-long"
+
+# O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside. O_NONBLOCK: opening a FIFO
+# that nobody writes to must not hang.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class NotAFile(SourceError):
+    """This is not a regular file."""
+
+    hint = "links, pipes, sockets and folders are not indexed"
+
+
+class Mark(NamedTuple):
+    """How far a file was read, and what it looked like then."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    """Size and time as of the last look: while they stay, there is nothing new to see."""
+    offset: int
+    """Bytes consumed; always behind an LF, or at the end of an event file."""
+    lines: int
+    """Lines consumed."""
+    head: int
+    tail: int
+    """Hashes of the first and the last consumed bytes; of an event file, `head` is that of the whole."""
+    scanned: int = 0
+    """Bytes after `offset` known to hold no LF. A hint, never saved."""
+    searched: int = 0
+    """Hash of the last of them, where they are many."""
+
+
+NEW = Mark(0, 0, 0, 0, 0, 0, 0, 0)
+"""The mark of a file that has never been looked at."""
+
+
+class Look(NamedTuple):
+    """What one look at a file brought."""
+
+    mark: Mark
+    lines: list[Line]
+    rejected: list[Rejected]
+    more: bool
+    """The chunk was full: look again without waiting for an event."""
+    changed: bool = False
+    """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
+
+
+def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
+    """Read the next whole lines of a growing file, at most up to the byte `limit`.
+
+    Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
+    """
+    with opened(path) as (fd, status):
+        device, inode = identity(status)
+        if mark.offset and (device, inode) != (mark.device, mark.inode):
+            return Look(mark, [], [], more=False, changed=True)
+        scanned = _still_scanned(mark, status)
+        if scanned != mark.scanned:
+            mark = mark._replace(scanned=scanned)
+        start = mark.offset + mark.scanned
+        # Asking for no more than there is saves the making of a large buffer for a small file.
+        end = status.st_size if limit is None else min(limit, status.st_size)
+        data = os.pread(fd, max(0, min(CHUNK, end - start)), start)
+        # The bytes before the position are checked after the read, not before it: a file truncated and written anew
+        # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
+        if not _is_same(fd, mark):
+            return Look(mark, [], [], more=False, changed=True)
+        seen = Mark(device, inode, status.st_size, status.st_mtime_ns, *mark[4:])
+        if mark.scanned and _end(fd, start, mark.scanned) != mark.searched:
+            return Look(seen._replace(scanned=0), [], [], more=True)
+        more = len(data) == CHUNK
+        last = data.rfind(b"\n")
+        if last < 0:
+            return Look(_searched(fd, seen, mark.scanned + len(data)), [], [], more)
+        position = start + last + 1
+        window = min(WINDOW, position)
+        before = os.pread(fd, window, position - window)
+        if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
+            return Look(mark, [], [], more=False, changed=True)
+        lines, rejected = _split(fd, mark, data, max_line_bytes)
+        if lines and b"\n" in lines[0].data:  # the unfinished line was written anew: search it from its start
+            return Look(seen._replace(scanned=0), [], [], more=True)
+        head = mark.head if mark.offset >= WINDOW else fingerprint(os.pread(fd, window, 0))
+        count = mark.lines + len(lines) + len(rejected)
+        consumed = Mark(*seen[:4], position, count, head, fingerprint(before))
+        return Look(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
+
+
+def _still_scanned(mark: Mark, status: os.stat_result) -> int:
+    """How much of the unfinished line need not be searched again; without this, a line that grows slowly costs its
+    length at every look. Trusted only for a long line of a file that has grown, or not changed at all."""
+    grown = status.st_size > mark.size
+    same = (status.st_size, status.st_mtime_ns) == (mark.size, mark.mtime_ns)
+    known = identity(status) == (mark.device, mark.inode)
+    return mark.scanned if mark.scanned >= LONG and known and (grown or same) else 0
+
+
+def _searched(fd: int, mark: Mark, scanned: int) -> Mark:
+    """The mark, with so many bytes after its offset known to hold no LF, and how to know them again."""
+    searched = _end(fd, mark.offset + scanned, scanned) if scanned >= LONG else 0
+    return mark if (scanned, searched) == mark[8:] else mark._replace(scanned=scanned, searched=searched)
+
+
+def _end(fd: int, end: int, length: int) -> int:
+    """Hash of the last of `length` bytes that end there."""
+    window = min(WINDOW, length)
+    return fingerprint(os.pread(fd, window, end - window))
+
+
+def _split(fd: int, mark: Mark, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
+    """The lines that end in `data`; the first began at the mark's offset, which may lie before it."""
+    texts = data.split(b"\n")
+    texts.pop()  # what follows the last LF
+    lengths = list(map(len, texts))
+    lengths[0] += mark.scanned
+    offsets = accumulate([length + 1 for length in lengths], initial=mark.offset)
+    places = zip(offsets, count(mark.lines + 1), lengths, texts, strict=False)
+    if max(lengths) <= max_line_bytes:
+        if mark.scanned:
+            texts[0] = os.pread(fd, lengths[0], mark.offset)
+        return list(map(_line, zip(offsets, count(mark.lines + 1), texts, strict=False))), []
+    lines: list[Line] = []
+    rejected: list[Rejected] = []
+    for offset, number, length, text in places:
+        if length > max_line_bytes:
+            rejected.append(Rejected(number, offset, length, TOO_LONG))
+        else:
+            begun_before = offset == mark.offset and mark.scanned
+            lines.append(Line(offset, number, os.pread(fd, length, offset) if begun_before else text))
+    return lines, rejected
+
+
+_line = partial(tuple.__new__, Line)
+"""Makes a line of its values for a third of the price of calling its class."""
+
+
+def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | int]:
+    """The one record of an event file, without a last LF; its length alone where that is more than a line may have.
+
+    The mark that it gives has consumed the whole file. Errors as with `look`.
+    """
+    fd, status = _open(path)  # not `opened`, which costs as much as the opening: there may be very many of these
+    try:
+        seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
+        if status.st_size > max_line_bytes + 1:
+            return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
+        # A byte more than there is, so that one call finds the end; where the file has grown since, there is more.
+        wanted = min(CHUNK, status.st_size + 1)
+        data = chunk = os.pread(fd, wanted, 0)
+        while len(chunk) == wanted:
+            wanted = CHUNK
+            chunk = os.pread(fd, wanted, len(data))
+            data += chunk
+            if len(data) > max_line_bytes + 1:
+                return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
+        size, body = len(data), data.removesuffix(b"\n")
+        whole = Mark(seen.device, seen.inode, size, seen.mtime_ns, size, 1, fingerprint(data), 0)
+        return status, whole, len(body) if len(body) > max_line_bytes else Line(0, 1, body)
+    finally:
+        os.close(fd)
+
+
+def _bare_length(fd: int, size: int) -> int:
+    """The length without a last LF."""
+    return size - (os.pread(fd, 1, size - 1) == b"\n")
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
+    """A regular file, open for reading only, and its status."""
+    fd, status = _open(path)
+    try:
+        yield fd, status
+    finally:
+        os.close(fd)
+
+
+def _open(path: str | Path) -> tuple[int, os.stat_result]:
+    fd = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(f"{path} is not a regular file")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Device and inode, as signed 64-bit integers: some file systems use all 64 bits, and SQLite has a sign."""
+    return status.st_dev & (1 << 63) - 1, status.st_ino & (1 << 63) - 1
+
+
+def fingerprint(data: bytes) -> int:
+    """A hash of some bytes, as a signed 64-bit integer, which is what SQLite keeps."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+def _is_same(fd: int, mark: Mark) -> bool:
+    """The file still begins with the bytes that were read, and still has them before the position."""
+    if mark.offset == 0:
+        return True
+    window = min(WINDOW, mark.offset)
+    before = os.pread(fd, window, mark.offset - window)
+    if len(before) < window or fingerprint(before) != mark.tail:
+        return False
+    return mark.offset <= WINDOW or fingerprint(os.pread(fd, WINDOW, 0)) == mark.head

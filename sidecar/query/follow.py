@@ -1,0 +1,141 @@
+"""What came into the index since the last look, across days, restarts and rebuilds: each entry once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sidecar.errors import IndexUnavailable
+from sidecar.records import Entry
+from sidecar.store import layout as swap
+
+from .filter import Filter
+from .reader import Day
+
+PAGE = 1000
+
+OPEN_DAYS = 16
+"""Daily files kept open: those that changed last."""
+
+REMEMBERED = 200_000
+"""Entries given last that are known again: after a kill, those since the last checkpoint are written anew."""
+
+SETTLED = 0.1
+"""Seconds after which a file's time of change tells one change from the next."""
+
+_Sign = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A day, and how far it was followed."""
+
+    sign: _Sign | None = None
+    """What its file looked like then: as long as it looks so, nobody has written."""
+    identity: tuple[int, int] | None = None
+    """Which file that was."""
+    last: int = 0
+    """The number of the last entry that was given, or passed over at the start."""
+    furthest: dict[str, int] = field(default_factory=dict)
+    """Where that was in each log file."""
+    is_rebuilt: bool = False
+    """The file is another one, which numbers its entries anew: only what lies further is news, until the end of it."""
+
+
+class Follower:
+    """Follows the daily files of an index folder. What is there when it is made is not news."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._days: dict[str, _Followed] = {}
+        self._open: OrderedDict[str, Day] = OrderedDict()
+        self._given: OrderedDict[int, None] = OrderedDict()
+        """Hashes of the entries given last."""
+        for path in swap.daily_paths(folder):
+            sign = _sign(path)
+            try:
+                with closing(Day(path)) as day:
+                    self._days[path.name] = _Followed(sign, day.identity, day.last_number(), day.furthest())
+            except IndexUnavailable:
+                continue
+
+    def news(self, wanted: Filter) -> Iterator[Entry]:
+        """Entries that came since the last call and fit."""
+        for path in swap.daily_paths(self._folder):
+            known = self._days.setdefault(path.name, _Followed())
+            sign = _sign(path)
+            if sign is not None and sign == known.sign:
+                continue
+            try:
+                yield from self._of(self._day(path, known), known, wanted)
+            except IndexUnavailable:
+                continue  # the next look finds what takes its place
+            known.sign = sign
+
+    def _of(self, day: Day, known: _Followed, wanted: Filter) -> Iterator[Entry]:
+        while True:
+            last, entries = day.news(wanted, known.last, PAGE)
+            for entry in entries:
+                if self._is_news(entry, known):
+                    yield entry
+            if last == known.last:
+                known.is_rebuilt = False
+                return
+            known.last = last
+
+    def _is_news(self, entry: Entry, known: _Followed) -> bool:
+        if known.is_rebuilt and entry.byte_offset <= known.furthest.get(entry.file_path, -1):
+            return False
+        # By what no later answer changes.
+        key = hash((entry.file_path, entry.byte_offset, entry.timestamp, entry.event_type, entry.participating_agents))
+        if key in self._given:
+            return False
+        self._given[key] = None
+        if len(self._given) > REMEMBERED:
+            self._given.popitem(last=False)
+        known.furthest[entry.file_path] = entry.byte_offset
+        return True
+
+    def _day(self, path: Path, known: _Followed) -> Day:
+        """A daily file, open; one that took the place of another is followed from its first entry on."""
+        day = self._open.pop(path.name, None)
+        if day is not None and not day.is_current():
+            day.close()
+            day = None
+        if day is None:
+            day = Day(path)
+        self._open[path.name] = day
+        if len(self._open) > OPEN_DAYS:
+            self._open.popitem(last=False)[1].close()
+        if known.identity != day.identity:
+            known.is_rebuilt = known.identity is not None
+            known.identity, known.last = day.identity, 0
+        return day
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def _sign(path: Path) -> _Sign | None:
+    """Changes with every commit; None where a commit may hide behind the one before.
+
+    Only looked at from outside: whoever opens a file of SQLite's and closes it again loses the locks that this
+    process has on it.
+    """
+    sign: list[int] = []
+    newest = 0
+    for name in (path, f"{path}-wal"):
+        try:
+            status = os.stat(name)
+        except OSError:
+            continue
+        newest = max(newest, status.st_mtime_ns)
+        sign += (status.st_ino, status.st_size, status.st_mtime_ns)
+    return tuple(sign) if time.time_ns() - newest > SETTLED * 1e9 else None

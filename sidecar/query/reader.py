@@ -1,0 +1,372 @@
+"""Reading one daily file and the catalog: SQL in, values out. `query.py` puts the days together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sidecar.errors import IndexMissing
+from sidecar.paths import split_path
+from sidecar.records import Entry, RejectedLine, Session
+from sidecar.store import layout as swap
+from sidecar.store.codec import agents_of, checked, checked_columns, entry_of
+from sidecar.store.connection import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
+from sidecar.store.daily_schema import AT_PLACE, SIGN, SPAN, hash_of
+from sidecar.store.daily_schema import SECOND as _SECOND
+
+from .catalog_archive import ArchiveSide
+from .filter import EPOCH, SECONDS_A_DAY, Filter, Place, day_of
+
+SECOND = _SECOND.replace("timestamp", "e.timestamp")
+_PATH = "f.text || s.stem || s.suffix"
+_PLACED = "JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder"
+_CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
+_NAMED = (
+    "SELECT e.id, e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
+    " i.text, p.agents, p.roles, a.text, v.text, r.text,"
+    " k.is_completion, k.is_request, e.response = 1, k.requests_response, e.checksum FROM ({chosen}) e"
+    " JOIN kind k ON k.id = e.kind JOIN label t ON t.id = k.event_type JOIN label a ON a.id = k.pattern"
+    " JOIN context c ON c.id = e.context JOIN label n ON n.id = c.session JOIN label i ON i.id = c.initiating_agent"
+    " JOIN label v ON v.id = c.conversation JOIN party p ON p.id = e.party LEFT JOIN label r ON r.id = e.correlation"
+    " ORDER BY {order}"
+)
+_PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A condition on `entry e`."""
+
+    terms: list[str]
+    values: list[Any]
+    is_in_runs: bool = False
+    """What is asked for lies in several runs of an index, each in the order of time."""
+    hint: str = ""
+
+    def add(self, term: str, *values: Any) -> None:
+        self.terms.append(term)
+        self.values += values
+
+
+class _Opened:
+    """An index file, open for reading."""
+
+    kind: int
+    """Which of the two kinds of file it has to be: see `schema.py`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.identity = _identity(path)
+        self._database = open_for_reading(path, self.kind)
+
+    def is_current(self) -> bool:
+        """Whether the file of this name is still the one that is open."""
+        return _identity(self.path) == self.identity
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with trouble_named(self.path):
+            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        return rows
+
+    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
+        rows = self._all(sql, *values)
+        with nonsense_named(self.path):
+            for row in rows:
+                checked(row, types)
+        return rows
+
+
+class Day(_Opened):
+    """One daily file, open for reading."""
+
+    kind = DAILY
+
+    def page(self, wanted: Filter, after: Place | None, size: int, reverse: bool) -> list[Entry]:
+        """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
+        asked = self._asked(wanted)
+        if asked is None:
+            return []
+        terms, values = asked.terms, asked.values
+        ahead, up_to = ("<", ">=") if reverse else (">", "<=")
+        begin = self._begin(wanted, after, reverse)
+        if begin is not None:
+            terms.append(f"{SECOND} {ahead}= ?")
+            values.append(begin)
+        if asked.is_in_runs:
+            # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
+            # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
+            # second in which the page begins is counted, in the index alone where it can be.
+            where = " AND ".join([*terms, f"{SECOND} {ahead} ?"])
+            sql = f"SELECT {SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            most = (SECONDS_A_DAY if reverse else -1) if begin is None else begin
+            rows = self._all(sql, *values, most, size)
+            if len(rows) == size:
+                terms.append(f"{SECOND} {up_to} ?")
+                values.append(rows[-1][0])
+            elif begin is None:  # these are all
+                asked = _Asked([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
+                terms, values = asked.terms, asked.values
+        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
+            if moment is not None:
+                terms.append(f"e.timestamp {comparison} ?")
+                values.append(moment)
+        if after is not None:
+            terms.append(f"(e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)")
+            values += after
+        return self._entries(asked, size, reverse)
+
+    def _begin(self, wanted: Filter, after: Place | None, reverse: bool) -> int | None:
+        """The second of this day that a page begins in, if it is not the first, or the last, of the day."""
+        limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
+        seconds = [int(moment) % SECONDS_A_DAY for moment in limits if moment is not None and self._is_of(moment)]
+        return (min if reverse else max)(seconds, default=None)
+
+    def _is_of(self, moment: float) -> bool:
+        return day_of(moment) == self.path.stem
+
+    def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
+        """Entries that fit and were written after the one numbered `after`, and the number of the last looked at."""
+        # The end first: what is written between the two queries is left for the next call.
+        last = self.last_number()
+        if last <= after:
+            return after, []
+        last = min(last, after + size)
+        asked = self._asked(wanted)
+        if asked is None:
+            return last, []
+        # Walks along the numbers, whatever else is asked for.
+        where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
+        chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
+        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
+        with nonsense_named(self.path):
+            return last, [entry_of(row) for row in rows]
+
+    def last_number(self) -> int:
+        """The number of the entry written last; numbers only grow."""
+        rows = self._all("SELECT MAX(id) FROM entry")
+        return int(rows[0][0] or 0)
+
+    def furthest(self) -> dict[str, int]:
+        """For each log file, the byte offset of its last entry on this day."""
+        sql = (
+            f"SELECT {_PATH}, MAX(e.byte_offset) FROM"
+            " (SELECT source, MAX(byte_offset), first FROM span GROUP BY source) p"
+            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN} AND e.source = p.source {_PLACED}"
+            " GROUP BY p.source"
+        )
+        return dict(self._typed((str, int), sql))
+
+    def at(self, name: str, byte_offset: int) -> list[Entry]:
+        """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
+        at_place = AT_PLACE.format(span=SPAN, source="o.id", offset="?1")
+        found = (
+            f"e.id IN (SELECT ({at_place}) FROM source o JOIN label d ON d.id = o.folder"
+            " WHERE o.stem IN (?2, ?3) AND (o.stem = ?2 OR d.text || o.stem || o.suffix = ?2))"
+        )
+        return self._entries(_Asked([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
+
+    def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
+        """Length and checksum of the record at a place; None where no entry points there."""
+        at_place = AT_PLACE.format(span=SPAN, source="s.id", offset="?4")
+        sql = (
+            "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
+            f" JOIN entry e ON e.id = ({at_place}) WHERE f.text = ?1 AND s.stem = ?2 AND s.suffix = ?3"
+        )
+        rows = self._typed((int, int), sql, *split_path(path), byte_offset)
+        return (rows[0][0], rows[0][1] + SIGN) if rows else None
+
+    def places(self) -> Iterator[tuple[Any, ...]]:
+        """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
+        sql = (
+            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
+        )
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql(sql):
+                yield checked(row, (str, int, int, int))
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The view `ksi_index`, whole, in the order of path and offset."""
+        with trouble_named(self.path), nonsense_named(self.path):
+            for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
+                yield checked_columns(row)
+
+    def facts(self) -> dict[str, str]:
+        """What the file says of itself: its `day`, and the `checkpoint` that last wrote it."""
+        return dict(self._typed((str, str), "SELECT key, value FROM meta"))
+
+    def agents(self) -> list[tuple[str, int, int, int]]:
+        """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
+        sql = (
+            "SELECT l.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
+            f" MIN({_SECOND}) AS first, MAX({_SECOND}) AS last FROM entry GROUP BY party) x"
+            " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
+        )
+        return self._typed((str, int, int, int), sql)
+
+    def moments(self, agent: str, second: int) -> tuple[float, float]:
+        """The first and the last timestamp of an agent's entries in a second of the day."""
+        begin = float((date.fromisoformat(self.path.stem).toordinal() - EPOCH) * SECONDS_A_DAY + second)
+        sql = (
+            "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
+            f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"
+        )
+        ((first, last),) = self._typed((float, float), sql, begin, second, self._label(agent))
+        return first, last
+
+    def participants(self, session: str) -> set[str]:
+        """Who took part in a session on this day."""
+        sql = (
+            "SELECT agents FROM party WHERE id IN"
+            " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
+        )
+        with nonsense_named(self.path):
+            return {agent for (agents,) in self._all(sql, self._label(session)) for agent in agents_of(agents)}
+
+    # ---- how it is asked
+
+    def _asked(self, wanted: Filter) -> _Asked | None:
+        """What is asked for besides the time, as SQL; None where a string is wanted that this day does not have."""
+        labels = [wanted.agent, wanted.session, wanted.conversation, wanted.correlation]
+        numbers = [None if text is None else self._label(text) for text in labels]
+        if any(number is None for text, number in zip(labels, numbers, strict=True) if text is not None):
+            return None
+        agent, session, conversation, correlation = numbers
+        asked = _Asked([], [])
+        # The first of these names the index; `+` keeps the others from being taken for it.
+        if correlation is not None:
+            asked.add("e.correlation = ?", correlation)
+        if wanted.pending:
+            asked.add("e.response = 2")
+            asked.hint = "INDEXED BY entry_pending" if correlation is None else ""
+        if session is not None or conversation is not None:
+            columns = {"session": session, "conversation": conversation}
+            given = {column: number for column, number in columns.items() if number is not None}
+            where = " AND ".join(f"{column} = ?" for column in given)
+            sql = f"SELECT id FROM context WHERE {where}"
+            some = self._all(f"{sql} LIMIT 2", *given.values())
+            first = "+" if asked.terms else ""
+            if len(some) == 1:
+                asked.add(f"{first}e.context = ?", *some[0])
+            else:
+                asked.is_in_runs = not first
+                asked.add(f"{first}e.context IN ({sql})", *given.values())
+        if agent is not None:
+            if asked.terms:
+                asked.add("EXISTS (SELECT 1 FROM party_agent m WHERE m.agent = ? AND m.party = e.party)", agent)
+            else:
+                asked.add(f"e.party IN ({_PARTIES})", agent)
+                asked.is_in_runs = True
+        kinds = self._kinds(wanted)
+        if kinds == []:
+            return None
+        if kinds is not None:
+            asked.terms.append(f"+e.kind IN ({', '.join(map(str, kinds))})")
+        return asked
+
+    def _kinds(self, wanted: Filter) -> list[int] | None:
+        """The kinds of entry that fit; None where all do."""
+        texts = {"event_type": wanted.event_type, "pattern": wanted.pattern}
+        given = {column: text for column, text in texts.items() if text is not None}
+        if not given:
+            return None
+        where = " AND ".join(f"{column} = ?" for column in given)
+        numbers = map(self._label, given.values())
+        return [int(row[0]) for row in self._all(f"SELECT id FROM kind WHERE {where}", *numbers)]
+
+    def _label(self, text: str) -> int | None:
+        rows = self._all("SELECT id FROM label WHERE hash = ? AND text = ?", hash_of(text), text)
+        return int(rows[0][0]) if rows else None
+
+    def _entries(self, asked: _Asked, size: int, reverse: bool) -> list[Entry]:
+        way = " DESC" if reverse else ""
+        # Chosen and cut first, named afterwards: names cost a lookup each.
+        order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
+        chosen = f"{_CHOSEN.format(hint=asked.hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
+        order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
+        rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
+        with nonsense_named(self.path):
+            return [entry_of(row) for row in rows]
+
+
+class Catalog(_Opened, ArchiveSide):
+    """The catalog, open for reading."""
+
+    kind = CATALOG
+
+    def sessions(self, status: str | None) -> Iterator[Session]:
+        """The session registry."""
+        sql = (
+            "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
+            " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
+        )
+        lives = self.lives_in()
+        for session, agent, created, pattern, state in self._typed((str, str, float, str, str), sql, status, status):
+            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
+
+    def rejected(self) -> Iterator[RejectedLine]:
+        """Lines that are no records."""
+        sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
+        return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
+
+    def sources(self) -> list[tuple[Any, ...]]:
+        """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
+        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
+        return self._typed((str, int, int, int, int, int, int), sql)
+
+    def looked(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each source when it was last looked at."""
+        rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
+        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
+
+    def count_rejected(self) -> int:
+        """How many lines are no records."""
+        return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
+
+    def days(self) -> list[tuple[Any, ...]]:
+        """Each day with its first and last timestamp and its number of entries."""
+        sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
+        return self._typed((str, float, float, int), sql)
+
+    def checkpoints(self) -> dict[str, int]:
+        """The number of the checkpoint that last wrote each day."""
+        return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
+
+    def fact(self, key: str) -> str | None:
+        """What was noted under a key."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def offsets(self) -> dict[str, tuple[int, bool]]:
+        """How far each source was read, and whether its file is there."""
+        sql = "SELECT path, offset, status <> 'missing' FROM source"
+        return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
+
+    def first_mtimes(self) -> dict[str, float]:
+        """The notes of section 6: each source's modification time when it was first seen."""
+        sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
+        return dict(self._typed((str, float), sql))
+
+
+def open_catalog(folder: Path) -> Catalog:
+    """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
+    try:
+        return Catalog(swap.catalog_path(folder))
+    except IndexMissing:
+        return Catalog(swap.catalog_path(folder))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

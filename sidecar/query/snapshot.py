@@ -1,0 +1,162 @@
+"""The files of an index, open for reading, whatever is swapped meanwhile.
+
+A rebuild takes the place of the index file by file, and the file that a name stands for may change between any two
+steps of a reader. So where a file is now is asked each time (`swap.py` tells), and asked again after an answer. A
+file that was replaced meanwhile may have been read without its log, or with that of the new one: the answer is thrown
+away, and the new file asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from sidecar.errors import IndexMissing, SidecarError
+from sidecar.store import layout as swap
+
+from .reader import Catalog, Day, open_catalog
+
+T = TypeVar("T")
+
+OPEN_DAYS = 64
+"""Daily files kept open."""
+
+
+class IndexFiles:
+    """Daily files and catalog of the index in a folder. Raises IndexMissing where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._days: dict[str, Day] = {}
+        self._catalog: Catalog | None = None
+        self._listed: tuple[tuple[int, int] | None, list[str]] = (None, [])
+        """The daily files, and what says that they are still these: to list a year of them costs a millisecond."""
+
+    def close(self) -> None:
+        """Close what was opened. It is opened again when it is needed."""
+        for day in self._days.values():
+            day.close()
+        self._days = {}
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
+
+    # ---- answers out of one index
+
+    def whole(self, answer: Callable[[], list[T]]) -> list[T]:
+        """An answer out of one index: given again where a swap came while it was given."""
+        while True:
+            before = swap.sign(self._folder)
+            try:
+                given = answer()
+            except SidecarError:
+                if swap.sign(self._folder) == before:
+                    raise
+            else:
+                if swap.sign(self._folder) == before:
+                    return given
+
+    def of_all_days(
+        self, question: Callable[[Day], Iterable[T]], reverse: bool = False, without: Collection[str] = ()
+    ) -> list[T]:
+        """What the days say, one after the other, but for those in `without`."""
+
+        def answer() -> list[T]:
+            names = sorted((name for name in self.names() if name.removesuffix(".db") not in without), reverse=reverse)
+            return [one for name in names for one in self.ask(name, lambda day: list(question(day)), alone=False) or ()]
+
+        return self.whole(answer)
+
+    def of_catalog(self, question: Callable[[Catalog], Iterable[T]]) -> list[T]:
+        """What the catalog says."""
+        return self.whole(lambda: list(question(self._open_catalog())))
+
+    def ask(self, name: str, question: Callable[[Day], T], *, alone: bool = True) -> T | None:
+        """What the daily file of this name says, out of one index; None where there is no such file any more.
+
+        An answer that is part of another does not stand `alone`: `whole` looks whether all of them are of one index.
+        """
+        while day := self._day(name):
+            try:
+                answer = question(day)
+            except SidecarError:
+                if self._is_current(day):
+                    raise
+            else:
+                if not alone or self._is_current(day):
+                    return answer
+        return None
+
+    # ---- names
+
+    def names(self) -> list[str]:
+        """The names of the daily files, in the order of their days."""
+        stamp = swap.listing_stamp(self._folder)
+        if stamp is not None and stamp == self._listed[0]:
+            return self._listed[1]
+        names = [path.name for path in swap.daily_paths(self._folder)]
+        self._listed = (stamp if names else None, names)
+        if not names and not swap.catalog_path(self._folder).exists():
+            raise IndexMissing(f"there is no index below {self._folder.parent}")
+        return names
+
+    def names_as_they_are(self, reverse: bool = False) -> Iterator[str]:
+        """The names of the daily files in the order of their days, or the other way round, for one who takes his time:
+        a swap brings other days."""
+        last = ""
+        listed = None
+        names: list[str] = []
+        while True:
+            now = swap.sign(self._folder)
+            if now != listed:
+                listed = now
+                names = [name for name in self.names() if not last or (name < last if reverse else name > last)]
+                names.sort(reverse=not reverse)
+            if not names:
+                return
+            last = names.pop()
+            yield last
+
+    # ---- files
+
+    def _is_current(self, day: Day) -> bool:
+        """Whether this is the daily file of its name in the index, as it is now."""
+        return swap.daily_path(self._folder, day.path.name) == day.path and day.is_current()
+
+    def _day(self, name: str) -> Day | None:
+        """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
+        day = self._days.get(name)
+        if day is not None and self._is_current(day):
+            return day
+        if day is not None:
+            day.close()
+            del self._days[name]
+        day = self._opened(name)
+        if day is not None:
+            while len(self._days) >= OPEN_DAYS:
+                self._days.pop(next(iter(self._days))).close()
+            self._days[name] = day
+        return day
+
+    def _opened(self, name: str) -> Day | None:
+        path = swap.daily_path(self._folder, name)
+        while path is not None:
+            try:
+                return Day(path)
+            except SidecarError:
+                before, path = path, swap.daily_path(self._folder, name)
+                if path == before and path.exists():
+                    raise
+                if path == before:
+                    return None
+        return None
+
+    def _open_catalog(self) -> Catalog:
+        path = swap.catalog_path(self._folder)
+        if self._catalog is not None and not (self._catalog.path == path and self._catalog.is_current()):
+            self._catalog.close()
+            self._catalog = None
+        if self._catalog is None:
+            self._catalog = open_catalog(self._folder)
+        return self._catalog

@@ -1,0 +1,201 @@
+"""How `sidecar archive` has the owner of an index note what it did: one writer a root, also while it archives.
+
+Where no sidecar runs, the command holds the root's lock and opens the ledger itself. Where one runs, the command leaves
+a request in `index/requests/`, and the sidecar takes it between two turns, in its own thread, and leaves an answer.
+A request says only what is so already: the archives are whole, durable and compared. Crash windows:
+
+- the command dies: the sidecar notes what is asked, and the logs stay where they are until the next `sidecar archive`,
+  which finds them in both places;
+- the sidecar dies before its answer: the request still lies there. What it noted of it is durable; the next sidecar
+  takes the whole again, and what is noted already stays so.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import orjson
+
+from sidecar.errors import SidecarError
+from sidecar.records import Compacted, Move, Part
+
+from .lock import holder
+
+FOLDER = "requests"
+SLICE = 200
+"""Logs that are noted in one turn of a running sidecar, so that fresh lines do not wait for long."""
+
+PATIENCE = 120.0
+"""Seconds without a sign of a running sidecar, after which it is said not to answer."""
+
+MORE_TO_COME = 5.0
+SOON = 0.02
+"""Seconds after a request in which the next is expected, and between two looks then."""
+
+SETTLED = 100_000_000
+"""Nanoseconds after which a folder that changes again bears another time."""
+
+_ASKED, _ANSWERED = ".json", ".done"
+
+
+class Owner(Protocol):
+    """Who may write an index: `Ledger`, or whoever asks it."""
+
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """Note that logs lie in the archive; gives for each that was refused why."""
+
+    def drop(self, paths: Iterable[str]) -> dict[str, str]:
+        """Forget logs and their rows, whose archives are to be deleted; the same."""
+
+    def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
+        """Take smaller files of days, and what their filters are; the same, by the day's name."""
+
+
+# ---- the command's side
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The owner, where it is a running sidecar."""
+
+    index_folder: Path
+    wait: Callable[[float], None] = time.sleep
+
+    def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
+        """As `Owner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
+        return self._ask({"archive": folder, "moves": [[*move[:2], list(move.part)] for move in moves]})
+
+    def drop(self, paths: Iterable[str]) -> dict[str, str]:
+        """As `Owner`."""
+        return self._ask({"drop": list(paths)})
+
+    def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
+        """As `Owner`."""
+        return self._ask({"days": [list(day) for day in days]})
+
+    def _ask(self, what: dict[str, Any]) -> dict[str, str]:
+        folder = self.index_folder / FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{uuid4().hex}{_ASKED}"
+        answer = path.with_suffix(_ANSWERED)
+        write_durably(path, orjson.dumps(what))
+        deadline = time.monotonic() + PATIENCE
+        turns = 0
+        while not answer.exists():
+            turns += 1
+            ended = turns % 25 == 0 and holder(self.index_folder) is None
+            if (ended or time.monotonic() > deadline) and not answer.exists():
+                path.unlink(missing_ok=True)
+                why = "has ended" if ended else "does not answer"
+                raise SidecarError(f"the sidecar that runs on this root {why}", hint="run `sidecar archive` again")
+            self.wait(0.02)
+        said = orjson.loads(answer.read_bytes())
+        answer.unlink(missing_ok=True)
+        if "error" in said:
+            raise SidecarError(f"the running sidecar could not note it: {said['error']}")
+        return {str(path): str(why) for path, why in said["refused"].items()}
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """A file that is whole under its name, or not there."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+# ---- the running sidecar's side
+
+
+class Requests:
+    """The requests that lie in an index folder, taken a slice a turn. Only the indexing thread touches this."""
+
+    def __init__(self, index_folder: Path) -> None:
+        self._folder = index_folder / FOLDER
+        self._seen = 0
+        self._at_work: Iterator[None] | None = None
+        self._expects_until = 0.0
+
+    def turn(self, owner: Owner) -> bool:
+        """Do some of what is asked, if anything is; true where there is more to do at once. Raises what writing an
+        index raises; then the request is taken again from its start."""
+        if self._at_work is None:
+            try:
+                changed = os.stat(self._folder).st_mtime_ns
+            except OSError:
+                return False
+            if changed == self._seen:
+                return False
+            asked = sorted(self._folder.glob(f"*{_ASKED}"))
+            if not asked:
+                if time.time_ns() - changed > SETTLED:  # else one that came since may bear the same time
+                    self._seen = changed
+                return False
+            self._at_work = _answering(asked[0], owner)
+        self._expects_until = time.monotonic() + MORE_TO_COME
+        try:
+            next(self._at_work)
+        except StopIteration:
+            self._at_work = None
+        except BaseException:
+            self.begin_again()
+            raise
+        return True
+
+    def due(self) -> float:
+        """When to look next, in seconds since 1970: soon, where somebody has just asked, else never."""
+        return time.time() + SOON if time.monotonic() < self._expects_until else float("inf")
+
+    def begin_again(self) -> None:
+        """The owner is another one now: what was half done is done again."""
+        self._at_work = None
+        self._seen = 0
+
+
+def _answering(path: Path, owner: Owner) -> Iterator[None]:
+    refused: dict[str, str] = {}
+    answer: dict[str, Any] = {"refused": refused}
+    try:
+        asked = orjson.loads(path.read_bytes())
+        moves = [Move(log, tuple(looks), Part(*part)) for log, looks, part in asked.get("moves", ())]
+        days = [Compacted(*values) for values in asked.get("days", ())]
+        drop = [str(one) for one in asked.get("drop", ())]
+        folder = str(asked.get("archive", ""))
+    except FileNotFoundError:
+        return  # taken back
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        answer = {"error": f"a request that cannot be read: {error}"}
+    else:
+        for some in _batched(moves, SLICE):
+            refused |= owner.archive(some, folder)
+            yield
+        for day in days:
+            refused |= owner.compact([day])
+            yield
+        if drop:
+            refused |= owner.drop(drop)
+    with suppress(OSError):  # who asked may be gone, and the folder with it
+        write_durably(path.with_suffix(_ANSWERED), orjson.dumps(answer))
+        path.unlink(missing_ok=True)
+
+
+def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
+    for begin in range(0, len(values), size):
+        yield values[begin : begin + size]
+
+
+def sweep(index_folder: Path) -> None:
+    """Delete answers that nobody fetched, and requests of commands that are dead; none may be under way."""
+    with suppress(OSError):
+        for left in (index_folder / FOLDER).iterdir():
+            left.unlink(missing_ok=True)
+        (index_folder / FOLDER).rmdir()

@@ -1,0 +1,65 @@
+"""From a row of an index file to a value. An index may come from anybody, and SQLite keeps a text where a number should
+stand: what the sidecar never writes raises TypeError or ValueError, and whoever reads names the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from sidecar.records import Entry
+
+from .daily_schema import SIGN
+
+_LAST_MOMENT = 253_402_300_800.0
+"""Its end."""
+
+_COLUMNS = (str, float, str, str, str, int, int, *(str,) * 6, int, int, int, int)
+"""What the columns of the view hold; and where there is no correlation."""
+_COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
+
+_NO_ROLES: dict[str, str] = {}
+
+
+def entry_of(row: tuple[Any, ...]) -> Entry:
+    """The entry in a row: its number, the 17 columns, and the checksum of its bytes."""
+    _, *values, checksum = row
+    checked_columns(values)
+    values[8] = tuple(agents_of(values[8]))
+    values[9] = _roles(values[9])
+    values[13:17] = map(bool, values[13:17])
+    entry = Entry(*values)
+    object.__setattr__(entry, "checksum", checksum + SIGN)
+    return entry
+
+
+def checked(row: Any, types: tuple[type, ...]) -> Any:
+    """The row, which has just these types, and no moment beyond the calendar; else TypeError."""
+    if tuple(map(type, row)) != types or (float in types and not _in_calendar(row)):
+        raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
+    return row
+
+
+def checked_columns(row: Any) -> Any:
+    """The row, which has what the columns of the view hold; else TypeError."""
+    return checked(row, _COLUMNS if row[12] is not None else _COLUMNS_UNCORRELATED)
+
+
+def _in_calendar(row: Any) -> bool:
+    return all(0.0 <= value <= _LAST_MOMENT for value in row if value.__class__ is float)
+
+
+def agents_of(text: str) -> list[str]:
+    """The names in `participating_agents`."""
+    agents = orjson.loads(text)
+    if agents.__class__ is not list or not all(agent.__class__ is str for agent in agents):
+        raise TypeError("participants that are no list of names")
+    return agents
+
+
+def _roles(text: str) -> dict[str, str]:
+    roles = _NO_ROLES if text == "{}" else orjson.loads(text)
+    if roles.__class__ is not dict or not all(role.__class__ is str for role in roles.values()):
+        raise TypeError("roles that are no object of names")
+    return dict(roles)

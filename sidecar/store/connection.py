@@ -1,0 +1,284 @@
+"""How a database of the index is opened, for writing and for reading, and what is wrong with one that is not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
+
+from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
+
+from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
+from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
+
+VERSION = 2
+"""Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
+
+DAILY = 0x53444441
+CATALOG = 0x53444341
+"""`application_id` of the two kinds of file."""
+
+# WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
+# `catalog.py` say when and in which order they make things durable, and `seal.py` asks for WAL checkpoints. What is
+# temporary stays in memory: nothing is written outside the index folder.
+_WRITING: dict[str, object] = {
+    "journal_mode": "wal",
+    "synchronous": "normal",
+    "wal_autocheckpoint": 0,
+    "temp_store": "memory",
+}
+_LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
+_PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
+_MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
+
+DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
+"""What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
+
+_HEADER = b"SQLite format 3\0"
+_HEADER_LENGTH = 100
+
+_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+
+_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
+
+_UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
+
+
+def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
+    """Open a database file for writing; where there is none, make one. Raises IndexDamaged or SchemaMismatch.
+
+    With `bulk` nothing is journalled or synced: what a crash leaves is worth nothing.
+    """
+    pragmas = _LOADING if bulk else _WRITING
+    if not path.exists():
+        # Made under another name, so that no reader ever meets a file without tables. Synced, because all that is
+        # written later, to the write-ahead log, is worth nothing without them.
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        with closing(_connect_for_writing(fresh, _LOADING if bulk else _MAKING)) as database, database.atomic():
+            _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
+            finish(database, kind)
+            if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
+                database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
+        for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        fresh.replace(path)
+    database = _connect_for_writing(path, pragmas)
+    try:
+        with damage_named(path):
+            _refuse_strangers(path)
+            database.connect()
+            if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
+                raise IndexDamaged(f"{path} is empty")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def create_part(path: Path) -> SqliteDatabase:
+    """A new file with the tables of a daily file and without indexes, for a part of a bulk load."""
+    database = _connect_for_writing(path, _PART)
+    database.connect()
+    with database.atomic():
+        _make_tables(database, PART_TABLES)
+    return database
+
+
+def open_part(path: Path) -> SqliteDatabase:
+    """A part, to be made a daily file of."""
+    database = _connect_for_writing(path, _LOADING)
+    database.connect()
+    return database
+
+
+def _make_tables(database: SqliteDatabase, models: Iterable[type[Model]]) -> None:
+    for model in models:
+        SchemaManager(model, database).create_table()
+
+
+def index_names(database: SqliteDatabase) -> None:
+    """Make the indexes of a daily file by which its strings and combinations are found."""
+    for model in DAILY_TABLES:
+        SchemaManager(model, database).create_indexes()
+
+
+def finish(database: SqliteDatabase, kind: int) -> None:
+    """Make what a file has beyond its tables: indexes, views, and the mark of what it is."""
+    for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
+        SchemaManager(model, database).create_indexes()
+    for sql in (*ENTRY_INDEXES, KSI_INDEX) if kind == DAILY else CATALOG_VIEWS:
+        database.execute_sql(sql)
+    database.execute_sql(f"PRAGMA application_id = {kind}")
+    database.execute_sql(f"PRAGMA user_version = {VERSION}")
+
+
+def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
+    """First and last timestamp in a daily file; zeros for none."""
+    found = [
+        database.execute_sql(
+            f"SELECT {most}(timestamp) FROM entry WHERE {SECOND} = (SELECT {most}({SECOND}) FROM entry)"
+        ).fetchone()[0]
+        for most in ("MIN", "MAX")
+    ]
+    return float(found[0] or 0), float(found[1] or 0)
+
+
+def count_entries(database: SqliteDatabase) -> int:
+    """Entries in a daily file."""
+    return int(database.execute_sql("SELECT COUNT(*) FROM entry").fetchone()[0])
+
+
+def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
+    return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
+
+
+def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
+    """The version of the tables, 0 for an empty file; raises SchemaMismatch or IndexDamaged for any other."""
+    version = int(database.execute_sql("PRAGMA user_version").fetchone()[0])
+    found = int(database.execute_sql("PRAGMA application_id").fetchone()[0])
+    if (version, found) == (0, 0):
+        if database.execute_sql("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            raise IndexDamaged(f"{path} is a database, but none of the sidecar's")
+        return 0
+    if found != kind:
+        raise IndexDamaged(f"{path} is a database, but not the one that belongs there")
+    if version != VERSION:
+        raise SchemaMismatch(f"{path} has schema version {version}; this sidecar reads version {VERSION}")
+    return version
+
+
+def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
+    """Open a database file that nobody can write through this connection.
+
+    Raises IndexMissing, IndexDamaged or SchemaMismatch; SidecarError where it is there and cannot be read now.
+    """
+    # sqlite would report a missing file, a folder and a lack of permission all alike
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise IndexMissing(f"{path} does not exist") from None
+    except OSError as error:
+        raise SidecarError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
+    if not stat.S_ISREG(mode):
+        raise IndexDamaged(f"{path} is not a file")
+    _refuse_strangers(path)
+    database = _connect_for_reading(path, "mode=ro")
+    try:
+        with trouble_named(path):
+            try:
+                version = check_version(database, path, kind)
+            except DatabaseError as error:
+                if "unable to open" not in str(error) and "readonly" not in str(error):
+                    raise
+                if not path.exists():  # deleted or moved since
+                    raise IndexMissing(f"{path} does not exist") from None
+                # A file in WAL mode cannot be opened where its -shm cannot be made. In a folder that nobody can
+                # write to, and without a -wal, nobody writes either, which is what `immutable` asks for.
+                if path.with_name(path.name + "-wal").exists():
+                    raise
+                database.close()
+                database = _connect_for_reading(path, "mode=ro&immutable=1")
+                version = check_version(database, path, kind)
+            if version == 0:
+                raise IndexMissing(f"{path} is empty")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise IndexDamaged for a link or a pipe under a name that SQLite opens: it would follow, or wait for ever."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            mode = os.lstat(f"{path}{suffix}").st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise IndexDamaged(f"{path}{suffix} is not a file")
+
+
+def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
+    uri = f"file:{quote_from_bytes(os.fsencode(path.absolute()))}?{how}"
+    return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
+
+
+def recover(path: Path) -> None:
+    """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
+    if path.with_name(f"{path.name}-journal").exists() and path.exists():
+        with closing(_connect_for_writing(path, {})) as database, damage_named(path):
+            database.execute_sql("PRAGMA user_version").fetchone()
+
+
+def looks_whole(path: Path) -> bool:
+    """Whether a file is there, begins as a database does, and is as long as it says. Only for one that this process has
+    not open."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        with path.open("rb") as file:
+            header = file.read(_HEADER_LENGTH)
+    except FileNotFoundError:
+        return False
+    if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
+        return False
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    is_told = header[24:28] == header[92:96]  # else the number of pages was written by a SQLite that did not keep it
+    return not is_told or status.st_size >= pages * (65536 if page == 1 else page)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a broken file into IndexDamaged."""
+    try:
+        yield
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        if is_damage(error):
+            raise IndexDamaged(f"{path}: {error}") from error
+        raise
+    except UnicodeDecodeError as error:  # what SQLite would say repeats what stands in the file
+        raise IndexDamaged(f"{path}: malformed: {error}") from error
+
+
+@contextmanager
+def nonsense_named(path: Path) -> Iterator[None]:
+    """Turn what comes of values that the sidecar never writes into IndexDamaged: around what reads rows, no more."""
+    try:
+        yield
+    except _NONSENSE as error:
+        raise IndexDamaged(f"{path}: holds what the sidecar never writes ({error})") from error
+
+
+@contextmanager
+def trouble_named(path: Path) -> Iterator[None]:
+    """Turn whatever SQLite says while a file is read into an error of ours."""
+    try:
+        with damage_named(path):
+            yield
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
+            raise IndexMissing(f"{path} was moved or deleted while it was read") from error
+        # Busy, forbidden, or a disk that fails: none of it says that the index has to be made again.
+        raise SidecarError(f"{path}: {error}", hint=_UNREADABLE) from error
+
+
+def is_damage(error: BaseException) -> bool:
+    """The file itself is broken, as against busy, full or forbidden."""
+    text = str(first(error))
+    return any(sign in text for sign in _DAMAGE)
+
+
+def first(error: BaseException) -> BaseException:
+    """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
+    while isinstance(error.__context__, DATABASE_ERRORS):
+        error = error.__context__
+    return error

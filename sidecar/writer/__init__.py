@@ -1,0 +1,37 @@
+"""The daemon's side: it only appends, under a lock a session, and knows nothing of the index.
+
+    from sidecar.writer import create_session, complete_session
+
+    with create_session("var/logs", "agent_explorer", "peer_discovery") as session:
+        session.append({"event": "completion:request", "data": {"agent_id": "agent_explorer", "prompt": "Anyone?"}})
+        complete_session(session)
+
+Behind these names: `writer_records` says what may be written, `writer_lock` who may write; `writer_session` writes one
+session and `writer_sessions` tells its life; `writer_handles` keeps many open and `writer_responses` queues for them;
+`writer_events` writes event files; `writer_patterns` and `writer_routing` are the integration points.
+"""
+
+from __future__ import annotations
+
+from .events import write_event
+from .patterns import detect_communication_pattern
+from .queue import ResponseLogWriter
+from .record import MissingSessionId, Place
+from .routing import handle_completion_event, route_message
+from .session import Fsync, SessionWriter
+from .sessions import complete_session, create_session, transfer_session
+
+__all__ = [
+    "Fsync",
+    "MissingSessionId",
+    "Place",
+    "ResponseLogWriter",
+    "SessionWriter",
+    "complete_session",
+    "create_session",
+    "detect_communication_pattern",
+    "handle_completion_event",
+    "route_message",
+    "transfer_session",
+    "write_event",
+]
