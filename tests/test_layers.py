@@ -1,4 +1,4 @@
-"""The structure of the package: who may import whom (the contracts of pyproject.toml), and how large a module may be."""
+"""The structure of the package: who may import whom (the contracts of pyproject.toml), how large a module is."""
 
 from __future__ import annotations
 
