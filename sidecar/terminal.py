@@ -1,40 +1,41 @@
-"""Where people read: on a terminal in colour and cut to its width, elsewhere plain aligned text.
+"""Output for people: tables, lines, progress bars. In colour and cut to width on a terminal, plain elsewhere.
 
-Whatever is printed here goes through `plain`: a log is written by strangers, and may hold what moves the cursor,
-renames the window or turns a line around. Markup in it is text like any other.
+Everything printed here goes through `plain`: logs are written by strangers, and may contain control sequences that move
+the cursor, rename the window or reverse a line. Markup in them is text like any other.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sidecar.records import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
     from rich.text import Text
 
 Piece = tuple[str, str]
 """A text and its style, as rich names styles; "" for none."""
 Cell = str | Sequence[Piece]
 Row = Sequence[Sequence[Piece]]
-
 CHUNK = 500
 """Rows from which the widths of a table's columns are taken."""
-
 GAP = 2
 """Spaces between two columns."""
-
 LONGEST_LINE = 110
 """Width to which a paragraph is broken, however wide the terminal is."""
-
 _SQUEEZED = 8
 """Width down to which columns are folded, where the terminal is too narrow for anything better."""
-
 # C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
@@ -254,3 +255,118 @@ def _aligned(row: Row, columns: Sequence[Column], widths: list[int]) -> Iterator
         text = "".join(text for text, _ in cell)
         yield f"{space}{text}" if column.right else f"{text}{space}"
         yield " " * GAP
+
+
+# ---- progress
+
+PATIENCE = 0.5
+"""Seconds of work before a bar appears: what is done by then needs none."""
+REDRAW = 0.1
+LINE_EVERY = 5.0
+"""Seconds between two looks of a bar, and between two lines where there is no terminal."""
+
+
+class Progress:
+    """Call it with reports as they come; `pause` when the work is done for now."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._what = ""
+        self._began = 0.0
+        self._next = 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pause()
+
+    def __call__(self, report: Report) -> None:
+        """Show how far it is, unless that was shown a moment ago."""
+        now = time.monotonic()
+        if report.what != self._what:
+            self.pause()
+            self._what, self._began = report.what, now
+            self._next = now + (PATIENCE if sys.stderr.isatty() else LINE_EVERY)
+        if now < self._next:
+            return
+        text = told(report, now - self._began)
+        if sys.stderr.isatty():
+            self._draw(report, text)
+            self._next = now + REDRAW
+        else:
+            note(text)
+            self._next = now + LINE_EVERY
+
+    def pause(self) -> bool:
+        """Take the bar away; true where work had been going on. The next report begins anew."""
+        had_work = bool(self._what)
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        self._what = ""
+        return had_work
+
+    def _draw(self, report: Report, text: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
+
+            # Drawn by us alone: a thread of rich's would outlive a fork and wake an idle process.
+            console = Console(stderr=True)
+            self._bar = Progress(
+                BarColumn(bar_width=max(4, min(24, console.width - len(text) - 4))),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                console=console,
+                transient=True,
+                auto_refresh=False,
+            )
+            self._bar.add_task(text)
+            self._bar.start()
+        task = self._bar.task_ids[0]
+        self._bar.update(task, description=text, completed=report.done, total=report.total or None, refresh=True)
+
+
+def told(report: Report, seconds: float) -> str:
+    """A report in words, `seconds` after the work began."""
+    rate = report.done / seconds if seconds > 0 else 0.0
+    words = [f"{report.what} {size(report.done)}"]
+    if report.total:
+        words = [f"{report.what} {min(100, 100 * report.done // report.total)}% of {size(report.total)}"]
+    words += [counted(report.entries, "entry", "entries"), f"{size(rate)}/s"]
+    if rate and report.total > report.done:
+        words.append(f"{length(max(1.0, (report.total - report.done) / rate))} left")
+    return ", ".join(words)
+
+
+# ---- the text of a record
+
+# A record's own words stand at the top or in `data`; an answer often wraps those of the model once more.
+_WRAPPERS = ("data", "response", "result", "message")
+_TEXTS = ("prompt", "response", "content", "message", "text", "result", "summary", "error")
+_DEEPEST = 4
+
+
+def words(record: Mapping[str, Any]) -> str:
+    """The text of a record; where it has none, its data as compact JSON."""
+    return _find(record, 0) or json.dumps(record.get("data", record), ensure_ascii=False)
+
+
+def _find(value: Mapping[str, Any], depth: int) -> str | None:
+    inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
+    if depth == 0 and isinstance(value.get("data"), dict):
+        inner, value = [value["data"]], value["data"]
+        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
+    for key in _TEXTS:
+        text = value.get(key)
+        if isinstance(text, str) and text.strip():
+            return text
+    if depth < _DEEPEST:
+        for one in inner:
+            text = _find(one, depth + 1)
+            if text:
+                return text
+    return None

@@ -1,16 +1,18 @@
-"""Times as people and programs give them: seconds, a datetime, ISO 8601, or an age such as `2h`."""
+"""Moments, durations and calendar days. No clock: the caller says what time it is.
+
+Moments come from people and programs as seconds, a datetime, ISO 8601, or an age such as `2h`. Days are UTC days, as a
+number (days since 1970) or as the name `YYYY-MM-DD`.
+"""
 
 from __future__ import annotations
 
 import re
-import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
-from .errors import BadTime
+from sidecar.errors import BadTime
 
 Time = float | int | str | datetime
 """Seconds since 1970; a datetime or ISO 8601 (no zone: UTC); or an age, counted back from now."""
-
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -34,19 +36,19 @@ def duration(value: float | int | str) -> float:
     return float(value)
 
 
-def moment_of(value: Time, now: float | None = None) -> float:
-    """A moment in seconds since 1970; ages count back from `now`, by default this moment. Raises BadTime."""
+def moment_of(value: Time, now: float) -> float:
+    """A moment in seconds since 1970; ages count back from `now`. Raises BadTime."""
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, str):
         age = seconds_of(value)
         if age is not None:
-            return (time.time() if now is None else now) - age
+            return now - age
         number = _number(value)
         if number is not None:
             return number
         try:
-            return moment_of(datetime.fromisoformat(value.strip()))
+            return moment_of(datetime.fromisoformat(value.strip()), now)
         except (ValueError, OverflowError):
             raise BadTime(f"{value!r} is no time") from None
     if not _is_number(value):
@@ -60,3 +62,31 @@ def _is_number(value: object) -> bool:
 
 def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"\d{5,}(\.\d+)?|\d+\.\d+", text.strip()) else None
+
+
+# ---- days
+
+
+# ---- days
+
+SECONDS_PER_DAY = 86_400
+YEAR_10000 = 253_402_300_800
+"""The first second after the year 9999, and so after the calendar."""
+
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def day_of(timestamp: float) -> str:
+    """The UTC day of a moment. Outside the calendar it is the first or the last day: never an error."""
+    # Not by datetime, which rounds to microseconds, and so the last of them before midnight into the next day.
+    return day_name(int(min(max(timestamp, 0.0), YEAR_10000 - 1.0) // SECONDS_PER_DAY))
+
+
+def day_name(day: int) -> str:
+    """`YYYY-MM-DD`, from days since 1970."""
+    return date.fromordinal(_EPOCH + day).isoformat()
+
+
+def day_number(name: str) -> int:
+    """Days since 1970, from `YYYY-MM-DD`. Raises ValueError for anything else."""
+    return date.fromisoformat(name).toordinal() - _EPOCH

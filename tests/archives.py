@@ -14,7 +14,7 @@ from support import Everything, Stepped, everything, reference, write_lines
 
 from sidecar.archive.job import Done, Options, archive
 from sidecar.config.settings import Settings
-from sidecar.logs.archive import Archive
+from sidecar.logs.archive_file import Archive
 from sidecar.query.index import Index
 from sidecar.service.supervisor import run_once
 

@@ -19,14 +19,15 @@ from model import COLUMNS, ModelFile, model_file
 from sidecar.bulk.rebuild import build, noted, tasks
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
-from sidecar.indexer.day import day_name
-from sidecar.ingest.read import visit
+from sidecar.fs import split_path
+from sidecar.ingest.reader import visit
 from sidecar.ingest.source import Progress
-from sidecar.paths import split_path
-from sidecar.query.reader import Catalog, Day
+from sidecar.query.catalog_reader import Catalog
+from sidecar.query.day_reader import Day
 from sidecar.records import Answered, RejectedLine, Row, Session
 from sidecar.service.daemon import Sidecar
 from sidecar.store import layout as swap
+from sidecar.times import day_name
 
 LATER = 4_000_000_000.0
 """A moment at which every event file counts as settled."""

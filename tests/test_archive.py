@@ -44,11 +44,10 @@ from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
 from sidecar.health.status import status
 from sidecar.health.verify import verify
-from sidecar.logs.archive import Archive
-from sidecar.logs.archive_format import write
+from sidecar.logs.archive_file import Archive, write
 from sidecar.logs.tail import fingerprint, identity
+from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
-from sidecar.query.reader import Filter
 from sidecar.records import Move, Part
 from sidecar.service.lock import RootLock
 from sidecar.writer import SessionWriter

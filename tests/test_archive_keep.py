@@ -136,8 +136,8 @@ def test_the_command_tells_what_it_deletes_beside_a_running_sidecar(settings: Se
 def test_killed_while_rows_go_the_next_run_ends_it(settings: Settings, step: str) -> None:
     child = os.fork()
     if child == 0:
-        from sidecar.indexer.catalog import Catalog
-        from sidecar.indexer.days import DailyIndex
+        from sidecar.indexer.catalog_writer import Catalog
+        from sidecar.indexer.day_files import DailyIndex
 
         kind = DailyIndex if step == "forget_all" else Catalog
         whole_step = getattr(kind, step)

@@ -32,12 +32,13 @@ from trees import tree
 from sidecar import Index
 from sidecar.bulk import backlog as crowd
 from sidecar.config.settings import Settings
-from sidecar.indexer.catalog import Catalog, Saved
-from sidecar.indexer.days import DailyIndex
+from sidecar.indexer.catalog_writer import Catalog
+from sidecar.indexer.day_files import DailyIndex
 from sidecar.indexer.index_writer import Ledger
+from sidecar.indexer.saved_source import Saved
 from sidecar.indexer.segment import Parts
 from sidecar.ingest.source import Progress
-from sidecar.query.reader import open_catalog
+from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Line
 from sidecar.service import daemon
 

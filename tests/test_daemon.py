@@ -626,7 +626,7 @@ def test_no_boundary_between_batches_shows(seed: int) -> None:
     patch.setattr(daemon, "BATCH_ROWS", chance.choice([1, 7, 10_000]))
     patch.setattr(ledger, "HOT_FILES", chance.choice([1, 2, 512]))
     patch.setattr(ledger, "HELD", chance.choice([0, 50, 100_000]))
-    patch.setattr("sidecar.indexer.days.OPEN_FILES", chance.choice([1, 2, 16]))
+    patch.setattr("sidecar.indexer.day_files.OPEN_FILES", chance.choice([1, 2, 16]))
     patch.setattr("sidecar.logs.tail.CHUNK", chance.choice([2_000, 1 << 20]))
     patch.setattr("sidecar.logs.tail.LONG", 500)
     first = orjson.dumps(said()) + b"\n"

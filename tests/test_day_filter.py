@@ -22,7 +22,8 @@ from sidecar.archive.compact import copy
 from sidecar.archive.job import Options
 from sidecar.config.settings import Settings
 from sidecar.errors import UnsafePath
-from sidecar.query.reader import Catalog, Day
+from sidecar.query.catalog_reader import Catalog
+from sidecar.query.day_reader import Day
 from sidecar.store.bloom import BLOCK, KEYS_A_BLOCK, build, probe
 
 DAYS = 20

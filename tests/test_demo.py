@@ -22,10 +22,9 @@ from support import command, eventually, running
 
 from sidecar import Index
 from sidecar.config.settings import load_settings
-from sidecar.demo.frame import Picture, Waiting, frame
-from sidecar.demo.lines import NAMES, SILENT
 from sidecar.demo.stats import Seen
-from sidecar.demo.world import Act, Begin, End, Happen, Say, World
+from sidecar.demo.view import Picture, Waiting, frame
+from sidecar.demo.world import NAMES, SILENT, Act, Begin, End, Happen, Say, World
 from sidecar.health.verify import verify
 from sidecar.records import Entry
 
@@ -322,7 +321,7 @@ def test_agents_that_die_are_told_and_leave_no_process(tmp_path: Path) -> None:
     words = command("--root", root, "demo", "--seconds", "60")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
-        kill(lambda line: "demo_talk" in line and str(root) in line)
+        kill(lambda line: "sidecar.demo.agents" in line and str(root) in line)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert err.startswith("error: the agents: ") and "Traceback" not in err

@@ -14,11 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sidecar import mounts
+from sidecar import fs as mounts
 from sidecar.config.settings import Settings, load_settings
-from sidecar.health import host as machine
-from sidecar.health.doctor import examine
-from sidecar.health.finding import Finding
+from sidecar.health import doctor as machine
+from sidecar.health.doctor import Finding, examine
 from sidecar.service.lock import RootLock
 from sidecar.service.supervisor import run_once
 

@@ -31,7 +31,7 @@ from trees import Copier, tree
 
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
-from sidecar.indexer.day import DailyFile
+from sidecar.indexer.day_writer import DailyFile
 from sidecar.query.index import Index
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap

@@ -25,7 +25,8 @@ from sidecar import Entry, Index, SidecarError
 from sidecar.bulk.rebuild import reindex
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SchemaMismatch
 from sidecar.query import follow as follower_module
-from sidecar.query.reader import Catalog, Day
+from sidecar.query.catalog_reader import Catalog
+from sidecar.query.day_reader import Day
 from sidecar.service.supervisor import rebuild, run_once
 
 SESSION = "responses/sessions/s.jsonl"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support import Stepped, any_source, everything, indexed, modelled, once, rebuilt, reference, scratch
 
 from sidecar.indexer import index_writer as ledger
-from sidecar.indexer.catalog import to_save
+from sidecar.indexer.saved_source import to_save
 from sidecar.ingest import linking
 from sidecar.ingest.source import Progress
 from sidecar.records import Line

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import UnsafePath
-from sidecar.paths import split_path, to_os, to_text, under
+from sidecar.fs import split_path, to_os, to_text, under
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
 

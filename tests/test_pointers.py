@@ -17,7 +17,7 @@ from support import reference, write_lines
 
 from sidecar import Entry, Index, SidecarError
 from sidecar.errors import SourceChanged, SourceError, SourceMissing, UnsafePath
-from sidecar.paths import to_os
+from sidecar.fs import to_os
 from sidecar.service.supervisor import run_once
 
 SESSION = "responses/sessions/s.jsonl"

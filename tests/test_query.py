@@ -21,7 +21,7 @@ from support import Stepped, indexed, reference, write_lines
 
 from sidecar import Entry, Index
 from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
-from sidecar.query.reader import Day, Filter, Place
+from sidecar.query.day_reader import Day, Filter, Place
 from sidecar.service.supervisor import run_once
 
 SEED = 5

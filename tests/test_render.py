@@ -9,18 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.cli import admin_views as screens_state
+from sidecar.cli import admin as screens_state
 from sidecar.cli import query_views as screens
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceMissing
-from sidecar.health.finding import Finding
+from sidecar.health.doctor import Finding
 from sidecar.health.status import ByteSum, SourceStatus, Status
 from sidecar.health.verify import Verified
-from sidecar.progress import Progress, told
 from sidecar.query.index import Index
 from sidecar.records import Entry, Report
-from sidecar.terminal import Column, Screen, agent, length, moment, plain, plain_lines, size
-from sidecar.words import words
+from sidecar.terminal import Column, Progress, Screen, agent, length, moment, plain, plain_lines, size, told, words
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x9b31m\u202eabc\x00\x7f\u2028"
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -102,8 +100,8 @@ def test_nothing_of_a_log_reaches_the_screen_unescaped(
     screens.shown(screen, evil, {EVIL: [EVIL, "[red]"]})
     with Reads(tmp_path) as index:
         screens.conversation(screen, index, [evil], full=True)
-    screens_state.verified(screen, Verified(1, 1, (EVIL,), 1))
-    screens_state.examined(screen, [Finding("x", "error", EVIL, EVIL)])
+    screens_state.verify_view(screen, Verified(1, 1, (EVIL,), 1))
+    screens_state.doctor_view(screen, [Finding("x", "error", EVIL, EVIL)])
     out, err = capsys.readouterr()
     assert not UNSAFE.search(out) and not UNSAFE.search(err)
     assert "[bold]b[/bold]" in out and "[red]" in out
@@ -246,7 +244,7 @@ def test_the_status_says_its_health_in_a_word_and_shows_the_sum(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings(tmp_path, tmp_path, ())
-    screens_state.status(Screen(), settings, status_of())
+    screens_state.status_view(Screen(), settings, status_of())
     out = capsys.readouterr().out
     assert out.startswith(f"healthy  {tmp_path}\n")
     assert re.search(r"indexed +60 +60.0 %\n", out) and re.search(r"total +100\n", out)
@@ -258,19 +256,19 @@ def test_bytes_that_are_in_no_sum_are_shown(tmp_path: Path, capsys: pytest.Captu
     behind = status_of(
         healthy=False, reasons=("no sidecar runs",), bytes=ByteSum(100, 60), behind_bytes=40, lag_seconds=252.0
     )
-    screens_state.status(Screen(), settings, behind)
+    screens_state.status_view(Screen(), settings, behind)
     out = capsys.readouterr().out
     assert out.startswith("unhealthy")
     assert "  · no sidecar runs" in out
     assert "40 B not indexed, the oldest for 4m 12s" in out
     assert re.search(r"not indexed +40 +40.0 %", out)
-    screens_state.status(Screen(), settings, status_of(bytes=ByteSum(100, 60)))
+    screens_state.status_view(Screen(), settings, status_of(bytes=ByteSum(100, 60)))
     assert re.search(r"unaccounted +40 +40.0 %", capsys.readouterr().out)
 
 
 def test_the_status_tells_of_each_source_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = SourceStatus("a.jsonl", 100, 60, 10, 20, 5, 5, 0, 3, "ok")
-    screens_state.status(Screen(), Settings(tmp_path, tmp_path, ()), status_of(source_list=(source,)))
+    screens_state.status_view(Screen(), Settings(tmp_path, tmp_path, ()), status_of(source_list=(source,)))
     assert re.search(r"^ok +100 +60 +10 +20 +5 +5 +0 +3 +a.jsonl$", capsys.readouterr().out, re.MULTILINE)
 
 

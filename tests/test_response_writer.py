@@ -24,7 +24,7 @@ from sidecar.writer import (
     route_message,
     write_event,
 )
-from sidecar.writer.handles import OpenSessions
+from sidecar.writer.queue import OpenSessions
 from sidecar.writer.record import encode
 
 

@@ -19,10 +19,10 @@ from corpora import BASE, DAY
 from support import Stepped, everything, indexed, modelled, reference, write_lines
 
 from sidecar.errors import IndexDamaged
-from sidecar.indexer import days as index
+from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal
-from sidecar.indexer.day import DailyFile, day_number
-from sidecar.indexer.days import DailyIndex
+from sidecar.indexer.day_files import DailyIndex
+from sidecar.indexer.day_writer import DailyFile
 from sidecar.indexer.index_writer import Ledger
 from sidecar.indexer.tamper import Seal, as_found, stamped
 from sidecar.logs import scanner as scans
@@ -30,6 +30,7 @@ from sidecar.query.index import Index
 from sidecar.service.daemon import Sidecar
 from sidecar.service.supervisor import run_once
 from sidecar.store.connection import DAILY, create
+from sidecar.times import day_number
 
 LOG = "responses/sessions/s.jsonl"
 NAMES = ["2024-12-29", "2024-12-30", "2024-12-31"]

@@ -8,8 +8,7 @@ from math import inf, nan
 import pytest
 
 from sidecar.errors import BadTime
-from sidecar.query.filter import day_of
-from sidecar.times import duration, moment_of, seconds_of
+from sidecar.times import day_of, duration, moment_of, seconds_of
 
 NOON = 1_735_473_600.0  # 2024-12-29T12:00:00Z
 
@@ -60,13 +59,13 @@ def test_a_moment_may_be_given_in_many_ways(value: float | str | datetime) -> No
 
 
 def test_a_date_is_its_first_moment_in_utc() -> None:
-    assert moment_of("2024-12-29") == NOON - 43_200
+    assert moment_of("2024-12-29", NOON) == NOON - 43_200
 
 
 @pytest.mark.parametrize("value", ["", "soon", "2024-02-30", "12", nan, True, None, [NOON], "nan", "2h ago"])
 def test_what_is_no_moment_is_refused_and_told_what_would_be(value: object) -> None:
     with pytest.raises(BadTime, match="is no time") as caught:
-        moment_of(value)  # type: ignore[arg-type]
+        moment_of(value, NOON)  # type: ignore[arg-type]
     assert "ISO 8601" in caught.value.hint
     assert caught.value.exit_status == 2
 

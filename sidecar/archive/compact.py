@@ -17,13 +17,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sidecar.indexer.day import STATE
-from sidecar.indexer.days import looks
-from sidecar.query.filter import day_of
-from sidecar.query.reader import Catalog
+from sidecar.indexer.day_files import looks
+from sidecar.indexer.day_writer import STATE
+from sidecar.query.catalog_reader import Catalog
 from sidecar.records import Compacted
 from sidecar.store import layout as swap
 from sidecar.store.bloom import PENDING, build
+from sidecar.times import day_of
 
 FOLDER = "compact"
 """In the index folder, for the copies."""

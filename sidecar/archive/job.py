@@ -1,14 +1,15 @@
-"""`sidecar archive`: what is old gets small, and stays findable.
+"""`sidecar archive`: old logs become small, and stay findable.
 
 For each archive file, in this order, so that a kill at any point leaves the log, or the archive, or both:
 
-1. the archive is written under another name, made durable, compared with the logs byte for byte, and renamed;
-2. the owner of the index notes where the bytes are, durably, if each log is still as it was read (`archive_requests.py`
-   says who the owner is);
-3. each log is deleted, if it is still as it was read, and nobody has it open for writing (`removal.py`).
+1. the archive is written under another name, made durable, compared with the logs byte for byte, and renamed
+   (`pack.py`);
+2. the writer of the index records where the bytes are, durably, if each log is still as it was read
+   (`service/requests.py` says who the writer is);
+3. each log is deleted, if it is still as it was read and nobody has it open for writing (`remove.py`).
 
-Killed after 1, the next run finds the archive under its name and goes on from there; after 2, it finds logs that are
-noted as archived and still there: it compares them once more and deletes them. Until then they are read as ever.
+Killed after 1, the next run finds the archive under its name and continues from there; after 2, it finds logs that are
+recorded as archived and still there: it compares them once more and deletes them. Until then they are read as before.
 """
 
 from __future__ import annotations
@@ -22,43 +23,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
+from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
+from sidecar.fs import under
 from sidecar.indexer.index_writer import Ledger
-from sidecar.ingest.replay import begins_with
-from sidecar.logs.archive import Archive
-from sidecar.logs.archive_format import LEVEL, Member
-from sidecar.logs.tail import CHUNK
-from sidecar.paths import under
-from sidecar.query.reader import open_catalog
+from sidecar.logs.archive_file import MARKER, UNFINISHED, Archive, Member, begins_with, is_of, owner
+from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Part, Report
 from sidecar.service import requests as archive_requests
 from sidecar.service.lock import RootLock
-from sidecar.service.requests import Owner
+from sidecar.service.requests import Owner, index_owner
 
 from . import compact as archive_days
 from . import remove as removal
-from . import retention as archive_keep
-from .owner import UNFINISHED, check, claim, index_owner
-from .pack import Packed, make_durable, pack
-from .plan import Candidate, Kept, Plan, Target, plan, total
-from .retention import Doomed
+from .pack import Packed, _judged, make_durable, pack
+from .plan import Doomed, Kept, Plan, Target, delete, doomed, plan, total
 
 AGE = 86400.0
 """Seconds for which a log has been unchanged, unless told otherwise: the reference archives what is of yesterday."""
-
-SAMPLE = 1 << 20
-"""Bytes of an archive that are packed to tell beforehand how large it will be."""
-
 WRITERS_TIME = 0.001
 """Seconds that a writer gets who has found a session's name, to open it."""
-
 BATCH = 64
 BATCH_BYTES = 64 << 20
 """Archives, and bytes of log, after which the owner of the index is told."""
-
 LOCK = "archive.lock"
-
 Reporter = Callable[[Report], None]
 
 
@@ -130,8 +121,8 @@ def archive(
     try:
         with index_owner(settings) as owner_, Archive(settings.archive) as folder:
             claim(settings)
-            for left in (archive_requests, archive_days):
-                left.sweep(settings.index_folder)
+            archive_requests.sweep(settings.index_folder)
+            archive_days.sweep(settings.index_folder)
             removal.sweep(settings.index_folder)
             for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
                 unfinished.unlink(missing_ok=True)
@@ -151,12 +142,10 @@ def foreseen(settings: Settings, options: Options = Options()) -> Done:  # noqa:
     check(settings)
     with closing(open_catalog(settings.index_folder)) as catalog, Archive(settings.archive) as folder:
         planned = plan(settings, catalog, options.age, now)
-        done.archived = [
-            Made(one.file(), len(one.logs), one.bytes, _judged(settings, one)) for one in planned.targets
-        ]
+        done.archived = [Made(one.file(), len(one.logs), one.bytes, _judged(settings, one)) for one in planned.targets]
         done.kept = planned.kept
         done.cleared = len(planned.leftovers)
-        done.deleted = archive_keep.doomed(catalog, folder, now, options.keep, options.keep_size)
+        done.deleted = doomed(catalog, folder, now, options.keep, options.keep_size)
         for path in archive_days.due(settings.index_folder, catalog, options.age, now):
             size = path.stat().st_size
             done.compacted.append(Day(path.stem, size, size))
@@ -187,7 +176,7 @@ class _Job:
             self._archive(owner_, folder, targets)
         self._sweep_superseded(folder)
         with closing(open_catalog(index_folder)) as catalog:
-            going = archive_keep.doomed(catalog, folder, now, self.options.keep, self.options.keep_size)
+            going = doomed(catalog, folder, now, self.options.keep, self.options.keep_size)
         if going and agreed(going):
             self._delete(owner_, folder, going)
         self._compact(owner_, now)
@@ -287,7 +276,7 @@ class _Job:
     def _delete(self, owner_: Owner, folder: Archive, going: list[Doomed]) -> None:
         refused = owner_.drop([path for one in going for path in one.logs])
         gone = [one for one in going if not any(path in refused for path in one.logs)]
-        archive_keep.delete(folder, gone)
+        delete(folder, gone)
         self.done.deleted = gone
 
     def _compact(self, owner_: Owner, now: float) -> None:
@@ -333,21 +322,34 @@ def _lies_elsewhere(folder: Archive, member: Member, archived: dict[str, tuple[P
     return False
 
 
-def _judged(settings: Settings, target: Target) -> int:
-    """About how many bytes an archive will take, by packing the beginning of what goes in."""
-    from pyzstd import compress
-
-    taken = packed = 0
-    for log in target.logs:
-        if taken >= SAMPLE:
-            break
-        with suppress(OSError, SourceError):
-            taken_of_it, packed_of_it = _sampled(under(settings.root, log.path), log, compress)
-            taken, packed = taken + taken_of_it, packed + packed_of_it
-    return int(target.bytes * packed / taken) if taken else 0
+# ---- the archive's folder
 
 
-def _sampled(file: Path, log: Candidate, compress: Callable[[bytes, int], bytes]) -> tuple[int, int]:
-    with file.open("rb") as opened:
-        data = opened.read(min(CHUNK, log.size))
-    return len(data), len(compress(data, LEVEL))
+# ---- the archive's folder
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
+    folder = settings.archive
+    if folder == settings.root or folder.is_relative_to(settings.index_folder):
+        raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
+    named = owner(folder)
+    if named is not None and named.exists() and not is_of(folder, settings.root):
+        raise ConfigError(
+            f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
+        )
+
+
+def claim(settings: Settings) -> None:
+    """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
+    check(settings)
+    folder = settings.archive
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_of(folder, settings.root):
+        temporary = folder / f"{MARKER}{UNFINISHED}"
+        with temporary.open("wb") as file:
+            file.write(orjson.dumps({"root": os.fspath(settings.root)}) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / MARKER)
+        fs.sync_folder(folder)

@@ -1,9 +1,9 @@
-"""One archive file made: written, made durable, compared with the logs byte for byte, and only then given its name.
+"""One archive file: written, made durable, compared with its logs byte for byte, and only then renamed into place.
 
-A log that does not look any more as it did when it was chosen, or reads otherwise a second time, is left out. A kill
-leaves a file whose name ends in `.part`, which the next run writes anew, or the archive whole; the logs stand in both
-cases. A name that is taken is never written over: the archive gets the next one, but where a run before has made it for
-these very logs, and was killed before the catalog learned of it.
+A log that no longer looks as it did when it was chosen, or that reads differently a second time, is left out. A kill
+leaves a file whose name ends in `.part`, which the next run overwrites, or the complete archive; the logs are there in
+both cases. An existing file is never overwritten: the archive gets the next free name, unless an earlier run made it
+for these very logs and was killed before the catalog knew.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.logs.archive import Archive
-from sidecar.logs.archive_format import FRAME, Member, frames, write
+from sidecar.fs import sync_folder, to_os, under
+from sidecar.logs.archive_file import FRAME, LEVEL, UNFINISHED, Archive, Member, frames, write
 from sidecar.logs.tail import CHUNK, identity, opened
-from sidecar.paths import to_os, under
 from sidecar.records import Move, Part, archived_size
-from sidecar.store.layout import sync_folder
 
-from .owner import UNFINISHED
 from .plan import Candidate, Kept, Target, safe
 
 CHANGED = "it changed while it was archived"
-
 _BLOCK = 512
 
 
@@ -120,9 +117,7 @@ def _members(
             continue
         at += len(_header(log)) if target.is_tar else 0
         sign = int.from_bytes(hashed.digest(), "big", signed=True)
-        members.append(
-            Member(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime)
-        )
+        members.append(Member(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime))
         good.append(log)
         at += log.size + (-log.size % _BLOCK if target.is_tar else 0)
     return members, good
@@ -250,3 +245,29 @@ def _make_folder(top: Path, folder: Path) -> None:
     for one in reversed(made):
         one.mkdir(exist_ok=True)
         sync_folder(one.parent)
+
+
+# ---- estimate
+
+SAMPLE = 1 << 20
+"""Bytes of an archive that are packed to tell beforehand how large it will be."""
+
+
+def _judged(settings: Settings, target: Target) -> int:
+    """About how many bytes an archive will take, by packing the beginning of what goes in."""
+    from pyzstd import compress
+
+    taken = packed = 0
+    for log in target.logs:
+        if taken >= SAMPLE:
+            break
+        with suppress(OSError, SourceError):
+            taken_of_it, packed_of_it = _sampled(under(settings.root, log.path), log, compress)
+            taken, packed = taken + taken_of_it, packed + packed_of_it
+    return int(target.bytes * packed / taken) if taken else 0
+
+
+def _sampled(file: Path, log: Candidate, compress: Callable[[bytes, int], bytes]) -> tuple[int, int]:
+    with file.open("rb") as opened:
+        data = opened.read(min(CHUNK, log.size))
+    return len(data), len(compress(data, LEVEL))

@@ -1,10 +1,16 @@
-"""What is to be archived, where it goes, and why the rest stays: decided from the catalog and a scan, nothing written.
+"""What is to be archived, where it goes, and why the rest stays; and which archives have expired. Nothing is written.
 
-A session goes when the registry has it as completed, by itself, to `sessions/<day>/`, the UTC day of its last record.
-Event files and streams go when they lie in a folder named after a day that is over, all of a folder into one
-`events/events_<day>.tar.zst`. Streams elsewhere stay: nothing says that they are at their end.
+A session is archived when the registry has it as completed, by itself, in `sessions/<day>/`, the UTC day of its last
+record. Event files and streams are archived when their folder is named after a day that is over: each folder becomes
+one `events/events_<day>.tar.zst`. Streams elsewhere stay: nothing says that they are complete. A log that goes is
+unchanged for the required age, indexed to its last byte, ends with a line end, and is held by nobody.
 
-Whatever goes has been unchanged for the age, is indexed to its last byte, ends with a line end, and is held by nobody.
+Retention, off unless asked for, deletes archives by age (of the day in the name) or by total size. A log is deleted
+whole or not at all: an archive stays while it contains part of a log of which another part stays, or that continues in
+a file. Rows are deleted first, then the archive:
+
+- killed between the two, the archive is unknown to the index. The next run with the same option deletes it; a rebuild
+  before that indexes it again.
 """
 
 from __future__ import annotations
@@ -13,20 +19,22 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
-from sidecar.logs.scan import Found, Scan
+from sidecar.errors import SourceError
+from sidecar.fs import split_path, to_os
+from sidecar.logs.archive_file import Archive
+from sidecar.logs.scanner import Found, Scan
 from sidecar.logs.tail import identity
-from sidecar.paths import split_path, to_os
-from sidecar.query.catalog_archive import Standing
-from sidecar.query.filter import day_of
-from sidecar.query.reader import Catalog
+from sidecar.query.catalog_reader import Catalog, Standing
 from sidecar.records import Part, archived_size
+from sidecar.times import day_of
 
 from .remove import why_in_use, writer_of
 
@@ -39,7 +47,6 @@ TODAY = "its day is not over"
 YOUNG = "changed a short time ago"
 EMPTY = "empty"
 UNREADABLE = "cannot be read"
-
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LONGEST_NAME = 200
 
@@ -142,9 +149,7 @@ def _candidate(found: Found, one: Standing, parts: tuple[Part, ...]) -> Candidat
     status = found.status
     looks = (*identity(status), status.st_size, status.st_mtime_ns)
     lines = one.lines - sum(part.lines for part in parts)
-    return Candidate(
-        found.path, looks, status.st_size, lines, one.entries, one.first_mtime, parts, found.source.layout
-    )
+    return Candidate(found.path, looks, status.st_size, lines, one.entries, one.first_mtime, parts, found.source.layout)
 
 
 def _why_not(
@@ -235,3 +240,74 @@ def safe(name: str, path: str) -> str:
 def total(targets: Iterable[Target]) -> int:
     """Bytes of log in some targets."""
     return sum(target.bytes for target in targets)
+
+
+# ---- retention
+
+_DAY_IN_NAME = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class Doomed(NamedTuple):
+    """An archive that is to be deleted."""
+
+    file: str
+    size: int
+    logs: tuple[str, ...]
+    """What goes with it; none where the index does not know it."""
+
+
+def doomed(catalog: Catalog, archive: Archive, now: float, keep: float | None, keep_size: int | None) -> list[Doomed]:
+    """The archives that are older than `keep` seconds, and the oldest ones beyond a total of `keep_size` bytes."""
+    if keep is None and keep_size is None:
+        return []
+    logs: defaultdict[str, set[str]] = defaultdict(set)
+    files: dict[str, set[str]] = {}
+    offsets = {path: offset for path, (offset, _) in catalog.offsets().items()}
+    goes_on: set[str] = set()
+    for path, parts in catalog.archived().items():
+        files[path] = {part.file for part in parts}
+        for file in files[path]:
+            logs[file].add(path)
+        if offsets.get(path, 0) > archived_size(parts):
+            goes_on.add(path)
+    sizes: dict[str, int] = {}
+    for file in archive.files():
+        with suppress(SourceError):
+            sizes[file] = archive.size(file)
+    oldest_first = sorted(sizes, key=lambda file: (_day(file), file))
+    chosen = {file for file in oldest_first if keep is not None and _end(file) + keep <= now}
+    if keep_size is not None:
+        left = sum(size for file, size in sizes.items() if file not in chosen)
+        for file in oldest_first:
+            if left <= keep_size:
+                break
+            if file not in chosen:
+                chosen.add(file)
+                left -= sizes[file]
+    while stays := {
+        file for file in chosen if any(path in goes_on or not files[path] <= chosen for path in logs.get(file, ()))
+    }:
+        chosen -= stays
+    return [Doomed(file, sizes[file], tuple(sorted(logs.get(file, ())))) for file in oldest_first if file in chosen]
+
+
+def _day(file: str) -> str:
+    return max(_DAY_IN_NAME.findall(file), default="9999-12-31", key=lambda day: file.rindex(day))
+
+
+def _end(file: str) -> float:
+    """When the day of an archive was over, in seconds."""
+    try:
+        return (datetime.fromisoformat(_day(file)).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError):
+        return float("inf")
+
+
+def delete(archive: Archive, going: Iterable[Doomed]) -> None:
+    """Delete archives, and folders that are empty then. Raises OSError."""
+    archive.close()
+    for one in going:
+        path = archive.folder / one.file
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.rmdir()

@@ -21,33 +21,25 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import ExitStack
-from multiprocessing import connection
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
-from sidecar.indexer.catalog import Saved
 from sidecar.indexer.index_writer import Ledger
+from sidecar.indexer.saved_source import Saved
 from sidecar.logs.tail import CHUNK
 
-from .workers import NO_MORE, Read, Task, processes, received
+from .workers import Read, Readers, Task
 
 FOLDER = "incoming"
 """In the index folder: what is not in the index yet."""
-
 MANY = 10_000
 """New sources from which on it pays to start processes; fewer take less than a second."""
-
 SOME = 1_000
 """New sources from which on it pays to hand them out to processes that have started, and to wait for the end of a scan
 that finds more and more."""
-
 SLICE = 20_000
 """New sources that are out at once, at most: so many come into the index in one turn, which delays fresh lines."""
-
 READERS = 4
 """Processes that read, at most; there is one writer."""
 
@@ -156,52 +148,3 @@ class Crowd:
 def _read_to(saved: Saved) -> tuple[str, int, int]:
     """A source's path, how far it was read, and its size then."""
     return saved.source[1], saved.source[9], saved.source[7]
-
-
-class Readers:
-    """Processes of a bulk load, each given its share of a slice at once: so they need nobody until they are done."""
-
-    def __init__(self, settings: Settings, folder: Path, count: int) -> None:
-        self._opened = ExitStack()
-        self._pipes = self._opened.enter_context(processes(settings, folder, count))
-        self._starting = set(self._pipes)
-        """Those that have not said yet that they have begun."""
-        self._working = set(self._pipes)
-        """Those that have something to tell."""
-        self._parts: dict[int, list[Path]] = {}
-        self._results: list[object] = []
-
-    def begin(self, todo: list[Task]) -> None:
-        """Read these; when all are done."""
-        for number, pipe in enumerate(self._pipes):
-            if share := todo[number :: len(self._pipes)]:
-                pipe.send(share)
-                pipe.send(NO_MORE)
-                self._working.add(pipe)
-
-    def are_done(self, seconds: float) -> bool:
-        """Whether nobody is at work, after so many seconds at most. Raises SidecarError where one has failed."""
-        for pipe in connection.wait(self._working, seconds) if self._working else ():
-            assert isinstance(pipe, Connection)
-            messages = received(pipe)
-            if pipe in self._starting:
-                self._starting.discard(pipe)
-                self._working.discard(pipe)
-            for message in messages:
-                if isinstance(message, dict):  # the last that is said of a share
-                    self._working.discard(pipe)
-                    for day, paths in message.items():
-                        self._parts.setdefault(day, []).extend(paths)
-                elif message is not None:
-                    self._results.append(message)
-        return not self._working
-
-    def fetch(self) -> tuple[dict[int, list[Path]], list[object]]:
-        """The parts of days, and the results for each source, since the last time."""
-        parts, self._parts = self._parts, {}
-        results, self._results = self._results, []
-        return parts, results
-
-    def close(self) -> None:
-        """End them."""
-        self._opened.close()

@@ -1,10 +1,10 @@
-"""A bulk load by several processes: each reads sources and writes parts of days, then each makes daily files of parts.
+"""Bulk reading by several processes: each reads sources and writes segments of days; segments become daily files.
 
-Files are independent in derivation, days are independent in writing; so no row ever crosses from one process to
-another. What does is small: which sources to read, where each of them ended, and which parts make a day.
+Sources are independent in derivation, and days are independent in writing, so no row ever crosses from one process to
+another. What does is small: which sources to read, where each of them ended, and which segments make a day.
 
-Sources are handed out a few at a time, so that nobody waits for the slowest, and in the order of their last change: so
-days come one after the other, and few of them are being written at once.
+Sources are handed out in small batches, so that nobody waits for the slowest, in the order of their last change: so
+days come one after another, and few of them are written at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,23 +24,20 @@ from uuid import uuid4
 
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError, SourceError
-from sidecar.indexer.catalog import Saved, to_save
-from sidecar.indexer.day import day_name
-from sidecar.indexer.merge import merge
-from sidecar.indexer.segment import Parts
-from sidecar.ingest.read import visit
+from sidecar.fs import to_os
+from sidecar.indexer.saved_source import Saved, to_save
+from sidecar.indexer.segment import Parts, merge
+from sidecar.ingest.reader import visit
 from sidecar.ingest.source import Progress
-from sidecar.logs.archive import Archive
-from sidecar.paths import to_os
+from sidecar.logs.archive_file import Archive
 from sidecar.records import Part, archived_size
 from sidecar.store.connection import DATABASE_ERRORS
+from sidecar.times import day_name
 
 SMALL = 8 << 20
 """Bytes of log that are not worth starting a process for."""
-
 SHARE = 4 << 20
 """Bytes of log that are handed out at once."""
-
 A_FILE = 4 << 10
 """Bytes that are read in the time that it takes to open a file and to close it."""
 
@@ -302,3 +299,52 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
                 done.append(error)
             except (OSError, *DATABASE_ERRORS) as error:
                 done.append(SidecarError(f"{folder.parent.parent}: {error}"))
+
+
+class Readers:
+    """Processes of a bulk load, each given its share of a slice at once: so they need nobody until they are done."""
+
+    def __init__(self, settings: Settings, folder: Path, count: int) -> None:
+        self._opened = ExitStack()
+        self._pipes = self._opened.enter_context(processes(settings, folder, count))
+        self._starting = set(self._pipes)
+        """Those that have not said yet that they have begun."""
+        self._working = set(self._pipes)
+        """Those that have something to tell."""
+        self._parts: dict[int, list[Path]] = {}
+        self._results: list[object] = []
+
+    def begin(self, todo: list[Task]) -> None:
+        """Read these; when all are done."""
+        for number, pipe in enumerate(self._pipes):
+            if share := todo[number :: len(self._pipes)]:
+                pipe.send(share)
+                pipe.send(NO_MORE)
+                self._working.add(pipe)
+
+    def are_done(self, seconds: float) -> bool:
+        """Whether nobody is at work, after so many seconds at most. Raises SidecarError where one has failed."""
+        for pipe in connection.wait(self._working, seconds) if self._working else ():
+            assert isinstance(pipe, Connection)
+            messages = received(pipe)
+            if pipe in self._starting:
+                self._starting.discard(pipe)
+                self._working.discard(pipe)
+            for message in messages:
+                if isinstance(message, dict):  # the last that is said of a share
+                    self._working.discard(pipe)
+                    for day, paths in message.items():
+                        self._parts.setdefault(day, []).extend(paths)
+                elif message is not None:
+                    self._results.append(message)
+        return not self._working
+
+    def fetch(self) -> tuple[dict[int, list[Path]], list[object]]:
+        """The parts of days, and the results for each source, since the last time."""
+        parts, self._parts = self._parts, {}
+        results, self._results = self._results, []
+        return parts, results
+
+    def close(self) -> None:
+        """End them."""
+        self._opened.close()

@@ -24,7 +24,6 @@ from . import archive as cli_archive
 from . import demo as cli_demo
 from . import query as cli_query
 from . import run as cli_run
-from . import show as cli_show
 from .options import Given, InOrder
 
 INTERRUPTED = 130
@@ -121,7 +120,7 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
 
 
 for command in (
-    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_show.COMMANDS, *cli_demo.COMMANDS),
+    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_demo.COMMANDS),
     *(*cli_archive.COMMANDS, *cli_state.COMMANDS),
 ):
     cli.add_command(command)

@@ -1,18 +1,23 @@
-"""The command that makes what is old small: archive."""
+"""The command `archive`: its options, its confirmation, and its table."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sidecar.terminal import Cell, Column, Screen, counted, length, size
 
 from .options import Given, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.archive.job import Done
-    from sidecar.archive.retention import Doomed
+    from sidecar.archive.plan import Doomed
+    from sidecar.config.settings import Settings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -71,7 +76,7 @@ def archive(
     made smaller. With --json, one object tells what was done.
     """
     from sidecar.archive import job
-    from sidecar.progress import Progress
+    from sidecar.terminal import Progress
 
     settings = given.settings()
     options = job.Options(older_than, keep, keep_size)
@@ -88,11 +93,10 @@ def archive(
     if as_json:
         print_json(_told(done))
     else:
+        from sidecar.cli import archive as screens_archive
         from sidecar.terminal import Screen
 
-        from . import archive_views as screens_archive
-
-        screens_archive.archived(Screen(), settings, done)
+        screens_archive.archive_view(Screen(), settings, done)
 
 
 def _agreed(going: list[Doomed], yes: bool) -> bool:
@@ -115,12 +119,91 @@ def _told(done: Done) -> dict[str, Any]:
     told = asdict(done)
     for name in ("archived", "kept", "compacted", "days_kept"):
         told[name] = [one._asdict() for one in getattr(done, name)]
-    told["deleted"] = [
-        {"file": one.file, "archive_bytes": one.size, "logs": list(one.logs)} for one in done.deleted
-    ]
+    told["deleted"] = [{"file": one.file, "archive_bytes": one.size, "logs": list(one.logs)} for one in done.deleted]
     told["log_bytes"] = sum(one.log_bytes for one in done.archived)
     told["archive_bytes"] = sum(one.archive_bytes for one in done.archived)
     return told
 
 
 COMMANDS = (archive,)
+
+# ---- tables
+
+TOLD = 3
+"""Logs that stay for a reason, told by name."""
+
+
+def archive_view(screen: Screen, settings: Settings, done: Done) -> None:
+    """What went where and what it saves, what stays and why, what was deleted."""
+    about = "~" if done.dry_run else ""
+    if done.archived:
+        columns = (
+            *(Column("archive", least=24), Column("logs", right=True), Column("bytes", right=True)),
+            *(Column("archived", right=True), Column("saves", right=True)),
+        )
+
+        def rows() -> Iterator[Sequence[Cell]]:
+            for one in done.archived:
+                saved = 100 * (1 - one.archive_bytes / one.log_bytes) if one.log_bytes else 0.0
+                packed = f"{about}{size(one.archive_bytes)}"
+                yield one.file, f"{one.logs:,}", size(one.log_bytes), packed, f"{about}{saved:.0f} %"
+
+        screen.table(columns, rows())
+        screen.line()
+    _sum(screen, settings, done, about)
+    _compacted(screen, done)
+    if done.cleared:
+        screen.line(f"{counted(done.cleared, 'log')} of an earlier run {_verb(done, 'deleted')}")
+    if done.deleted:
+        total = sum(one.size for one in done.deleted)
+        logs = sum(len(one.logs) for one in done.deleted)
+        screen.line(
+            f"{counted(len(done.deleted), 'old archive')} {_verb(done, 'deleted')}, {size(total)}, with the entries of "
+            f"{counted(logs, 'log')}"
+        )
+        for doomed in done.deleted if done.dry_run else ():
+            screen.line(f"{doomed.file}  {size(doomed.size)}", label=("  ·", "red"), indent=4)
+    _kept(screen, done)
+
+
+def _verb(done: Done, verb: str) -> str:
+    return f"would be {verb}" if done.dry_run else verb
+
+
+def _sum(screen: Screen, settings: Settings, done: Done, about: str) -> None:
+    logs = sum(one.logs for one in done.archived)
+    before, after = (sum(getattr(one, name) for one in done.archived) for name in ("log_bytes", "archive_bytes"))
+    if not logs:
+        screen.line(f"nothing {'would go' if done.dry_run else 'went'} to {settings.archive}")
+        return
+    screen.line(
+        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size(before)} become "
+        f"{about}{size(after)}" + ("" if done.dry_run else f", in {length(done.seconds)}")
+    )
+
+
+def _compacted(screen: Screen, done: Done) -> None:
+    for day, why in done.days_kept[:TOLD]:
+        screen.line(f"the index of {day} stays as it is: {why}")
+    if not done.compacted:
+        return
+    before, after = (sum(getattr(one, name) for one in done.compacted) for name in ("before", "after"))
+    what = f"the index of {counted(len(done.compacted), 'day')}"
+    screen.line(f"{what} would be made smaller" if done.dry_run else f"{what} {size(before)} before, {size(after)} now")
+
+
+def _kept(screen: Screen, done: Done) -> None:
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    for path, why in done.kept:
+        reasons[why].append(path)
+    if not reasons:
+        return
+    screen.line()
+    screen.line(f"{counted(len(done.kept), 'log stays', 'logs stay')} where they are:")
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for why, paths in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):
+            more = f" and {len(paths) - TOLD:,} more" if len(paths) > TOLD else ""
+            yield f"{len(paths):,}", why, ", ".join(paths[:TOLD]) + more
+
+    screen.table((Column("logs", right=True), Column("why", least=20), Column("which", "dim", least=20)), rows())

@@ -37,7 +37,7 @@ class Given:
 
     def index(self) -> Index:
         """The index of their root, for reading."""
-        from sidecar.logs.archive import beside
+        from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
         settings = self.settings()

@@ -9,8 +9,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SidecarError
-from sidecar.terminal import Cell, Column, Piece, Screen, agent, agents, counted, length, moment, note, plain_lines
-from sidecar.words import words
+from sidecar.terminal import (
+    Cell,
+    Column,
+    Piece,
+    Screen,
+    agent,
+    agents,
+    counted,
+    length,
+    moment,
+    note,
+    plain_lines,
+    words,
+)
 
 if TYPE_CHECKING:
     from sidecar.query.index import Index

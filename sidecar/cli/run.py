@@ -12,9 +12,9 @@ from .options import Given, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
-    from sidecar.progress import Progress
     from sidecar.records import Report
     from sidecar.service.daemon import Sidecar
+    from sidecar.terminal import Progress
 
 
 @click.command(
@@ -34,7 +34,7 @@ def run(given: Given, once: bool, as_json: bool) -> None:
     An index that is missing, damaged or made under other settings is made again first. SIGINT and SIGTERM stop it in
     good order; nothing is lost by any other end. With --json, one object tells at the end what was done.
     """
-    from sidecar.progress import Progress
+    from sidecar.terminal import Progress
 
     settings = given.settings()
     with Progress() as progress:

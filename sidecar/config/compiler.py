@@ -1,11 +1,11 @@
 """A format, compiled to one plain function: `extract(document, named_type) -> Record | None`.
 
-Half a million records pass through it, forty paths each, so a path is not interpreted: it becomes a line of
-Python. For `author: [data.agent_id, agent_id]` that reads
+Half a million records pass through it, forty paths each, so a path is not interpreted: it becomes a line of Python.
+For `author: [data.agent_id, agent_id]` that reads
 
     o1 = document.get('data')
     if o1.__class__ is not dict: o1 = EMPTY      # once for all paths below `data`
-    while True:                                  # no loop: a block that `break` leaves
+    while True:                                  # not a loop: a block that `break` leaves
         if o1:
             author = o1.get('agent_id')
             if author is not None:
@@ -15,26 +15,28 @@ Python. For `author: [data.agent_id, agent_id]` that reads
         author = None
         break
 
-What a user wrote enters that source through `repr()` of a string, a number or a boolean, and nowhere else: a
-format can name any key, and can say nothing that Python would run.
+Text from a format enters that source only through `repr()` of a string, a number or a boolean: a format can name any
+key, and cannot inject code.
+
+The coercions below (`text`, `gather`, `moment`, `classifier`) say what a JSON value counts as. Each takes any JSON
+value and raises for none. Source: docs/law.md, "Values".
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
 from sidecar.records import Kind, Record
-
-from .coerce import classifier, gather, moment, text
+from sidecar.times import YEAR_10000
 
 MANY = 4
 """So many keys are looked up in an object that it pays to see first whether it has any of them."""
-
 Path: TypeAlias = tuple[str, ...]
 Constant: TypeAlias = str | int | bool
 
@@ -246,3 +248,94 @@ def _holds(code: _Code, condition: Condition) -> str:
     code.add(f"value = {place}")
     each = (f"(value == {v!r} and value.__class__ is {type(v).__name__})" for v in condition.values)
     return " or ".join(each) or "False"
+
+
+# ---- what a JSON value counts as
+
+_KINDS_KEPT = 4096
+_LONGEST_TYPE_KEPT = 200
+
+
+def text(value: Any) -> str | None:
+    """An id: a non-empty string, or a whole number as its digits; else None."""
+    if value.__class__ is str:
+        return value or None
+    if value.__class__ is int:
+        try:
+            return str(value)
+        except ValueError:  # more digits than Python is willing to write
+            return None
+    return None
+
+
+def gather(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
+    """`ids`, and after them the ids in `value` that are new: it is one id, or a list of them."""
+    if value.__class__ is str:
+        return (*ids, value) if value and value not in ids else ids
+    found = value if value.__class__ is list else (value,)
+    new = [id for each in found if (id := text(each))]
+    return tuple(dict.fromkeys((*ids, *new))) if new else ids
+
+
+def moment(value: Any) -> float | None:
+    """Seconds since 1970, UTC, between 1970 and 9999; else None.
+
+    A number counts as seconds, from 1e11 on as milliseconds, from 1e14 as microseconds, from 1e17 as
+    nanoseconds. A string is ISO 8601, and without a zone UTC.
+    """
+    if value.__class__ is str:
+        try:
+            when = datetime.fromisoformat(value)
+            seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    elif (value.__class__ is int or value.__class__ is float) and 0 <= value < YEAR_10000 * 10**9:
+        seconds = value / _unit(value)
+    else:
+        return None
+    return seconds if 0 <= seconds < YEAR_10000 else None  # NaN is in no range
+
+
+def _unit(number: float) -> int:
+    """How many of what `number` counts make a second."""
+    if number < 10**11:
+        return 1
+    if number < 10**14:
+        return 10**3
+    return 10**6 if number < 10**17 else 10**9
+
+
+def classifier(
+    completions: tuple[str, ...],
+    requests: tuple[str, ...],
+    answers: tuple[str, ...],
+    skip: tuple[str, ...],
+    kept: dict[str, Kind],
+) -> Callable[[str], Kind]:
+    """From event type to kind, by a format's patterns. `kept` remembers, and stays small whatever comes."""
+    is_completion, is_request, is_answer, is_skipped = map(_matcher, (completions, requests, answers, skip))
+
+    def kind_of(event_type: str) -> Kind:
+        asks = is_request(event_type)  # what matches both patterns asks: else it could never be answered
+        answering = not asks and is_answer(event_type)
+        kind = Kind(is_completion(event_type), asks, answering, is_skipped(event_type))
+        if len(event_type) <= _LONGEST_TYPE_KEPT:
+            if len(kept) >= _KINDS_KEPT:
+                kept.clear()
+            kept[event_type] = kind
+        return kind
+
+    return kind_of
+
+
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """`a:b` is that type, `a:` begins so, `:b` has the last segment `b`."""
+    beginnings = tuple(p for p in patterns if p.endswith(":"))
+    endings = {p[1:] for p in patterns if p.startswith(":")}
+    exact = {p for p in patterns if not (p.startswith(":") or p.endswith(":"))}
+
+    def matches(event_type: str) -> bool:
+        last = event_type.rpartition(":")[2]
+        return event_type in exact or last in endings or event_type.startswith(beginnings)
+
+    return matches

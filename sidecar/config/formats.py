@@ -26,8 +26,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from .coerce import moment as moment
 from .compiler import Condition, Extract, Path, Places, Spec, compile_spec
+from .compiler import moment as moment
 from .yaml_nodes import Value, read
 
 _FLAGS = ("broadcast", "requests_response")

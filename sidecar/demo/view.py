@@ -1,16 +1,197 @@
-"""Where the demo shows what it knows: a terminal is drawn on again and again, elsewhere there is a line a second."""
+"""One frame of the demo on a terminal: what the index knows, in the columns and rows there are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from rich import box
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
-from sidecar.terminal import Cell, Column, Screen, agent, counted, plain
+from sidecar.terminal import Cell, Column, Piece, Screen, agent, agents, counted, length, plain
 
-from .frame import Picture, clock, frame, milliseconds
-from .stats import RECENT
+from .stats import RECENT, Lag, RoleChange, Seen
+
+NAME = 10
+"""Columns of an agent's name in the matrix."""
+_BARS = "▁▂▃▄▅▆▇█"
+_HEAT = ("grey50", "cyan", "green", "yellow", "red", "bright_red")
+
+
+class Waiting(NamedTuple):
+    """A request that nobody has answered yet."""
+
+    age: float
+    agents: tuple[str, ...]
+    """Who asks, and whom."""
+    text: str
+
+
+@dataclass
+class Picture:
+    """All that a frame shows."""
+
+    seen: Seen
+    about: str
+    seconds: float
+    """How long the demo is to last."""
+    waiting: Sequence[Waiting] = ()
+    waiting_count: int = 0
+    said: Sequence[tuple[tuple[str, ...], str]] = ()
+    """What was said last, and by whom to whom, the latest first."""
+
+
+def frame(picture: Picture, now: float, width: int, height: int) -> RenderableType:
+    """The whole picture, in so many columns and rows."""
+    names = len(picture.seen.table(height)[0])
+    upper = max(5, min(names + 3, (height - 3) * 6 // 10))
+    lower = max(3, height - 3 - upper)
+    most = width * 6 // 10
+    cell = 5 if 2 + NAME + 5 * names <= most else 4
+    left = min(2 + NAME + cell * max(5, names), most)
+    top = _beside(width, left, _matrix(picture.seen, now, cell, left, upper), _roles(picture.seen, now, upper))
+    bottom = _beside(width, width // 2, _waiting(picture, lower), _said(picture, lower))
+    return Group(_title(picture, width), *_figures(picture, now, width), top, bottom)
+
+
+def _title(picture: Picture, width: int) -> Text:
+    title = _fitted([(" sidecar demo ", "bold black on green"), (f"  {picture.about}", "dim")], width)
+    title.truncate(width, overflow="ellipsis")
+    return title
+
+
+def _figures(picture: Picture, now: float, width: int) -> list[Text]:
+    seen, passed = picture.seen, now - picture.seen.began
+    bars = seen.bars(now, 40 if width >= 96 else 20)
+    first: list[Piece] = [
+        (f" {seen.rate(now):,.0f}", "bold"),
+        (" messages/s ", ""),
+        ("".join(_bar(count, max(bars)) for count in bars), "green"),
+        ("   lag ", ""),
+        *_lag(seen.lag(now - RECENT)),
+    ]
+    told = f" messages   {seen.begun - seen.completed:,} sessions active, {seen.completed:,} completed"
+    time_of_all = f"{clock(min(passed, picture.seconds))} of {clock(picture.seconds)}"
+    second = _fitted([(f" {seen.total:,}", "bold"), (told, "")], width - len(time_of_all) - 2)
+    second.append(time_of_all.rjust(width - second.cell_len - 1), "dim")
+    return [_fitted(first, width), second]
+
+
+def _lag(lag: Lag | None) -> list[Piece]:
+    if lag is None:
+        return [("–", "dim")]
+    style = "green" if lag.p50 < 0.1 else "yellow" if lag.p50 < 1 else "red"
+    return [(milliseconds(lag.p50), f"bold {style}"), (f", at worst {milliseconds(lag.worst)}", "dim")]
+
+
+def _matrix(seen: Seen, now: float, cell: int, width: int, height: int) -> Panel:
+    """Counts, the higher the warmer; bold where somebody has just spoken."""
+    names, left_out = seen.table(min(height - 3, (width - 2 - NAME) // cell))
+    grid = Table.grid(padding=0)
+    grid.add_column(width=NAME, no_wrap=True)
+    for _ in names:
+        grid.add_column(width=cell, justify="right", no_wrap=True)
+    grid.add_row("", *(Text(plain(name)[: cell - 1], agent(name)[1]) for name in names))
+    most, lately = max(seen.matrix.values(), default=1), seen.spoke_lately(now)
+    for name in names:
+        cells = (_count(seen.matrix[name, other], most, (name, other) in lately) for other in names)
+        grid.add_row(Text(plain(name), agent(name)[1]), *cells)
+    more = f", {left_out} more" if left_out else ""
+    return _panel(grid, "who talks to whom", f"row speaks to column{more}", height)
+
+
+def _count(count: int, most: int, is_fresh: bool) -> Text:
+    if not count:
+        return Text("·", "grey30")
+    text = f"{count}" if count < 1000 else f"{count // 1000}k"
+    return Text(text, "bold" if is_fresh else _HEAT[(len(_HEAT) - 1) * count // most])
+
+
+def _roles(seen: Seen, now: float, height: int) -> Panel:
+    grid = _list(right=1)
+    for change in reversed(seen.changes[-(height - 2) :]):
+        grid.add_row(Text(length(max(0.0, now - change.timestamp) // 1), "dim"), _changed(change))
+    return _panel(grid, "roles as they change", f"{len(seen.changes):,} so far", height)
+
+
+def _changed(change: RoleChange) -> Text:
+    before: list[Piece] = [(f"{change.before} ", "dim"), ("→ ", "dim")] if change.before else [("as ", "dim")]
+    return _fitted([agent(change.agent), (" ", ""), *before, (change.after, "bold")])
+
+
+def _waiting(picture: Picture, height: int) -> Panel:
+    grid = _list(right=1)
+    for one in picture.waiting[: height - 2]:
+        style = "green" if one.age < 2 else "yellow" if one.age < 10 else "red"
+        who = agents(one.agents) if len(one.agents) > 1 else [*agents(one.agents), (" → all", "dim")]
+        grid.add_row(Text(length(one.age // 1), style), _fitted([*who, (f"  {one.text}", "italic")]))
+    return _panel(grid, "waiting for an answer", f"{picture.waiting_count:,} pending, the oldest first", height)
+
+
+def _said(picture: Picture, height: int) -> Panel:
+    grid = _list()
+    for who, text in picture.said[: height - 2]:
+        grid.add_row(_fitted([*agents(who[:2]), (" …" if len(who) > 2 else "", "dim"), (f"  {text}", "italic")]))
+    return _panel(grid, "said last", "read from the log, by pointer", height)
+
+
+def _list(right: int = 0) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(right):
+        grid.add_column(width=4, justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return grid
+
+
+def _panel(inner: RenderableType, title: str, subtitle: str, height: int) -> Panel:
+    return Panel(
+        inner,
+        title=f"[bold]{title}[/]",
+        subtitle=f"[dim]{subtitle}[/]",
+        title_align="left",
+        subtitle_align="right",
+        box=box.ROUNDED,
+        border_style="grey37",
+        padding=0,
+        height=height,
+    )
+
+
+def _beside(width: int, left: int, one: RenderableType, other: RenderableType) -> Table:
+    grid = Table.grid(padding=0)
+    grid.add_column(width=left)
+    grid.add_column(width=width - left)
+    grid.add_row(one, other)
+    return grid
+
+
+def _fitted(pieces: Iterable[Piece], width: int | None = None) -> Text:
+    """One line; cut where it is longer than `width`."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for piece, style in pieces:
+        text.append(plain(piece), style)
+    if width is not None:
+        text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _bar(count: int, most: int) -> str:
+    return _BARS[min(len(_BARS) - 1, len(_BARS) * count // (most + 1))] if count else " "
+
+
+def milliseconds(seconds: float) -> str:
+    """A lag, in words."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def clock(seconds: float) -> str:
+    """A length of time, as on a clock."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 class Nothing:

@@ -1,7 +1,7 @@
 """A small world of agents, as a stream of acts: pure, and the same for the same seed.
 
-Scenes play at the same time: one agent looks for peers and talks with one it found; a team forms, hands its offices
-around and takes them back; somebody calls all and gets many answers; and some requests nobody ever answers.
+Scenes run concurrently: one agent looks for peers and talks with one it found; a team forms, assigns its roles and
+takes them back; somebody calls all and gets many answers; and some requests are never answered.
 """
 
 from __future__ import annotations
@@ -10,10 +10,57 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
-from . import lines
+SILENT = "oracle"
+"""The agent that everybody asks sooner or later, and that never answers."""
+NAMES = (
+    *("scout", "analyst", "coder", "critic", "planner", "tester", "writer", "designer", "editor", "linguist"),
+    *("archivist", "broker", "reviewer", "pilot", "surveyor", "mediator", "courier", "gardener", "historian"),
+    *("inspector", "jurist", "keeper", "navigator"),
+)
+"""No two begin with the same three letters."""
+SKILLS = (
+    *("sentiment analysis", "entity extraction", "old log formats", "tides and currents", "time series"),
+    *("plain English", "graph layout", "property tests", "cartography", "rate limits", "bird songs"),
+)
+PROJECTS = (
+    *("customer analysis", "the harbour map", "a quieter pager", "the release notes", "migration of the archive"),
+    *("the night shift", "a faster build", "the field guide"),
+)
+ROLES = ("data_analyst", "visualizer", "researcher", "builder", "proofreader", "tester", "scribe", "messenger")
+"""What one is in a team by trade."""
+OFFICES = ("coordinator", "phase_lead", "pipeline_orchestrator", "arbiter")
+"""What one becomes for a while."""
+TASKS = (
+    *("Could you look at the outliers?", "Please draw this as a map.", "Does the second half hold?"),
+    *("Which of the three would you take?", "Can this be said in one sentence?", "Where does this number come from?"),
+    *("Please try it with an empty file.", "What would break first?", "Is the summary fair?"),
+)
+REPLIES = (
+    *("Done. There were three, and two are the same.", "Here it is; mind the legend.", "It holds, with one exception."),
+    *("The second, for its plainness.", "Yes: nobody had asked before.", "From a table that nobody had dated."),
+    *("It survives, to my surprise.", "The part we are proudest of.", "Fair, but two pages too long."),
+    *("Give me the older version as well.", "I would rather measure first.", "Agreed, with a footnote."),
+)
+CALLS = (
+    *("All hands: where does your part stand?", "Everybody: may we freeze the schema tonight?"),
+    *("A show of hands: rewrite, or repair?", "Who needs the test machine before noon?"),
+)
+STANDS = (
+    *("Ready when you are.", "One more hour, please.", "Repair. Always repair.", "Frozen on my side."),
+    *("I need it until eleven.", "Half done, and the better half.", "No objection.", "Waiting for a review."),
+)
+RIDDLES = (
+    *("What does the index not know?", "How many lines are enough?", "Which of us will be asked last?"),
+    *("Is a log that nobody reads still a log?", "When will the backlog be empty?", "What was here before the root?"),
+)
+REMINDERS = ("Are you there?", "I ask again, with all respect.", "Only a yes or a no would do.")
+LOST = (
+    *("Does anybody still have the key to the cold archive?", "Whose process is number 4711?"),
+    *("Has anyone seen the second half of this line?", "Who was it that asked for this report?"),
+)
 
 FEWEST = 4
-MOST = len(lines.NAMES) + 1
+MOST = len(NAMES) + 1
 """How many agents there can be."""
 
 
@@ -56,7 +103,7 @@ class World:
 
     def __init__(self, agents: int, seed: int, name: str = "demo") -> None:
         """`name` begins the ids of all sessions, teams and requests."""
-        self.agents = (*lines.NAMES[: agents - 1], lines.SILENT)
+        self.agents = (*NAMES[: agents - 1], SILENT)
         self.is_closing = False
         """No scene begins any more: the acts end when those at play have come to their ends."""
         self._name = name
@@ -91,7 +138,7 @@ class World:
         """Somebody looks for a skill, some have it, and with one of them it comes to a talk."""
         asker, *others = self._some(4)
         session = self._session("discovery")
-        skill = self._random.choice(lines.SKILLS)
+        skill = self._random.choice(SKILLS)
         yield Begin(session, asker, "peer_discovery", is_held=True)
         search = self._request(asker, f"Looking for agents who know {skill}.", pattern="peer_discovery", broadcast=True)
         yield Say(session, search)
@@ -104,18 +151,18 @@ class World:
     def _team(self) -> Iterator[Act]:
         """A team forms; an office goes to one of its members, and that one returns to its trade afterwards."""
         lead, *others = self._some(5)
-        session, project = self._session("team"), self._random.choice(lines.PROJECTS)
+        session, project = self._session("team"), self._random.choice(PROJECTS)
         team = session.replace("_team_", "_crew_")
         yield Begin(session, lead, "team_formation", is_held=False)
         call = self._request(lead, f"Forming a team for {project}.", pattern="team_formation", team_id=team)
         yield Say(session, call)
-        trades = dict(zip((lead, *others), self._random.sample(lines.ROLES, 1 + len(others)), strict=True))
+        trades = dict(zip((lead, *others), self._random.sample(ROLES, 1 + len(others)), strict=True))
         for member in others:
             joined = f"Joining as {trades[member].replace('_', ' ')}."
             yield Say(session, _answer(call, member, joined, role=trades[member], team_id=team))
         yield Happen(_event("team:formed", lead, team_id=team, participants=[lead, *others]))
         for holder in self._random.sample([lead, *others], self._random.randint(1, 2)):
-            office, trade = self._random.choice(lines.OFFICES), trades[holder]
+            office, trade = self._random.choice(OFFICES), trades[holder]
             members = [one for one in (lead, *others) if one != holder]
             yield Say(session, _turn(holder, members, "Taking the lead here.", (trade, office), team))
             for member in members:
@@ -128,10 +175,10 @@ class World:
         caller, *others = self._some(len(self.agents))
         session = self._session("call")
         yield Begin(session, caller, "broadcast", is_held=False)
-        call = self._request(caller, self._random.choice(lines.CALLS), broadcast=True)
+        call = self._request(caller, self._random.choice(CALLS), broadcast=True)
         yield Say(session, call)
         for agent in others:
-            yield Say(session, _answer(call, agent, self._random.choice(lines.STANDS)))
+            yield Say(session, _answer(call, agent, self._random.choice(STANDS)))
         yield End(session, caller)
 
     def _riddle(self) -> Iterator[Act]:
@@ -139,24 +186,24 @@ class World:
         (asker,) = self._some(1)
         session = self._session("riddle")
         yield Begin(session, asker, "peer_to_peer", is_held=False)
-        for text in (self._random.choice(lines.RIDDLES), *lines.REMINDERS[: self._random.randint(0, 2)]):
-            yield Say(session, self._request(asker, text, to_agent=lines.SILENT))
+        for text in (self._random.choice(RIDDLES), *REMINDERS[: self._random.randint(0, 2)]):
+            yield Say(session, self._request(asker, text, to_agent=SILENT))
 
     def _lost(self) -> Iterator[Act]:
         """A question into the round that nobody takes up, while a talk goes on."""
         asker, peer = self._some(2)
         session = self._session("lost")
         yield Begin(session, asker, "general", is_held=False)
-        yield Say(session, self._request(asker, self._random.choice(lines.LOST)))
+        yield Say(session, self._request(asker, self._random.choice(LOST)))
         yield from self._talk(session, asker, peer, 2)
 
     # ---- what scenes are made of
 
     def _talk(self, session: str, asker: str, peer: str, turns: int, **more: Any) -> Iterator[Act]:
         for _ in range(turns):
-            request = self._request(asker, self._random.choice(lines.TASKS), to_agent=peer, **more)
+            request = self._request(asker, self._random.choice(TASKS), to_agent=peer, **more)
             yield Say(session, request)
-            yield Say(session, _answer(request, peer, self._random.choice(lines.REPLIES), **more))
+            yield Say(session, _answer(request, peer, self._random.choice(REPLIES), **more))
 
     def _request(self, agent: str, prompt: str, **more: Any) -> dict[str, Any]:
         self._requests += 1

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing, SidecarError, SourceError
-from sidecar.logs.archive import Archive
-from sidecar.logs.scan import Found, Scan
+from sidecar.fs import to_os, why_polling
+from sidecar.logs.archive_file import Archive
+from sidecar.logs.scanner import Found, Scan
 from sidecar.logs.tail import NotAFile, opened
-from sidecar.mounts import why_polling
-from sidecar.paths import to_os
-from sidecar.query.reader import open_catalog
+from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Part, archived_size
 from sidecar.service import heartbeat as beacon
 from sidecar.service.lock import holder

@@ -16,10 +16,11 @@ from sidecar.bulk.rebuild import Reporter, build
 from sidecar.bulk.workers import Task
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
-from sidecar.logs.archive import Archive
+from sidecar.fs import to_os
+from sidecar.logs.archive_file import Archive
 from sidecar.logs.record_reader import open_log
-from sidecar.paths import to_os
-from sidecar.query.reader import Day, open_catalog
+from sidecar.query.catalog_reader import open_catalog
+from sidecar.query.day_reader import Day
 from sidecar.records import Part, Report, archived_size
 from sidecar.store import layout as swap
 

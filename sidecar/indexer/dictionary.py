@@ -14,7 +14,7 @@ from zlib import crc32
 import orjson
 from peewee import SqliteDatabase
 
-from sidecar.paths import split_path
+from sidecar.fs import split_path
 from sidecar.records import Answered, Row
 from sidecar.store.daily_schema import SIGN, SPAN, hash_of
 
@@ -123,8 +123,27 @@ class Codes:
         values = self._rows
         for row in rows:
             # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
-            (_, line_number, byte_offset, byte_length, checksum, timestamp, event_type, session, author, initiator,
-             agents, roles, pattern, conversation, correlation, is_completion, is_request, has_response, wants) = row
+            (
+                _,
+                line_number,
+                byte_offset,
+                byte_length,
+                checksum,
+                timestamp,
+                event_type,
+                session,
+                author,
+                initiator,
+                agents,
+                roles,
+                pattern,
+                conversation,
+                correlation,
+                is_completion,
+                is_request,
+                has_response,
+                wants,
+            ) = row
             # fmt: on
             if answered and (answer := answered.pop(byte_offset, None)):
                 correlation, has_response = answer.correlation_id, True

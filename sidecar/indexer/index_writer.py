@@ -16,16 +16,17 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SidecarError
+from sidecar.fs import sync_folder, to_os, under
 from sidecar.ingest.source import Batch, Progress
-from sidecar.logs.scan import Found
-from sidecar.paths import to_os, under
+from sidecar.logs.scanner import Found
 from sidecar.records import Compacted, Move, archived_size
 from sidecar.store.connection import nonsense_named
-from sidecar.store.layout import CATALOG_NAME, DAILY_NAME, sync_folder
+from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
+from sidecar.times import day_name, day_number
 
-from .catalog import Catalog, Known, Saved, to_save
-from .day import day_name, day_number
-from .days import DailyIndex
+from .catalog_writer import Catalog, Known
+from .day_files import DailyIndex
+from .saved_source import Saved, to_save
 from .tamper import AsLeft
 
 HOT_FILES = 512

@@ -44,8 +44,23 @@ class State:
 def derive(state: State, line: Line, record: Record) -> tuple[Row, Answered | None]:
     """The row of this record, and the earlier request which this record answers, if there is one."""
     # Taken apart by position, which costs a third of asking for fifteen names. fmt: off
-    (event_type, kind, named_time, named_session, named_author, addressees, members, named_correlation, named_pattern,
-     named_conversation, new_role, _, _, requests_response, _) = record
+    (
+        event_type,
+        kind,
+        named_time,
+        named_session,
+        named_author,
+        addressees,
+        members,
+        named_correlation,
+        named_pattern,
+        named_conversation,
+        new_role,
+        _,
+        _,
+        requests_response,
+        _,
+    ) = record
     # fmt: on
     byte_offset, line_number, data = line
     is_completion, is_request, is_answer, _ = kind

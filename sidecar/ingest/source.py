@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidecar.config.coerce import YEAR_10000
 from sidecar.config.settings import Source
+from sidecar.fs import split_path
 from sidecar.logs.tail import NEW, Mark
-from sidecar.paths import split_path
 from sidecar.records import Answered, Line, Part, Rejected, Row
+from sidecar.times import YEAR_10000
 
 from .derive import UNKNOWN, State, derive
 from .parse import parse
@@ -169,4 +169,3 @@ class Progress:
             self.sessions[row.session_id] = known._replace(
                 initiating_agent=agent, is_completed=known.is_completed or is_completed
             )
-

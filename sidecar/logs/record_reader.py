@@ -17,10 +17,10 @@ from pathlib import Path
 from zlib import crc32
 
 from sidecar.errors import ArchiveDamaged, SourceChanged, SourceError, SourceMissing
-from sidecar.paths import under
+from sidecar.fs import under
 from sidecar.records import Part
 
-from .archive import Archive
+from .archive_file import Archive
 from .tail import NotAFile, opened
 
 _UNREADABLE = "check the file and its permissions"

@@ -28,7 +28,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
-from sidecar.mounts import why_polling
+from sidecar.fs import why_polling
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch

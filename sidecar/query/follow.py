@@ -14,8 +14,7 @@ from sidecar.errors import IndexUnavailable
 from sidecar.records import Entry
 from sidecar.store import layout as swap
 
-from .filter import Filter
-from .reader import Day
+from .day_reader import Day, Filter
 
 PAGE = 1000
 

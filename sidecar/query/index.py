@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged
-from sidecar.logs.archive import Archive, beside, folder_of
+from sidecar.fs import split_path
+from sidecar.logs.archive_file import Archive, beside, folder_of
 from sidecar.logs.record_reader import open_log
-from sidecar.paths import split_path
 from sidecar.records import AgentSummary, Entry, Part, PeerInteraction, PendingRequest, RejectedLine, Session
-from sidecar.times import Time, duration, moment_of
+from sidecar.times import Time, day_of, duration, moment_of
 
-from .filter import Filter, Place, day_of
+from .day_reader import Day, Filter, Place
 from .follow import Follower
-from .reader import Day
 from .snapshot import IndexFiles
 
 INDEX = "index"
@@ -94,9 +93,10 @@ class Index:
         `agent` is one of the participants. `limit` is the number of entries at most; with `reverse` the latest come
         first.
         """
+        now = time.time()
         wanted = Filter(
-            None if since is None else moment_of(since),
-            None if until is None else moment_of(until),
+            None if since is None else moment_of(since, now),
+            None if until is None else moment_of(until, now),
             *(agent, session, event_type, pattern, conversation, correlation),
         )
         return islice(self._entries(wanted, reverse), limit)
@@ -161,9 +161,7 @@ class Index:
         follower = Follower(self.root / INDEX)
         return self._following(follower, wanted, stop or (lambda: False), poll)
 
-    def _following(
-        self, follower: Follower, wanted: Filter, stop: Callable[[], bool], poll: float
-    ) -> Iterator[Entry]:
+    def _following(self, follower: Follower, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
         wait = 0.002
         try:
             while not stop():

@@ -15,7 +15,8 @@ from typing import TypeVar
 from sidecar.errors import IndexMissing, SidecarError
 from sidecar.store import layout as swap
 
-from .reader import Catalog, Day, open_catalog
+from .catalog_reader import Catalog, open_catalog
+from .day_reader import Day
 
 T = TypeVar("T")
 

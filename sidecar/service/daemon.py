@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from sidecar.bulk.backlog import Crowd
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexDamaged, SidecarError, SourceError
+from sidecar.fs import to_os, to_text
 from sidecar.indexer.index_writer import Ledger
 from sidecar.indexer.tamper import AsLeft
-from sidecar.ingest.read import visit
+from sidecar.ingest.reader import visit
 from sidecar.ingest.source import Batch
-from sidecar.logs.archive import Archive
+from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scanned, Scans
 from sidecar.logs.watcher import Watcher
-from sidecar.paths import to_os, to_text
 from sidecar.store.connection import DATABASE_ERRORS, first, is_damage
 
 from .heartbeat import Voice

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from sidecar.small import read_small
+from sidecar.fs import read_small
 
 NAME = "running.json"
 ROOM = 4096

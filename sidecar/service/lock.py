@@ -5,20 +5,22 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
 from filelock import FileLock, Timeout
 
-from sidecar.errors import RootLocked
-from sidecar.small import read_small
+from sidecar import fs
+from sidecar.config.settings import Settings
+from sidecar.errors import ConfigError, RootLocked
+from sidecar.fs import read_small
 
 NAME = "sidecar.lock"
 LENGTH = 127
 """Bytes in which a holder's name is written."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 PATIENCE = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
 
@@ -88,3 +90,21 @@ def _read(path: Path) -> tuple[int, str]:
         return int(content["pid"]), str(content["job"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0, "?"
+
+
+@contextmanager
+def locked(settings: Settings, job: str) -> Iterator[RootLock]:
+    """Hold the root for a job."""
+    if not settings.root.is_dir():
+        raise ConfigError(
+            f"the root {settings.root} is no folder", hint="start the daemon that logs there first, or give --root"
+        )
+    lock = RootLock(settings.index_folder)
+    lock.acquire(job)
+    try:
+        # The index folder may be new, and all that will be synced in it hangs by its name.
+        with suppress(OSError):  # a scan will tell what is wrong with the root
+            fs.sync_folder(settings.root)
+        yield lock
+    finally:
+        lock.release()

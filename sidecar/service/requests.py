@@ -1,13 +1,13 @@
-"""How `sidecar archive` has the owner of an index note what it did: one writer a root, also while it archives.
+"""How `sidecar archive` gets its work into the index: one writer per root, also while it archives.
 
-Where no sidecar runs, the command holds the root's lock and opens the ledger itself. Where one runs, the command leaves
-a request in `index/requests/`, and the sidecar takes it between two turns, in its own thread, and leaves an answer.
-A request says only what is so already: the archives are whole, durable and compared. Crash windows:
+Where no sidecar runs, the command holds the root's lock and opens the index itself. Where one runs, the command leaves
+a request in `index/requests/`; the sidecar takes it between two turns, in its own thread, and leaves an answer. A
+request states only facts: the archives are complete, durable and verified. Crash windows:
 
-- the command dies: the sidecar notes what is asked, and the logs stay where they are until the next `sidecar archive`,
-  which finds them in both places;
-- the sidecar dies before its answer: the request still lies there. What it noted of it is durable; the next sidecar
-  takes the whole again, and what is noted already stays so.
+- the command dies: the sidecar records what was requested. The logs stay where they are until the next
+  `sidecar archive`, which finds them in both places;
+- the sidecar dies before it answers: the request is still there. What was recorded of it is durable; the next sidecar
+  takes the whole request again, and what is recorded already stays so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,25 +23,26 @@ from uuid import uuid4
 
 import orjson
 
-from sidecar.errors import SidecarError
+from sidecar.config.settings import Settings
+from sidecar.errors import RootLocked, SidecarError
+from sidecar.indexer.index_writer import Ledger
 from sidecar.records import Compacted, Move, Part
+from sidecar.store import layout as swap
+from sidecar.store.connection import DATABASE_ERRORS
 
-from .lock import holder
+from .lock import holder, locked
+from .repair import fault
 
 FOLDER = "requests"
 SLICE = 200
 """Logs that are noted in one turn of a running sidecar, so that fresh lines do not wait for long."""
-
 PATIENCE = 120.0
 """Seconds without a sign of a running sidecar, after which it is said not to answer."""
-
 MORE_TO_COME = 5.0
 SOON = 0.02
 """Seconds after a request in which the next is expected, and between two looks then."""
-
 SETTLED = 100_000_000
 """Nanoseconds after which a folder that changes again bears another time."""
-
 _ASKED, _ANSWERED = ".json", ".done"
 
 
@@ -199,3 +200,47 @@ def sweep(index_folder: Path) -> None:
         for left in (index_folder / FOLDER).iterdir():
             left.unlink(missing_ok=True)
         (index_folder / FOLDER).rmdir()
+
+
+# ---- whoever may write
+
+
+@contextmanager
+def index_owner(settings: Settings) -> Iterator[Owner]:
+    """Whoever may write the index: this process, or a running sidecar."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(settings, "archive"))
+        except RootLocked:
+            held = holder(settings.index_folder)
+            if held is None or held[1] != "run":
+                raise
+            owner_: Owner = Asked(settings.index_folder)
+        else:
+            swap.settle(settings.index_folder)
+            why = fault(settings)
+            if why is not None:
+                raise SidecarError(f"the index has to be made again: {why}", hint="run `sidecar run --once` first")
+            owner_ = stack.enter_context(_opened(settings))
+        yield owner_
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Ledger]:
+    with _database_errors_named(settings):
+        ledger = Ledger(settings)
+        try:
+            yield ledger
+            ledger.close()
+        except BaseException:
+            ledger.abandon()
+            raise
+
+
+@contextmanager
+def _database_errors_named(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        hint = "`sidecar run` makes good what is broken"
+        raise SidecarError(f"{settings.index_folder}: {error}", hint=hint) from error

@@ -1,38 +1,24 @@
-"""What `sidecar run` does around the daemon: take the lock, heal what is broken, run, and heal again if need be."""
+"""What `sidecar run` does around the daemon: lock, repair, run, back off after an error, and repair again."""
 
 from __future__ import annotations
 
 import gc
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import contextmanager
 
-from sidecar.bulk.rebuild import ATTEMPTS, Rebuilt, Reporter, noted, reindex
+from sidecar.bulk.rebuild import ATTEMPTS, Rebuilt, Reporter, reindex
 from sidecar.config.settings import Settings
-from sidecar.errors import ConfigError, IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
-from sidecar.indexer.days import sign
-from sidecar.indexer.tamper import AsLeft, as_found
-from sidecar.query.reader import Catalog, Day
+from sidecar.errors import ConfigError, IndexUnavailable, SidecarError
+from sidecar.indexer.tamper import AsLeft
 from sidecar.records import Report
-from sidecar.store import layout as swap
-from sidecar.store.connection import (
-    CATALOG,
-    DAILY,
-    DATABASE_ERRORS,
-    damage_named,
-    first,
-    nonsense_named,
-    open_for_reading,
-    recover,
-)
+from sidecar.store.connection import DATABASE_ERRORS, first
 
-from .backoff import Patience
 from .daemon import Sidecar, Totals
 from .heartbeat import Voice
-from .lock import RootLock
+from .lock import RootLock, locked
+from .repair import _database_errors_named, heal, set_aside
 
 NEW_OBJECTS = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
@@ -176,133 +162,10 @@ def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[
     return sidecar, rebuilt
 
 
-@contextmanager
-def _database_errors_named(settings: Settings) -> Iterator[None]:
-    """What SQLite raises, as an error of ours."""
-    try:
-        with damage_named(settings.index_folder):
-            yield
-    except DATABASE_ERRORS as error:
-        raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
-
-
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
     with locked(settings, "reindex"), _database_errors_named(settings):
         return reindex(settings, workers, report)
-
-
-@contextmanager
-def locked(settings: Settings, job: str) -> Iterator[RootLock]:
-    """Hold the root for a job."""
-    if not settings.root.is_dir():
-        raise ConfigError(
-            f"the root {settings.root} is no folder", hint="start the daemon that logs there first, or give --root"
-        )
-    lock = RootLock(settings.index_folder)
-    lock.acquire(job)
-    try:
-        # The index folder may be new, and all that will be synced in it hangs by its name.
-        with suppress(OSError):  # a scan will tell what is wrong with the root
-            swap.sync_folder(settings.root)
-        yield lock
-    finally:
-        lock.release()
-
-
-def heal(settings: Settings, report: Reporter, left: AsLeft | None = None) -> Rebuilt | None:
-    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date.
-
-    `left` is told how the files look that are sound, so that whoever opens them finds what was done to them since.
-    """
-    left = {} if left is None else left
-    folder = settings.index_folder
-    swap.settle(folder)
-    first_mtimes = noted(folder)
-    try:
-        for path in _files(folder):
-            recover(path)
-        left |= as_found(_files(folder))  # before they are checked
-        why = fault(settings)
-    except IndexMissing as error:
-        why = str(error)
-    except IndexUnavailable as error:
-        why = str(error)
-        set_aside(folder, why)
-    # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
-    if why is None:
-        return None
-    rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
-    left.clear()
-    left |= as_found(_files(folder))
-    return rebuilt
-
-
-def _files(folder: Path) -> list[Path]:
-    return [folder / swap.CATALOG_NAME, *swap.daily_paths(folder)]
-
-
-def fault(settings: Settings) -> str | None:
-    """Why the index has to be made again, or None. Raises IndexUnavailable where a file of it is broken."""
-    folder = settings.index_folder
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
-        if catalog.fact("config") != settings.fingerprint:
-            return "sources or formats have changed"
-        checkpoints = {f"{day}.db": number for day, number in catalog.checkpoints().items()}
-        trusted = set((catalog.fact("files") or "").split())
-        closed = catalog.fact("closed") or "0"
-    _check(swap.catalog_path(folder), CATALOG)
-    there = {path.name: path for path in swap.daily_paths(folder)}
-    for name in sorted(checkpoints.keys() - there.keys()):
-        raise IndexDamaged(f"{folder / swap.DAILY_NAME / name} is missing")
-    for path in there.values():
-        number = checkpoints.get(path.name, 0)
-        is_trusted = sign(path) in trusted
-        if not is_trusted:
-            _check(path, DAILY)
-        # What was written since it was closed in good order stands beside it, in a write-ahead log.
-        if not is_trusted or not closed.isdigit() or number > int(closed):
-            _check_day(path, number)
-    return None
-
-
-def _check_day(path: Path, checkpoint: int) -> None:
-    """Raise IndexDamaged where this is another day's file, or knows nothing of a checkpoint that wrote to it."""
-    with closing(Day(path)) as day, nonsense_named(path):
-        facts = day.facts()
-        if facts.get("day") != path.stem:
-            raise IndexDamaged(f"{path} is the file of another day")
-        if int(facts.get("checkpoint", "0")) < checkpoint:
-            raise IndexDamaged(f"{path} has lost what was written last")
-
-
-def _check(path: Path, kind: int) -> None:
-    with closing(open_for_reading(path, kind)) as database:
-        try:
-            with damage_named(path):
-                result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
-        except DATABASE_ERRORS as error:
-            raise IndexDamaged(f"{path}: {error}") from error
-        if result != "ok":
-            raise IndexDamaged(f"{path}: {result}")
-
-
-def set_aside(folder: Path, why: str) -> None:
-    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
-
-    The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
-    try is kept, for its notes.
-    """
-    swap.remove_strangers(folder)
-    aside = folder / swap.ASIDE
-    if (folder / swap.CATALOG_NAME).exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-    for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
-        file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
-    with suppress(OSError):  # the disk may be full
-        (aside / "why.txt").write_text(f"{stamp} {why}\n")
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
@@ -313,3 +176,63 @@ def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
             report(Report("indexing", totals.bytes, max(totals.bytes, totals.found), totals.entries))
 
     return tell
+
+
+# ---- back-off
+
+LONGEST = 30.0
+"""Seconds between two tries at most; the first wait is one second. A rebuild that finds no room on the disk takes what
+room there is while it tries, and the logs may lie on the same disk."""
+TICK = 0.1
+
+
+class Patience:
+    """Waits for what is wrong to end, or for `stop()`. One for a run; only the main thread touches it."""
+
+    def __init__(self, settings: Settings, stop: Callable[[], bool], tell: Callable[[str], None], voice: Voice) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._tell = tell
+        self._told = ""
+        self._seconds = 1.0
+        self._voice = voice
+
+    def after(self, error: Exception) -> None:
+        """Return when it is time to try again what ended with this error; each time in a row it takes longer."""
+        why = f"index: {first(error)}"
+        self._say(why)
+        self._voice.tell("", "", [why])
+        self._wait(self._seconds)
+        self._seconds = min(LONGEST, 2 * self._seconds)
+
+    def for_root(self) -> None:
+        """Return when there is a root with something in it. An empty one is a mount point, or not yet of use."""
+        root = self._settings.root
+        if not is_empty(root):
+            return
+        self._say(f"the root {root} is gone or empty; waiting for it")
+        while is_empty(root) and not self._stop():
+            time.sleep(TICK)
+
+    def is_over(self) -> None:
+        """It goes on again."""
+        self._told, self._seconds = "", 1.0
+
+    def _say(self, why: str) -> None:
+        if why != self._told:
+            self._told = why
+            self._tell(why)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._stop():
+            time.sleep(TICK)
+
+
+def is_empty(root: os.PathLike[str]) -> bool:
+    """Whether there is nothing in a folder, or no folder."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True

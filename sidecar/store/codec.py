@@ -1,9 +1,12 @@
-"""From a row of an index file to a value. An index may come from anybody, and SQLite keeps a text where a number should
-stand: what the sidecar never writes raises TypeError or ValueError, and whoever reads names the file.
+"""Rows of an index file to values, and the state of a source to bytes and back.
+
+An index may come from anybody, and SQLite stores a text where a number should be: a value that the sidecar never writes
+raises TypeError or ValueError, and the caller names the file. State is JSON, compressed where it is long.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import orjson
@@ -14,11 +17,9 @@ from .daily_schema import SIGN
 
 _LAST_MOMENT = 253_402_300_800.0
 """Its end."""
-
 _COLUMNS = (str, float, str, str, str, int, int, *(str,) * 6, int, int, int, int)
 """What the columns of the view hold; and where there is no correlation."""
 _COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
-
 _NO_ROLES: dict[str, str] = {}
 
 
@@ -63,3 +64,24 @@ def _roles(text: str) -> dict[str, str]:
     if roles.__class__ is not dict or not all(role.__class__ is str for role in roles.values()):
         raise TypeError("roles that are no object of names")
     return dict(roles)
+
+
+# ---- state
+
+SHORT = 256
+"""Bytes up to which compressing saves little, and costs more than all else that is done to save a source."""
+LARGEST = 1 << 28
+"""Bytes of a state; what is longer was not packed here."""
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """The bytes of a state."""
+    plain = orjson.dumps(state)
+    return plain if len(plain) <= SHORT else zlib.compress(plain, 1)
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """The state again; raises ValueError, TypeError or zlib.error for what was not packed here."""
+    plain = packed if packed.startswith(b"{") else zlib.decompressobj().decompress(packed, LARGEST)
+    state: dict[str, Any] = orjson.loads(plain)
+    return state

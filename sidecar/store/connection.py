@@ -1,4 +1,4 @@
-"""How a database of the index is opened, for writing and for reading, and what is wrong with one that is not."""
+"""How a database of the index is opened, for writing and for reading, and how damage is told from other errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
@@ -16,15 +17,14 @@ from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteD
 from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
+from .codec import checked
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
 
 VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
-
 DAILY = 0x53444441
 CATALOG = 0x53444341
 """`application_id` of the two kinds of file."""
-
 # WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
 # `catalog.py` say when and in which order they make things durable, and `seal.py` asks for WAL checkpoints. What is
 # temporary stays in memory: nothing is written outside the index folder.
@@ -37,17 +37,12 @@ _WRITING: dict[str, object] = {
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
-
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 """What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
-
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
-
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
-
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
-
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
 
@@ -282,3 +277,47 @@ def first(error: BaseException) -> BaseException:
     while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error
+
+
+# ---- reading
+
+
+class _Opened:
+    """An index file, open for reading."""
+
+    kind: int
+    """Which of the two kinds of file it has to be: see `schema.py`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.identity = _identity(path)
+        self._database = open_for_reading(path, self.kind)
+
+    def is_current(self) -> bool:
+        """Whether the file of this name is still the one that is open."""
+        return _identity(self.path) == self.identity
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with trouble_named(self.path):
+            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        return rows
+
+    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
+        rows = self._all(sql, *values)
+        with nonsense_named(self.path):
+            for row in rows:
+                checked(row, types)
+        return rows
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

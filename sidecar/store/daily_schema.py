@@ -82,9 +82,7 @@ class EventKind(Table):
 
     class Meta:
         table_name = "kind"
-        indexes = (
-            (("event_type", "pattern", "is_completion", "is_request", "requests_response", "has_author"), True),
-        )
+        indexes = ((("event_type", "pattern", "is_completion", "is_request", "requests_response", "has_author"), True),)
 
 
 class Context(Table):
@@ -181,7 +179,6 @@ AT_PLACE = (
 
 SIGN = 1 << 31
 """Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""
-
 
 
 def hash_of(*texts: str) -> int:

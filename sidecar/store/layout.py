@@ -28,7 +28,7 @@ from uuid import uuid4
 import orjson
 
 from sidecar.errors import IndexDamaged, SidecarError
-from sidecar.small import read_small, write_small
+from sidecar.fs import read_small, sync_folder, write_small
 
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
@@ -39,10 +39,8 @@ it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
 SETTLED = 100_000_000
 """Nanoseconds after which a time of change tells one change from the next."""
-
 ASIDE = "damaged"
 """Folder that damaged files are set aside in."""
-
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
 _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
 
@@ -175,15 +173,6 @@ def _remove(path: Path, *, only_folder: bool = False) -> None:
         shutil.rmtree(path)
     elif not only_folder:
         path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class _Swap(NamedTuple):

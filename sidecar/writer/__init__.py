@@ -13,13 +13,14 @@ session and `writer_sessions` tells its life; `writer_handles` keeps many open a
 
 from __future__ import annotations
 
+from sidecar.writer.events import handle_completion_event, route_message
+from sidecar.writer.record import detect_communication_pattern
+from sidecar.writer.session import complete_session, create_session, transfer_session
+
 from .events import write_event
-from .patterns import detect_communication_pattern
 from .queue import ResponseLogWriter
 from .record import MissingSessionId, Place
-from .routing import handle_completion_event, route_message
 from .session import Fsync, SessionWriter
-from .sessions import complete_session, create_session, transfer_session
 
 __all__ = [
     "Fsync",

@@ -21,9 +21,9 @@ from support import command, eventually, indexed, reference
 from tally import Tally
 
 from sidecar.errors import SidecarError
+from sidecar.fs import to_os, to_text
 from sidecar.health.status import Status, status
-from sidecar.paths import to_os, to_text
-from sidecar.query.reader import open_catalog
+from sidecar.query.catalog_reader import open_catalog
 
 SESSIONS = "responses/sessions"
 SECONDS = 60.0

@@ -30,9 +30,10 @@ with atheris.instrument_imports(include=["sidecar"]):
     from sidecar import Index
     from sidecar.errors import SidecarError
     from sidecar.health.status import status
-    from sidecar.ingest.read import visit
+    from sidecar.ingest.reader import visit
     from sidecar.ingest.source import Progress
-    from sidecar.query.reader import Catalog, Day
+    from sidecar.query.catalog_reader import Catalog
+    from sidecar.query.day_reader import Day
     from sidecar.service import supervisor as service
     from sidecar.store import layout as swap
 

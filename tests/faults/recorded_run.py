@@ -18,9 +18,10 @@ from corpora import BASE, DAY
 from support import Stepped, reference
 
 from sidecar.bulk.rebuild import reindex
-from sidecar.indexer import days as index
+from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal
-from sidecar.service.supervisor import healed, locked, run_once
+from sidecar.service.lock import locked
+from sidecar.service.supervisor import healed, run_once
 
 
 class Logs:

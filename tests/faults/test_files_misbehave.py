@@ -39,7 +39,7 @@ from support import Stepped, everything, indexed, rebuilt, reference, scratch
 from tally import Tally
 
 from sidecar.errors import SourceChanged
-from sidecar.paths import to_text
+from sidecar.fs import to_text
 from sidecar.query.index import Index
 
 Count = Callable[[str], Tally]

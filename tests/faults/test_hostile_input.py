@@ -31,7 +31,7 @@ from support import (
 from tally import Tally
 
 from sidecar.indexer import index_writer as ledger
-from sidecar.indexer.catalog import to_save
+from sidecar.indexer.saved_source import to_save
 from sidecar.ingest.source import Progress
 from sidecar.records import Line
 from sidecar.service import daemon

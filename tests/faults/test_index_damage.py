@@ -34,7 +34,7 @@ from support import (
 from tally import Tally
 
 from sidecar.errors import SidecarError
-from sidecar.indexer.days import OPEN_FILES
+from sidecar.indexer.day_files import OPEN_FILES
 from sidecar.query.index import Index
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap

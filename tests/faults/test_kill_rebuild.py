@@ -41,7 +41,8 @@ from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing
 from sidecar.query.index import Index
 from sidecar.service import lock
-from sidecar.service.supervisor import locked, run_once
+from sidecar.service.lock import locked
+from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]

@@ -35,7 +35,8 @@ from trees import tree
 
 from sidecar.config.settings import Settings
 from sidecar.indexer import tamper as seal
-from sidecar.service.supervisor import healed, locked, run_once
+from sidecar.service.lock import locked
+from sidecar.service.supervisor import healed, run_once
 from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]

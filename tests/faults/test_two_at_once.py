@@ -43,7 +43,8 @@ from sidecar.query import snapshot as files
 from sidecar.query.index import Index
 from sidecar.records import Report
 from sidecar.service import lock
-from sidecar.service.supervisor import locked, run_once
+from sidecar.service.lock import locked
+from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]

@@ -1,25 +1,64 @@
-"""Reading one daily file and the catalog: SQL in, values out. `query.py` puts the days together."""
+"""One daily file, read: SQL in, entries out; and the filter that says which entries are wanted."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sidecar.errors import IndexMissing
-from sidecar.paths import split_path
-from sidecar.records import Entry, RejectedLine, Session
-from sidecar.store import layout as swap
+from sidecar.fs import split_path
+from sidecar.records import Entry
+from sidecar.store.bloom import PENDING
 from sidecar.store.codec import agents_of, checked, checked_columns, entry_of
-from sidecar.store.connection import CATALOG, DAILY, nonsense_named, open_for_reading, trouble_named
+from sidecar.store.connection import DAILY, _Opened, nonsense_named, trouble_named
 from sidecar.store.daily_schema import AT_PLACE, SIGN, SPAN, hash_of
 from sidecar.store.daily_schema import SECOND as _SECOND
+from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
-from .catalog_archive import ArchiveSide
-from .filter import EPOCH, SECONDS_A_DAY, Filter, Place, day_of
+
+class Place(NamedTuple):
+    """Where an entry stands in the order of time."""
+
+    timestamp: float
+    file_path: str
+    byte_offset: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> Place:
+        """The place of an entry."""
+        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are wanted. None fits everything."""
+
+    since: float | None = None
+    """From this moment on."""
+    until: float | None = None
+    """Before this moment."""
+    agent: str | None = None
+    session: str | None = None
+    event_type: str | None = None
+    pattern: str | None = None
+    conversation: str | None = None
+    correlation: str | None = None
+    after: float | None = None
+    """After this moment, and not at it, as the reference's questions have it."""
+    pending: bool = False
+    """Requests that wait for a response."""
+
+    def texts(self) -> list[str]:
+        """The strings that a day must have to have an entry that fits."""
+        # What is on the fewest days comes first.
+        wanted = (self.correlation, self.session, self.conversation, self.agent, self.event_type, self.pattern)
+        return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
+
+    def may_lie_on(self, day: str) -> bool:
+        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
+        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
+        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
+
 
 SECOND = _SECOND.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
@@ -52,39 +91,6 @@ class _Asked:
         self.values += values
 
 
-class _Opened:
-    """An index file, open for reading."""
-
-    kind: int
-    """Which of the two kinds of file it has to be: see `schema.py`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.identity = _identity(path)
-        self._database = open_for_reading(path, self.kind)
-
-    def is_current(self) -> bool:
-        """Whether the file of this name is still the one that is open."""
-        return _identity(self.path) == self.identity
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with trouble_named(self.path):
-            rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
-        return rows
-
-    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
-        rows = self._all(sql, *values)
-        with nonsense_named(self.path):
-            for row in rows:
-                checked(row, types)
-        return rows
-
-
 class Day(_Opened):
     """One daily file, open for reading."""
 
@@ -107,7 +113,7 @@ class Day(_Opened):
             # second in which the page begins is counted, in the index alone where it can be.
             where = " AND ".join([*terms, f"{SECOND} {ahead} ?"])
             sql = f"SELECT {SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
-            most = (SECONDS_A_DAY if reverse else -1) if begin is None else begin
+            most = (SECONDS_PER_DAY if reverse else -1) if begin is None else begin
             rows = self._all(sql, *values, most, size)
             if len(rows) == size:
                 terms.append(f"{SECOND} {up_to} ?")
@@ -127,7 +133,7 @@ class Day(_Opened):
     def _begin(self, wanted: Filter, after: Place | None, reverse: bool) -> int | None:
         """The second of this day that a page begins in, if it is not the first, or the last, of the day."""
         limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
-        seconds = [int(moment) % SECONDS_A_DAY for moment in limits if moment is not None and self._is_of(moment)]
+        seconds = [int(moment) % SECONDS_PER_DAY for moment in limits if moment is not None and self._is_of(moment)]
         return (min if reverse else max)(seconds, default=None)
 
     def _is_of(self, moment: float) -> bool:
@@ -186,9 +192,7 @@ class Day(_Opened):
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
-        sql = (
-            f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
-        )
+        sql = f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
         with trouble_named(self.path), nonsense_named(self.path):
             for row in self._database.execute_sql(sql):
                 yield checked(row, (str, int, int, int))
@@ -214,7 +218,7 @@ class Day(_Opened):
 
     def moments(self, agent: str, second: int) -> tuple[float, float]:
         """The first and the last timestamp of an agent's entries in a second of the day."""
-        begin = float((date.fromisoformat(self.path.stem).toordinal() - EPOCH) * SECONDS_A_DAY + second)
+        begin = float(day_number(self.path.stem) * SECONDS_PER_DAY + second)
         sql = (
             "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
             f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"
@@ -295,78 +299,3 @@ class Day(_Opened):
         rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
         with nonsense_named(self.path):
             return [entry_of(row) for row in rows]
-
-
-class Catalog(_Opened, ArchiveSide):
-    """The catalog, open for reading."""
-
-    kind = CATALOG
-
-    def sessions(self, status: str | None) -> Iterator[Session]:
-        """The session registry."""
-        sql = (
-            "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
-            " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
-        )
-        lives = self.lives_in()
-        for session, agent, created, pattern, state in self._typed((str, str, float, str, str), sql, status, status):
-            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
-
-    def rejected(self) -> Iterator[RejectedLine]:
-        """Lines that are no records."""
-        sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
-        return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
-
-    def sources(self) -> list[tuple[Any, ...]]:
-        """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
-        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
-        return self._typed((str, int, int, int, int, int, int), sql)
-
-    def looked(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each source when it was last looked at."""
-        rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
-        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
-
-    def count_rejected(self) -> int:
-        """How many lines are no records."""
-        return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
-
-    def days(self) -> list[tuple[Any, ...]]:
-        """Each day with its first and last timestamp and its number of entries."""
-        sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
-        return self._typed((str, float, float, int), sql)
-
-    def checkpoints(self) -> dict[str, int]:
-        """The number of the checkpoint that last wrote each day."""
-        return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
-
-    def fact(self, key: str) -> str | None:
-        """What was noted under a key."""
-        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
-        return str(rows[0][0]) if rows else None
-
-    def offsets(self) -> dict[str, tuple[int, bool]]:
-        """How far each source was read, and whether its file is there."""
-        sql = "SELECT path, offset, status <> 'missing' FROM source"
-        return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
-
-    def first_mtimes(self) -> dict[str, float]:
-        """The notes of section 6: each source's modification time when it was first seen."""
-        sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
-        return dict(self._typed((str, float), sql))
-
-
-def open_catalog(folder: Path) -> Catalog:
-    """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
-    try:
-        return Catalog(swap.catalog_path(folder))
-    except IndexMissing:
-        return Catalog(swap.catalog_path(folder))
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from sidecar.fs import split_path
 from sidecar.ingest.linking import Request
-from sidecar.paths import split_path
 from sidecar.records import Answered, Row
 from sidecar.store.connection import DAILY, count_entries, create, first_and_last
 from sidecar.store.daily_schema import AT_PLACE, SPAN
+from sidecar.times import day_number
 
 from .dictionary import Codes
-from .merge import attached, take_in
+from .segment import attached, take_in
 from .tamper import Left, Seal
-
-_EPOCH = date(1970, 1, 1).toordinal()
 
 CACHED = 20_000
 """Strings and combinations whose number is remembered for a file, fewer where they are long; beyond, they are looked up
 again. Sixteen files may be open."""
-
 _AT_PLACE = AT_PLACE.format(span=SPAN, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"
 _OPEN_AGAIN = (
@@ -42,16 +39,6 @@ _REQUEST = (
     " JOIN party p ON p.id = e.party JOIN context c ON c.id = e.context JOIN label v ON v.id = c.conversation"
     f" WHERE e.id = ({_AT_PLACE})"
 )
-
-
-def day_name(day: int) -> str:
-    """`YYYY-MM-DD`, from days since 1970."""
-    return date.fromordinal(_EPOCH + day).isoformat()
-
-
-def day_number(name: str) -> int:
-    """Days since 1970, from `YYYY-MM-DD`; raises ValueError for anything else."""
-    return date.fromisoformat(name).toordinal() - _EPOCH
 
 
 class DailyFile:

@@ -1,13 +1,17 @@
-"""What the catalog says of the archive, and of days that need not be opened: the part of `Catalog` for that."""
+"""The catalog, read: sessions, rejected lines, days, and what lies in the archive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from sidecar.records import Part
+from sidecar.errors import IndexMissing
+from sidecar.records import Part, RejectedLine, Session
+from sidecar.store import layout as swap
 from sidecar.store.bloom import probe
-from sidecar.store.packed import unpack
+from sidecar.store.codec import unpack
+from sidecar.store.connection import CATALOG, _Opened
 
 _PARTS = (
     "SELECT s.path, f.name, a.at, a.size, a.lines, a.sign FROM source s JOIN archived a ON a.source = s.id"
@@ -34,11 +38,65 @@ FEW = 40
 """Days that are asked one by one rather than with all others."""
 
 
-class ArchiveSide:
-    """Questions to an open catalog."""
+class Catalog(_Opened):
+    """The catalog, open for reading."""
 
-    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
+    kind = CATALOG
+
+    def sessions(self, status: str | None) -> Iterator[Session]:
+        """The session registry."""
+        sql = (
+            "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
+            " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
+        )
+        lives = self.lives_in()
+        for session, agent, created, pattern, state in self._typed((str, str, float, str, str), sql, status, status):
+            yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
+
+    def rejected(self) -> Iterator[RejectedLine]:
+        """Lines that are no records."""
+        sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
+        return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
+
+    def sources(self) -> list[tuple[Any, ...]]:
+        """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
+        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
+        return self._typed((str, int, int, int, int, int, int), sql)
+
+    def looked(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each source when it was last looked at."""
+        rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
+        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
+
+    def count_rejected(self) -> int:
+        """How many lines are no records."""
+        return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
+
+    def days(self) -> list[tuple[Any, ...]]:
+        """Each day with its first and last timestamp and its number of entries."""
+        sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
+        return self._typed((str, float, float, int), sql)
+
+    def checkpoints(self) -> dict[str, int]:
+        """The number of the checkpoint that last wrote each day."""
+        return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
+
+    def fact(self, key: str) -> str | None:
+        """What was noted under a key."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def offsets(self) -> dict[str, tuple[int, bool]]:
+        """How far each source was read, and whether its file is there."""
+        sql = "SELECT path, offset, status <> 'missing' FROM source"
+        return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
+
+    def first_mtimes(self) -> dict[str, float]:
+        """The notes of section 6: each source's modification time when it was first seen."""
+        sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
+        return dict(self._typed((str, float), sql))
+
+    # ---- the archive, and filters of days
 
     def parts(self, path: str) -> tuple[Part, ...]:
         """What of a source lies in the archive, in order."""
@@ -99,3 +157,11 @@ class ArchiveSide:
             others = {day for day, _ in rows} - without - found
             found |= without
         return found
+
+
+def open_catalog(folder: Path) -> Catalog:
+    """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
+    try:
+        return Catalog(swap.catalog_path(folder))
+    except IndexMissing:
+        return Catalog(swap.catalog_path(folder))

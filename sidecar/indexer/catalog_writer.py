@@ -1,8 +1,8 @@
-"""The catalog: how far each log file was read, what its next row depends on, and what is derived once for all days.
+"""The catalog: how far each log was read, what its next row depends on, and what is derived once for all days.
 
 Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
-its rows (P4). The costs of a checkpoint follow what changed: open requests and roles are rows that come and go, and of
-the answered requests, of which there are few, only the places are kept; what they said stands in the daily files.
+its rows (P4). A checkpoint costs as much as what changed: open requests and roles are rows that come and go. Of
+answered requests, which are few, only the positions are kept; their content is in the daily files.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sidecar.config.coerce import YEAR_10000
 from sidecar.config.settings import Source
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, Progress
 from sidecar.logs.tail import Mark, identity
-from sidecar.records import Move, archived_size
+from sidecar.records import Move, Part, archived_size
+from sidecar.store.codec import unpack
 from sidecar.store.connection import CATALOG, create
-from sidecar.store.packed import pack, unpack
+from sidecar.times import YEAR_10000, day_name
 
-from . import catalog_archive
-from .day import day_name
+from .saved_source import Saved
 from .tamper import Left, Seal
 
 _SOURCE_COLUMNS = (
@@ -56,8 +55,11 @@ _RESET = (
     "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
     " status = 'resetting', state = NULL"
 )
+_ARCHIVED = (
+    "SELECT f.name, a.at, a.size, a.lines, a.sign FROM archived a JOIN archive_file f ON f.id = a.file"
+    " WHERE a.source = ? ORDER BY a.start"
+)
 _OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
-
 DaySummary = tuple[int, tuple[float, float, int]]
 """A day, with its first and last timestamp and its entries."""
 
@@ -78,18 +80,6 @@ class Known(NamedTuple):
         """Whether the file looks other than it did when it was last looked at."""
         now = (*identity(status), status.st_size, status.st_mtime_ns)
         return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
-
-
-class Saved(NamedTuple):
-    """What a checkpoint keeps of a source: plain values, which can also come from another process."""
-
-    source: tuple[Any, ...]
-    opened: list[tuple[Any, ...]]
-    closed: list[int]
-    roles: list[tuple[str, str]]
-    rejected: list[tuple[Any, ...]]
-    sessions: list[tuple[str, tuple[Any, ...]]]
-    archived: list[tuple[Any, ...]]
 
 
 class Catalog:
@@ -172,7 +162,7 @@ class Catalog:
         if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
             raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
         progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
-        progress.archived = catalog_archive.parts(self._database, id_)
+        progress.archived = self._archived(id_)
         if packed is not None:
             saved = unpack(packed)
             state = progress.state
@@ -230,8 +220,11 @@ class Catalog:
         run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
         run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
         for saved in sources:
-            if saved.archived:
-                catalog_archive.save_parts(self._database, saved.source[0], saved.archived)
+            start = 0
+            for values in saved.archived:
+                part = Part(*values)
+                self._save_extent(saved.source[0], start, part)
+                start += part.size
 
     def begin_reset(self, progress: Progress) -> None:
         """A file is another one now: forget what was derived of it, before its old rows are dropped.
@@ -241,7 +234,10 @@ class Catalog:
         with self._transaction():
             for table in _OF_A_SOURCE:
                 self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
-            catalog_archive.drop_parts(self._database, progress.id, archived_size(progress.archived))
+            self._database.execute_sql(
+                "DELETE FROM archived WHERE source = ? AND start >= ?",
+                (progress.id, archived_size(progress.archived)),
+            )
             self._database.execute_sql(
                 f"UPDATE source SET {_RESET} WHERE id = ?",
                 (progress.id,),
@@ -261,15 +257,27 @@ class Catalog:
                 if row is None:
                     refused[path] = "it is not indexed"
                     continue
-                parts = catalog_archive.parts(self._database, row[0])
+                parts = self._archived(row[0])
                 begin = archived_size(parts)
                 if parts and parts[-1] == part and row[5] == begin:
                     continue  # noted before
                 if row[1:5] != looks or row[5] != begin + part.size:
                     refused[path] = "it has changed, or is not indexed to its end"
                     continue
-                catalog_archive.save_part(self._database, row[0], begin, part)
+                self._save_extent(row[0], begin, part)
         return refused
+
+    def _archived(self, id_: int) -> tuple[Part, ...]:
+        return tuple(Part(*row) for row in self._database.execute_sql(_ARCHIVED, (id_,)))
+
+    def _save_extent(self, id_: int, start: int, part: Part) -> None:
+        """Record where the bytes of a source from `start` on are; within a transaction."""
+        self._database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (part.file,))
+        self._database.execute_sql(
+            "INSERT OR REPLACE INTO archived (source, start, file, at, size, lines, sign)"
+            " SELECT ?, ?, id, ?, ?, ?, ? FROM archive_file WHERE name = ?",
+            (id_, start, part.at, part.size, part.lines, part.sign, part.file),
+        )
 
     def begin_drop(self, paths: Iterable[str]) -> None:
         """Logs are to be forgotten: first that nothing of them is archived any more, then their rows. Durable first,
@@ -284,21 +292,37 @@ class Catalog:
     def finish_drop(self, paths: Iterable[str]) -> None:
         """Their rows are gone, durably."""
         with self._transaction():
-            catalog_archive.drop_sources(self._database, paths)
+            ids = [(path,) for path in paths]
+            run = self._database.connection().executemany
+            for table in ("archived", *_OF_A_SOURCE):
+                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
+            run("DELETE FROM source WHERE path = ?", ids)
+            self._database.execute_sql("DELETE FROM archive_file WHERE id NOT IN (SELECT file FROM archived)")
+
+    # ---- filters of days
 
     def filtered(self) -> set[str]:
         """The days that have a filter."""
-        return catalog_archive.filtered(self._database)
+        return {str(day) for (day,) in self._database.execute_sql("SELECT day FROM filtered_day")}
 
     def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
         """Keep the filter of a day, whose rows are durable."""
         with self._transaction():
-            catalog_archive.save_filter(self._database, day, blocks, is_compact=is_compact)
+            self._drop_filters([day])
+            rows = [(day, number, bits) for number, bits in enumerate(blocks)]
+            run = self._database.connection().executemany
+            run("INSERT INTO day_filter (day, block, bits) VALUES (?, ?, ?)", rows)
+            self._database.execute_sql("INSERT INTO filtered_day VALUES (?, ?, ?)", (day, len(blocks), is_compact))
 
     def drop_filters(self, days: Iterable[str]) -> None:
         """Something is going to be written on these days: their filters go, durably, before that."""
         with self._transaction():
-            catalog_archive.drop_filters(self._database, days)
+            self._drop_filters(days)
+
+    def _drop_filters(self, days: Iterable[str]) -> None:
+        names = [(day,) for day in days]
+        for table in ("filtered_day", "day_filter"):
+            self._database.connection().executemany(f"DELETE FROM {table} WHERE day = ?", names)
 
     def close(self) -> Left | None:
         """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
@@ -306,50 +330,3 @@ class Catalog:
             return self._seal.close()
         self._database.close()
         return None
-
-
-def to_save(progress: Progress) -> Saved:
-    """What changed of a source since this was last asked, and where it stands now."""
-    state, requests, counts = progress.state, progress.state.requests, progress.counts
-    packed = pack(
-        {
-            "timestamp": state.timestamp,
-            "owner": state.owner,
-            "answered": list(requests.answered),
-            "early": requests.early,
-        }
-    )
-    # A rebuild has read it in the archive alone; live, the file is there until it is seen to be gone.
-    is_away = bool(progress.archived) and not progress.mark.inode
-    saved = Saved(
-        (
-            *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
-            *progress.mark[:8],
-            *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
-            *("archived" if is_away else "ok", packed),
-        ),
-        [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
-        sorted(requests.closed),
-        sorted(state.new_roles.items()),
-        [tuple(rejected) for rejected in progress.rejected],
-        [(session, tuple(note)) for session, note in progress.sessions.items()],
-        list(map(tuple, progress.archived)),
-    )
-    progress.rejected = []
-    progress.sessions = {}
-    state.new_roles = {}
-    requests.forget_changes()
-    return saved
-
-
-def _open_values(request: Request) -> tuple[object, ...]:
-    return (
-        request.byte_offset,
-        request.day,
-        request.correlation,
-        request.author,
-        orjson.dumps(request.addressees).decode(),
-        request.pattern,
-        request.conversation,
-        request.expects,
-    )

@@ -1,19 +1,29 @@
-"""The archive folder, read: any bytes of what an archive file holds, for the price of one frame.
+"""Archive files: their format, and the archive folder of one root, read.
+
+An archive file is zstd in the seekable format, with a note in front that says what it contains:
+
+    note      a skippable frame: which logs, and where in the content each of them lies
+    frames    the content, in frames of about `FRAME` bytes that end where a record ends
+    table     the seek table, as the format defines it
+
+`zstd -dc` skips the first and the last and prints the content alone. The note makes an archive complete in itself: a
+lost index is rebuilt from logs and archives without unpacking them first. The folder:
 
     archive.json                          whose archive this is
     sessions/<day>/<stem>.jsonl.zst       one log
     events/events_<day>.tar.zst           a folder of a day
 
-Which folder that is, an index may say, but it is not trusted with it: it may come from somebody else's hands. A reader
-takes the folder that it was given, else the one beside the root; a folder that the index names counts only where
-`archive.json` in it says that it is the archive of this very root, and that file only `sidecar archive` writes.
+An index may name the archive folder, but is not trusted to: it may come from anybody. A reader takes the folder it was
+given, else the one beside the root. A folder named by the index counts only if its `archive.json`, which only
+`sidecar archive` writes, says that it is the archive of this very root.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -22,24 +32,121 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.paths import under
+from sidecar.fs import under
+from sidecar.records import Part
 
-from .archive_format import Member, read_note
-from .tail import NotAFile, identity, opened
+from .tail import CHUNK, NotAFile, identity, opened
 
 if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
 
+FRAME = 128 << 10
+"""Bytes of content in a frame: what is unpacked for one record. Half of it costs 6 % in size, twice saves 4 %."""
+LEVEL = 6
+"""Of compression. The next ones save some percent, for twice the time and more."""
+LONGEST_FRAME = 16 << 20
+"""Bytes of one line from which it is cut, so that memory stays bounded."""
+MOST_NOTED = 1 << 30
+"""Bytes of a note that are believed."""
+_NOTE = 0x184D2A55
+_TABLE = 0x184D2A5E
+_SEEKABLE = 0x8F92EAB1
+_KIND = b"sidecar1"
+
+
+class Member(NamedTuple):
+    """A log, or the next part of one, as it lies in the content of an archive."""
+
+    path: str
+    """Relative to the root, as the index has it."""
+    start: int
+    """Bytes of the log that lie in archives before: 0, unless it went on after it was archived."""
+    at: int
+    """Where it begins in the content."""
+    size: int
+    lines: int
+    sign: int
+    """Hash of its bytes."""
+    first_mtime: float | None
+    """The file's modification time when it was first seen: the time of records that bear none."""
+
+
+def write(path: Path, members: Sequence[Member], pieces: Iterable[bytes]) -> None:
+    """Make an archive file, whose every piece is a frame of its own; durable when this returns. Raises OSError."""
+    from pyzstd import CParameter, SeekableZstdFile
+
+    note = _note(members)
+    with path.open("wb") as file:
+        # A file of the seekable format that holds the note alone; the library appends to it.
+        file.write(note)
+        file.write(struct.pack("<IIIIIBI", _TABLE, 8 + 9, len(note), 0, 1, 0, _SEEKABLE))
+    options: dict[int, int] = {CParameter.compressionLevel: LEVEL, CParameter.checksumFlag: 1}
+    with SeekableZstdFile(path, "ab", level_or_option=options) as packed:
+        for piece in pieces:
+            packed.write(piece)
+            packed.flush(packed.FLUSH_FRAME)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _note(members: Sequence[Member]) -> bytes:
+    from pyzstd import compress
+
+    content = _KIND + compress(orjson.dumps(list(map(list, members))))
+    return struct.pack("<II", _NOTE, len(content)) + content
+
+
+def read_note(file: BinaryIO, name: str) -> list[Member]:
+    """What an archive says that it holds. Raises ArchiveDamaged where it says nothing that can be read."""
+    from pyzstd import ZstdError, decompress
+
+    try:
+        magic, size = struct.unpack("<II", file.read(8))
+        if magic != _NOTE or not len(_KIND) < size <= MOST_NOTED:
+            raise ValueError("no note")
+        content = file.read(size)
+        if len(content) != size or not content.startswith(_KIND):
+            raise ValueError("no note of ours")
+        return [_member(*values) for values in orjson.loads(decompress(content[len(_KIND) :]))]
+    except (ValueError, TypeError, struct.error, ZstdError, EOFError) as error:
+        raise ArchiveDamaged(f"{name}: this is no archive of the sidecar's, or its note is damaged") from error
+
+
+def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, first_mtime: float | None) -> Member:
+    if not isinstance(path, str) or not all(isinstance(one, int) for one in (start, at, size, lines, sign)):
+        raise ValueError("no member")
+    if min(start, at, size, lines) < 0 or not (first_mtime is None or isinstance(first_mtime, int | float)):
+        raise ValueError("no member")
+    return Member(path, start, at, size, lines, sign, first_mtime)
+
+
+def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut lines that come in chunks of any size into frames that end at a line end; a longer line stands alone."""
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        begin = 0
+        while len(data) - begin > FRAME:
+            end = data.rfind(b"\n", begin, begin + FRAME) + 1 or data.find(b"\n", begin + FRAME) + 1
+            if not end and len(data) - begin < LONGEST_FRAME:
+                break
+            end = end or len(data)
+            yield data[begin:end]
+            begin = end
+        data = data[begin:]
+    if data:
+        yield data
+
+
+# ---- the archive of a root
+
 NAME = "archive"
 """Of the folder beside the root."""
-
 MARKER = "archive.json"
 KINDS = ("sessions", "events")
 SUFFIX = ".zst"
-
 OPEN_FILES = 8
 """Archive files that are kept open, with their seek tables."""
-
 _CHUNK = 1 << 20
 
 
@@ -208,3 +315,30 @@ def folder_of(root: Path, said: str | None) -> Path:
     if said is not None and Path(said).is_absolute() and is_of(Path(said), root):
         return Path(said)
     return beside(root)
+
+
+UNFINISHED = ".part"
+"""Ends the name of a file of the archive that is being written."""
+
+# ---- a file beside what is archived
+
+
+def begins_with(file: Path, part: Part) -> bool:
+    """Whether a file begins with the bytes of an archived part. Raises OSError, NotAFile."""
+    with opened(file) as (fd, status):
+        if status.st_size < part.size:
+            return False
+        hashed = blake2b(digest_size=8)
+        position = 0
+        while position < part.size:
+            data = os.pread(fd, min(CHUNK, part.size - position), position)
+            if not data:
+                return False
+            hashed.update(data)
+            position += len(data)
+        return int.from_bytes(hashed.digest(), "big", signed=True) == part.sign
+
+
+def still_archived(file: Path, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts that count beside a file of the log's name: without the last where the file begins with it."""
+    return parts[:-1] if parts and begins_with(file, parts[-1]) else parts

@@ -27,13 +27,13 @@ from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
 from sidecar.store.connection import looks_whole
+from sidecar.times import day_name, day_number
 
-from .day import DailyFile, day_name, day_number
+from .day_writer import DailyFile
 from .tamper import AsLeft, Left, Look, as_found, stamped
 
 OPEN_FILES = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
-
 Saved = Callable[[str], tuple[int, Iterable[Request]]]
 """From a path to the saved offset and the requests that are open there; (0, ()) for a file that was never saved."""
 

@@ -1,0 +1,170 @@
+"""File names, small files and durability: what the package asks of a file system, in one place.
+
+File names are kept relative to the root, with `/`, and always as text. A name that is not UTF-8 cannot be an SQLite
+text, so it is kept as `bytes://` and the percent-encoded bytes. No relative path that a scan finds can look like that,
+because `//` never occurs in one.
+
+Small files are those of an index folder that are not databases. They are read whole and replaced whole, and never
+through a link: anyone who may write to the index folder may have put a link, a pipe or a huge file in their place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from sidecar.errors import UnsafePath
+
+_ENCODED = "bytes://"
+_NO_NAMES = frozenset(("", ".", ".."))
+
+
+def to_text(path: str) -> str:
+    """The text under which the index keeps a relative path that came from the operating system."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return _ENCODED + quote_from_bytes(os.fsencode(path))
+    return path
+
+
+def to_os(text: str) -> str:
+    """The relative path that the operating system knows by this text."""
+    if text.startswith(_ENCODED):
+        return os.fsdecode(unquote_to_bytes(text.removeprefix(_ENCODED)))
+    return text
+
+
+def under(root: Path, text: str) -> Path:
+    """The file that `text` points to; raises UnsafePath where that would lie outside the root.
+
+    A pointer is never trusted: an index may come from somebody else's hands.
+    """
+    return Path(_under(os.fspath(root), text, _is_inside))
+
+
+def found_under(root: str, text: str) -> str:
+    """The same for the tailer, whose paths come from the scan, and who asks for each file: the answer is remembered for
+    as long as the folder stays the same one, and no more is made of it than the system needs."""
+    return _under(root, text, _is_inside_as_before)
+
+
+def _under(root: str, text: str, is_inside: Callable[[str, str], bool]) -> str:
+    relative = to_os(text)
+    parts = relative.split("/")
+    if "\0" in relative or not _NO_NAMES.isdisjoint(parts):
+        raise UnsafePath(f"{text!r} leaves {root}")
+    folder = "/".join((root, *parts[:-1]))
+    if not is_inside(root, folder):
+        raise UnsafePath(f"{text!r} leaves {root} through a link")
+    return f"{folder}/{parts[-1]}"
+
+
+def _is_inside(root: str, folder: str) -> bool:
+    """Whether a folder lies below the root once links are followed."""
+    # Not Path.resolve, which raises for links that lead in a circle; opening the file does that.
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
+
+
+def _is_inside_as_before(root: str, folder: str) -> bool:
+    """The same, asked once for each folder that is there: following links costs a quarter of a look at a file."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return _is_inside(root, folder)
+    return _remembered(root, folder, (status.st_dev, status.st_ino))
+
+
+@lru_cache(maxsize=4096)
+def _remembered(root: str, folder: str, identity: tuple[int, int]) -> bool:  # noqa: ARG001
+    return _is_inside(root, folder)
+
+
+def split_path(path: str) -> tuple[str, str, str]:
+    """Folder (with its last `/`), stem, and suffix (with its dot): joined they are the path again."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    return (folder + slash, stem, dot + suffix) if stem else (folder + slash, name, "")
+
+
+# ---- small files
+
+LARGEST = 16 << 20
+"""Bytes that such a file may have."""
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class NotSmall(ValueError):
+    """It is there, and is none of the files that the sidecar writes: not a regular one, or far too large."""
+
+
+def read_small(path: Path) -> bytes:
+    """What is in the file. Raises NotSmall, and OSError where it is not there or cannot be read."""
+    if path.is_symlink():
+        raise NotSmall(f"{path} is a link")
+    with closing(open(os.open(path, os.O_RDONLY | _FLAGS), "rb", buffering=0)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            raise NotSmall(f"{path} is not a regular file, or too large")
+        return file.read(LARGEST)
+
+
+def write_small(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Put the content in the place of the file, in one step; `durable`: synced before that. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666), "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+# ---- durability
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# ---- file systems
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
+"""File systems where another machine may write, of which inotify says nothing."""
+
+
+def why_polling(root: Path) -> str:
+    """Why inotify cannot serve below this folder; empty where it can."""
+    if sys.platform != "linux":
+        return ""
+    kind = file_system(root)
+    return f"{kind} is a network file system" if kind in _NETWORK else ""
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path lies on, as Linux names it; empty where that is not known."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    real = str(path.resolve())
+    best, kind = "", ""
+    for line in mounts:
+        _, point, type_, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, kind = point, type_
+    return kind

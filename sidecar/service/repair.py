@@ -1,0 +1,134 @@
+"""Before an index is opened: an interrupted swap is finished, and a broken index is quarantined and rebuilt."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sidecar.bulk.rebuild import Rebuilt, Reporter, noted, reindex
+from sidecar.config.settings import Settings
+from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
+from sidecar.indexer.day_files import sign
+from sidecar.indexer.tamper import AsLeft, as_found
+from sidecar.query.catalog_reader import Catalog
+from sidecar.query.day_reader import Day
+from sidecar.store import layout as swap
+from sidecar.store.connection import (
+    CATALOG,
+    DAILY,
+    DATABASE_ERRORS,
+    damage_named,
+    first,
+    nonsense_named,
+    open_for_reading,
+    recover,
+)
+
+
+@contextmanager
+def _database_errors_named(settings: Settings) -> Iterator[None]:
+    """What SQLite raises, as an error of ours."""
+    try:
+        with damage_named(settings.index_folder):
+            yield
+    except DATABASE_ERRORS as error:
+        raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
+
+
+def heal(settings: Settings, report: Reporter, left: AsLeft | None = None) -> Rebuilt | None:
+    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date.
+
+    `left` is told how the files look that are sound, so that whoever opens them finds what was done to them since.
+    """
+    left = {} if left is None else left
+    folder = settings.index_folder
+    swap.settle(folder)
+    first_mtimes = noted(folder)
+    try:
+        for path in _files(folder):
+            recover(path)
+        left |= as_found(_files(folder))  # before they are checked
+        why = fault(settings)
+    except IndexMissing as error:
+        why = str(error)
+    except IndexUnavailable as error:
+        why = str(error)
+        set_aside(folder, why)
+    # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
+    if why is None:
+        return None
+    rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
+    left.clear()
+    left |= as_found(_files(folder))
+    return rebuilt
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / swap.CATALOG_NAME, *swap.daily_paths(folder)]
+
+
+def fault(settings: Settings) -> str | None:
+    """Why the index has to be made again, or None. Raises IndexUnavailable where a file of it is broken."""
+    folder = settings.index_folder
+    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+        if catalog.fact("config") != settings.fingerprint:
+            return "sources or formats have changed"
+        checkpoints = {f"{day}.db": number for day, number in catalog.checkpoints().items()}
+        trusted = set((catalog.fact("files") or "").split())
+        closed = catalog.fact("closed") or "0"
+    _check(swap.catalog_path(folder), CATALOG)
+    there = {path.name: path for path in swap.daily_paths(folder)}
+    for name in sorted(checkpoints.keys() - there.keys()):
+        raise IndexDamaged(f"{folder / swap.DAILY_NAME / name} is missing")
+    for path in there.values():
+        number = checkpoints.get(path.name, 0)
+        is_trusted = sign(path) in trusted
+        if not is_trusted:
+            _check(path, DAILY)
+        # What was written since it was closed in good order stands beside it, in a write-ahead log.
+        if not is_trusted or not closed.isdigit() or number > int(closed):
+            _check_day(path, number)
+    return None
+
+
+def _check_day(path: Path, checkpoint: int) -> None:
+    """Raise IndexDamaged where this is another day's file, or knows nothing of a checkpoint that wrote to it."""
+    with closing(Day(path)) as day, nonsense_named(path):
+        facts = day.facts()
+        if facts.get("day") != path.stem:
+            raise IndexDamaged(f"{path} is the file of another day")
+        if int(facts.get("checkpoint", "0")) < checkpoint:
+            raise IndexDamaged(f"{path} has lost what was written last")
+
+
+def _check(path: Path, kind: int) -> None:
+    with closing(open_for_reading(path, kind)) as database:
+        try:
+            with damage_named(path):
+                result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
+        except DATABASE_ERRORS as error:
+            raise IndexDamaged(f"{path}: {error}") from error
+        if result != "ok":
+            raise IndexDamaged(f"{path}: {result}")
+
+
+def set_aside(folder: Path, why: str) -> None:
+    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
+
+    The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
+    try is kept, for its notes.
+    """
+    swap.remove_strangers(folder)
+    aside = folder / swap.ASIDE
+    if (folder / swap.CATALOG_NAME).exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
+        file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
+    with suppress(OSError):  # the disk may be full
+        (aside / "why.txt").write_text(f"{stamp} {why}\n")
