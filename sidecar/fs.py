@@ -41,7 +41,7 @@ def to_os(text: str) -> str:
     return text
 
 
-def under(root: Path, text: str) -> Path:
+def resolve_under(root: Path, text: str) -> Path:
     """The file that `text` points to; raises UnsafePath where that would lie outside the root.
 
     A pointer is never trusted: an index may come from somebody else's hands.
@@ -49,7 +49,7 @@ def under(root: Path, text: str) -> Path:
     return Path(_under(os.fspath(root), text, _is_inside))
 
 
-def found_under(root: str, text: str) -> str:
+def resolve_found(root: str, text: str) -> str:
     """The same for the tailer, whose paths come from the scan, and who asks for each file: the answer is remembered for
     as long as the folder stays the same one, and no more is made of it than the system needs."""
     return _under(root, text, _is_inside_as_before)
@@ -95,7 +95,7 @@ def split_path(path: str) -> tuple[str, str, str]:
 
 # ---- small files
 
-LARGEST = 16 << 20
+MAX_SMALL_FILE = 16 << 20
 """Bytes that such a file may have."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -110,9 +110,9 @@ def read_small(path: Path) -> bytes:
         raise NotSmall(f"{path} is a link")
     with closing(open(os.open(path, os.O_RDONLY | _FLAGS), "rb", buffering=0)) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SMALL_FILE:
             raise NotSmall(f"{path} is not a regular file, or too large")
-        return file.read(LARGEST)
+        return file.read(MAX_SMALL_FILE)
 
 
 def write_small(path: Path, content: bytes, *, durable: bool = False) -> None:

@@ -106,7 +106,7 @@ class _Checked:
     """Of the bytes that were indexed; not there where an entry was not made by the index."""
 
 
-class Part(NamedTuple):
+class Extent(NamedTuple):
     """Where some bytes of a log lie in the archive. The parts of a log follow each other without a gap, and what
     stands in the log file itself, if it went on after that, follows the last of them."""
 
@@ -126,7 +126,7 @@ class Move(NamedTuple):
     path: str
     looks: tuple[int, int, int, int]
     """Device, inode, size and modification time of its file when that was read."""
-    part: Part
+    part: Extent
     """Where the bytes are now."""
 
 
@@ -142,7 +142,7 @@ class Compacted(NamedTuple):
     """The filter's blocks, in base 64."""
 
 
-def archived_size(parts: tuple[Part, ...]) -> int:
+def archived_size(parts: tuple[Extent, ...]) -> int:
     """Bytes of a log that lie in the archive, and so where its file begins."""
     return sum(part.size for part in parts)
 

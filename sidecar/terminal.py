@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Piece = tuple[str, str]
 """A text and its style, as rich names styles; "" for none."""
 Cell = str | Sequence[Piece]
-Row = Sequence[Sequence[Piece]]
-CHUNK = 500
+TableRow = Sequence[Sequence[Piece]]
+WIDTH_SAMPLE = 500
 """Rows from which the widths of a table's columns are taken."""
 GAP = 2
 """Spaces between two columns."""
@@ -116,7 +116,7 @@ class Screen:
         remaining = iter(rows)
         widths: list[int] = []
         count = 0
-        while chunk := [_row(row) for row in islice(remaining, CHUNK)]:
+        while chunk := [_row(row) for row in islice(remaining, WIDTH_SAMPLE)]:
             widths = widths or self._widths(columns, chunk)
             if self.is_terminal:
                 self._rich_table(columns, widths, chunk, first=not count)
@@ -125,7 +125,7 @@ class Screen:
             count += len(chunk)
         return count
 
-    def _widths(self, columns: Sequence[Column], rows: list[Row]) -> list[int]:
+    def _widths(self, columns: Sequence[Column], rows: list[TableRow]) -> list[int]:
         """Every column as wide as it needs, if the terminal has that. One that has to go gets 0."""
         widths = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
@@ -145,7 +145,7 @@ class Screen:
                 break
             widths[i] -= 1
 
-    def _rich_table(self, columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool) -> None:
+    def _rich_table(self, columns: Sequence[Column], widths: list[int], rows: list[TableRow], *, first: bool) -> None:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=first, header_style="bold")
@@ -163,27 +163,27 @@ class Screen:
         self.console.print(table)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """A word beside the answer, on stderr, so that what is piped on is the answer alone."""
     print(plain(text), file=sys.stderr)
 
 
-def agent(name: str) -> Piece:
+def agent_piece(name: str) -> Piece:
     """An agent's name, everywhere in the same colour."""
     return (name, _AGENT_STYLES[zlib.crc32(name.encode("utf-8", "replace")) % len(_AGENT_STYLES)])
 
 
-def agents(names: Sequence[str]) -> list[Piece]:
+def agents_pieces(names: Sequence[str]) -> list[Piece]:
     """Who speaks, and to whom."""
     if not names:
         return [("–", "dim")]
-    pieces = [agent(names[0])]
+    pieces = [agent_piece(names[0])]
     for i, name in enumerate(names[1:]):
-        pieces += [(", " if i else " → ", "dim"), agent(name)]
+        pieces += [(", " if i else " → ", "dim"), agent_piece(name)]
     return pieces
 
 
-def moment(timestamp: float) -> str:
+def moment_text(timestamp: float) -> str:
     """A time in UTC, to the second."""
     try:
         return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -191,20 +191,20 @@ def moment(timestamp: float) -> str:
         return f"{timestamp:.0f}"
 
 
-def length(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A length of time by its two largest units: `850ms`, `4m 12s`, `3d 7h`."""
     if seconds < 0:
-        return f"-{length(-seconds)}"
+        return f"-{duration_text(-seconds)}"
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = int(seconds)
-    for size, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{name} {whole % size // below}{name_below}"
+    for size_text, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size_text:
+            return f"{whole // size_text}{name} {whole % size_text // below}{name_below}"
     return f"{whole}s"
 
 
-def size(count: float) -> str:
+def size_text(count: float) -> str:
     """A number of bytes: `812 B`, `1.4 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -218,7 +218,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _row(cells: Sequence[Cell]) -> Row:
+def _row(cells: Sequence[Cell]) -> TableRow:
     pieces = [[(cell, "")] if isinstance(cell, str) else cell for cell in cells]
     return [[(plain(text), style) for text, style in cell] for cell in pieces]
 
@@ -243,13 +243,13 @@ def _width(pieces: Iterable[Piece]) -> int:
     return sum(cell_len(text) for text, _ in pieces)
 
 
-def _plain_table(columns: Sequence[Column], widths: list[int], rows: list[Row], *, first: bool) -> None:
-    titles: Row = [[(column.title, "")] for column in columns]
+def _plain_table(columns: Sequence[Column], widths: list[int], rows: list[TableRow], *, first: bool) -> None:
+    titles: TableRow = [[(column.title, "")] for column in columns]
     for row in [titles, *rows] if first else rows:
         print("".join(_aligned(row, columns, widths)).rstrip())
 
 
-def _aligned(row: Row, columns: Sequence[Column], widths: list[int]) -> Iterator[str]:
+def _aligned(row: TableRow, columns: Sequence[Column], widths: list[int]) -> Iterator[str]:
     for cell, column, width in zip(row, columns, widths, strict=True):
         space = " " * max(0, width - _width(cell))
         text = "".join(text for text, _ in cell)
@@ -259,14 +259,14 @@ def _aligned(row: Row, columns: Sequence[Column], widths: list[int]) -> Iterator
 
 # ---- progress
 
-PATIENCE = 0.5
+BAR_AFTER = 0.5
 """Seconds of work before a bar appears: what is done by then needs none."""
-REDRAW = 0.1
-LINE_EVERY = 5.0
+REDRAW_INTERVAL = 0.1
+LINE_INTERVAL = 5.0
 """Seconds between two looks of a bar, and between two lines where there is no terminal."""
 
 
-class Progress:
+class ProgressBar:
     """Call it with reports as they come; `pause` when the work is done for now."""
 
     def __init__(self) -> None:
@@ -275,7 +275,7 @@ class Progress:
         self._began = 0.0
         self._next = 0.0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -289,16 +289,16 @@ class Progress:
         if report.what != self._what:
             self.pause()
             self._what, self._began = report.what, now
-            self._next = now + (PATIENCE if sys.stderr.isatty() else LINE_EVERY)
+            self._next = now + (BAR_AFTER if sys.stderr.isatty() else LINE_INTERVAL)
         if now < self._next:
             return
-        text = told(report, now - self._began)
+        text = progress_text(report, now - self._began)
         if sys.stderr.isatty():
             self._draw(report, text)
-            self._next = now + REDRAW
+            self._next = now + REDRAW_INTERVAL
         else:
-            note(text)
-            self._next = now + LINE_EVERY
+            print_note(text)
+            self._next = now + LINE_INTERVAL
 
     def pause(self) -> bool:
         """Take the bar away; true where work had been going on. The next report begins anew."""
@@ -330,16 +330,16 @@ class Progress:
         self._bar.update(task, description=text, completed=report.done, total=report.total or None, refresh=True)
 
 
-def told(report: Report, seconds: float) -> str:
+def progress_text(report: Report, seconds: float) -> str:
     """A report in words, `seconds` after the work began."""
     rate = report.done / seconds if seconds > 0 else 0.0
-    words = [f"{report.what} {size(report.done)}"]
+    record_text = [f"{report.what} {size_text(report.done)}"]
     if report.total:
-        words = [f"{report.what} {min(100, 100 * report.done // report.total)}% of {size(report.total)}"]
-    words += [counted(report.entries, "entry", "entries"), f"{size(rate)}/s"]
+        record_text = [f"{report.what} {min(100, 100 * report.done // report.total)}% of {size_text(report.total)}"]
+    record_text += [counted(report.entries, "entry", "entries"), f"{size_text(rate)}/s"]
     if rate and report.total > report.done:
-        words.append(f"{length(max(1.0, (report.total - report.done) / rate))} left")
-    return ", ".join(words)
+        record_text.append(f"{duration_text(max(1.0, (report.total - report.done) / rate))} left")
+    return ", ".join(record_text)
 
 
 # ---- the text of a record
@@ -350,7 +350,7 @@ _TEXTS = ("prompt", "response", "content", "message", "text", "result", "summary
 _DEEPEST = 4
 
 
-def words(record: Mapping[str, Any]) -> str:
+def record_text(record: Mapping[str, Any]) -> str:
     """The text of a record; where it has none, its data as compact JSON."""
     return _find(record, 0) or json.dumps(record.get("data", record), ensure_ascii=False)
 

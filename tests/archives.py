@@ -12,7 +12,7 @@ import orjson
 from corpora import BASE, write_tree
 from support import Everything, Stepped, everything, reference, write_lines
 
-from sidecar.archive.job import Done, Options, archive
+from sidecar.archive.job import ArchiveOptions, ArchiveResult, archive
 from sidecar.config.settings import Settings
 from sidecar.logs.archive_file import Archive
 from sidecar.query.index import Index
@@ -23,7 +23,7 @@ SAMPLES = Path(__file__).parent.parent.parent / "shared" / "samples" / "ksi-daem
 
 COMPLETED = {"event": "session:completed", "data": {"status": "completed"}, "timestamp": BASE + 60}
 DAY = 86_400
-AT_ONCE = Options(age=0.0)
+AT_ONCE = ArchiveOptions(age=0.0)
 
 
 def session(root: Path, name: str = "s", lines: int = 20, *, completed: bool = True, size: int = 40) -> Path:
@@ -92,7 +92,7 @@ def take_in(settings: Settings) -> None:
     run_once(settings, lambda _: None)
 
 
-def archived(settings: Settings, options: Options = AT_ONCE) -> Done:
+def archived(settings: Settings, options: ArchiveOptions = AT_ONCE) -> ArchiveResult:
     """Archive what is there, whatever its age."""
     return archive(settings, options)
 

@@ -16,14 +16,14 @@ from unittest import mock
 import orjson
 from model import COLUMNS, ModelFile, model_file
 
-from sidecar.bulk.rebuild import build, noted, tasks
+from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.fs import split_path
-from sidecar.ingest.reader import visit
-from sidecar.ingest.source import Progress
-from sidecar.query.catalog_reader import Catalog
-from sidecar.query.day_reader import Day
+from sidecar.ingest.reader import read_next
+from sidecar.ingest.source import SourceState
+from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
 from sidecar.records import Answered, RejectedLine, Row, Session
 from sidecar.service.daemon import Sidecar
 from sidecar.store import layout as swap
@@ -45,12 +45,12 @@ def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes
         file.parent.mkdir(parents=True)
         file.write_bytes(content)
         os.utime(file, (mtime, mtime))
-        progress = Progress(1, path, any_source(layout))
+        progress = SourceState(1, path, any_source(layout))
         rows: list[Row] = []
         answered: list[Answered] = []
         more = True
         while more:
-            seen = visit(progress, Path(folder), max_line_bytes, LATER)
+            seen = read_next(progress, Path(folder), max_line_bytes, LATER)
             assert not seen.changed
             if seen.batch:
                 rows += seen.batch.rows
@@ -101,7 +101,7 @@ def indexed(root: Path) -> list[tuple[Any, ...]]:
     """Every row of every day's `ksi_index`, in the order of file and place."""
     rows: list[tuple[Any, ...]] = []
     for path in sorted((root / "index" / "daily").glob("*.db")):
-        day = Day(path)
+        day = DayReader(path)
         rows += day.rows()
         day.close()
     return sorted(rows, key=lambda row: (row[4], row[6]))
@@ -187,9 +187,9 @@ def everything(folder: Path) -> Everything:
     """What the index in a folder says, by default `<root>/index`."""
     rows: list[tuple[Any, ...]] = []
     for path in swap.daily_paths(folder):
-        with closing(Day(path)) as day:
+        with closing(DayReader(path)) as day:
             rows += day.rows()
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+    with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
         return Everything(
             sorted(rows, key=lambda row: (row[4], row[6])),
             list(catalog.rejected()),
@@ -203,8 +203,8 @@ def rebuilt(settings: Settings, workers: int = 1) -> Everything:
     """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
     clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
     with tempfile.TemporaryDirectory() as folder, clock:
-        todo = tasks(settings, noted(settings.index_folder))
-        build(settings, Path(folder), todo, workers, lambda _: None)
+        todo = read_tasks(settings, first_seen_times(settings.index_folder))
+        build_index(settings, Path(folder), todo, workers, lambda _: None)
         return everything(Path(folder))
 
 
@@ -214,12 +214,12 @@ def nothing_is_saved_ahead_of_its_rows(root: Path) -> None:
     if not swap.catalog_path(folder).exists():
         return
     # The catalog first: what is committed in a daily file afterwards can only be more.
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+    with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
         sources = catalog.sources()
     rows: dict[str, int] = {}
     offsets = {source[0]: source[1] for source in sources}
     for path in swap.daily_paths(folder):
-        with closing(Day(path)) as day:
+        with closing(DayReader(path)) as day:
             for row in day.rows():
                 if row[6] < offsets.get(row[4], 0):
                     rows[row[4]] = rows.get(row[4], 0) + 1

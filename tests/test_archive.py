@@ -38,17 +38,17 @@ from support import Stepped, command, eventually, everything, rebuilt, reference
 
 from sidecar import Index, SidecarError
 from sidecar.archive import remove as removal
-from sidecar.archive.job import Options, archive, foreseen
+from sidecar.archive.job import ArchiveOptions, archive, preview
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
-from sidecar.health.status import status
-from sidecar.health.verify import verify
+from sidecar.health.status import status_of
+from sidecar.health.verify import compare
 from sidecar.logs.archive_file import Archive, write
 from sidecar.logs.tail import fingerprint, identity
 from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
-from sidecar.records import Move, Part
+from sidecar.records import Extent, Move
 from sidecar.service.lock import RootLock
 from sidecar.writer import SessionWriter
 
@@ -78,7 +78,7 @@ def reasons(done: Any) -> dict[str, str]:
 def everything_stays(settings: Settings) -> None:
     """Archive, and compare what can be asked before, after, rebuilt, and rebuilt without the old index."""
     before = known(settings)
-    sums = status(settings)
+    sums = status_of(settings)
     sizes = {path: (settings.root / path).stat().st_size for path in logs(settings.root)}
     done = archived(settings)
     assert done.archived and not done.deleted
@@ -87,9 +87,9 @@ def everything_stays(settings: Settings) -> None:
     assert sum(one.log_bytes for one in done.archived) == sum(sizes[path] for path in gone)
     assert same(known(settings), before)
     assert where(rebuilt(settings)) == where(before.index)
-    found = verify(settings)
+    found = compare(settings)
     assert found.holds and found.pointers == len(before.records) and not found.missing_sources
-    said = status(settings, sources=True)
+    said = status_of(settings, sources=True)
     assert (said.bytes, said.sources, said.entries) == (sums.bytes, sums.sources, sums.entries)
     assert {one.path for one in said.source_list if one.status == "archived"} == gone
     assert not said.missing and not said.behind_bytes
@@ -250,7 +250,7 @@ def test_what_cannot_go_stays_and_the_reason_is_told(root: Path) -> None:
         write_lines(grown, ENTRY)
         aged(grown)
         session(root, "new")
-        everywhere = [foreseen(settings, Options()), archive(settings, Options())]
+        everywhere = [preview(settings, ArchiveOptions()), archive(settings, ArchiveOptions())]
     for done in everywhere:
         told = reasons(done)
         assert "agent_h" in told.pop("held.jsonl")
@@ -307,7 +307,7 @@ def test_a_dry_run_changes_nothing(root: Path) -> None:
         }
 
     before = everywhere()
-    done = foreseen(settings, Options(age=0, keep=0.0, keep_size=0))
+    done = preview(settings, ArchiveOptions(age=0, keep=0.0, keep_size=0))
     assert done.archived and done.kept and not settings.archive.exists()
     assert everywhere() == before
 
@@ -350,14 +350,14 @@ def test_a_session_that_goes_on_is_one_session(root: Path, tmp_path: Path) -> No
     shutil.rmtree(settings.index_folder)
     take_in(settings)
     assert same(known(settings), found)
-    assert verify(settings).holds and status(settings).bytes.total == (whole / LOG).stat().st_size
+    assert compare(settings).holds and status_of(settings).bytes.total == (whole / LOG).stat().st_size
     aged(root / LOG)
     take_in(settings)
     archived(settings)
     assert logs(root) == []
     assert files(settings) == ["sessions/2024-12-29/s.2.jsonl.zst", "sessions/2024-12-29/s.jsonl.zst"]
     assert same(known(settings), found) and where(rebuilt(settings)) == where(found.index)
-    assert verify(settings).holds
+    assert compare(settings).holds
 
 
 def test_a_writer_opens_an_archived_session_again_through_its_lock(root: Path) -> None:
@@ -425,7 +425,7 @@ def test_a_session_that_goes_on_may_be_rewritten_and_lost(root: Path) -> None:
             index.read_bytes(one)
         with pytest.raises(SourceMissing):
             index.read_bytes(entries[-1])
-    found = verify(settings)
+    found = compare(settings)
     assert found.holds and found.missing_sources == 1
 
 
@@ -498,7 +498,7 @@ def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
     take_in(settings)
     status_, size = log.stat(), log.stat().st_size
     looks = (*identity(status_), size, status_.st_mtime_ns)
-    part = Part("sessions/2024-12-29/s.jsonl.zst", 0, size, 35, 1)
+    part = Extent("sessions/2024-12-29/s.jsonl.zst", 0, size, 35, 1)
     folder = os.fspath(settings.archive)
     with Stepped(settings) as stepped:
         stepped.turn()
@@ -513,7 +513,7 @@ def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
         write_lines(log, ENTRY)
         stepped.turn()
         assert list(ledger.archive([Move(LOG, looks, part)], folder)) == [LOG]
-    assert status(settings).archive.logs == 0
+    assert status_of(settings).archive.logs == 0
 
 
 def test_who_follows_hears_nothing_twice_and_everything_new(root: Path) -> None:
@@ -661,7 +661,7 @@ def left_by_a_kill(root: Path) -> tuple[Settings, bytes]:
     take_in(settings)
     child = os.fork()
     if child == 0:
-        removal.remove = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        removal.remove_log = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         archived(settings)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -671,14 +671,14 @@ def left_by_a_kill(root: Path) -> tuple[Settings, bytes]:
 
 def test_a_log_that_is_left_by_a_kill_counts_once_and_goes_with_the_next_run(root: Path) -> None:
     settings, content = left_by_a_kill(root)
-    assert status(settings).bytes.total == len(content) and status(settings).healthy
+    assert status_of(settings).bytes.total == len(content) and status_of(settings).healthy
     with Stepped(settings) as stepped:
         stepped.turn()
         stepped.turn()
         assert len(stepped.rows) == 34
-    assert status(settings).archive.logs == 1  # the sidecar does not take it for one that was put back
+    assert status_of(settings).archive.logs == 1  # the sidecar does not take it for one that was put back
     before = known(settings)
-    assert verify(settings).holds and where(rebuilt(settings)) == where(before.index)
+    assert compare(settings).holds and where(rebuilt(settings)) == where(before.index)
     assert archived(settings).cleared == 1
     assert logs(root) == [] and same(known(settings), before)
 

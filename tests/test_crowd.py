@@ -32,12 +32,12 @@ from trees import tree
 from sidecar import Index
 from sidecar.bulk import backlog as crowd
 from sidecar.config.settings import Settings
-from sidecar.indexer.catalog_writer import Catalog
-from sidecar.indexer.day_files import DailyIndex
-from sidecar.indexer.index_writer import Ledger
-from sidecar.indexer.saved_source import Saved
-from sidecar.indexer.segment import Parts
-from sidecar.ingest.source import Progress
+from sidecar.indexer.catalog_writer import CatalogWriter
+from sidecar.indexer.day_files import DayFiles
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.indexer.saved_source import SavedSource
+from sidecar.indexer.segment import SegmentWriter
+from sidecar.ingest.source import SourceState
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Line
 from sidecar.service import daemon
@@ -48,17 +48,17 @@ SESSIONS = "responses/sessions"
 @pytest.fixture
 def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A hundred are many, and come in slices that end anywhere; gives the paths that the readers have brought."""
-    monkeypatch.setattr(crowd, "MANY", 100)
-    monkeypatch.setattr(crowd, "SOME", 50)
-    monkeypatch.setattr(crowd, "SLICE", 130)
+    monkeypatch.setattr(crowd, "START_WORKERS_AT", 100)
+    monkeypatch.setattr(crowd, "DISPATCH_AT", 50)
+    monkeypatch.setattr(crowd, "MAX_IN_FLIGHT", 130)
     paths: list[str] = []
-    take_in = Ledger.take_in
+    take_in = IndexWriter.merge_segments
 
-    def noting(ledger: Ledger, parts: dict[int, list[Path]], saved: list[Saved], since: int) -> None:
+    def noting(ledger: IndexWriter, parts: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
         paths.extend(one.source[1] for one in saved)
         take_in(ledger, parts, saved, since)
 
-    monkeypatch.setattr(Ledger, "take_in", noting)
+    monkeypatch.setattr(IndexWriter, "merge_segments", noting)
     return paths
 
 
@@ -101,7 +101,7 @@ def test_what_several_read_is_what_one_reads_alone(stepped: Stepped, brought: li
             by_agent = [one.id for one in index.timeline(agent=agent)]
             assert sorted(by_agent) == sorted(row[0] for row in found if agent in orjson.loads(row[8]))
     assert len(brought) == len(set(brought)) > 400
-    assert not (stepped.settings.index_folder / crowd.FOLDER).exists()
+    assert not (stepped.settings.index_folder / crowd.BACKLOG_FOLDER).exists()
 
 
 def test_few_new_files_are_read_without_another_process(tmp_path: Path, brought: list[str]) -> None:
@@ -176,7 +176,7 @@ def test_what_is_hinted_at_while_others_read_it_is_read_by_them_alone(stepped: S
 
 def test_what_could_not_be_read_before_is_no_new_source(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of such a one, a state is in memory."""
-    monkeypatch.setattr(crowd, "SLICE", 1_000)
+    monkeypatch.setattr(crowd, "MAX_IN_FLIGHT", 1_000)
     root = stepped.settings.root
     logs = sorted((root / SESSIONS).iterdir())[:20]
     for log in logs:
@@ -193,37 +193,35 @@ def test_what_could_not_be_read_before_is_no_new_source(stepped: Stepped, monkey
     same(stepped)
 
 
-def test_rows_whose_places_could_not_be_saved_are_made_again(
-    stepped: Stepped, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save, failures = Catalog.save, [OSError("the disk is full")] * 2
+def test_rows_whose_places_could_not_be_saved_are_made_again(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, failures = CatalogWriter.save, [OSError("the disk is full")] * 2
 
-    def failing(catalog: Catalog, sources: Iterable[Saved], *rest: Any) -> None:
+    def failing(catalog: CatalogWriter, sources: Iterable[SavedSource], *rest: Any) -> None:
         sources = list(sources)
         if len(sources) > 50 and failures:
             raise failures.pop()
         save(catalog, sources, *rest)
 
-    monkeypatch.setattr(Catalog, "save", failing)
+    monkeypatch.setattr(CatalogWriter, "save", failing)
     while failures:
         stepped.turn(0)
-        stepped.now += daemon.RETRY
+        stepped.now += daemon.RETRY_DELAY
     same(stepped)
 
 
 def test_an_answer_in_a_part_finds_a_request_that_stands_in_an_earlier_one(tmp_path: Path) -> None:
     log = "responses/sessions/s.jsonl"
-    progress = Progress(1, log, any_source("session"))
+    progress = SourceState(1, log, any_source("session"))
     asked = orjson.dumps({"event": "a:request", "timestamp": BASE, "data": {"agent_id": "a"}})
     answer = orjson.dumps({"event": "a:result", "timestamp": BASE, "correlation_id": "c", "data": {"agent_id": "b"}})
-    parts = Parts(tmp_path / "parts")
-    parts.write(progress.take([Line(0, 1, asked)]))
+    parts = SegmentWriter(tmp_path / "parts")
+    parts.write(progress.ingest([Line(0, 1, asked)]))
     made = parts.close()
-    parts.write(progress.take([Line(len(asked) + 1, 2, answer)]))
+    parts.write(progress.ingest([Line(len(asked) + 1, 2, answer)]))
     later = parts.close()
-    index = DailyIndex(tmp_path / "index/daily")
+    index = DayFiles(tmp_path / "index/daily")
     for one in (made, later):
-        index.take_in(one, 1)
+        index.merge_segments(one, 1)
     index.close()
     assert [(row[12], row[15]) for row in indexed(tmp_path)] == [("c", 1), ("c", 0)]
 
@@ -241,7 +239,7 @@ def test_readers_end_with_the_sidecar_and_what_they_have_not_told_is_read_again(
     assert active_children()
     stepped.sidecar.abandon()
     assert not active_children()
-    assert not (stepped.settings.index_folder / crowd.FOLDER).exists()
+    assert not (stepped.settings.index_folder / crowd.BACKLOG_FOLDER).exists()
     with Stepped(stepped.settings) as again:
         same(again)
 
@@ -258,7 +256,7 @@ def test_a_failure_of_the_index_meanwhile_is_recovered_from(stepped: Stepped) ->
     assert "index" in stepped.sidecar.trouble
     daily.unlink()
     daily.with_name("away").rename(daily)
-    stepped.now += daemon.RETRY
+    stepped.now += daemon.RETRY_DELAY
     same(stepped)
 
 

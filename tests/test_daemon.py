@@ -174,7 +174,7 @@ def test_a_torn_last_line_waits_for_its_end(stepped: Stepped, root: Path) -> Non
 def test_a_file_larger_than_a_batch_is_indexed_whole(
     stepped: Stepped, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "BATCH_ROWS", 50)
+    monkeypatch.setattr(daemon, "MAX_BATCH_ROWS", 50)
     for name in "abc":
         session(root, name).parent.mkdir(parents=True, exist_ok=True)
         session(root, name).write_bytes(orjson.dumps(said()) + b"\n" + random_log(1, 1_200))
@@ -623,12 +623,12 @@ def test_no_boundary_between_batches_shows(seed: int) -> None:
     """Appends of any size to any file, turns, checkpoints and restarts in any order give the rows of a rebuild."""
     chance = random.Random(seed)
     patch = pytest.MonkeyPatch()
-    patch.setattr(daemon, "BATCH_ROWS", chance.choice([1, 7, 10_000]))
-    patch.setattr(ledger, "HOT_FILES", chance.choice([1, 2, 512]))
-    patch.setattr(ledger, "HELD", chance.choice([0, 50, 100_000]))
-    patch.setattr("sidecar.indexer.day_files.OPEN_FILES", chance.choice([1, 2, 16]))
-    patch.setattr("sidecar.logs.tail.CHUNK", chance.choice([2_000, 1 << 20]))
-    patch.setattr("sidecar.logs.tail.LONG", 500)
+    patch.setattr(daemon, "MAX_BATCH_ROWS", chance.choice([1, 7, 10_000]))
+    patch.setattr(ledger, "MIN_CACHED_SOURCES", chance.choice([1, 2, 512]))
+    patch.setattr(ledger, "MAX_CACHED_STATE", chance.choice([0, 50, 100_000]))
+    patch.setattr("sidecar.indexer.day_files.MAX_OPEN_DAYS", chance.choice([1, 2, 16]))
+    patch.setattr("sidecar.logs.tail.CHUNK_BYTES", chance.choice([2_000, 1 << 20]))
+    patch.setattr("sidecar.logs.tail.LONG_LINE", 500)
     first = orjson.dumps(said()) + b"\n"
     with ExitStack() as cleanup:
         cleanup.callback(patch.undo)
@@ -672,7 +672,7 @@ def test_what_sqlite_says_past_peewee_is_waited_out_like_any_trouble(
         stepped.turn()
         write_lines(log, {"event": "agent:say", "timestamp": BASE + 1})
         with monkeypatch.context() as patch:
-            patch.setattr("sidecar.indexer.dictionary.Codes.insert", fails)
+            patch.setattr("sidecar.indexer.dictionary.Dictionary.insert", fails)
             stepped.turn()
             assert "disk I/O error" in stepped.sidecar.trouble["index"]
         stepped.turn()

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from support import Stepped, command, indexed, reference, running, scratch, write_lines
 
 from sidecar import Index
-from sidecar.archive.compact import copy
-from sidecar.archive.job import Options
+from sidecar.archive.compact import compact_copy
+from sidecar.archive.job import ArchiveOptions
 from sidecar.config.settings import Settings
 from sidecar.errors import UnsafePath
-from sidecar.query.catalog_reader import Catalog
-from sidecar.query.day_reader import Day
-from sidecar.store.bloom import BLOCK, KEYS_A_BLOCK, build, probe
+from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
+from sidecar.store.bloom import BLOCK_BITS, KEYS_PER_BLOCK, build_filter, probe
 
 DAYS = 20
 """More than a ledger keeps open."""
@@ -33,7 +33,7 @@ LOG = "responses/sessions/s{}.jsonl"
 
 @given(st.lists(st.text(max_size=20), max_size=300))
 def test_a_filter_never_denies_what_is_there(texts: list[str]) -> None:
-    blocks = build(texts)
+    blocks = build_filter(texts)
     for text in texts:
         asked = probe(text)
         assert asked.hits(blocks[asked.number % len(blocks)])
@@ -41,8 +41,8 @@ def test_a_filter_never_denies_what_is_there(texts: list[str]) -> None:
 
 def test_a_filter_is_small_and_seldom_wrong() -> None:
     names = [f"req_{number:08x}" for number in random.Random(1).sample(range(1 << 32), 20_000)]
-    blocks = build(names)
-    assert len(blocks) * BLOCK == -(-len(names) // KEYS_A_BLOCK) * BLOCK
+    blocks = build_filter(names)
+    assert len(blocks) * BLOCK_BITS == -(-len(names) // KEYS_PER_BLOCK) * BLOCK_BITS
     others = [probe(f"agent_{number}") for number in range(20_000)]
     wrong = sum(one.hits(blocks[one.number % len(blocks)]) for one in others)
     assert wrong / len(others) < 0.002
@@ -71,7 +71,7 @@ def made(root: Path) -> Settings:
     settings = reference(root)
     take_in(settings)
     archived(settings)
-    with closing(Catalog(settings.index_folder / "catalog.db")) as catalog:
+    with closing(CatalogReader(settings.index_folder / "catalog.db")) as catalog:
         assert len(catalog.filtered()) == DAYS
     return settings
 
@@ -80,14 +80,14 @@ def made(root: Path) -> Settings:
 def opened_days(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """The daily files that are opened meanwhile."""
     seen: set[str] = set()
-    making = Day.__init__
+    making = DayReader.__init__
 
-    def noted(self: Day, path: Path) -> None:
+    def noted(self: DayReader, path: Path) -> None:
         seen.add(path.stem)
         making(self, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Day, "__init__", noted)
+        patched.setattr(DayReader, "__init__", noted)
         yield seen
 
 
@@ -197,7 +197,7 @@ def test_a_copy_of_a_day_that_was_written_to_since_is_not_taken(settings: Settin
         with Stepped(settings) as stepped:
             stepped.turn()
             ledger = stepped.sidecar._opened_again()
-            made = copy(settings.index_folder, day, 10**6)
+            made = compact_copy(settings.index_folder, day, 10**6)
             assert made is not None
             if change is not None:
                 change()
@@ -217,7 +217,7 @@ def test_a_day_that_somebody_reads_is_left_until_the_next_run(settings: Settings
     with Stepped(settings) as stepped:
         stepped.turn()
         inode, rows = path.stat().st_ino, stepped.rows
-        made = copy(settings.index_folder, path, 10**6)
+        made = compact_copy(settings.index_folder, path, 10**6)
         assert made is not None
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
             assert reader.execute("SELECT COUNT(*) FROM entry").fetchone()[0] > 1
@@ -233,15 +233,15 @@ def test_a_day_of_which_not_all_is_saved_is_not_copied(settings: Settings) -> No
         stepped.turn()
         saved = stepped.sidecar._opened_again()._catalog.checkpoint
         day = settings.index_folder / "daily/2024-12-29.db"
-        assert copy(settings.index_folder, day, saved - 1) is None
-        assert copy(settings.index_folder, day, saved) is not None
+        assert compact_copy(settings.index_folder, day, saved - 1) is None
+        assert compact_copy(settings.index_folder, day, saved) is not None
 
 
 def test_a_request_that_leads_out_of_the_index_folder_moves_nothing(settings: Settings) -> None:
     day = settings.index_folder / "daily/2024-12-29.db"
     with Stepped(settings) as stepped:
         stepped.turn()
-        made = copy(settings.index_folder, day, 10**6)
+        made = compact_copy(settings.index_folder, day, 10**6)
         assert made is not None
         (settings.index_folder / made.copy).rename(settings.root.parent / "elsewhere.db")
         with pytest.raises(UnsafePath):
@@ -253,7 +253,7 @@ def test_days_that_are_not_old_keep_their_files(tmp_path: Path) -> None:
     root = tmp_path / "logs"
     session(root)
     take_in(reference(root))
-    assert archived(reference(root), Options(age=99_999 * 86_400.0)).compacted == []
+    assert archived(reference(root), ArchiveOptions(age=99_999 * 86_400.0)).compacted == []
 
 
 def test_a_reader_that_has_a_day_open_goes_on_and_a_running_sidecar_writes_on(settings: Settings) -> None:

@@ -22,10 +22,10 @@ from support import command, eventually, running
 
 from sidecar import Index
 from sidecar.config.settings import load_settings
-from sidecar.demo.stats import Seen
-from sidecar.demo.view import Picture, Waiting, frame
+from sidecar.demo.stats import DemoStats
+from sidecar.demo.view import Picture, WaitingRequest, frame
 from sidecar.demo.world import NAMES, SILENT, Act, Begin, End, Happen, Say, World
-from sidecar.health.verify import verify
+from sidecar.health.verify import compare
 from sidecar.records import Entry
 
 BRIEFLY = ("--seconds", "2", "--rate", "150")
@@ -135,7 +135,7 @@ def entry(number: int, author: str, *others: str, role: str = "", event: str = "
 
 
 def test_what_was_seen_is_counted_by_author_and_addressee() -> None:
-    seen = Seen(1000.0)
+    seen = DemoStats(1000.0)
     seen.take(entry(-1, "early", "coder"), 1000.0)
     seen.take(entry(1, "coder", "critic", "writer"), 1001.5)
     seen.take(entry(2, "critic", "coder"), 1002.25)
@@ -152,7 +152,7 @@ def test_what_was_seen_is_counted_by_author_and_addressee() -> None:
 
 
 def test_a_role_that_came_back_is_the_one_to_ask_about() -> None:
-    seen = Seen(0.0)
+    seen = DemoStats(0.0)
     for number, role in enumerate(["tester", "tester", "arbiter", "tester"]):
         seen.take(entry(number, "coder", role=role), 1005.0)
     seen.take(entry(9, "writer", role="scribe"), 1010.0)
@@ -166,12 +166,12 @@ def test_a_role_that_came_back_is_the_one_to_ask_about() -> None:
 @pytest.mark.parametrize("size", [(100, 32), (80, 24), (40, 12), (200, 60)])
 @pytest.mark.parametrize("agents", [0, 4, 24])
 def test_the_picture_fills_the_terminal_and_no_more(size: tuple[int, int], agents: int) -> None:
-    seen = Seen(1000.0)
+    seen = DemoStats(1000.0)
     names = [f"{number:02}_agent_with_a_long_name" for number in range(agents)]
     for number in range(agents * 50):
         author, other = names[number % agents], names[number * 7 % agents]
         seen.take(entry(number % 90, author, other, "\x1b[2J[red]", role=f"role {number}"), 1000.0 + number)
-    waiting = [Waiting(float(age), ("coder",), "long " * 50) for age in range(70, 0, -1)]
+    waiting = [WaitingRequest(float(age), ("coder",), "long " * 50) for age in range(70, 0, -1)]
     said = [(("coder", "critic", "writer"), "[bold]no markup\x1b[2J\n") for _ in range(70)]
     picture = Picture(seen, "about " * 50, 30.0, waiting, 1234, said)
     console = Console(width=size[0], height=size[1], record=True, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -209,7 +209,7 @@ def test_all_that_was_written_is_indexed(played: dict[str, Any]) -> None:
         assert not list(index.rejected())
         assert sum(one.status == "completed" for one in index.sessions()) == played["sessions"]["completed"]
         assert len(list(index.sessions())) == sum(played["sessions"].values())
-    assert verify(load_settings(root=Path(played["root"]), preset="reference"), lambda _: None).holds
+    assert compare(load_settings(root=Path(played["root"]), preset="reference"), lambda _: None).holds
 
 
 def test_the_messages_in_the_logs_are_those_of_the_seed(played: dict[str, Any]) -> None:

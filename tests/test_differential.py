@@ -79,10 +79,8 @@ def test_run_once_has_the_rows_of_the_model(settled: Settings) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_does_not_show(
-    settled: Settings, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sidecar.bulk.workers.SMALL", 0)
+def test_the_number_of_workers_does_not_show(settled: Settings, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.bulk.workers.MIN_PARALLEL_BYTES", 0)
     rebuild(settled, workers, lambda _: None)
     assert indexed(settled.root) == modelled(settled.root)
     assert everything(settled.index_folder).rows == rebuilt(settled).rows
@@ -118,10 +116,10 @@ def test_a_sidecar_goes_on_from_a_rebuild(tmp_path: Path) -> None:
 def test_days_that_come_again_are_loaded_in_parts_and_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, remembered: int
 ) -> None:
-    monkeypatch.setattr("sidecar.indexer.segment.OPEN_PARTS", parts)
-    monkeypatch.setattr("sidecar.indexer.segment.REMEMBERED", remembered)
-    monkeypatch.setattr("sidecar.logs.tail.LONG", 1)
-    monkeypatch.setattr("sidecar.logs.tail.CHUNK", 3000)  # so that answers come in a later batch than their requests
+    monkeypatch.setattr("sidecar.indexer.segment.MAX_OPEN_SEGMENTS", parts)
+    monkeypatch.setattr("sidecar.indexer.segment.MAX_REMEMBERED", remembered)
+    monkeypatch.setattr("sidecar.logs.tail.LONG_LINE", 1)
+    monkeypatch.setattr("sidecar.logs.tail.CHUNK_BYTES", 3000)  # answers come in a later batch than their requests
     tree(tmp_path, 11, sessions=6, lines=200, events=10)
     settings = reference(tmp_path)
     rebuild(settings, 1, lambda _: None)
@@ -136,12 +134,10 @@ def test_days_that_come_again_are_loaded_in_parts_and_are_whole(
             assert list(index.timeline(agent=agent.agent)) == there
 
 
-def test_requests_that_are_answered_in_a_later_part_are_marked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sidecar.indexer.segment.REMEMBERED", 1)
-    monkeypatch.setattr("sidecar.logs.tail.LONG", 1)
-    monkeypatch.setattr("sidecar.logs.tail.CHUNK", 100)
+def test_requests_that_are_answered_in_a_later_part_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.indexer.segment.MAX_REMEMBERED", 1)
+    monkeypatch.setattr("sidecar.logs.tail.LONG_LINE", 1)
+    monkeypatch.setattr("sidecar.logs.tail.CHUNK_BYTES", 100)
     ask = {"event": "chat:request", "timestamp": BASE, "data": {"agent_id": "a"}}
     answer = {"event": "chat:result", "timestamp": BASE + 1, "correlation_id": "c", "data": {"agent_id": "b"}}
     write_lines(tmp_path / "responses/sessions/s.jsonl", ask, {"event": "x", "pad": "x" * 200}, answer)

@@ -17,7 +17,7 @@ import pytest
 from sidecar import fs as mounts
 from sidecar.config.settings import Settings, load_settings
 from sidecar.health import doctor as machine
-from sidecar.health.doctor import Finding, examine
+from sidecar.health.doctor import CheckResult, run_checks
 from sidecar.service.lock import RootLock
 from sidecar.service.supervisor import run_once
 
@@ -36,8 +36,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(root=root)
 
 
-def found(settings: Settings, check: str) -> Finding:
-    (finding,) = [one for one in examine(settings) if one.check == check]
+def found(settings: Settings, check: str) -> CheckResult:
+    (finding,) = [one for one in run_checks(settings) if one.check == check]
     return finding
 
 
@@ -47,7 +47,7 @@ def sessions(settings: Settings) -> Path:
 
 def test_where_all_is_well_nothing_has_advice(settings: Settings) -> None:
     run_once(settings, lambda _: None)
-    findings = examine(settings)
+    findings = run_checks(settings)
     assert [(one.check, one.advice) for one in findings if one.status != "ok"] == []
     assert [one.check for one in findings] == [
         *("python", "sqlite", "configuration", "root", "source sessions", "source events"),
@@ -60,7 +60,7 @@ def test_it_changes_nothing(settings: Settings) -> None:
         return sorted((str(path), path.stat().st_mtime_ns) for path in settings.root.rglob("*"))
 
     before = everything()
-    examine(settings)
+    run_checks(settings)
     assert everything() == before
 
 

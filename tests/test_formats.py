@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.config.compiler import Condition, Places, Spec, compile_spec
-from sidecar.config.formats import Format, load_formats, moment
-from sidecar.config.yaml_nodes import read
+from sidecar.config.compiler import AttributePaths, Condition, FormatSpec, compile_spec, timestamp_of
+from sidecar.config.formats import Format, load_formats
+from sidecar.config.yaml_nodes import parse_yaml
 from sidecar.errors import ConfigError
 from sidecar.records import Kind, Record
 
@@ -21,7 +21,7 @@ YEAR_10000 = 253402300800
 
 
 def formats(yaml: str) -> dict[str, Format]:
-    return load_formats(read(yaml, "config.yaml"))
+    return load_formats(parse_yaml(yaml, "config.yaml"))
 
 
 def extract(document: dict[str, Any], name: str = "reference", named_type: str | None = None) -> Record:
@@ -111,7 +111,7 @@ def test_a_number_with_more_digits_than_python_writes_is_absent() -> None:
     huge = 10**5000
     record = extract({"event": "x", "timestamp": -huge, "agent_id": huge, "data": {"to_agents": [huge, 1]}})
     assert (record.timestamp, record.author, record.addressees) == (None, None, ("1",))
-    assert moment(huge) is None
+    assert timestamp_of(huge) is None
 
 
 @pytest.mark.parametrize("data", [None, "text", 5, ["agent_id"], True])
@@ -213,7 +213,7 @@ def test_a_session_is_completed_at_any_place_of_the_status() -> None:
     ],
 )
 def test_a_moment_is_seconds_by_size_or_iso_8601(value: object, seconds: float) -> None:
-    assert moment(value) == seconds
+    assert timestamp_of(value) == seconds
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_moment_is_seconds_by_size_or_iso_8601(value: object, seconds: float) 
     ],
 )
 def test_what_is_no_moment_between_1970_and_9999_is_absent(value: object) -> None:
-    assert moment(value) is None
+    assert timestamp_of(value) is None
 
 
 def test_the_first_path_that_gives_a_moment_wins() -> None:
@@ -476,7 +476,7 @@ def objects(keys: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(st.sampled_from(keys), values, max_size=8)
 
 
-def plain(spec: Spec, document: dict[str, Any], named_type: str | None) -> Record | None:
+def plain(spec: FormatSpec, document: dict[str, Any], named_type: str | None) -> Record | None:
     """The same law, read path by path."""
     places = spec.places
     for condition, own in spec.shapes:
@@ -513,7 +513,7 @@ def plain(spec: Spec, document: dict[str, Any], named_type: str | None) -> Recor
     return Record(
         event_type=event_type,
         kind=kind,
-        timestamp=first("timestamp", moment),
+        timestamp=first("timestamp", timestamp_of),
         session_id=first("session_id", an_id),
         author=first("author", an_id),
         addressees=several("addressees", (str, int, list)),
@@ -579,7 +579,7 @@ texts = st.sampled_from(
     ["event_type", "session_id", "author", "correlation", "pattern", "conversation", "team", "new_role", "status"]
 )
 places = st.builds(
-    lambda paths, one, two, three: Places(paths, {**one, **two, **three}),
+    lambda paths, one, two, three: AttributePaths(paths, {**one, **two, **three}),
     st.dictionaries(texts | lists | flags | st.just("timestamp"), paths),
     st.dictionaries(texts, st.sampled_from(["completed", "x"]), max_size=2),
     st.dictionaries(lists, st.just(("x", "y")), max_size=1),
@@ -592,14 +592,14 @@ shapes = st.lists(st.tuples(conditions, places), max_size=3).map(tuple)
 
 
 @settings(deadline=None)
-@given(st.builds(Spec, places, shapes, patterns, patterns, patterns, patterns), objects(["a", "b", "c"]))
-@example(Spec(Places({"event_type": (("a",),)}, {}), (), (), (), (), ()), {"a": "x"})
-def test_any_format_agrees_with_a_plain_reading(spec: Spec, document: dict[str, Any]) -> None:
+@given(st.builds(FormatSpec, places, shapes, patterns, patterns, patterns, patterns), objects(["a", "b", "c"]))
+@example(FormatSpec(AttributePaths({"event_type": (("a",),)}, {}), (), (), (), (), ()), {"a": "x"})
+def test_any_format_agrees_with_a_plain_reading(spec: FormatSpec, document: dict[str, Any]) -> None:
     for named_type in (None, "x:request"):
         assert compile_spec("any", spec)(document, named_type) == plain(spec, document, named_type)
 
 
 @given(scalars | st.text() | st.lists(scalars))
 def test_a_moment_is_absent_or_in_range_and_never_raises(value: object) -> None:
-    found = moment(value)
+    found = timestamp_of(value)
     assert found is None or 0 <= found < YEAR_10000

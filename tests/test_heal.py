@@ -128,7 +128,7 @@ def test_a_damaged_file_is_set_aside_with_the_reason(root: Path, file: str) -> N
     noise(root / "index" / file)
     bytes_before = (root / "index" / file).read_bytes()
     quietly(reference(root))
-    aside = root / "index" / swap.ASIDE
+    aside = root / "index" / swap.QUARANTINE
     kept = [path for path in aside.iterdir() if path.name.endswith(Path(file).name)]
     assert [path.read_bytes() for path in kept] == [bytes_before]
     assert file in (aside / "why.txt").read_text()
@@ -138,7 +138,7 @@ def test_damage_upon_damage_leaves_the_latest_aside(root: Path) -> None:
     for file in FILES:
         noise(root / "index" / file)
         quietly(reference(root))
-    aside = [path.name.partition("Z-")[2] for path in (root / "index" / swap.ASIDE).iterdir()]
+    aside = [path.name.partition("Z-")[2] for path in (root / "index" / swap.QUARANTINE).iterdir()]
     assert sorted(aside) == ["", *(f"{day}.db" for day in DAYS), CATALOG]
     assert indexed(root) == modelled(root)
 
@@ -270,9 +270,7 @@ def test_a_rebuild_takes_over_when_a_file_was_first_seen(timeless: tuple[Path, E
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_lost_day_does_not_lose_when_a_file_was_first_seen(
-    timeless: tuple[Path, Everything], damage: Damage
-) -> None:
+def test_a_lost_day_does_not_lose_when_a_file_was_first_seen(timeless: tuple[Path, Everything], damage: Damage) -> None:
     root, before = timeless
     damage(root / "index/daily/2024-12-29.db")
     quietly(reference(root))
@@ -294,7 +292,7 @@ def test_a_rebuild_that_was_killed_does_not_lose_it_either(timeless: tuple[Path,
     (root / "index/daily/2024-12-29.db").unlink()
     child = os.fork()
     if child == 0:
-        swap.commit = lambda *_: os.kill(os.getpid(), 9)  # type: ignore[assignment]
+        swap.commit_swap = lambda *_: os.kill(os.getpid(), 9)  # type: ignore[assignment]
         quietly(reference(root))
     assert os.waitpid(child, 0)[1] == 9
     quietly(reference(root))
@@ -339,7 +337,7 @@ def test_a_running_sidecar_notices_and_heals_what_is_done_to_its_files(
 
     with running(root, "--config", str(tmp_path / "config.yaml")) as process:
         damage(root / "index" / file)
-        eventually(lambda: (root / "index" / swap.ASIDE / "why.txt").exists() and is_whole(), seconds=5)
+        eventually(lambda: (root / "index" / swap.QUARANTINE / "why.txt").exists() and is_whole(), seconds=5)
         assert process.poll() is None
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
         eventually(lambda: len(indexed(root)) == len(expected.rows) + 1)

@@ -19,7 +19,7 @@ from support import eventually, everything, indexed, modelled, rebuilt, referenc
 from watchdog.observers.inotify import InotifyWatchGroup
 from watchdog.observers.inotify_c import InotifyConstants
 
-from sidecar.logs.inotify import BUFFER, LARGEST, Reader, merged
+from sidecar.logs.inotify import BUFFER_BYTES, MAX_EVENT_BYTES, BatchingReader, merge_events
 from sidecar.logs.watcher import Watcher
 
 MODIFIED, CREATED, DELETED = InotifyConstants.IN_MODIFY, InotifyConstants.IN_CREATE, InotifyConstants.IN_DELETE
@@ -46,7 +46,7 @@ def test_only_what_repeats_is_dropped(events: list[tuple[int, int, str]]) -> Non
             continue
         since.add(event)
         expected.append(event)
-    count, buffer = merged(b"".join(raw(*event) for event in events))
+    count, buffer = merge_events(b"".join(raw(*event) for event in events))
     assert count == len(events)
     assert buffer == b"".join(raw(*event) for event in expected)
 
@@ -54,7 +54,7 @@ def test_only_what_repeats_is_dropped(events: list[tuple[int, int, str]]) -> Non
 def test_a_file_that_takes_the_place_of_a_deleted_one_is_told_of_anew() -> None:
     events = [(1, MODIFIED, "a"), (1, DELETED, "a"), (1, CREATED, "a"), (1, MODIFIED, "a")]
     buffer = b"".join(raw(*event) for event in events)
-    assert merged(buffer) == (4, buffer)
+    assert merge_events(buffer) == (4, buffer)
 
 
 @pytest.fixture
@@ -69,17 +69,17 @@ def test_a_thousand_writes_to_two_files_are_two_events(folder: Path) -> None:
     files = [folder / "a", folder / "b"]
     for file in files:
         file.touch()
-    reader = Reader(marked.extend, lambda: None, marked.append)
+    reader = BatchingReader(marked.extend, lambda: None, marked.append)
     reader._is_reading = False  # it has no thread here that would close its descriptors
     group = InotifyWatchGroup(reader, os.fsencode(folder), event_mask=MODIFIED)
     try:
         for _ in range(500):
             for file in files:
                 write_lines(file, b".")
-        events = reader.read_events(event_buffer_size=32 * 100 + LARGEST // 2)
+        events = reader.read_events(event_buffer_size=32 * 100 + MAX_EVENT_BYTES // 2)
         assert [event.name for event in events] == [b"a", b"b"]
         assert (reader._events, reader._is_full) == (104, True)
-        events = reader.read_events(event_buffer_size=BUFFER)
+        events = reader.read_events(event_buffer_size=BUFFER_BYTES)
         assert [event.name for event in events] == [b"a", b"b"]
         assert (reader._events, reader._is_full) == (896, False)
         reader.deal_out(events)

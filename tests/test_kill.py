@@ -31,7 +31,7 @@ from trees import Copier, tree
 
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
-from sidecar.indexer.day_writer import DailyFile
+from sidecar.indexer.day_writer import DayWriter
 from sidecar.query.index import Index
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
@@ -257,16 +257,16 @@ def test_the_rows_of_a_changed_file_go_though_a_kill_interrupts_it(root: Path, d
     write_lines(root / "responses/sessions/s.jsonl", {"event": "agent:say", "timestamp": BASE, "n": "new"})
     child = os.fork()
     if child == 0:
-        forget, left = DailyFile.forget, days_dropped
+        forget, left = DayWriter.delete_rows, days_dropped
 
-        def dying(self: DailyFile, *arguments: Any) -> None:
+        def dying(self: DayWriter, *arguments: Any) -> None:
             nonlocal left
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             left -= 1
             forget(self, *arguments)
 
-        DailyFile.forget = dying  # type: ignore[method-assign]
+        DayWriter.delete_rows = dying  # type: ignore[method-assign]
         take_in(settings)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL

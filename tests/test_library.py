@@ -25,8 +25,8 @@ from sidecar import Entry, Index, SidecarError
 from sidecar.bulk.rebuild import reindex
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SchemaMismatch
 from sidecar.query import follow as follower_module
-from sidecar.query.catalog_reader import Catalog
-from sidecar.query.day_reader import Day
+from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
 from sidecar.service.supervisor import rebuild, run_once
 
 SESSION = "responses/sessions/s.jsonl"
@@ -220,7 +220,7 @@ def test_its_connections_refuse_to_write(tmp_path: Path) -> None:
     write_lines(tmp_path / SESSION, spawn(0))
     index_tree(tmp_path)
     (path,) = (tmp_path / "index" / "daily").glob("*.db")
-    with closing(Day(path)) as day, pytest.raises(OperationalError, match="readonly"):
+    with closing(DayReader(path)) as day, pytest.raises(OperationalError, match="readonly"):
         day._database.execute_sql("DELETE FROM entry")
 
 
@@ -263,11 +263,11 @@ def test_an_index_is_served_while_it_is_swapped_whatever_has_been_moved_yet(tmp_
         assert len(list(index.timeline())) == 2
         write_lines(tmp_path / SESSION, spawn(2), spawn(3, BASE + DAY))
         # A rebuild whose swap was decided and then killed: see swap.py.
-        settle, swap.settle = swap.settle, lambda _: None
+        settle, swap.finish_swap = swap.finish_swap, lambda _: None
         try:
             reindex(reference(tmp_path), 1)
         finally:
-            swap.settle = settle
+            swap.finish_swap = settle
         (rebuilt,) = index_folder.glob("ready-*")
         assert (index_folder / "swap.json").exists()
         days = sorted(path.name for path in (rebuilt / "daily").glob("*.db"))
@@ -278,7 +278,7 @@ def test_an_index_is_served_while_it_is_swapped_whatever_has_been_moved_yet(tmp_
                 assert len(list(fresh.timeline())) == 4
                 assert len(list(fresh.sessions())) == 1
         assert len(list(index.timeline())) == 4
-        swap.settle(index_folder)
+        swap.finish_swap(index_folder)
         assert len(list(index.timeline())) == 4
 
 
@@ -445,7 +445,7 @@ def test_follow_gives_each_entry_once_though_a_killed_sidecar_writes_its_last_ro
         write_lines(tmp_path / SESSION, spawn(1), spawn(2))
         first.turn()
         assert follower.next(2) == [1, 2]
-        with closing(Catalog(tmp_path / "index" / "catalog.db")) as catalog:
+        with closing(CatalogReader(tmp_path / "index" / "catalog.db")) as catalog:
             assert catalog.sources()[0][-1] == 1, "a checkpoint covers these rows: nothing will be written anew"
         first.sidecar.abandon()
         write_lines(tmp_path / SESSION, spawn(3))

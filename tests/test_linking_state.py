@@ -15,7 +15,7 @@ from support import Stepped, any_source, everything, indexed, modelled, once, re
 from sidecar.indexer import index_writer as ledger
 from sidecar.indexer.saved_source import to_save
 from sidecar.ingest import linking
-from sidecar.ingest.source import Progress
+from sidecar.ingest.source import SourceState
 from sidecar.records import Line
 
 SESSION = "responses/sessions/s.jsonl"
@@ -64,8 +64,8 @@ def test_a_stop_in_the_midst_of_a_line_changes_no_later_row(content: bytes, data
 def test_limits_on_what_is_remembered_hold_across_a_stop(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (model, linking):
-        monkeypatch.setattr(module, "KEPT", 3)
+    monkeypatch.setattr(model, "KEPT", 3)
+    monkeypatch.setattr(linking, "MAX_REMEMBERED_ANSWERS", 3)
     content = FIRST + random_log(seed, 400)
     saved_and_restored(tmp_path, content, boundaries(content, 23))
 
@@ -79,8 +79,8 @@ def test_a_long_log_with_few_stops_is_as_one_without(tmp_path: Path) -> None:
 def test_sources_that_leave_memory_come_back_as_they_were(
     held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "HOT_FILES", 2)
-    monkeypatch.setattr(ledger, "HELD", held)
+    monkeypatch.setattr(ledger, "MIN_CACHED_SOURCES", 2)
+    monkeypatch.setattr(ledger, "MAX_CACHED_STATE", held)
     conf = reference(tmp_path)
     logs = [tmp_path / f"responses/sessions/s{number}.jsonl" for number in range(5)]
     contents = [FIRST + random_log(number, 60) for number in range(5)]
@@ -109,16 +109,16 @@ def answer(number: int, to: int) -> Line:
     return Line(number * 1_000, number, data)
 
 
-def asked(count: int) -> Progress:
-    progress = Progress(1, SESSION, any_source("session"), 0.0)
-    progress.take(request(number) for number in range(1, count + 1))
+def asked(count: int) -> SourceState:
+    progress = SourceState(1, SESSION, any_source("session"), 0.0)
+    progress.ingest(request(number) for number in range(1, count + 1))
     return progress
 
 
 def test_a_save_writes_the_requests_that_were_opened_and_closed_since_the_last() -> None:
     progress = asked(5_000)
     assert len(to_save(progress).opened) == 5_000
-    progress.take([request(5_001), request(5_002), answer(5_003, 5_002), answer(5_004, 17)])
+    progress.ingest([request(5_001), request(5_002), answer(5_003, 5_002), answer(5_004, 17)])
     saved = to_save(progress)
     assert [values[0] for values in saved.opened] == [5_001_000]
     assert saved.closed == [17_000]
@@ -133,6 +133,6 @@ def test_what_is_saved_of_a_source_does_not_grow_with_its_open_requests() -> Non
 
 def test_a_request_answered_and_closed_between_two_saves_is_never_written() -> None:
     progress = asked(0)
-    progress.take([request(1), answer(2, 1)])
+    progress.ingest([request(1), answer(2, 1)])
     saved = to_save(progress)
     assert (saved.opened, saved.closed) == ([], [])

@@ -40,8 +40,8 @@ def test_a_second_sidecar_is_refused_within_a_second_and_told_who_is_first(root:
             with pytest.raises(RootLocked, match=rf"`sidecar run`, process {first.pid}$"):
                 job(reference(root), lambda _: None)
             assert time.monotonic() - began < 1
-        assert lock.holder(root / "index") == (first.pid, "run")
-    assert lock.holder(root / "index") is None
+        assert lock.lock_holder(root / "index") == (first.pid, "run")
+    assert lock.lock_holder(root / "index") is None
 
 
 def test_the_command_of_a_second_sidecar_ends_with_status_3(root: Path) -> None:
@@ -56,27 +56,27 @@ def test_death_releases_the_lock(root: Path) -> None:
     with running(root) as first:
         first.kill()
         first.wait()
-        assert lock.holder(root / "index") is None
+        assert lock.lock_holder(root / "index") is None
         run_once(reference(root), lambda _: None)
     assert indexed(root) == modelled(root)
 
 
 def test_the_name_of_a_dead_holder_is_given_to_nobody(tmp_path: Path) -> None:
-    (tmp_path / lock.NAME).write_bytes(b'{"pid": 1, "job": "run", "since": 0}\n')
-    assert lock.holder(tmp_path) is None
+    (tmp_path / lock.LOCK_FILE).write_bytes(b'{"pid": 1, "job": "run", "since": 0}\n')
+    assert lock.lock_holder(tmp_path) is None
 
 
 def test_who_never_ran_holds_nothing(tmp_path: Path) -> None:
-    assert lock.holder(tmp_path / "index") is None
+    assert lock.lock_holder(tmp_path / "index") is None
     assert not (tmp_path / "index").exists()
 
 
 def test_a_lock_file_that_says_nothing_is_still_a_lock(tmp_path: Path) -> None:
     held = RootLock(tmp_path)
     held.acquire("run")
-    (tmp_path / lock.NAME).write_bytes(b"")
+    (tmp_path / lock.LOCK_FILE).write_bytes(b"")
     try:
-        assert lock.holder(tmp_path) == (0, "?")
+        assert lock.lock_holder(tmp_path) == (0, "?")
         with pytest.raises(RootLocked):
             RootLock(tmp_path).acquire("run")
     finally:
@@ -86,9 +86,9 @@ def test_a_lock_file_that_says_nothing_is_still_a_lock(tmp_path: Path) -> None:
 def test_the_lock_file_outlives_its_holder(tmp_path: Path) -> None:
     held = RootLock(tmp_path)
     held.acquire("run")
-    inode = (tmp_path / lock.NAME).stat().st_ino
+    inode = (tmp_path / lock.LOCK_FILE).stat().st_ino
     held.release()
-    assert (tmp_path / lock.NAME).stat().st_ino == inode
+    assert (tmp_path / lock.LOCK_FILE).stat().st_ino == inode
 
 
 def test_where_there_is_no_root_nothing_is_made(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import UnsafePath
-from sidecar.fs import split_path, to_os, to_text, under
+from sidecar.fs import resolve_under, split_path, to_os, to_text
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
 
@@ -72,7 +72,7 @@ PARTS = st.sampled_from(["..", ".", "", "a", "link", "away", "bytes:", "%2e%2e",
 @given(text=st.lists(PARTS, max_size=5).map("/".join))
 def test_whatever_is_asked_for_lies_below_the_root_or_is_refused(root: Path, text: str) -> None:
     try:
-        path = under(root, text)
+        path = resolve_under(root, text)
     except UnsafePath:
         return
     assert path.parent.resolve().is_relative_to(root)
@@ -81,23 +81,23 @@ def test_whatever_is_asked_for_lies_below_the_root_or_is_refused(root: Path, tex
 def test_a_link_that_stays_below_the_root_is_a_way_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    assert under(tmp_path, "link/s.jsonl") == tmp_path / "link" / "s.jsonl"
+    assert resolve_under(tmp_path, "link/s.jsonl") == tmp_path / "link" / "s.jsonl"
 
 
 def test_a_root_that_is_a_link_itself_serves(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "root").symlink_to(tmp_path / "logs")
-    assert under(tmp_path / "root", "s.jsonl") == tmp_path / "root" / "s.jsonl"
+    assert resolve_under(tmp_path / "root", "s.jsonl") == tmp_path / "root" / "s.jsonl"
 
 
 @pytest.mark.parametrize("text", ["../x", "/etc/passwd", "a/../../x", "a//x", "", "a/", "./x", "a\0", "bytes://../x"])
 def test_a_way_out_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UnsafePath):
-        under(tmp_path, text)
+        resolve_under(tmp_path, text)
 
 
 def test_a_folder_that_is_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "away").symlink_to(tmp_path)
     with pytest.raises(UnsafePath, match="through a link"):
-        under(tmp_path / "root", "away/s.jsonl")
+        resolve_under(tmp_path / "root", "away/s.jsonl")

@@ -21,7 +21,7 @@ from support import Stepped, indexed, reference, write_lines
 
 from sidecar import Entry, Index
 from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
-from sidecar.query.day_reader import Day, Filter, Place
+from sidecar.query.day_reader import DayReader, Filter, Position
 from sidecar.service.supervisor import run_once
 
 SEED = 5
@@ -184,7 +184,7 @@ def ties(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_entries_of_one_time_come_once_each_across_pages(ties: Path, wanted: dict[str, Any], reverse: bool) -> None:
     with Index(ties) as index:
-        found = [tuple(Place.of(entry)) for entry in index.timeline(**wanted, reverse=reverse)]
+        found = [tuple(Position.of(entry)) for entry in index.timeline(**wanted, reverse=reverse)]
     assert found == sorted(set(found), reverse=reverse)
     assert len(found) == (900 if "agent" in wanted or "pattern" in wanted else 902)
 
@@ -201,17 +201,17 @@ def test_pages_of_any_size_put_together_are_the_day(root: Path, rows: Rows, size
         and (agent is None or (FITS["agent"](row, agent) and row["pattern_type"] == "peer_to_peer"))
     ][:200]
     for reverse in (False, True):
-        with closing(Day(path)) as day:
+        with closing(DayReader(path)) as day:
             after = None
             found: list[Entry] = []
             while (page := day.page(wanted, after, size, reverse)) and len(found) < 200:
                 assert len(page) <= size
                 found += page
-                after = Place.of(page[-1])
+                after = Position.of(page[-1])
         if not reverse:
             assert list(map(as_row, found))[:200] == expected
         else:
-            places = [Place.of(entry) for entry in found]
+            places = [Position.of(entry) for entry in found]
             assert places == sorted(set(places), reverse=True)
 
 

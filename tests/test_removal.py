@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import scratch
 
-from sidecar.archive.remove import GOING, InUse, Looks, remove, sweep, why_in_use, writer_of
+from sidecar.archive.remove import GOING_FOLDER, InUse, Stat, delete_leftovers, remove_log, why_in_use, writer_of
 from sidecar.logs.tail import identity
 from sidecar.writer import SessionWriter
 
@@ -29,13 +29,13 @@ def log(folder: Path) -> Path:
     return log
 
 
-def looks(log: Path) -> Looks:
+def looks(log: Path) -> Stat:
     status = log.stat()
     return (*identity(status), status.st_size, status.st_mtime_ns)
 
 
-def take_away(log: Path, as_it_was: Looks | None = None) -> None:
-    remove(log, as_it_was or looks(log), log.parent / "index")
+def take_away(log: Path, as_it_was: Stat | None = None) -> None:
+    remove_log(log, as_it_was or looks(log), log.parent / "index")
 
 
 def names(folder: Path) -> list[str]:
@@ -45,7 +45,7 @@ def names(folder: Path) -> list[str]:
 def test_a_log_goes_with_its_lock_and_leaves_no_second_name(folder: Path, log: Path) -> None:
     (folder / "s.jsonl.lock").write_text("{}")
     take_away(log)
-    assert names(folder) == ["index"] and not list((folder / "index" / GOING).iterdir())
+    assert names(folder) == ["index"] and not list((folder / "index" / GOING_FOLDER).iterdir())
 
 
 def test_one_that_looks_otherwise_stays(folder: Path, log: Path) -> None:
@@ -113,7 +113,7 @@ def test_who_waits_for_a_lock_that_is_deleted_gets_one_that_counts(folder: Path)
     lock = log.with_name("s.jsonl.lock")
     fd = os.open(lock, os.O_RDWR)  # as a writer has it that is about to lock it
     (root / "index").mkdir()
-    remove(log, looks(log), root / "index")
+    remove_log(log, looks(log), root / "index")
     assert not lock.exists()
     with SessionWriter(root, "s", "second"):
         assert "second" in (writer_of(lock) or "")
@@ -131,8 +131,8 @@ def test_who_holds_a_lock_is_told_without_touching_it(folder: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_swept(folder: Path, log: Path) -> None:
-    going = folder / "index" / GOING
+    going = folder / "index" / GOING_FOLDER
     going.mkdir()
     os.link(log, going / "left")
-    sweep(folder / "index")
+    delete_leftovers(folder / "index")
     assert not going.exists() and log.exists()

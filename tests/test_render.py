@@ -13,12 +13,24 @@ from sidecar.cli import admin as screens_state
 from sidecar.cli import query_views as screens
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceMissing
-from sidecar.health.doctor import Finding
+from sidecar.health.doctor import CheckResult
 from sidecar.health.status import ByteSum, SourceStatus, Status
-from sidecar.health.verify import Verified
+from sidecar.health.verify import Verification
 from sidecar.query.index import Index
 from sidecar.records import Entry, Report
-from sidecar.terminal import Column, Progress, Screen, agent, length, moment, plain, plain_lines, size, told, words
+from sidecar.terminal import (
+    Column,
+    ProgressBar,
+    Screen,
+    agent_piece,
+    duration_text,
+    moment_text,
+    plain,
+    plain_lines,
+    progress_text,
+    record_text,
+    size_text,
+)
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x9b31m\u202eabc\x00\x7f\u2028"
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -100,8 +112,8 @@ def test_nothing_of_a_log_reaches_the_screen_unescaped(
     screens.shown(screen, evil, {EVIL: [EVIL, "[red]"]})
     with Reads(tmp_path) as index:
         screens.conversation(screen, index, [evil], full=True)
-    screens_state.verify_view(screen, Verified(1, 1, (EVIL,), 1))
-    screens_state.doctor_view(screen, [Finding("x", "error", EVIL, EVIL)])
+    screens_state.verify_view(screen, Verification(1, 1, (EVIL,), 1))
+    screens_state.doctor_view(screen, [CheckResult("x", "error", EVIL, EVIL)])
     out, err = capsys.readouterr()
     assert not UNSAFE.search(out) and not UNSAFE.search(err)
     assert "[bold]b[/bold]" in out and "[red]" in out
@@ -290,7 +302,7 @@ def test_the_status_tells_of_each_source_when_asked(tmp_path: Path, capsys: pyte
     ],
 )
 def test_the_words_of_a_record_are_found(record: dict[str, object], said: str | None) -> None:
-    assert words(record) == said if said else words(record).startswith("{")
+    assert record_text(record) == said if said else record_text(record).startswith("{")
 
 
 # --- times, sizes, progress -------------------------------------------------------------------------------------------
@@ -301,32 +313,32 @@ def test_the_words_of_a_record_are_found(record: dict[str, object], said: str | 
     [(0, "0s"), (0.85, "850ms"), (59.9, "59s"), (252, "4m 12s"), (7200, "2h 0m"), (284400, "3d 7h"), (-5, "-5s")],
 )
 def test_a_length_of_time_is_told_by_its_two_largest_units(seconds: float, text: str) -> None:
-    assert length(seconds) == text
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (455_000_000, "455 MB"), (2e15, "2000.0 TB")]
 )
 def test_sizes_have_a_unit(count: float, text: str) -> None:
-    assert size(count) == text
+    assert size_text(count) == text
 
 
 def test_a_moment_beyond_the_calendar_is_told_in_seconds() -> None:
-    assert moment(1705314600.5) == "2024-01-15 10:30:00"
-    assert moment(1e15) == "1000000000000000"
+    assert moment_text(1705314600.5) == "2024-01-15 10:30:00"
+    assert moment_text(1e15) == "1000000000000000"
 
 
 def test_an_agent_has_the_same_colour_everywhere() -> None:
-    assert agent("planner") == agent("planner")
-    assert len({agent(f"agent_{i}")[1] for i in range(50)}) > 4
-    assert agent("\udcff")[0] == "\udcff"
+    assert agent_piece("planner") == agent_piece("planner")
+    assert len({agent_piece(f"agent_{i}")[1] for i in range(50)}) > 4
+    assert agent_piece("\udcff")[0] == "\udcff"
 
 
 def test_progress_tells_share_rate_and_time_left() -> None:
-    assert told(Report("rebuilding", 250_000_000, 1_000_000_000, 4000), 10) == (
+    assert progress_text(Report("rebuilding", 250_000_000, 1_000_000_000, 4000), 10) == (
         "rebuilding 25% of 1.0 GB, 4,000 entries, 25.0 MB/s, 30s left"
     )
-    assert told(Report("indexing", 5_000_000, 0, 1), 2) == "indexing 5.0 MB, 1 entry, 2.5 MB/s"
+    assert progress_text(Report("indexing", 5_000_000, 0, 1), 2) == "indexing 5.0 MB, 1 entry, 2.5 MB/s"
 
 
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(
@@ -334,7 +346,7 @@ def test_without_a_terminal_progress_is_a_line_every_few_seconds(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with Progress() as progress:
+    with ProgressBar() as progress:
         for tenth in range(120):
             now = tenth / 10
             progress(Report("rebuilding", tenth, 120, tenth))
@@ -344,7 +356,7 @@ def test_without_a_terminal_progress_is_a_line_every_few_seconds(
 
 
 def test_work_that_is_done_in_a_moment_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress() as progress:
+    with ProgressBar() as progress:
         progress(Report("rebuilding", 1, 2, 1))
         assert progress.pause()
         assert not progress.pause()

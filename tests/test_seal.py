@@ -21,10 +21,10 @@ from support import Stepped, everything, indexed, modelled, reference, write_lin
 from sidecar.errors import IndexDamaged
 from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal
-from sidecar.indexer.day_files import DailyIndex
-from sidecar.indexer.day_writer import DailyFile
-from sidecar.indexer.index_writer import Ledger
-from sidecar.indexer.tamper import Seal, as_found, stamped
+from sidecar.indexer.day_files import DayFiles
+from sidecar.indexer.day_writer import DayWriter
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.indexer.tamper import TamperGuard, stat_after_write, states_of
 from sidecar.logs import scanner as scans
 from sidecar.query.index import Index
 from sidecar.service.daemon import Sidecar
@@ -50,11 +50,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sealed(tmp_path: Path) -> Iterator[tuple[Seal, Callable[[int], None], Path]]:
+def sealed(tmp_path: Path) -> Iterator[tuple[TamperGuard, Callable[[int], None], Path]]:
     """The seal of an open daily file, what writes so many kilobytes through it, and its path."""
     path = tmp_path / "2024-12-31.db"
     with closing(create(path, DAILY)) as database:
-        its = Seal(database, path)
+        its = TamperGuard(database, path)
         with its.writing():
             database.execute_sql("CREATE TABLE t (x)")
 
@@ -83,13 +83,13 @@ def log_of(path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_foreign_write_in_the_very_moment_after_ours_is_noticed(
-    sealed: tuple[Seal, Callable[[int], None], Path], suffix: str
+    sealed: tuple[TamperGuard, Callable[[int], None], Path], suffix: str
 ) -> None:
     """The clock of the kernel ticks every few milliseconds, and the size stays."""
     its, write, path = sealed
     name = Path(f"{path}{suffix}")
     overlooked = 0
-    with mock.patch.object(seal, "LOG_BYTES", 0):  # so that both files are written each time
+    with mock.patch.object(seal, "MAX_WAL_BYTES", 0):  # so that both files are written each time
         for _ in range(200):
             write(1)
             overwrite(name, 24, name.read_bytes()[24:28])
@@ -110,14 +110,14 @@ def test_the_time_that_a_written_file_is_given_is_none_that_the_kernel_gives(tmp
         os.write(fd, b"x")
         os.close(fd)
         after = time.clock_gettime_ns(REALTIME_COARSE)
-        given = stamped(path)
+        given = stat_after_write(path)
         assert given is not None and given.mtime_ns not in (before, after)
         assert before <= given.mtime_ns <= time.time_ns()
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_it(
-    sealed: tuple[Seal, Callable[[int], None], Path], suffix: str
+    sealed: tuple[TamperGuard, Callable[[int], None], Path], suffix: str
 ) -> None:
     its, write, path = sealed
     name = Path(f"{path}{suffix}")
@@ -137,7 +137,7 @@ def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_
             its._database.execute_sql("INSERT INTO t VALUES (1)")
             replace()
     else:
-        with mock.patch.object(seal, "LOG_BYTES", 0), mock.patch.object(its, "_move_log", meddled):
+        with mock.patch.object(seal, "MAX_WAL_BYTES", 0), mock.patch.object(its, "_move_log", meddled):
             write(1)
     with pytest.raises(IndexDamaged, match=f"{name.name} was deleted or replaced"):
         its.check()
@@ -145,7 +145,7 @@ def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_nothing_is_written_to_a_file_that_was_deleted_or_replaced(
-    sealed: tuple[Seal, Callable[[int], None], Path], suffix: str
+    sealed: tuple[TamperGuard, Callable[[int], None], Path], suffix: str
 ) -> None:
     _, write, path = sealed
     name = Path(f"{path}{suffix}")
@@ -159,11 +159,11 @@ def test_nothing_is_written_to_a_file_that_was_deleted_or_replaced(
 
 
 def test_a_file_that_was_cut_during_a_transaction_is_not_written_over(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     """A WAL checkpoint would make it long again, with holes."""
     its, write, path = sealed
-    with mock.patch.object(seal, "LOG_BYTES", 0):
+    with mock.patch.object(seal, "MAX_WAL_BYTES", 0):
         write(100)
         size = path.stat().st_size
         with pytest.raises(IndexDamaged, match=r"2024-12-31.db was cut"), its.writing():
@@ -173,7 +173,7 @@ def test_a_file_that_was_cut_during_a_transaction_is_not_written_over(
 
 
 def test_what_is_written_to_the_log_by_others_is_noticed_before_it_is_moved(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     its, write, path = sealed
     overwrite(log_of(path), 3 * (PAGE + 24), b"\xaa" * 20)
@@ -185,7 +185,7 @@ def test_what_is_written_to_the_log_by_others_is_noticed_before_it_is_moved(
 
 
 def test_a_transaction_that_fails_leaves_the_seal_whole_also_where_it_did_not_fit_into_memory(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     its, write, path = sealed
     its._database.execute_sql("PRAGMA cache_size = 5")
@@ -201,7 +201,7 @@ def test_a_transaction_that_fails_leaves_the_seal_whole_also_where_it_did_not_fi
 
 
 def test_the_log_stays_small_and_grows_only_beside_one_who_reads_old_rows(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     its, write, path = sealed
 
@@ -212,7 +212,7 @@ def test_the_log_stays_small_and_grows_only_beside_one_who_reads_old_rows(
             sizes.append(log_of(path).stat().st_size)
         return max(sizes[times // 2 :])
 
-    with mock.patch.object(seal, "LOG_BYTES", 50 * PAGE):
+    with mock.patch.object(seal, "MAX_WAL_BYTES", 50 * PAGE):
         its.__init__(its._database, path)  # type: ignore[misc]
         assert largest(200) < 80 * PAGE
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
@@ -228,11 +228,11 @@ def test_the_log_stays_small_and_grows_only_beside_one_who_reads_old_rows(
 
 
 def test_a_checkpoint_that_cannot_be_made_now_stops_no_commit(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     """Somebody else is making one, or holds the locks."""
     its, write, path = sealed
-    with mock.patch.object(seal, "LOG_BYTES", 0):
+    with mock.patch.object(seal, "MAX_WAL_BYTES", 0):
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN")
             other.execute("SELECT COUNT(*) FROM t").fetchone()
@@ -277,7 +277,7 @@ def touch(*paths: Path) -> None:
 def test_who_only_reads_is_not_taken_for_damage_at_any_state_of_a_file(root: Path, read: Callable[..., None]) -> None:
     """Open, written and closed by turns: one day may be open at once."""
     files = [root / "index/catalog.db", *(root / f"index/daily/{name}.db" for name in NAMES)]
-    with mock.patch.object(index, "OPEN_FILES", 1), Stepped(reference(root)) as stepped:
+    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), Stepped(reference(root)) as stepped:
         for number in range(12):
             write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE + DAY * (number % 3)})
             stepped.turn()
@@ -289,7 +289,7 @@ def test_who_only_reads_is_not_taken_for_damage_at_any_state_of_a_file(root: Pat
 def test_a_day_that_is_read_while_it_is_closed_may_be_finished_by_who_read_it(root: Path) -> None:
     """The log cannot go while somebody reads; when he closes, he is the last, and moves it into the file."""
     log = log_of(root / "index/daily/2024-12-29.db")
-    with mock.patch.object(index, "OPEN_FILES", 1), Stepped(reference(root)) as stepped, ExitStack() as shells:
+    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), Stepped(reference(root)) as stepped, ExitStack() as shells:
         stepped.turn()
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
         stepped.turn()
@@ -332,17 +332,17 @@ CHANGES = [flipped, cut, given_a_log, Path.unlink]
 
 
 @pytest.fixture
-def closed(root: Path) -> Iterator[tuple[DailyIndex, Path]]:
+def closed(root: Path) -> Iterator[tuple[DayFiles, Path]]:
     """The days of a root, of which the last is open, and the path of one that is closed."""
-    with mock.patch.object(index, "OPEN_FILES", 1), closing(DailyIndex(root / "index/daily")) as days:
-        days.recover(10**9, lambda _: (0, ()))
+    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), closing(DayFiles(root / "index/daily")) as days:
+        days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
         days.check()
         yield days, root / "index/daily/2024-12-30.db"
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_closed_day_that_somebody_else_changed_is_noticed(
-    closed: tuple[DailyIndex, Path], change: Callable[[Path], None]
+    closed: tuple[DayFiles, Path], change: Callable[[Path], None]
 ) -> None:
     days, path = closed
     change(path)
@@ -368,8 +368,8 @@ def test_a_day_that_is_read_while_it_is_closed_is_watched_all_the_same(
 ) -> None:
     """What looks otherwise twice is no moving of the log by who read it."""
     path = root / "index/daily/2024-12-29.db"
-    with mock.patch.object(index, "OPEN_FILES", 1), closing(DailyIndex(root / "index/daily")) as days:
-        days.recover(10**9, lambda _: (0, ()))
+    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), closing(DayFiles(root / "index/daily")) as days:
+        days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
         first = days._file(day_number(path.stem))
         first.make_durable(1)
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
@@ -384,7 +384,7 @@ def test_a_day_that_is_read_while_it_is_closed_is_watched_all_the_same(
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_closed_day_that_somebody_else_changed_is_not_opened_again(
-    closed: tuple[DailyIndex, Path], change: Callable[[Path], None]
+    closed: tuple[DayFiles, Path], change: Callable[[Path], None]
 ) -> None:
     days, path = closed
     change(path)
@@ -393,19 +393,19 @@ def test_a_closed_day_that_somebody_else_changed_is_not_opened_again(
 
 
 def test_what_changes_after_the_files_were_closed_does_not_pass_for_what_was_left(
-    closed: tuple[DailyIndex, Path],
+    closed: tuple[DayFiles, Path],
 ) -> None:
     """The catalog is told how the files were left, and what looks otherwise at the next start is checked."""
     days, path = closed
     days.close()
-    noted = days.signs().splitlines()
-    assert [index.sign(path.with_name(f"{name}.db")) for name in NAMES] == noted
+    noted = days.signatures().splitlines()
+    assert [index.signature(path.with_name(f"{name}.db")) for name in NAMES] == noted
     flipped(path)
-    assert days.signs().splitlines() == noted
-    assert index.sign(path) not in noted
+    assert days.signatures().splitlines() == noted
+    assert index.signature(path) not in noted
 
 
-def test_a_day_that_was_replaced_by_its_owner_or_deleted_is_as_it_was_left(closed: tuple[DailyIndex, Path]) -> None:
+def test_a_day_that_was_replaced_by_its_owner_or_deleted_is_as_it_was_left(closed: tuple[DayFiles, Path]) -> None:
     days, path = closed
     shutil.copy2(path, path.with_name("copy"))
     assert days.replace(day_number(path.stem), path.with_name("copy"))
@@ -422,7 +422,7 @@ def test_a_day_that_was_replaced_by_its_owner_or_deleted_is_as_it_was_left(close
 def test_the_index_is_looked_at_steadily_though_scans_are_rare_and_the_clock_steps_back(root: Path) -> None:
     path = root / "index/daily/2024-12-30.db"
     settings = reference(root, scan_interval=5.0)
-    with mock.patch.object(scans, "SHARE", 1e-9), mock.patch.object(index, "OPEN_FILES", 1):
+    with mock.patch.object(scans, "MAX_SCAN_SHARE", 1e-9), mock.patch.object(index, "MAX_OPEN_DAYS", 1):
         stepped = Stepped(settings)
         with pytest.raises(IndexDamaged, match=path.name), stepped:
             stepped.turn()
@@ -459,7 +459,7 @@ def test_what_is_done_to_a_file_while_a_failure_is_waited_out_is_noticed(
     with Stepped(reference(root)) as stepped:
         stepped.turn()
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
-        with mock.patch.object(Ledger, "write", side_effect=OSError(28, "No space left on device")):
+        with mock.patch.object(IndexWriter, "write", side_effect=OSError(28, "No space left on device")):
             stepped.turn()
         assert stepped.sidecar.trouble
         change(root / "index" / name)
@@ -470,10 +470,11 @@ def test_what_is_done_to_a_file_while_a_failure_is_waited_out_is_noticed(
 
 
 def test_a_failure_that_is_waited_out_is_no_damage(root: Path) -> None:
-    with mock.patch.object(index, "OPEN_FILES", 1), Stepped(reference(root)) as stepped:
+    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), Stepped(reference(root)) as stepped:
         for number in range(6):
             write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE + DAY * (number % 3)})
-            with mock.patch.object(Ledger, "checkpoint" if number % 2 else "write", side_effect=OSError(28, "full")):
+            failing = "checkpoint" if number % 2 else "write"
+            with mock.patch.object(IndexWriter, failing, side_effect=OSError(28, "full")):
                 stepped.turn()
             ask(*(root / f"index/daily/{name}.db" for name in NAMES))
             stepped.turn()
@@ -481,9 +482,9 @@ def test_a_failure_that_is_waited_out_is_no_damage(root: Path) -> None:
 
 
 def test_a_file_of_the_ledger_is_closed_whatever_another_says(root: Path) -> None:
-    days = DailyIndex(root / "index/daily")
-    days.recover(10**9, lambda _: (0, ()))
-    opened: list[DailyFile] = list(days._open.values())
+    days = DayFiles(root / "index/daily")
+    days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
+    opened: list[DayWriter] = list(days._open.values())
     flipped(opened[0].path)
     flipped(opened[-1].path)
     with pytest.raises(IndexDamaged):
@@ -516,12 +517,12 @@ def test_what_is_done_to_a_file_between_the_check_and_the_opening_is_noticed(
 
 
 def test_the_empty_log_that_a_reader_makes_is_no_damage_and_one_with_something_in_it_is(
-    sealed: tuple[Seal, Callable[[int], None], Path],
+    sealed: tuple[TamperGuard, Callable[[int], None], Path],
 ) -> None:
     """Beside a file that was closed in WAL mode, with nobody else there."""
     its, _, path = sealed
     its._database.close()
-    found = as_found([path])[path]
+    found = states_of([path])[path]
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
         assert reader.execute("SELECT COUNT(*) FROM t").fetchone() == (100,)
     assert log_of(path).stat().st_size == 0

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from support import command, eventually, everything, rebuilt, reference
 
-from sidecar.health.status import status
+from sidecar.health.status import status_of
 from sidecar.writer import SessionWriter
 
 WRITERS = 8
@@ -130,7 +130,7 @@ class Stress:
             self.figures.deaths -= self.figures.kills
             self._close_torn_lines()
             settings = reference(self.root)
-            eventually(lambda: status(settings).behind_bytes == 0, 120)
+            eventually(lambda: status_of(settings).behind_bytes == 0, 120)
             self.figures.seconds = round(time.monotonic() - begun, 1)
         finally:
             for process in self.writers:
@@ -268,5 +268,5 @@ def test_every_acknowledged_record_is_in_the_log_once_and_in_the_index_once_and_
     assert figures.torn > 0, "no writer died in mid-record: this run shows nothing of torn lines"
     settings = reference(root)
     assert everything(settings.index_folder) == rebuilt(settings)
-    found = status(settings)
+    found = status_of(settings)
     assert found.bytes.total == found.bytes.indexed + found.bytes.rejected + found.bytes.blank

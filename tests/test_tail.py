@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.logs import tail
-from sidecar.logs.tail import NEW, Look, Mark, NotAFile, look, look_whole
+from sidecar.logs.tail import NEW, Cursor, NotAFile, ReadResult, read_lines, read_whole_file
 
 PLENTY = 1 << 20
 """A `max_line_bytes` that no line here reaches."""
@@ -40,7 +40,7 @@ def whole_lines(content: bytes, max_line_bytes: int = PLENTY) -> list[Taken]:
     return found
 
 
-def taken_in(seen: Look) -> list[Taken]:
+def taken_in(seen: ReadResult) -> list[Taken]:
     """The lines of one look, in the order of the file."""
     lines: list[Taken] = [(line.byte_offset, line.line_number, len(line.data), line.data) for line in seen.lines]
     lines += [(one.byte_offset, one.line_number, one.byte_length, None) for one in seen.rejected]
@@ -53,23 +53,23 @@ class Reader:
     def __init__(self, path: Path, max_line_bytes: int = PLENTY) -> None:
         self.path = path
         self.max_line_bytes = max_line_bytes
-        self.mark: Mark = NEW
+        self.cursor: Cursor = NEW
         self.taken: list[Taken] = []
 
-    def look(self, limit: int | None = None) -> Look:
+    def read_lines(self, limit: int | None = None) -> ReadResult:
         """One look; a changed file is begun again at the next."""
-        seen = look(self.path, self.mark, self.max_line_bytes, limit)
+        seen = read_lines(self.path, self.cursor, self.max_line_bytes, limit)
         if seen.changed:
-            self.mark, self.taken = NEW, []
+            self.cursor, self.taken = NEW, []
         else:
-            self.mark = seen.mark
+            self.cursor = seen.cursor
             self.taken += taken_in(seen)
         return seen
 
     def read(self) -> list[Taken]:
         """Look until nothing is left to see."""
         for _ in range(10_000):
-            seen = self.look()
+            seen = self.read_lines()
             if not seen.changed and not seen.more:
                 return self.taken
         raise AssertionError("there was no end to it")
@@ -88,9 +88,9 @@ class AnythingHappens(RuleBasedStateMachine):
     @initialize(chunk=st.sampled_from([5, 16, 64, 1 << 20]), long=st.sampled_from([4, 20, 1 << 16]))
     def begin(self, chunk: int, long: int) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(tail, "CHUNK", chunk)
-        self.patch.setattr(tail, "LONG", min(long, chunk))
-        self.patch.setattr(tail, "WINDOW", 24)
+        self.patch.setattr(tail, "CHUNK_BYTES", chunk)
+        self.patch.setattr(tail, "LONG_LINE", min(long, chunk))
+        self.patch.setattr(tail, "FINGERPRINT_BYTES", 24)
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name, "s.jsonl")
         self.reader = Reader(self.path, self.MAX_LINE)
@@ -131,7 +131,7 @@ class AnythingHappens(RuleBasedStateMachine):
 
     def assume_told_apart(self, new: bytes) -> None:
         """The bytes by which the reader knows the file again differ, or all that it consumed is the same."""
-        end, window = len(self.consumed), tail.WINDOW
+        end, window = len(self.consumed), tail.FINGERPRINT_BYTES
         same_tail = new[max(0, end - window) : end] == self.consumed[-window:] if end else True
         same_head = new[:window] == self.consumed[:window] if end > window else True
         assume(new[:end] == self.consumed or not (same_head and same_tail))
@@ -208,24 +208,24 @@ class AnythingHappens(RuleBasedStateMachine):
     @rule(limit=st.none() | st.integers(0, 300))
     def look_once(self, limit: int | None) -> None:
         before = len(self.reader.taken)
-        seen = self.reader.look(limit)
+        seen = self.reader.read_lines(limit)
         expected = whole_lines(self.content, self.MAX_LINE)
         assert self.reader.taken == expected[: len(self.reader.taken)]
         assert limit is None or all(one[0] + one[2] < limit for one in self.reader.taken[before:])
         assert not (seen.changed and (seen.lines or seen.rejected))
-        self.consumed = self.content[: self.reader.mark.offset]
+        self.consumed = self.content[: self.reader.cursor.offset]
 
     @precondition(lambda self: self.path.exists())
     @rule()
     def read_to_the_end(self) -> None:
         assert self.reader.read() == whole_lines(self.content, self.MAX_LINE)
-        self.consumed = self.content[: self.reader.mark.offset]
+        self.consumed = self.content[: self.reader.cursor.offset]
         assert self.consumed == self.content[: self.content.rfind(b"\n") + 1]
 
     @invariant()
     def the_mark_counts_what_was_taken(self) -> None:
         if hasattr(self, "reader"):
-            mark, taken = self.reader.mark, self.reader.taken
+            mark, taken = self.reader.cursor, self.reader.taken
             assert mark.lines == len(taken)
             assert mark.offset == sum(length + 1 for _, _, length, _ in taken)
 
@@ -252,7 +252,7 @@ def test_bytes_after_the_last_line_end_wait(log: Path) -> None:
     reader = Reader(log)
     assert reader.read() == [(0, 1, 3, b"one")]
     append(log, b"o")
-    assert reader.look().lines == []
+    assert reader.read_lines().lines == []
     append(log, b"\n")
     assert reader.read() == [(0, 1, 3, b"one"), (4, 2, 3, b"two")]
 
@@ -269,21 +269,21 @@ def test_blank_lines_count(log: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 64])
 def test_the_size_of_a_chunk_does_not_show(log: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(tail, "CHUNK", size)
-    monkeypatch.setattr(tail, "LONG", 1)
+    monkeypatch.setattr(tail, "CHUNK_BYTES", size)
+    monkeypatch.setattr(tail, "LONG_LINE", 1)
     content = b"1234567\n\n12345678\r\nx\n123456\nrest"
     append(log, content)
     reader = Reader(log)
     assert reader.read() == whole_lines(content)
-    assert reader.mark.offset == len(content) - 4
+    assert reader.cursor.offset == len(content) - 4
 
 
 def test_a_limit_is_not_read_beyond(log: Path) -> None:
     append(log, b"one\ntwo\nthree\n")
     reader = Reader(log)
-    assert [line.data for line in reader.look(limit=7).lines] == [b"one"]
-    assert [line.data for line in reader.look(limit=8).lines] == [b"two"]
-    assert reader.look(limit=8).lines == []
+    assert [line.data for line in reader.read_lines(limit=7).lines] == [b"one"]
+    assert [line.data for line in reader.read_lines(limit=8).lines] == [b"two"]
+    assert reader.read_lines(limit=8).lines == []
 
 
 @contextmanager
@@ -340,7 +340,7 @@ def test_a_line_of_the_greatest_length_is_taken_and_one_byte_more_is_not(log: Pa
 def test_an_unfinished_line_written_anew_while_nobody_looked_is_read_from_its_start(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "LONG", 10)
+    monkeypatch.setattr(tail, "LONG_LINE", 10)
     append(log, b"first\n" + b"x" * 100)
     reader = Reader(log, 50)
     reader.read()
@@ -361,7 +361,7 @@ def test_a_file_truncated_between_two_looks_is_another_one(log: Path) -> None:
     reader = Reader(log)
     reader.read()
     os.truncate(log, 4)
-    assert reader.look().changed
+    assert reader.read_lines().changed
     assert reader.read() == [(0, 1, 3, b"one")]
 
 
@@ -370,7 +370,7 @@ def test_a_file_cut_back_to_the_position_is_the_same(log: Path) -> None:
     reader = Reader(log)
     reader.read()
     os.truncate(log, 4)
-    assert not reader.look().changed
+    assert not reader.read_lines().changed
     append(log, b"2\n")
     assert reader.read() == [(0, 1, 3, b"one"), (4, 2, 1, b"2")]
 
@@ -380,7 +380,7 @@ def test_a_file_given_the_inode_of_a_deleted_one_is_known_by_its_bytes(log: Path
     reader = Reader(log)
     reader.read()
     log.write_bytes(b"eins\nzwei\ndrei\n")  # the same inode, as after a deletion, and longer
-    assert reader.look().changed
+    assert reader.read_lines().changed
     assert reader.read() == whole_lines(b"eins\nzwei\ndrei\n")
 
 
@@ -390,7 +390,7 @@ def test_a_changed_head_is_seen_though_the_end_is_the_same(log: Path) -> None:
     reader.read()
     with log.open("r+b") as file:
         file.write(b"c")
-    assert reader.look().changed
+    assert reader.read_lines().changed
 
 
 def test_a_file_swapped_between_open_and_read_is_not_taken_for_a_continuation(
@@ -408,7 +408,7 @@ def test_a_file_swapped_between_open_and_read_is_not_taken_for_a_continuation(
         return pread(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", after_a_rewrite)
-    assert reader.look().changed
+    assert reader.read_lines().changed
     assert reader.read() == whole_lines(b"EINS\nZWEI\nDREI\nVIER\n")
 
 
@@ -418,12 +418,12 @@ def test_a_file_swapped_between_open_and_read_is_not_taken_for_a_continuation(
 def test_a_folder_is_refused(log: Path) -> None:
     log.mkdir()
     with pytest.raises(NotAFile):
-        look(log, NEW, PLENTY)
+        read_lines(log, NEW, PLENTY)
 
 
 def test_a_fifo_is_refused_and_hangs_nobody(log: Path) -> None:
     os.mkfifo(log)
-    for read in (lambda: look(log, NEW, PLENTY), lambda: look_whole(log, PLENTY)):
+    for read in (lambda: read_lines(log, NEW, PLENTY), lambda: read_whole_file(log, PLENTY)):
         with pytest.raises(NotAFile):
             read()
 
@@ -433,7 +433,7 @@ def test_a_socket_is_refused(log: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(log.name)
         with pytest.raises(OSError):
-            look(log, NEW, PLENTY)
+            read_lines(log, NEW, PLENTY)
 
 
 @pytest.mark.parametrize("target", ["real.jsonl", "nowhere.jsonl"])
@@ -441,7 +441,7 @@ def test_a_symbolic_link_is_refused(log: Path, target: str) -> None:
     append(log.with_name("real.jsonl"), b"one\n")
     log.symlink_to(target)
     with pytest.raises(OSError):
-        look(log, NEW, PLENTY)
+        read_lines(log, NEW, PLENTY)
 
 
 # ---- a whole event file
@@ -450,7 +450,7 @@ def test_a_symbolic_link_is_refused(log: Path, target: str) -> None:
 @pytest.mark.parametrize("content", [b"{}", b"{}\n", b"{\n}\n\n", b""])
 def test_an_event_file_is_one_line_without_its_last_line_end(log: Path, content: bytes) -> None:
     log.write_bytes(content)
-    _, mark, line = look_whole(log, PLENTY)
+    _, mark, line = read_whole_file(log, PLENTY)
     assert line == (0, 1, content.removesuffix(b"\n"))
     assert (mark.offset, mark.lines) == (len(content), 1)
 
@@ -458,7 +458,7 @@ def test_an_event_file_is_one_line_without_its_last_line_end(log: Path, content:
 def test_an_event_file_that_is_too_long_is_not_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log.write_bytes(b"x" * 12)
     with counted_reads(monkeypatch) as total:
-        _, mark, line = look_whole(log, 10)
+        _, mark, line = read_whole_file(log, 10)
         assert total() <= 1  # whether its last byte is an LF
     assert line == 12
     assert mark.offset == 12

@@ -10,8 +10,8 @@ from support import write_lines
 
 from sidecar import Entry, Index
 from sidecar.config.settings import Settings, load_settings
-from sidecar.health.status import Status, status
-from sidecar.health.verify import verify
+from sidecar.health.status import Status, status_of
+from sidecar.health.verify import compare
 from sidecar.service.supervisor import run_once
 
 # ---- a bus log of one's own
@@ -97,14 +97,14 @@ def test_a_log_of_ones_own_is_indexed_by_what_the_config_says_of_it(own: Setting
 
 
 def test_every_byte_of_a_log_of_ones_own_is_accounted_for(own: Settings) -> None:
-    found = status(own, sources=True)
+    found = status_of(own, sources=True)
     assert (found.healthy, found.sources, found.rejected) == (True, 3, 1)
     (chat,) = (one for one in found.source_list if one.path.startswith("chat/"))
     sizes = [len(line) + 1 for line in CHAT]
     assert (chat.indexed, chat.skipped) == (sum(sizes) - sizes[1] - sizes[5] - sizes[6], sizes[1])
     assert (chat.rejected, chat.blank, chat.waiting) == (sizes[5], sizes[6], 13)
     assert adds_up(found)
-    assert verify(own).holds
+    assert compare(own).holds
 
 
 def test_the_questions_work_on_a_log_of_ones_own(own: Settings) -> None:
@@ -286,13 +286,13 @@ def test_messages_on_the_ksi_bus_have_sender_receiver_and_conversation(ksi: Sett
 
 
 def test_every_byte_that_the_ksi_daemon_wrote_is_accounted_for(ksi: Settings) -> None:
-    found = status(ksi, sources=True)
+    found = status_of(ksi, sources=True)
     assert (found.healthy, found.sources, found.rejected) == (True, 3, 1)
     assert found.entries == 12 + 3 + 3
     assert adds_up(found)
     assert found.bytes.total == sum((ksi.root / path).stat().st_size for path in (EVENTS, SESSION, BUS))
     assert (found.bytes.skipped > 0, found.bytes.waiting) == (True, 0)
-    assert verify(ksi).holds
+    assert compare(ksi).holds
 
 
 def test_what_a_failed_write_glued_to_the_next_line_costs_that_line_only(ksi: Settings) -> None:
@@ -303,7 +303,7 @@ def test_what_a_failed_write_glued_to_the_next_line_costs_that_line_only(ksi: Se
         assert [one.reason for one in index.rejected() if one.file_path == EVENTS] == ["not-json"]
         assert "glued" not in [one.agent for one in index.agents()]
         assert "after" in [one.agent for one in index.agents()]
-    assert adds_up(status(ksi))
+    assert adds_up(status_of(ksi))
 
 
 def test_no_record_of_the_ksi_daemon_is_read_outside_its_sources(ksi: Settings) -> None:

@@ -14,7 +14,7 @@ from support import Stepped, eventually, indexed, reference, running, write_line
 
 from sidecar.config.settings import load_settings
 from sidecar.errors import IndexDamaged, IndexMissing
-from sidecar.health.verify import TOLD, Verified, verify
+from sidecar.health.verify import MAX_LISTED, Verification, compare
 from sidecar.records import Report
 from sidecar.service.supervisor import rebuild, run_once
 
@@ -26,8 +26,8 @@ def index_tree(root: Path) -> None:
     run_once(reference(root), lambda _: None)
 
 
-def verified(root: Path) -> Verified:
-    return verify(reference(root))
+def verified(root: Path) -> Verification:
+    return compare(reference(root))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_it_leaves_the_index_and_the_logs_as_they_are(root: Path) -> None:
 
 def test_it_tells_how_far_it_is(root: Path) -> None:
     reports: list[Report] = []
-    verify(reference(root), reports.append)
+    compare(reference(root), reports.append)
     assert {report.what for report in reports} == {"rebuilding", "comparing"}
 
 
@@ -174,10 +174,10 @@ def test_it_finds_a_log_that_was_cut_short(root: Path) -> None:
 
 
 def test_it_tells_the_first_hundred_differences(tmp_path: Path) -> None:
-    write_lines(tmp_path / SESSION, *[{"event": "agent:spawn", "timestamp": BASE + n} for n in range(TOLD + 50)])
+    write_lines(tmp_path / SESSION, *[{"event": "agent:spawn", "timestamp": BASE + n} for n in range(MAX_LISTED + 50)])
     index_tree(tmp_path)
     (tmp_path / SESSION).write_bytes(b"\n" * (tmp_path / SESSION).stat().st_size)
-    assert len(verified(tmp_path).differences) == TOLD
+    assert len(verified(tmp_path).differences) == MAX_LISTED
 
 
 # ---- it does not cry wolf
@@ -243,6 +243,6 @@ def test_a_damaged_day_is_damage_and_no_difference(root: Path) -> None:
 
 
 def test_other_sources_make_other_rows(root: Path) -> None:
-    differences = verify(load_settings(root=root, preset="none")).differences
+    differences = compare(load_settings(root=root, preset="none")).differences
     assert len(differences) == 4
     assert all("in the index, but not in the log" in one for one in differences)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sidecar.config.formats import load_formats
 from sidecar.errors import InvalidName, InvalidRecord, SessionLocked, WriterClosed, WriterError
-from sidecar.ingest.derive import State, derive
+from sidecar.ingest.derive import DerivationState, derive
 from sidecar.records import Line
 from sidecar.writer import (
     Place,
@@ -629,7 +629,7 @@ DATA = st.fixed_dictionaries(
 @given(data=DATA | JSON, metadata=DATA | JSON)
 def test_the_detected_pattern_is_that_of_the_law(data: Any, metadata: Any) -> None:
     line = orjson.dumps({"event": "completion:request", "data": data, "metadata": metadata})
-    row, _ = derive(State("session", "s", 0.0), Line(0, 1, line), extract(orjson.loads(line)))
+    row, _ = derive(DerivationState("session", "s", 0.0), Line(0, 1, line), extract(orjson.loads(line)))
     assert detect_communication_pattern(data, metadata) == row.pattern_type
 
 

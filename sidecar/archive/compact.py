@@ -17,46 +17,46 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sidecar.indexer.day_files import looks
+from sidecar.indexer.day_files import stats_of
 from sidecar.indexer.day_writer import STATE
-from sidecar.query.catalog_reader import Catalog
+from sidecar.query.catalog_reader import CatalogReader
 from sidecar.records import Compacted
-from sidecar.store import layout as swap
-from sidecar.store.bloom import PENDING, build
+from sidecar.store import layout
+from sidecar.store.bloom import PENDING, build_filter
 from sidecar.times import day_of
 
-FOLDER = "compact"
+COMPACT_FOLDER = "compact"
 """In the index folder, for the copies."""
 
 _TEXTS = "SELECT text FROM label UNION SELECT stem FROM source"
 _PENDING = "SELECT 1 FROM entry WHERE response = 2 LIMIT 1"
 
 
-def due(index_folder: Path, catalog: Catalog, age: float, now: float) -> list[Path]:
+def days_to_compact(index_folder: Path, catalog: CatalogReader, age: float, now: float) -> list[Path]:
     """The files of days that are over for the age, and not as small as can be or without a filter."""
     done = {day for day, is_compact in catalog.filtered().items() if is_compact}
     limit = min(day_of(now - age), day_of(now))
-    return [path for path in swap.daily_paths(index_folder) if path.stem < limit and path.stem not in done]
+    return [path for path in layout.daily_paths(index_folder) if path.stem < limit and path.stem not in done]
 
 
-def copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted | None:
+def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted | None:
     """Make the copy of a day's file, durably, in the index folder; None where not all of the day is saved yet.
 
     `checkpoint` is the number of the last one, read before this. Raises OSError, sqlite3.Error.
     """
-    folder = index_folder / FOLDER
+    folder = index_folder / COMPACT_FOLDER
     folder.mkdir(exist_ok=True)
     made = folder / path.name
     made.unlink(missing_ok=True)
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as day:
-        state = [*day.execute(STATE).fetchone(), *looks(path)]
+        state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:
             return None
         day.execute("VACUUM INTO ?", (str(made),))
-        if [*day.execute(STATE).fetchone(), *looks(path)] != state:
+        if [*day.execute(STATE).fetchone(), *stats_of(path)] != state:
             return None
     with closing(sqlite3.connect(made, isolation_level=None)) as day:
-        blocks = build(_texts(day))
+        blocks = build_filter(_texts(day))
         day.execute("PRAGMA journal_mode = delete")
     with made.open("rb") as file:
         os.fsync(file.fileno())
@@ -71,9 +71,9 @@ def _texts(day: sqlite3.Connection) -> Iterator[str]:
         yield PENDING
 
 
-def sweep(index_folder: Path) -> None:
+def delete_stale_copies(index_folder: Path) -> None:
     """Delete copies that nobody took."""
     with suppress(OSError):
-        for left in (index_folder / FOLDER).iterdir():
+        for left in (index_folder / COMPACT_FOLDER).iterdir():
             left.unlink(missing_ok=True)
-        (index_folder / FOLDER).rmdir()
+        (index_folder / COMPACT_FOLDER).rmdir()

@@ -28,32 +28,40 @@ import orjson
 from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import under
-from sidecar.indexer.index_writer import Ledger
-from sidecar.logs.archive_file import MARKER, UNFINISHED, Archive, Member, begins_with, is_of, owner
+from sidecar.fs import resolve_under
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.logs.archive_file import OWNER_FILE, UNFINISHED, Archive, ArchivedLog, begins_with, is_of, owner_of
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.records import Part, Report
-from sidecar.service import requests as archive_requests
+from sidecar.records import Extent, Report
+from sidecar.service import requests
 from sidecar.service.lock import RootLock
-from sidecar.service.requests import Owner, index_owner
+from sidecar.service.requests import IndexOwner, index_owner
 
-from . import compact as archive_days
-from . import remove as removal
-from .pack import Packed, _judged, make_durable, pack
-from .plan import Doomed, Kept, Plan, Target, delete, doomed, plan, total
+from . import compact, remove
+from .pack import PackedArchive, estimate_size, make_durable, pack_archive
+from .plan import (
+    ArchivePlan,
+    ExpiredArchive,
+    SkippedLog,
+    Target,
+    delete_archives,
+    expired_archives,
+    make_plan,
+    total_bytes,
+)
 
-AGE = 86400.0
+DEFAULT_AGE = 86400.0
 """Seconds for which a log has been unchanged, unless told otherwise: the reference archives what is of yesterday."""
-WRITERS_TIME = 0.001
+WRITER_GRACE = 0.001
 """Seconds that a writer gets who has found a session's name, to open it."""
-BATCH = 64
-BATCH_BYTES = 64 << 20
+ARCHIVES_PER_BATCH = 64
+LOG_BYTES_PER_BATCH = 64 << 20
 """Archives, and bytes of log, after which the owner of the index is told."""
-LOCK = "archive.lock"
+ARCHIVE_LOCK_FILE = "archive.lock"
 Reporter = Callable[[Report], None]
 
 
-class Made(NamedTuple):
+class ArchivedFile(NamedTuple):
     """An archive that was made, or in a dry run that would be."""
 
     file: str
@@ -63,7 +71,7 @@ class Made(NamedTuple):
     """In a dry run judged by a sample."""
 
 
-class Day(NamedTuple):
+class CompactedDay(NamedTuple):
     """A day whose index was made small."""
 
     day: str
@@ -72,27 +80,27 @@ class Day(NamedTuple):
 
 
 @dataclass(slots=True)
-class Done:
+class ArchiveResult:
     """What was done, or in a dry run would be."""
 
     dry_run: bool
-    archived: list[Made] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    archived: list[ArchivedFile] = field(default_factory=list)
+    kept: list[SkippedLog] = field(default_factory=list)
     """Logs that stay, and why."""
     cleared: int = 0
     """Logs deleted that an earlier run had archived."""
-    deleted: list[Doomed] = field(default_factory=list)
+    deleted: list[ExpiredArchive] = field(default_factory=list)
     """Archives that were deleted, with the rows of what they held."""
-    compacted: list[Day] = field(default_factory=list)
-    days_kept: list[Kept] = field(default_factory=list)
+    compacted: list[CompactedDay] = field(default_factory=list)
+    days_kept: list[SkippedLog] = field(default_factory=list)
     """Days whose index could not be made small now, and why."""
     seconds: float = 0.0
 
 
-class Options(NamedTuple):
+class ArchiveOptions(NamedTuple):
     """What is wanted."""
 
-    age: float = AGE
+    age: float = DEFAULT_AGE
     keep: float | None = None
     """Seconds after which an archive is deleted; None: never."""
     keep_size: int | None = None
@@ -101,10 +109,10 @@ class Options(NamedTuple):
 
 def archive(
     settings: Settings,
-    options: Options = Options(),  # noqa: B008 -- a constant
+    options: ArchiveOptions = ArchiveOptions(),  # noqa: B008 -- a constant
     report: Reporter = lambda _: None,
-    agreed: Callable[[list[Doomed]], bool] = lambda _: True,
-) -> Done:
+    agreed: Callable[[list[ExpiredArchive]], bool] = lambda _: True,
+) -> ArchiveResult:
     """Archive what is old. `agreed` is asked before archives are deleted.
 
     Raises RootLocked where another job holds the root or another `sidecar archive` runs, ConfigError where the archive
@@ -116,39 +124,41 @@ def archive(
         raise ConfigError(f"the root {settings.root} is no folder", hint="give --root")
     with closing(open_catalog(settings.index_folder)):
         pass  # IndexMissing, before anything is made
-    lock = RootLock(settings.index_folder, LOCK)
+    lock = RootLock(settings.index_folder, ARCHIVE_LOCK_FILE)
     lock.acquire("archive")
     try:
         with index_owner(settings) as owner_, Archive(settings.archive) as folder:
-            claim(settings)
-            archive_requests.sweep(settings.index_folder)
-            archive_days.sweep(settings.index_folder)
-            removal.sweep(settings.index_folder)
+            claim_archive_folder(settings)
+            requests.delete_stale_requests(settings.index_folder)
+            compact.delete_stale_copies(settings.index_folder)
+            remove.delete_leftovers(settings.index_folder)
             for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
                 unfinished.unlink(missing_ok=True)
             job.run(owner_, folder, agreed)
-            removal.sweep(settings.index_folder)
+            remove.delete_leftovers(settings.index_folder)
     finally:
         lock.release()
     job.done.seconds = time.perf_counter() - began
     return job.done
 
 
-def foreseen(settings: Settings, options: Options = Options()) -> Done:  # noqa: B008 -- a constant
+def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> ArchiveResult:  # noqa: B008 -- a constant
     """What `archive` would do, as far as can be seen without doing it. Writes nothing, and takes no lock."""
     began = time.perf_counter()
     now = time.time()
-    done = Done(dry_run=True)
-    check(settings)
+    done = ArchiveResult(dry_run=True)
+    check_archive_folder(settings)
     with closing(open_catalog(settings.index_folder)) as catalog, Archive(settings.archive) as folder:
-        planned = plan(settings, catalog, options.age, now)
-        done.archived = [Made(one.file(), len(one.logs), one.bytes, _judged(settings, one)) for one in planned.targets]
+        planned = make_plan(settings, catalog, options.age, now)
+        done.archived = [
+            ArchivedFile(one.file(), len(one.logs), one.bytes, estimate_size(settings, one)) for one in planned.targets
+        ]
         done.kept = planned.kept
         done.cleared = len(planned.leftovers)
-        done.deleted = doomed(catalog, folder, now, options.keep, options.keep_size)
-        for path in archive_days.due(settings.index_folder, catalog, options.age, now):
+        done.deleted = expired_archives(catalog, folder, now, options.keep, options.keep_size)
+        for path in compact.days_to_compact(settings.index_folder, catalog, options.age, now):
             size = path.stat().st_size
-            done.compacted.append(Day(path.stem, size, size))
+            done.compacted.append(CompactedDay(path.stem, size, size))
     done.seconds = time.perf_counter() - began
     return done
 
@@ -157,38 +167,38 @@ def foreseen(settings: Settings, options: Options = Options()) -> Done:  # noqa:
 
 
 class _Job:
-    def __init__(self, settings: Settings, options: Options, report: Reporter) -> None:
+    def __init__(self, settings: Settings, options: ArchiveOptions, report: Reporter) -> None:
         self.settings = settings
         self.options = options
-        self.done = Done(dry_run=False)
+        self.done = ArchiveResult(dry_run=False)
         self._report = report
         self._bytes = self._total = self._entries = 0
 
-    def run(self, owner_: Owner, folder: Archive, agreed: Callable[[list[Doomed]], bool]) -> None:
+    def run(self, owner_: IndexOwner, folder: Archive, agreed: Callable[[list[ExpiredArchive]], bool]) -> None:
         now = time.time()
         index_folder = self.settings.index_folder
         with closing(open_catalog(index_folder)) as catalog:
-            planned = plan(self.settings, catalog, self.options.age, now)
+            planned = make_plan(self.settings, catalog, self.options.age, now)
         self.done.kept = planned.kept
-        self._total = total(planned.targets)
+        self._total = total_bytes(planned.targets)
         self._clear(owner_, folder, planned)
         for targets in _batches(planned.targets):
             self._archive(owner_, folder, targets)
         self._sweep_superseded(folder)
         with closing(open_catalog(index_folder)) as catalog:
-            going = doomed(catalog, folder, now, self.options.keep, self.options.keep_size)
+            going = expired_archives(catalog, folder, now, self.options.keep, self.options.keep_size)
         if going and agreed(going):
             self._delete(owner_, folder, going)
         self._compact(owner_, now)
         self.done.kept.sort()
 
-    def _archive(self, owner_: Owner, folder: Archive, targets: list[Target]) -> None:
+    def _archive(self, owner_: IndexOwner, folder: Archive, targets: list[Target]) -> None:
         """Some archives: made one by one, noted together, so that a sync is shared by many."""
-        made: list[tuple[Target, Packed]] = []
+        made: list[tuple[Target, PackedArchive]] = []
         failed: SidecarError | None = None
         for target in targets:
             try:
-                packed = pack(folder, self.settings.root, target, self._tell)
+                packed = pack_archive(folder, self.settings.root, target, self._tell)
             except OSError as error:
                 failed = SidecarError(
                     f"{folder.folder / target.file()}: {error.strerror or error}",
@@ -204,35 +214,35 @@ class _Job:
         if failed is not None:
             raise failed
 
-    def _note(self, owner_: Owner, folder: Archive, made: list[tuple[Target, Packed]]) -> None:
+    def _note(self, owner_: IndexOwner, folder: Archive, made: list[tuple[Target, PackedArchive]]) -> None:
         make_durable(folder, [packed for _, packed in made])
         moves = [move for _, packed in made for move in packed.moves]
         refused = owner_.archive(moves, os.fspath(folder.folder))
-        self.done.kept += [Kept(path, why) for path, why in refused.items()]
+        self.done.kept += [SkippedLog(path, why) for path, why in refused.items()]
         for target, packed in made:
             accepted = [move for move in packed.moves if move.path not in refused]
             if not accepted:
                 (folder.folder / packed.file).unlink(missing_ok=True)  # nothing points into it
                 continue
             size = sum(move.part.size for move in accepted)
-            self.done.archived.append(Made(packed.file, len(accepted), size, packed.size))
+            self.done.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
             self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
 
     def _tell(self, count: int) -> None:
         self._bytes += count
         self._report(Report("archiving", self._bytes, max(self._bytes, self._total), self._entries))
 
-    def _clear(self, owner_: Owner, folder: Archive, planned: Plan) -> None:
+    def _clear(self, owner_: IndexOwner, folder: Archive, planned: ArchivePlan) -> None:
         """Delete the logs that an earlier run has archived, if the archive still holds the same."""
         for log in planned.leftovers:
             part = log.parts[-1]
             try:
-                is_same = begins_with(under(self.settings.root, log.path), part)
+                is_same = begins_with(resolve_under(self.settings.root, log.path), part)
                 if not is_same or folder.sign(part.file, part.at, part.size) != part.sign:
-                    self.done.kept.append(Kept(log.path, "its archive holds other bytes"))
+                    self.done.kept.append(SkippedLog(log.path, "its archive holds other bytes"))
                     continue
             except (OSError, SourceError) as error:
-                self.done.kept.append(Kept(log.path, f"its archive cannot be read: {error}"))
+                self.done.kept.append(SkippedLog(log.path, f"its archive cannot be read: {error}"))
                 continue
             self.done.cleared += self._remove(owner_, [(log.path, log.looks)], is_session=log.layout == "session")
 
@@ -248,24 +258,24 @@ class _Job:
                     if all(_lies_elsewhere(folder, member, archived) for member in folder.members(file)):
                         (folder.folder / file).unlink()
 
-    def _remove(self, owner_: Owner, logs: Iterable[tuple[str, removal.Looks]], *, is_session: bool) -> int:
+    def _remove(self, owner_: IndexOwner, logs: Iterable[tuple[str, remove.Stat]], *, is_session: bool) -> int:
         """Delete logs whose bytes are in the archive; gives how many went."""
         count = 0
         folders: set[Path] = set()
         for path, looks in logs:
-            file = under(self.settings.root, path)
+            file = resolve_under(self.settings.root, path)
             try:
-                patience = WRITERS_TIME if is_session else 0.0
-                removal.remove(file, looks, self.settings.index_folder, patience=patience)
+                patience = WRITER_GRACE if is_session else 0.0
+                remove.remove_log(file, looks, self.settings.index_folder, patience=patience)
             except FileNotFoundError:
                 pass
             except (OSError, SourceError) as error:
                 why = getattr(error, "strerror", None) or error
-                self.done.kept.append(Kept(path, f"archived, and not deleted: {why}"))
+                self.done.kept.append(SkippedLog(path, f"archived, and not deleted: {why}"))
                 continue
             count += 1
             folders.add(file.parent)
-            if isinstance(owner_, Ledger):
+            if isinstance(owner_, IndexWriter):
                 owner_.vanished(path)
         if not is_session:
             for folder in folders:
@@ -273,31 +283,31 @@ class _Job:
                     folder.rmdir()
         return count
 
-    def _delete(self, owner_: Owner, folder: Archive, going: list[Doomed]) -> None:
+    def _delete(self, owner_: IndexOwner, folder: Archive, going: list[ExpiredArchive]) -> None:
         refused = owner_.drop([path for one in going for path in one.logs])
         gone = [one for one in going if not any(path in refused for path in one.logs)]
-        delete(folder, gone)
+        delete_archives(folder, gone)
         self.done.deleted = gone
 
-    def _compact(self, owner_: Owner, now: float) -> None:
+    def _compact(self, owner_: IndexOwner, now: float) -> None:
         folder = self.settings.index_folder
         with closing(open_catalog(folder)) as catalog:
-            paths = archive_days.due(folder, catalog, self.options.age, now)
+            paths = compact.days_to_compact(folder, catalog, self.options.age, now)
         for path in paths:
             try:
                 with closing(open_catalog(folder)) as catalog:
                     checkpoint = int(catalog.fact("checkpoint") or 0)
                 before = path.stat().st_size
-                made = archive_days.copy(folder, path, checkpoint)
+                made = compact.compact_copy(folder, path, checkpoint)
             except (OSError, sqlite3.Error, IndexMissing) as error:
-                self.done.days_kept.append(Kept(path.stem, str(error)))  # the next run tries again
+                self.done.days_kept.append(SkippedLog(path.stem, str(error)))  # the next run tries again
                 continue
             refused = {path.stem: "it is being written"} if made is None else owner_.compact([made])
             if refused:
-                self.done.days_kept += [Kept(day, why) for day, why in refused.items()]
+                self.done.days_kept += [SkippedLog(day, why) for day, why in refused.items()]
                 continue
-            self.done.compacted.append(Day(path.stem, before, path.stat().st_size))
-        archive_days.sweep(folder)
+            self.done.compacted.append(CompactedDay(path.stem, before, path.stat().st_size))
+        compact.delete_stale_copies(folder)
 
 
 def _batches(targets: list[Target]) -> Iterator[list[Target]]:
@@ -305,14 +315,14 @@ def _batches(targets: list[Target]) -> Iterator[list[Target]]:
     batch: list[Target] = []
     for target in targets:
         batch.append(target)
-        if len(batch) == BATCH or total(batch) > BATCH_BYTES:
+        if len(batch) == ARCHIVES_PER_BATCH or total_bytes(batch) > LOG_BYTES_PER_BATCH:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _lies_elsewhere(folder: Archive, member: Member, archived: dict[str, tuple[Part, ...]]) -> bool:
+def _lies_elsewhere(folder: Archive, member: ArchivedLog, archived: dict[str, tuple[Extent, ...]]) -> bool:
     """Whether another archive, which the index knows, holds the bytes of a member."""
     start = 0
     for part in archived.get(member.path, ()):
@@ -328,28 +338,28 @@ def _lies_elsewhere(folder: Archive, member: Member, archived: dict[str, tuple[P
 # ---- the archive's folder
 
 
-def check(settings: Settings) -> None:
+def check_archive_folder(settings: Settings) -> None:
     """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
     folder = settings.archive
     if folder == settings.root or folder.is_relative_to(settings.index_folder):
         raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
-    named = owner(folder)
+    named = owner_of(folder)
     if named is not None and named.exists() and not is_of(folder, settings.root):
         raise ConfigError(
             f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
         )
 
 
-def claim(settings: Settings) -> None:
+def claim_archive_folder(settings: Settings) -> None:
     """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
-    check(settings)
+    check_archive_folder(settings)
     folder = settings.archive
     folder.mkdir(parents=True, exist_ok=True)
     if not is_of(folder, settings.root):
-        temporary = folder / f"{MARKER}{UNFINISHED}"
+        temporary = folder / f"{OWNER_FILE}{UNFINISHED}"
         with temporary.open("wb") as file:
             file.write(orjson.dumps({"root": os.fspath(settings.root)}) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(folder / MARKER)
+        temporary.replace(folder / OWNER_FILE)
         fs.sync_folder(folder)

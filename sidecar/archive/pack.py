@@ -18,48 +18,48 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import sync_folder, to_os, under
-from sidecar.logs.archive_file import FRAME, LEVEL, UNFINISHED, Archive, Member, frames, write
-from sidecar.logs.tail import CHUNK, identity, opened
-from sidecar.records import Move, Part, archived_size
+from sidecar.fs import resolve_under, sync_folder, to_os
+from sidecar.logs.archive_file import COMPRESSION_LEVEL, FRAME_BYTES, UNFINISHED, Archive, ArchivedLog, frames, write
+from sidecar.logs.tail import CHUNK_BYTES, identity, open_regular
+from sidecar.records import Extent, Move, archived_size
 
-from .plan import Candidate, Kept, Target, safe
+from .plan import Candidate, SkippedLog, Target, safe_name
 
-CHANGED = "it changed while it was archived"
+CHANGED_MEANWHILE = "it changed while it was archived"
 _BLOCK = 512
 
 
-class Packed(NamedTuple):
+class PackedArchive(NamedTuple):
     """An archive file that is whole, and what may move there once the file's name is durable (`make_durable`)."""
 
     file: str
     size: int
     """On disk."""
     moves: list[Move]
-    left_out: list[Kept]
+    left_out: list[SkippedLog]
 
 
-class Changed(SourceError):
+class LogChanged(SourceError):
     """A log changed while it was archived."""
 
 
-def make_durable(archive: Archive, packed: Iterable[Packed]) -> None:
+def make_durable(archive: Archive, packed: Iterable[PackedArchive]) -> None:
     """Return once the names of archive files would survive a power cut. Raises OSError."""
     folders = {(archive.folder / one.file).parent for one in packed if one.file}
     for folder in folders | {folder.parent for folder in folders}:
         sync_folder(folder)
 
 
-def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> Packed:
+def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> PackedArchive:
     """Make an archive file of some logs; `done` is told of bytes. Raises OSError where it cannot be written, and then
     nothing of it stays."""
-    left_out: list[Kept] = []
+    left_out: list[SkippedLog] = []
     logs = list(target.logs)
     damaged: set[str] = set()
     while True:
         members, logs = _members(root, target, logs, left_out)
         if not members:
-            return Packed("", 0, [], left_out)
+            return PackedArchive("", 0, [], left_out)
         file, is_there = _free_name(archive, target, members, damaged)
         final = archive.folder / file
         _make_folder(archive.folder, final.parent)
@@ -69,10 +69,10 @@ def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], Non
                 write(part, members, _told(_content(root, target, logs, members), done))
             _compare(archive, root, final if is_there else part, members)
             _look_again(root, logs)
-        except Changed as error:
+        except LogChanged as error:
             part.unlink(missing_ok=True)
             path = str(error)
-            left_out.append(Kept(path, CHANGED))
+            left_out.append(SkippedLog(path, CHANGED_MEANWHILE))
             logs = [log for log in logs if log.path != path]
             continue
         except ArchiveDamaged:
@@ -88,20 +88,20 @@ def pack(archive: Archive, root: Path, target: Target, done: Callable[[int], Non
         if not is_there:
             part.replace(final)
         moves = [
-            Move(log.path, log.looks, Part(file, one.at, one.size, one.lines, one.sign))
+            Move(log.path, log.looks, Extent(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)
         ]
-        return Packed(file, final.stat().st_size, moves, left_out)
+        return PackedArchive(file, final.stat().st_size, moves, left_out)
 
 
 # ---- what goes in
 
 
 def _members(
-    root: Path, target: Target, logs: list[Candidate], left_out: list[Kept]
-) -> tuple[list[Member], list[Candidate]]:
+    root: Path, target: Target, logs: list[Candidate], left_out: list[SkippedLog]
+) -> tuple[list[ArchivedLog], list[Candidate]]:
     """Read every log once, for its hash; those that are not as they were go out."""
-    members: list[Member] = []
+    members: list[ArchivedLog] = []
     good: list[Candidate] = []
     at = 0
     for log in logs:
@@ -109,15 +109,15 @@ def _members(
         try:
             for chunk in _chunks(root, log):
                 hashed.update(chunk)
-        except Changed:
-            left_out.append(Kept(log.path, CHANGED))
+        except LogChanged:
+            left_out.append(SkippedLog(log.path, CHANGED_MEANWHILE))
             continue
         except (OSError, SourceError) as error:
-            left_out.append(Kept(log.path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+            left_out.append(SkippedLog(log.path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
             continue
         at += len(_header(log)) if target.is_tar else 0
         sign = int.from_bytes(hashed.digest(), "big", signed=True)
-        members.append(Member(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime))
+        members.append(ArchivedLog(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime))
         good.append(log)
         at += log.size + (-log.size % _BLOCK if target.is_tar else 0)
     return members, good
@@ -125,18 +125,18 @@ def _members(
 
 def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
     """The bytes of a log's file, which is and stays the one that was chosen. Raises Changed, named after its path."""
-    with opened(under(root, log.path)) as (fd, status):
+    with open_regular(resolve_under(root, log.path)) as (fd, status):
         if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
-            raise Changed(log.path)
+            raise LogChanged(log.path)
         position = 0
-        while data := os.pread(fd, min(CHUNK, log.size - position), position):
+        while data := os.pread(fd, min(CHUNK_BYTES, log.size - position), position):
             position += len(data)
             yield data
         if position != log.size:
-            raise Changed(log.path)
+            raise LogChanged(log.path)
 
 
-def _content(root: Path, target: Target, logs: list[Candidate], members: list[Member]) -> Iterator[bytes]:
+def _content(root: Path, target: Target, logs: list[Candidate], members: list[ArchivedLog]) -> Iterator[bytes]:
     """The content of the archive, in frames."""
     if not target.is_tar:
         yield from frames(_same(root, logs[0], members[0]))
@@ -145,12 +145,12 @@ def _content(root: Path, target: Target, logs: list[Candidate], members: list[Me
     size = 0
     for log, member in zip(logs, members, strict=True):
         header = _header(log)
-        if size and size + len(header) + log.size > FRAME:  # so that a small file lies in one frame
+        if size and size + len(header) + log.size > FRAME_BYTES:  # so that a small file lies in one frame
             yield b"".join(held)
             held, size = [], 0
         held.append(header)
         size += len(header)
-        if log.size > FRAME:
+        if log.size > FRAME_BYTES:
             yield b"".join(held)
             held, size = [], 0
             yield from frames(_same(root, log, member))
@@ -163,14 +163,14 @@ def _content(root: Path, target: Target, logs: list[Candidate], members: list[Me
     yield b"".join(held)
 
 
-def _same(root: Path, log: Candidate, member: Member) -> Iterator[bytes]:
+def _same(root: Path, log: Candidate, member: ArchivedLog) -> Iterator[bytes]:
     """The bytes of a log once more, which have to be those that were hashed."""
     hashed = blake2b(digest_size=8)
     for chunk in _chunks(root, log):
         hashed.update(chunk)
         yield chunk
     if int.from_bytes(hashed.digest(), "big", signed=True) != member.sign:
-        raise Changed(log.path)
+        raise LogChanged(log.path)
 
 
 def _header(log: Candidate) -> bytes:
@@ -190,18 +190,18 @@ def _told(pieces: Iterator[bytes], done: Callable[[int], None]) -> Iterator[byte
 # ---- what came of it
 
 
-def _compare(archive: Archive, root: Path, path: Path, members: list[Member]) -> None:
+def _compare(archive: Archive, root: Path, path: Path, members: list[ArchivedLog]) -> None:
     """Unpack what was written and compare it with the logs. Raises ArchiveDamaged, Changed."""
     file = path.relative_to(archive.folder).as_posix()
     for member in members:
         at = member.at
-        with opened(under(root, member.path)) as (fd, _):
+        with open_regular(resolve_under(root, member.path)) as (fd, _):
             while at - member.at < member.size:
                 position = at - member.at
-                data = archive.read(file, at, min(CHUNK, member.size - position))
+                data = archive.read(file, at, min(CHUNK_BYTES, member.size - position))
                 if not data or data != os.pread(fd, len(data), position):
                     if archive.sign(file, member.at, member.size) == member.sign:
-                        raise Changed(member.path)
+                        raise LogChanged(member.path)
                     raise ArchiveDamaged(f"{path} does not hold the bytes of {member.path}", hint="check the disk")
                 at += len(data)
     archive.close()
@@ -210,14 +210,14 @@ def _compare(archive: Archive, root: Path, path: Path, members: list[Member]) ->
 def _look_again(root: Path, logs: list[Candidate]) -> None:
     for log in logs:
         try:
-            status = os.stat(under(root, log.path), follow_symlinks=False)
+            status = os.stat(resolve_under(root, log.path), follow_symlinks=False)
         except OSError:
-            raise Changed(log.path) from None
+            raise LogChanged(log.path) from None
         if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
-            raise Changed(log.path)
+            raise LogChanged(log.path)
 
 
-def _free_name(archive: Archive, target: Target, members: list[Member], damaged: set[str]) -> tuple[str, bool]:
+def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], damaged: set[str]) -> tuple[str, bool]:
     """The first name that is free, or that has an archive of these very members already, and no damaged one."""
     number = 1 + len(target.logs[0].parts if not target.is_tar else ())
     while number < 10_000:
@@ -230,7 +230,9 @@ def _free_name(archive: Archive, target: Target, members: list[Member], damaged:
                 return file, True
             if not target.is_tar and there[0].path != members[0].path and not target.name.startswith("~"):
                 # Another log of this name, from another folder.
-                target = Target(target.folder, f"{target.name}{safe('', members[0].path)}", target.suffix, target.logs)
+                target = Target(
+                    target.folder, f"{target.name}{safe_name('', members[0].path)}", target.suffix, target.logs
+                )
                 continue
         number += 1
     raise SidecarError(f"{archive.folder / target.file()}: no name is free", hint="look what has filled this folder")
@@ -249,25 +251,25 @@ def _make_folder(top: Path, folder: Path) -> None:
 
 # ---- estimate
 
-SAMPLE = 1 << 20
+SAMPLE_BYTES = 1 << 20
 """Bytes of an archive that are packed to tell beforehand how large it will be."""
 
 
-def _judged(settings: Settings, target: Target) -> int:
+def estimate_size(settings: Settings, target: Target) -> int:
     """About how many bytes an archive will take, by packing the beginning of what goes in."""
     from pyzstd import compress
 
     taken = packed = 0
     for log in target.logs:
-        if taken >= SAMPLE:
+        if taken >= SAMPLE_BYTES:
             break
         with suppress(OSError, SourceError):
-            taken_of_it, packed_of_it = _sampled(under(settings.root, log.path), log, compress)
+            taken_of_it, packed_of_it = _sampled(resolve_under(settings.root, log.path), log, compress)
             taken, packed = taken + taken_of_it, packed + packed_of_it
     return int(target.bytes * packed / taken) if taken else 0
 
 
 def _sampled(file: Path, log: Candidate, compress: Callable[[bytes, int], bytes]) -> tuple[int, int]:
-    with file.open("rb") as opened:
-        data = opened.read(min(CHUNK, log.size))
-    return len(data), len(compress(data, LEVEL))
+    with file.open("rb") as open_regular:
+        data = open_regular.read(min(CHUNK_BYTES, log.size))
+    return len(data), len(compress(data, COMPRESSION_LEVEL))

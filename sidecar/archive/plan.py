@@ -30,10 +30,10 @@ from sidecar.config.settings import Settings
 from sidecar.errors import SourceError
 from sidecar.fs import split_path, to_os
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.scanner import Found, Scan
+from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import identity
-from sidecar.query.catalog_reader import Catalog, Standing
-from sidecar.records import Part, archived_size
+from sidecar.query.catalog_reader import CatalogReader, SourceSummary
+from sidecar.records import Extent, archived_size
 from sidecar.times import day_of
 
 from .remove import why_in_use, writer_of
@@ -61,7 +61,7 @@ class Candidate(NamedTuple):
     lines: int
     entries: int
     first_mtime: float | None
-    parts: tuple[Part, ...]
+    parts: tuple[Extent, ...]
     """What of it is there already."""
     layout: str
 
@@ -92,7 +92,7 @@ class Target:
         return f"{self.folder}/{self.name}{f'.{number}' if number > 1 else ''}{self.suffix}"
 
 
-class Kept(NamedTuple):
+class SkippedLog(NamedTuple):
     """A log that stays where it is, and why."""
 
     path: str
@@ -100,20 +100,20 @@ class Kept(NamedTuple):
 
 
 @dataclass(slots=True)
-class Plan:
+class ArchivePlan:
     """What goes, what stays, and what a run before has archived and not deleted."""
 
     targets: list[Target]
-    kept: list[Kept]
+    kept: list[SkippedLog]
     leftovers: list[Candidate]
 
 
-def plan(settings: Settings, catalog: Catalog, age: float, now: float) -> Plan:
+def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float) -> ArchivePlan:
     """Decide for every log below the root. `age` in seconds."""
     known = {one.path: one for one in catalog.standing()}
     archived = catalog.archived()
     completed = {session.session_id for session in catalog.sessions("completed")}
-    kept: list[Kept] = []
+    kept: list[SkippedLog] = []
     leftovers: list[Candidate] = []
     sessions: list[Target] = []
     folders: defaultdict[str, list[tuple[Candidate, str | None]]] = defaultdict(list)
@@ -122,7 +122,7 @@ def plan(settings: Settings, catalog: Catalog, age: float, now: float) -> Plan:
         one, parts = known.get(found.path), archived.get(found.path, ())
         why = _why_not(settings, found, one, parts, age, now)
         if one is None:
-            kept.append(Kept(found.path, NEVER_INDEXED))
+            kept.append(SkippedLog(found.path, NEVER_INDEXED))
             continue
         candidate = _candidate(found, one, parts)
         if parts and one.offset == archived_size(parts) and candidate.looks == one.looks and candidate.size:
@@ -139,13 +139,13 @@ def plan(settings: Settings, catalog: Catalog, age: float, now: float) -> Plan:
                 folders[folder].append((candidate, why))
                 continue
         if why is not None:
-            kept.append(Kept(found.path, why))
-    kept += [Kept(path, f"{UNREADABLE}: {why}") for path, why in scan.failed.items()]
+            kept.append(SkippedLog(found.path, why))
+    kept += [SkippedLog(path, f"{UNREADABLE}: {why}") for path, why in scan.failed.items()]
     targets = [*sessions, *_of_folders(folders, kept)]
-    return Plan([one for one in targets if one.logs], sorted(kept), leftovers)
+    return ArchivePlan([one for one in targets if one.logs], sorted(kept), leftovers)
 
 
-def _candidate(found: Found, one: Standing, parts: tuple[Part, ...]) -> Candidate:
+def _candidate(found: FoundFile, one: SourceSummary, parts: tuple[Extent, ...]) -> Candidate:
     status = found.status
     looks = (*identity(status), status.st_size, status.st_mtime_ns)
     lines = one.lines - sum(part.lines for part in parts)
@@ -153,7 +153,7 @@ def _candidate(found: Found, one: Standing, parts: tuple[Part, ...]) -> Candidat
 
 
 def _why_not(
-    settings: Settings, found: Found, one: Standing | None, parts: tuple[Part, ...], age: float, now: float
+    settings: Settings, found: FoundFile, one: SourceSummary | None, parts: tuple[Extent, ...], age: float, now: float
 ) -> str | None:
     """Why a log has to stay, whatever it is; None for no reason."""
     if one is None:
@@ -205,29 +205,29 @@ def _is_over(day: str, now: float) -> bool:
     return day < min(datetime.fromtimestamp(now, UTC).date(), date.fromtimestamp(now)).isoformat()
 
 
-def _of_a_session(catalog: Catalog, log: Candidate) -> Target:
+def _of_a_session(catalog: CatalogReader, log: Candidate) -> Target:
     moment = catalog.last_timestamp(log.path)
     day = day_of(log.looks[3] / 1e9 if moment is None else moment)
     _, stem, suffix = split_path(to_os(log.path))
-    return Target(f"sessions/{day}", safe(stem, log.path), f"{suffix}.zst", [log])
+    return Target(f"sessions/{day}", safe_name(stem, log.path), f"{suffix}.zst", [log])
 
 
-def _of_folders(folders: Mapping[str, list[tuple[Candidate, str | None]]], kept: list[Kept]) -> Iterator[Target]:
+def _of_folders(folders: Mapping[str, list[tuple[Candidate, str | None]]], kept: list[SkippedLog]) -> Iterator[Target]:
     """One archive for each folder; a folder in which anything has changed a short time ago waits as a whole."""
     for folder, logs in sorted(folders.items()):
         above, _, day = folder.rpartition("/")
         is_young = any(why == YOUNG for _, why in logs)
-        target = Target("events", safe(f"{above.replace('/', '-') or 'logs'}_{day}", folder), ".tar.zst")
+        target = Target("events", safe_name(f"{above.replace('/', '-') or 'logs'}_{day}", folder), ".tar.zst")
         for log, why in logs:
             reason = why or (YOUNG if is_young else None)
             if reason is None:
                 target.logs.append(log)
             else:
-                kept.append(Kept(log.path, reason))
+                kept.append(SkippedLog(log.path, reason))
         yield target
 
 
-def safe(name: str, path: str) -> str:
+def safe_name(name: str, path: str) -> str:
     """A name for an archive; one that every file system takes, where the log's own might not be."""
     try:
         if len(name.encode()) <= _LONGEST_NAME and to_os(path) == path and name not in ("", ".", ".."):
@@ -237,7 +237,7 @@ def safe(name: str, path: str) -> str:
     return f"~{blake2b(os.fsencode(to_os(path)), digest_size=8).hexdigest()}"
 
 
-def total(targets: Iterable[Target]) -> int:
+def total_bytes(targets: Iterable[Target]) -> int:
     """Bytes of log in some targets."""
     return sum(target.bytes for target in targets)
 
@@ -247,7 +247,7 @@ def total(targets: Iterable[Target]) -> int:
 _DAY_IN_NAME = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-class Doomed(NamedTuple):
+class ExpiredArchive(NamedTuple):
     """An archive that is to be deleted."""
 
     file: str
@@ -256,7 +256,9 @@ class Doomed(NamedTuple):
     """What goes with it; none where the index does not know it."""
 
 
-def doomed(catalog: Catalog, archive: Archive, now: float, keep: float | None, keep_size: int | None) -> list[Doomed]:
+def expired_archives(
+    catalog: CatalogReader, archive: Archive, now: float, keep: float | None, keep_size: int | None
+) -> list[ExpiredArchive]:
     """The archives that are older than `keep` seconds, and the oldest ones beyond a total of `keep_size` bytes."""
     if keep is None and keep_size is None:
         return []
@@ -288,7 +290,9 @@ def doomed(catalog: Catalog, archive: Archive, now: float, keep: float | None, k
         file for file in chosen if any(path in goes_on or not files[path] <= chosen for path in logs.get(file, ()))
     }:
         chosen -= stays
-    return [Doomed(file, sizes[file], tuple(sorted(logs.get(file, ())))) for file in oldest_first if file in chosen]
+    return [
+        ExpiredArchive(file, sizes[file], tuple(sorted(logs.get(file, ())))) for file in oldest_first if file in chosen
+    ]
 
 
 def _day(file: str) -> str:
@@ -303,7 +307,7 @@ def _end(file: str) -> float:
         return float("inf")
 
 
-def delete(archive: Archive, going: Iterable[Doomed]) -> None:
+def delete_archives(archive: Archive, going: Iterable[ExpiredArchive]) -> None:
     """Delete archives, and folders that are empty then. Raises OSError."""
     archive.close()
     for one in going:

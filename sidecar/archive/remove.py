@@ -27,12 +27,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from sidecar.errors import SourceError
-from sidecar.logs.tail import identity, opened
+from sidecar.logs.tail import identity, open_regular
 
-GOING = "going"
+GOING_FOLDER = "going"
 """Folder in the index folder for the second names."""
 
-Looks = tuple[int, int, int, int]
+Stat = tuple[int, int, int, int]
 """Device, inode, size and modification time of a file."""
 
 _LEASE = hasattr(fcntl, "F_SETLEASE")
@@ -42,13 +42,13 @@ class InUse(SourceError):
     """Somebody writes to this log, or has changed it."""
 
 
-def remove(file: Path, looks: Looks, index_folder: Path, *, patience: float = 0.0) -> None:
+def remove_log(file: Path, looks: Stat, index_folder: Path, *, patience: float = 0.0) -> None:
     """Delete a log file that looks as given, and its lock. Raises InUse where somebody has it or has changed it;
     OSError. Then it is there as before.
 
     `patience`: seconds that a writer gets who has found the name, to open the file.
     """
-    with _locked(file.with_name(f"{file.name}.lock")), opened(file) as (fd, _), _leased(fd) as is_leased:
+    with _locked(file.with_name(f"{file.name}.lock")), open_regular(file) as (fd, _), _leased(fd) as is_leased:
         status = os.fstat(fd)
         if (*identity(status), status.st_size, status.st_mtime_ns) != looks:
             raise InUse("it has changed since it was archived")
@@ -70,17 +70,17 @@ def remove(file: Path, looks: Looks, index_folder: Path, *, patience: float = 0.
                 kept.unlink(missing_ok=True)
 
 
-def sweep(index_folder: Path) -> None:
+def delete_leftovers(index_folder: Path) -> None:
     """Delete what a run that was killed left behind."""
     with suppress(OSError):
-        for left in (index_folder / GOING).iterdir():
+        for left in (index_folder / GOING_FOLDER).iterdir():
             left.unlink(missing_ok=True)
-        (index_folder / GOING).rmdir()
+        (index_folder / GOING_FOLDER).rmdir()
 
 
 def _second_name(file: Path, index_folder: Path) -> Path | None:
     """Another name for a file; None where the file system has no such thing."""
-    folder = index_folder / GOING
+    folder = index_folder / GOING_FOLDER
     name = folder / uuid4().hex
     try:
         folder.mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def _leased(fd: int) -> Iterator[bool]:
 def why_in_use(file: Path) -> str | None:
     """Why a file may be written to now: somebody has it open for that, or it cannot be told; None where nobody has."""
     try:
-        with opened(file) as (fd, _), _leased(fd):
+        with open_regular(file) as (fd, _), _leased(fd):
             return None
     except InUse as error:
         return str(error)

@@ -25,26 +25,26 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
-from sidecar.indexer.index_writer import Ledger
-from sidecar.indexer.saved_source import Saved
-from sidecar.logs.tail import CHUNK
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.indexer.saved_source import SavedSource
+from sidecar.logs.tail import CHUNK_BYTES
 
-from .workers import Read, Readers, Task
+from .workers import ReadChunk, ReadTask, WorkerPool
 
-FOLDER = "incoming"
+BACKLOG_FOLDER = "incoming"
 """In the index folder: what is not in the index yet."""
-MANY = 10_000
+START_WORKERS_AT = 10_000
 """New sources from which on it pays to start processes; fewer take less than a second."""
-SOME = 1_000
+DISPATCH_AT = 1_000
 """New sources from which on it pays to hand them out to processes that have started, and to wait for the end of a scan
 that finds more and more."""
-SLICE = 20_000
+MAX_IN_FLIGHT = 20_000
 """New sources that are out at once, at most: so many come into the index in one turn, which delays fresh lines."""
-READERS = 4
+MAX_WORKERS = 4
 """Processes that read, at most; there is one writer."""
 
 
-class Brought(NamedTuple):
+class BacklogTurn(NamedTuple):
     """What came of a turn."""
 
     again: list[str]
@@ -53,16 +53,16 @@ class Brought(NamedTuple):
     bytes: int = 0
 
 
-class Crowd:
+class Backlog:
     """The new sources that wait, and the processes that read them while they are many."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder = settings.index_folder / FOLDER
+        self._folder = settings.index_folder / BACKLOG_FOLDER
         self._new: dict[str, None] = {}
         self._out: dict[str, None] = {}
         """In the order in which they were handed out."""
-        self._readers: Readers | None = None
+        self._readers: WorkerPool | None = None
         self._handed_out_at = 0
 
     def __len__(self) -> int:
@@ -77,25 +77,25 @@ class Crowd:
         """Whether somebody is reading it now."""
         return path in self._out
 
-    def turn(self, ledger: Ledger, patience: float, *, is_scanning: bool) -> Brought:
+    def turn(self, ledger: IndexWriter, patience: float, *, is_scanning: bool) -> BacklogTurn:
         """Go on, and wait for readers so many seconds at most. What comes back is in the index then."""
-        if self._readers is None and len(self._new) < MANY:
-            return Brought([] if is_scanning and len(self._new) >= SOME else self._all_new())
+        if self._readers is None and len(self._new) < START_WORKERS_AT:
+            return BacklogTurn([] if is_scanning and len(self._new) >= DISPATCH_AT else self._all_new())
         if self._readers is None:
             self.clear()
-            self._readers = Readers(self._settings, self._folder, min(READERS, os.cpu_count() or 1))
+            self._readers = WorkerPool(self._settings, self._folder, min(MAX_WORKERS, os.cpu_count() or 1))
         try:
             are_done = self._readers.are_done(patience)
         except SidecarError:
             given_back = [*self._out, *self._all_new()]
             self.close()
-            return Brought(given_back)
-        return self._go_on(ledger, self._readers) if are_done else Brought([])
+            return BacklogTurn(given_back)
+        return self._go_on(ledger, self._readers) if are_done else BacklogTurn([])
 
-    def _go_on(self, ledger: Ledger, readers: Readers) -> Brought:
+    def _go_on(self, ledger: IndexWriter, readers: WorkerPool) -> BacklogTurn:
         """Take in what has come back, while the next slice is read."""
         parts, results = readers.fetch()
-        saved = [one for one in results if isinstance(one, Saved)]
+        saved = [one for one in results if isinstance(one, SavedSource)]
         # The files that could not be read, and those that were read in part: there is more, or it is not settled.
         read_to = {path: (offset, size) for path, offset, size in map(_read_to, saved)}
         again = [path for path in self._out if path not in read_to]
@@ -104,19 +104,19 @@ class Crowd:
         came_back = self._out
         self._out = {}
         again += self._hand_out(ledger, readers, came_back)
-        ledger.take_in(parts, saved, began)
+        ledger.merge_segments(parts, saved, began)
         if not self._out:
             self.close()
-        read = [one for one in results if isinstance(one, Read)]
-        return Brought(again, sum(one.entries for one in read), sum(one.bytes for one in read))
+        read = [one for one in results if isinstance(one, ReadChunk)]
+        return BacklogTurn(again, sum(one.entries for one in read), sum(one.bytes for one in read))
 
-    def _hand_out(self, ledger: Ledger, readers: Readers, came_back: dict[str, None]) -> list[str]:
+    def _hand_out(self, ledger: IndexWriter, readers: WorkerPool, came_back: dict[str, None]) -> list[str]:
         """Hand out the next slice, so that it is read while the last is taken in; gives what is not new any more, or
         all that wait where they are few."""
-        if len(self._new) < SOME:
+        if len(self._new) < DISPATCH_AT:
             return self._all_new()
         # In the order of their names, which is that of the index on them, and of time where names begin with it.
-        paths = sorted(self._new)[:SLICE]
+        paths = sorted(self._new)[:MAX_IN_FLIGHT]
         for path in paths:
             del self._new[path]
         fresh = ledger.unknown(path for path in paths if path not in came_back)
@@ -124,7 +124,7 @@ class Crowd:
         self._handed_out_at = time.time_ns()
         ids = ledger.new_ids(len(fresh))
         # No more than a chunk of each, as in a look: there may be a large one among them.
-        readers.begin([Task(id_, path, 0, None, CHUNK) for id_, path in zip(ids, fresh, strict=True)])
+        readers.begin([ReadTask(id_, path, 0, None, CHUNK_BYTES) for id_, path in zip(ids, fresh, strict=True)])
         return [path for path in paths if path not in self._out]
 
     def _all_new(self) -> list[str]:
@@ -145,6 +145,6 @@ class Crowd:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _read_to(saved: Saved) -> tuple[str, int, int]:
+def _read_to(saved: SavedSource) -> tuple[str, int, int]:
     """A source's path, how far it was read, and its size then."""
     return saved.source[1], saved.source[9], saved.source[7]

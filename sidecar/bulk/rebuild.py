@@ -23,20 +23,20 @@ from uuid import uuid4
 from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import to_os, under
-from sidecar.indexer.catalog_writer import Catalog
-from sidecar.indexer.day_files import signs
-from sidecar.indexer.saved_source import Saved
-from sidecar.logs.archive_file import Archive, Member, is_of, owner, still_archived
+from sidecar.fs import resolve_under, to_os
+from sidecar.indexer.catalog_writer import CatalogWriter
+from sidecar.indexer.day_files import signatures
+from sidecar.indexer.saved_source import SavedSource
+from sidecar.logs.archive_file import Archive, ArchivedLog, is_of, owner_of, still_archived
 from sidecar.logs.scanner import Scan
-from sidecar.records import Part, Report, archived_size
-from sidecar.store import layout as swap
+from sidecar.records import Extent, Report, archived_size
+from sidecar.store import layout
 
-from .workers import Made, Read, Rewritten, Task, load
+from .workers import LogRewritten, MergedDay, ReadChunk, ReadTask, load
 
-SAVED_AT_ONCE = 1_000
+SOURCES_PER_SAVE = 1_000
 """Sources whose states are written to the catalog in one transaction."""
-ATTEMPTS = 5
+MAX_REBUILD_ATTEMPTS = 5
 """Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
 Reporter = Callable[[Report], None]
 
@@ -69,33 +69,33 @@ def reindex(
     """
     folder = settings.index_folder
     if first_mtimes is None:
-        first_mtimes = noted(folder)
-    target = folder / swap.REBUILD
-    for attempt in range(1, ATTEMPTS + 1):
-        swap.settle(folder)
+        first_mtimes = first_seen_times(folder)
+    target = folder / layout.REBUILD
+    for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
+        layout.finish_swap(folder)
         try:
             if target.exists():
                 shutil.rmtree(target)  # what could not be thrown away before must not be taken for new
-            todo = tasks(settings, first_mtimes, strict)
-            rebuilt = build(settings, target, todo, workers or os.cpu_count() or 1, report)
-        except Rewritten:
-            if attempt == ATTEMPTS:
+            todo = read_tasks(settings, first_mtimes, strict)
+            rebuilt = build_index(settings, target, todo, workers or os.cpu_count() or 1, report)
+        except LogRewritten:
+            if attempt == MAX_REBUILD_ATTEMPTS:
                 raise
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)  # it may be what has filled the disk
             raise
         else:
             break
-    swap.commit(folder, [path.name for path in (target / swap.DAILY_NAME).glob("*.db")])
+    layout.commit_swap(folder, [path.name for path in (target / layout.DAILY_NAME).glob("*.db")])
     return rebuilt
 
 
-def noted(folder: Path) -> dict[str, float]:
+def first_seen_times(folder: Path) -> dict[str, float]:
     """The first-seen times in the present index, as far as they can be read: a rebuild takes them over.
 
     Without a catalog they are in the one that was set aside, whose rebuild has not come to its end.
     """
-    for path in (swap.catalog_path(folder), *(folder / swap.ASIDE).glob(f"*{swap.CATALOG_NAME}")):
+    for path in (layout.catalog_path(folder), *(folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}")):
         # By hand, because the catalog may be one of another version.
         uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
         with suppress(sqlite3.Error, ValueError, TypeError), closing(sqlite3.connect(uri, uri=True)) as catalog:
@@ -104,7 +104,7 @@ def noted(folder: Path) -> dict[str, float]:
     return {}
 
 
-def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[Task]:
+def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[ReadTask]:
     """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
     scan = Scan(settings)
     found = {one.path: one.status for one in scan}
@@ -112,49 +112,49 @@ def tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = Tru
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
     sizes = {path: status.st_size for path, status in found.items()}
-    archived = held(settings, sizes, strict=strict)
+    archived = archived_extents(settings, sizes, strict=strict)
     todo = []
     for id_, path in enumerate(sorted(found.keys() | archived.keys()), 1):
         parts, first_mtime = archived.get(path, ((), None))
         size = sizes.get(path, 0) + archived_size(parts)
         mtime = found[path].st_mtime if path in found else first_mtime or 0.0
-        todo.append(Task(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in found, mtime))
+        todo.append(ReadTask(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in found, mtime))
     return todo
 
 
-def build(settings: Settings, target: Path, todo: list[Task], workers: int, report: Reporter) -> Rebuilt:
+def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers: int, report: Reporter) -> Rebuilt:
     """Make an index of some sources in a folder of its own; it is durable when this returns."""
     began = time.perf_counter()
     total = sum(task.size if task.limit is None else task.limit for task in todo)
     entries = done = 0
     unreadable: list[str] = []
-    waiting: list[Saved] = []
+    waiting: list[SavedSource] = []
     days: dict[int, tuple[float, float, int]] = {}
-    with closing(Catalog(target / swap.CATALOG_NAME, bulk=True)) as catalog:
-        for result in load(settings, todo, target / swap.DAILY_NAME, workers):
-            if isinstance(result, Read):
+    with closing(CatalogWriter(target / layout.CATALOG_NAME, bulk=True)) as catalog:
+        for result in load(settings, todo, target / layout.DAILY_NAME, workers):
+            if isinstance(result, ReadChunk):
                 entries += result.entries
                 done += result.bytes
                 report(Report("rebuilding", done, total, entries))
-            elif isinstance(result, Saved):
+            elif isinstance(result, SavedSource):
                 waiting.append(result)
-                if len(waiting) >= SAVED_AT_ONCE:
+                if len(waiting) >= SOURCES_PER_SAVE:
                     catalog.save(waiting, ())
                     waiting = []
-            elif isinstance(result, Made):
+            elif isinstance(result, MergedDay):
                 days[result.day] = result.summary
                 report(Report("rebuilding", done, total, entries))
             else:
                 unreadable.append(result.why)
         catalog.save(waiting, sorted(days.items()))
-        catalog.note("files", signs(target / swap.DAILY_NAME))
+        catalog.note("files", signatures(target / layout.DAILY_NAME))
         if any(task.archived for task in todo):
             catalog.note("archive", str(settings.archive))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
-    for folder in (target, target / swap.DAILY_NAME):
+    for folder in (target, target / layout.DAILY_NAME):
         fs.sync_folder(folder)
-    with (target / swap.CATALOG_NAME).open("rb") as file:
+    with (target / layout.CATALOG_NAME).open("rb") as file:
         os.fsync(file.fileno())
     report(Report("rebuilding", total, total, entries))
     return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
@@ -162,41 +162,41 @@ def build(settings: Settings, target: Path, todo: list[Task], workers: int, repo
 
 # ---- what lies in the archive
 
-Held = dict[str, tuple[tuple[Part, ...], float | None]]
+ArchivedExtents = dict[str, tuple[tuple[Extent, ...], float | None]]
 """From a log to what of it is archived, and the time when its file was first seen."""
 
 
-def held(settings: Settings, files: Container[str], *, strict: bool) -> Held:
+def archived_extents(settings: Settings, files: Container[str], *, strict: bool) -> ArchivedExtents:
     """What of each source lies in the archive, beside its file where `files` has it.
 
     Raises ArchiveMissing where the index says that there is an archive, and there is none: it may not be mounted, and
     what is in it must not be taken for gone. An archive file that is gone or damaged has what the index says of it;
     where there is no index either, `strict` raises ArchiveDamaged.
     """
-    noted = _Noted(settings.index_folder)
-    named = owner(settings.archive)
+    first_seen_times = _OldCatalog(settings.index_folder)
+    named = owner_of(settings.archive)
     if named is None or not (is_of(settings.archive, settings.root) or not named.exists()):
-        if noted.files:
+        if first_seen_times.files:
             raise ArchiveMissing(
                 f"{settings.archive} is not the archive of {settings.root}, whose index has logs that were archived",
                 hint="mount it, or name it in config.yaml (`archive`); to give up what was archived, delete the index",
             )
         if named is not None or not settings.archive.is_dir():
             return {}
-    found: defaultdict[str, list[tuple[Member, str]]] = defaultdict(list)
+    found: defaultdict[str, list[tuple[ArchivedLog, str]]] = defaultdict(list)
     sound = set()
     with Archive(settings.archive) as archive:
         for file in archive.files():
             try:
                 members = archive.members(file)
             except (ArchiveDamaged, ArchiveMissing):
-                if strict and file not in noted.files:
+                if strict and file not in first_seen_times.files:
                     raise
                 continue
             sound.add(file)
             for member in members:
                 found[member.path].append((member, file))
-    for member, file in noted.members(noted.files - sound):
+    for member, file in first_seen_times.members(first_seen_times.files - sound):
         found[member.path].append((member, file))
     return {
         path: (_beside(settings, path, parts) if path in files else parts, first_mtime)
@@ -206,26 +206,26 @@ def held(settings: Settings, files: Container[str], *, strict: bool) -> Held:
     }
 
 
-def _in_order(members: list[tuple[Member, str]]) -> tuple[tuple[Part, ...], float | None]:
+def _in_order(members: list[tuple[ArchivedLog, str]]) -> tuple[tuple[Extent, ...], float | None]:
     """The parts of a log, without a gap, the longest of those that begin at the same byte."""
-    parts: list[Part] = []
+    parts: list[Extent] = []
     offset = 0
     while True:
         here = [(member.size, file, member) for member, file in members if member.start == offset and member.size]
         if not here:
             return tuple(parts), members[0][0].first_mtime
         size, file, member = max(here, key=lambda one: one[:2])
-        parts.append(Part(file, member.at, size, member.lines, member.sign))
+        parts.append(Extent(file, member.at, size, member.lines, member.sign))
         offset += size
 
 
-def _beside(settings: Settings, path: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def _beside(settings: Settings, path: str, parts: tuple[Extent, ...]) -> tuple[Extent, ...]:
     with suppress(OSError, SourceError):
-        return still_archived(under(settings.root, path), parts)
+        return still_archived(resolve_under(settings.root, path), parts)
     return parts
 
 
-class _Noted:
+class _OldCatalog:
     """What the present catalog says of the archive, or the one that was set aside. By hand, because it may be one of
     another version; nothing where it cannot be read."""
 
@@ -234,7 +234,7 @@ class _Noted:
         self.files = {str(name) for (name,) in self._all("SELECT name FROM archive_file")}
         """The archive files that the index points into."""
 
-    def members(self, files: set[str]) -> Iterator[tuple[Member, str]]:
+    def members(self, files: set[str]) -> Iterator[tuple[ArchivedLog, str]]:
         """What it says that these files hold."""
         sql = (
             "SELECT s.path, a.start, a.at, a.size, a.lines, a.sign, s.first_mtime, f.name FROM archived a"
@@ -242,10 +242,13 @@ class _Noted:
         )
         for *values, file in self._all(sql) if files else ():
             if file in files:
-                yield Member(*values), file
+                yield ArchivedLog(*values), file
 
     def _all(self, sql: str) -> list[tuple[Any, ...]]:
-        for path in (swap.catalog_path(self._folder), *(self._folder / swap.ASIDE).glob(f"*{swap.CATALOG_NAME}")):
+        for path in (
+            layout.catalog_path(self._folder),
+            *(self._folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}"),
+        ):
             uri = f"file:{quote(str(path))}?mode=ro"
             with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as catalog:
                 return catalog.execute(sql).fetchall()

@@ -25,30 +25,30 @@ from uuid import uuid4
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError, SourceError
 from sidecar.fs import to_os
-from sidecar.indexer.saved_source import Saved, to_save
-from sidecar.indexer.segment import Parts, merge
-from sidecar.ingest.reader import visit
-from sidecar.ingest.source import Progress
+from sidecar.indexer.saved_source import SavedSource, to_save
+from sidecar.indexer.segment import SegmentWriter, merge_segments
+from sidecar.ingest.reader import read_next
+from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
-from sidecar.records import Part, archived_size
+from sidecar.records import Extent, archived_size
 from sidecar.store.connection import DATABASE_ERRORS
 from sidecar.times import day_name
 
-SMALL = 8 << 20
+MIN_PARALLEL_BYTES = 8 << 20
 """Bytes of log that are not worth starting a process for."""
-SHARE = 4 << 20
+BATCH_BYTES = 4 << 20
 """Bytes of log that are handed out at once."""
-A_FILE = 4 << 10
+BYTES_PER_OPEN = 4 << 10
 """Bytes that are read in the time that it takes to open a file and to close it."""
 
 
-class Rewritten(SidecarError):
+class LogRewritten(SidecarError):
     """A log was rewritten while it was read."""
 
     hint = "its first rows are on their way and cannot be called back: try again"
 
 
-class Task(NamedTuple):
+class ReadTask(NamedTuple):
     """A source to be read."""
 
     id: int
@@ -58,7 +58,7 @@ class Task(NamedTuple):
     """As it was noted when the file was first seen; None for a file never seen before."""
     limit: int | None = None
     """Read up to this byte; None: to the end."""
-    archived: tuple[Part, ...] = ()
+    archived: tuple[Extent, ...] = ()
     """What of it lies in the archive."""
     has_file: bool = True
     """It has a file, and not only what is archived."""
@@ -66,20 +66,20 @@ class Task(NamedTuple):
     """When it was changed last; tasks are done in this order."""
 
 
-class Read(NamedTuple):
+class ReadChunk(NamedTuple):
     """So much more of a source was read."""
 
     entries: int
     bytes: int
 
 
-class Unreadable(NamedTuple):
+class UnreadableSource(NamedTuple):
     """A source that could not be read, and why."""
 
     why: str
 
 
-class Merge(NamedTuple):
+class MergeTask(NamedTuple):
     """What makes a daily file."""
 
     day: int
@@ -87,21 +87,21 @@ class Merge(NamedTuple):
     target: Path
 
 
-NO_MORE: list[Task] = []
+NO_MORE: list[ReadTask] = []
 """Told to a worker when no source is left to be read."""
 
 
-class Made(NamedTuple):
+class MergedDay(NamedTuple):
     """A daily file, whole and durable."""
 
     day: int
     summary: tuple[float, float, int]
 
 
-Result = Read | Saved | Unreadable | Made
+Result = ReadChunk | SavedSource | UnreadableSource | MergedDay
 
 
-def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> Iterator[Result]:
+def load(settings: Settings, todo: list[ReadTask], target: Path, workers: int) -> Iterator[Result]:
     """Make the daily files of all sources in the folder `target`; gives what was done as it is done.
 
     Raises Rewritten where a log is rewritten meanwhile, SidecarError where a process dies or cannot write.
@@ -111,8 +111,8 @@ def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> It
     parts = target / f"parts-{uuid4().hex}"
     parts.mkdir()
     todo = sorted(todo, key=lambda task: (task.mtime, task.path))
-    total = sum(A_FILE + (task.size if task.limit is None else task.limit) for task in todo)
-    if workers <= 1 or len(todo) < 2 or total <= SMALL:
+    total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in todo)
+    if workers <= 1 or len(todo) < 2 or total <= MIN_PARALLEL_BYTES:
         yield from _alone(settings, todo, target, parts / "0")
     else:
         with processes(settings, parts, workers) as pipes:
@@ -120,34 +120,34 @@ def load(settings: Settings, todo: list[Task], target: Path, workers: int) -> It
     shutil.rmtree(parts)
 
 
-def _alone(settings: Settings, todo: list[Task], target: Path, folder: Path) -> Iterator[Result]:
+def _alone(settings: Settings, todo: list[ReadTask], target: Path, folder: Path) -> Iterator[Result]:
     with _no_collecting(), Archive(settings.archive) as archive:
-        parts = Parts(folder)
+        parts = SegmentWriter(folder)
         for task in todo:
             yield from read_source(settings, task, parts, archive)
         for day, paths in parts.close().items():
-            yield Made(day, merge(paths, target / f"{day_name(day)}.db"))
+            yield MergedDay(day, merge_segments(paths, target / f"{day_name(day)}.db"))
 
 
-def read_source(settings: Settings, task: Task, parts: Parts, archive: Archive) -> Iterator[Result]:
+def read_source(settings: Settings, task: ReadTask, parts: SegmentWriter, archive: Archive) -> Iterator[Result]:
     """Read one source into parts: how it goes on, and at the end where it ended, or why it could not be read."""
     source = settings.source_for(to_os(task.path))
     assert source is not None
-    progress = Progress(task.id, task.path, source, task.first_mtime, archived=task.archived)
+    progress = SourceState(task.id, task.path, source, task.first_mtime, archived=task.archived)
     try:
-        while task.has_file or progress.mark.offset < archived_size(task.archived):
-            before = progress.mark.offset
-            seen = visit(progress, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
+        while task.has_file or progress.cursor.offset < archived_size(task.archived):
+            before = progress.cursor.offset
+            seen = read_next(progress, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
             if seen.changed:
                 # Rows of it are written already, and cannot be called back.
-                raise Rewritten(f"{task.path} was rewritten while it was read")
+                raise LogRewritten(f"{task.path} was rewritten while it was read")
             if seen.batch is not None:
                 parts.write(seen.batch)
-                yield Read(len(seen.batch.rows), progress.mark.offset - before)
+                yield ReadChunk(len(seen.batch.rows), progress.cursor.offset - before)
             if not seen.more:
                 break
     except (OSError, SourceError) as error:
-        yield Unreadable(f"{task.path}: {getattr(error, 'strerror', None) or error}")
+        yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")
         if task.archived:  # what stands before the damage has rows, and stays findable
             yield to_save(progress)
     else:
@@ -169,7 +169,7 @@ def _no_collecting() -> Iterator[None]:
 # ---- the process that hands out
 
 
-def _together(pipes: list[Connection], todo: list[Task], target: Path) -> Iterator[Result]:
+def _together(pipes: list[Connection], todo: list[ReadTask], target: Path) -> Iterator[Result]:
     """Hand out sources until none is left, then days. What a worker sends: what it has done; its parts, when it was
     told that no source is left; and None, when it has nothing to do."""
     shares = _shares(todo)
@@ -200,7 +200,7 @@ def _together(pipes: list[Connection], todo: list[Task], target: Path) -> Iterat
                 pipe.send(NO_MORE)
             elif days:
                 day = days.pop()  # the largest first
-                pipe.send(Merge(day, parts[day], target / f"{day_name(day)}.db"))
+                pipe.send(MergeTask(day, parts[day], target / f"{day_name(day)}.db"))
             elif days is not None:
                 running.remove(pipe)
             else:
@@ -220,13 +220,13 @@ def received(pipe: Connection) -> list[Any]:
     return messages
 
 
-def _shares(todo: list[Task]) -> Iterator[list[Task]]:
-    share: list[Task] = []
+def _shares(todo: list[ReadTask]) -> Iterator[list[ReadTask]]:
+    share: list[ReadTask] = []
     size = 0
     for task in todo:
         share.append(task)
-        size += task.size + A_FILE
-        if size >= SHARE:
+        size += task.size + BYTES_PER_OPEN
+        if size >= BATCH_BYTES:
             yield share
             share, size = [], 0
     if share:
@@ -270,7 +270,7 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
     """Do what is handed out, until the other side ends this process, or has died."""
     done: list[Any] = []
     try:
-        parts = Parts(folder)
+        parts = SegmentWriter(folder)
     except OSError as error:
         pipe.send([SidecarError(f"{folder}: {error.strerror}")])
         return
@@ -284,15 +284,15 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
                 return
             done = []
             try:
-                if isinstance(piece, Merge):
-                    done.append(Made(piece.day, merge(piece.parts, piece.target)))
+                if isinstance(piece, MergeTask):
+                    done.append(MergedDay(piece.day, merge_segments(piece.parts, piece.target)))
                 elif piece == NO_MORE:
                     done.append(parts.close())
                 else:
                     for task in piece:
                         for result in read_source(settings, task, parts, archive):
                             done.append(result)
-                            if isinstance(result, Read) and result.bytes >= SHARE // 4:
+                            if isinstance(result, ReadChunk) and result.bytes >= BATCH_BYTES // 4:
                                 pipe.send(done)
                                 done = []
             except SidecarError as error:
@@ -301,7 +301,7 @@ def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
                 done.append(SidecarError(f"{folder.parent.parent}: {error}"))
 
 
-class Readers:
+class WorkerPool:
     """Processes of a bulk load, each given its share of a slice at once: so they need nobody until they are done."""
 
     def __init__(self, settings: Settings, folder: Path, count: int) -> None:
@@ -314,7 +314,7 @@ class Readers:
         self._parts: dict[int, list[Path]] = {}
         self._results: list[object] = []
 
-    def begin(self, todo: list[Task]) -> None:
+    def begin(self, todo: list[ReadTask]) -> None:
         """Read these; when all are done."""
         for number, pipe in enumerate(self._pipes):
             if share := todo[number :: len(self._pipes)]:

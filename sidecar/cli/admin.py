@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.terminal import Cell, Column, Piece, Screen, counted, length, size
+from sidecar.terminal import Cell, Column, Piece, Screen, counted, duration_text, size_text
 
-from .options import Given, json_option, print_json, print_json_lines
+from .options import GlobalOptions, json_option, print_json, print_json_lines
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
-    from sidecar.health.doctor import Finding
+    from sidecar.health.doctor import CheckResult
     from sidecar.health.status import Status
-    from sidecar.health.verify import Verified
+    from sidecar.health.verify import Verification
 
 
 @click.command(
@@ -29,7 +29,7 @@ Examples:
 @click.option("--workers", type=click.IntRange(1), help="Processes that read; default: one a processor.")
 @json_option
 @click.pass_obj
-def reindex(given: Given, workers: int | None, as_json: bool) -> None:
+def reindex(given: GlobalOptions, workers: int | None, as_json: bool) -> None:
     """Make a new index from the logs, and swap it in.
 
     Queries are answered from the old index until the new one is whole. A running sidecar has to be stopped first.
@@ -37,17 +37,17 @@ def reindex(given: Given, workers: int | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sidecar.service.supervisor import rebuild
-    from sidecar.terminal import Progress, counted, length, note, size
+    from sidecar.terminal import ProgressBar, counted, duration_text, print_note, size_text
 
     settings = given.settings()
-    with Progress() as progress:
+    with ProgressBar() as progress:
         done = rebuild(settings, workers or 0, progress)
     for problem in done.unreadable:
-        note(f"not read: {problem}")
-    rate = size(done.bytes / max(done.seconds, 0.001))
-    note(
-        f"{counted(done.entries, 'entry', 'entries')} from {counted(done.sources, 'file')}, {size(done.bytes)}, "
-        f"in {length(done.seconds)} ({rate}/s)"
+        print_note(f"not read: {problem}")
+    rate = size_text(done.bytes / max(done.seconds, 0.001))
+    print_note(
+        f"{counted(done.entries, 'entry', 'entries')} from {counted(done.sources, 'file')}, {size_text(done.bytes)}, "
+        f"in {duration_text(done.seconds)} ({rate}/s)"
     )
     if as_json:
         print_json(asdict(done))
@@ -64,24 +64,23 @@ Examples:
 @click.option("--sources", is_flag=True, help="Also tell of each file.")
 @json_option
 @click.pass_obj
-def status(given: Given, sources: bool, as_json: bool) -> None:
+def status(given: GlobalOptions, sources: bool, as_json: bool) -> None:
     """Whether every byte of the logs is accounted for, and how fresh the index is."""
     from dataclasses import asdict
 
-    from sidecar.health import status as state
+    from sidecar.health.status import status_of
 
     settings = given.settings()
-    found = state.status(settings, sources=sources)
+    found = status_of(settings, sources=sources)
     if as_json:
         told = asdict(found)
         if not sources:
             del told["source_list"]
         print_json(told)
     else:
-        from sidecar.cli import admin as screens_state
         from sidecar.terminal import Screen
 
-        screens_state.status_view(Screen(), settings, found)
+        status_view(Screen(), settings, found)
 
 
 @click.command(
@@ -99,17 +98,16 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from sidecar.cli import admin as screens_state
-    from sidecar.health import verify as comparison
-    from sidecar.terminal import Progress, Screen
+    from sidecar.health.verify import compare
+    from sidecar.terminal import ProgressBar, Screen
 
     settings = ctx.obj.settings()
-    with Progress() as progress:
-        found = comparison.verify(settings, progress)
+    with ProgressBar() as progress:
+        found = compare(settings, progress)
     if as_json:
         print_json({"holds": found.holds, **asdict(found)})
     else:
-        screens_state.verify_view(Screen(), found)
+        verify_view(Screen(), found)
     if not found.holds:
         ctx.exit(1)
 
@@ -131,15 +129,14 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from sidecar.cli import admin as screens_state
-    from sidecar.health.doctor import examine
+    from sidecar.health.doctor import run_checks
     from sidecar.terminal import Screen
 
-    findings = examine(ctx.obj.settings())
+    findings = run_checks(ctx.obj.settings())
     if as_json:
         print_json_lines(asdict(finding) for finding in findings)
     else:
-        screens_state.doctor_view(Screen(), findings)
+        doctor_view(Screen(), findings)
     if any(finding.status == "error" for finding in findings):
         ctx.exit(1)
 
@@ -201,7 +198,7 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
 def _lag(found: Status) -> str:
     if not found.behind_bytes:
         return "none"
-    return f"{size(found.behind_bytes)} not indexed, the oldest for {length(found.lag_seconds)}"
+    return f"{size_text(found.behind_bytes)} not indexed, the oldest for {duration_text(found.lag_seconds)}"
 
 
 def _archived(found: Status) -> str:
@@ -209,7 +206,7 @@ def _archived(found: Status) -> str:
     if not archive.logs:
         return ""
     logs, files = counted(archive.logs, "file"), counted(archive.files, "archive")
-    return f"{logs}, {size(archive.bytes)}, in {files} of {size(archive.disk_bytes)}"
+    return f"{logs}, {size_text(archive.bytes)}, in {files} of {size_text(archive.disk_bytes)}"
 
 
 def _bytes(screen: Screen, found: Status) -> None:
@@ -244,7 +241,7 @@ def _sources(screen: Screen, found: Status) -> None:
     screen.table(columns, rows())
 
 
-def verify_view(screen: Screen, found: Verified) -> None:
+def verify_view(screen: Screen, found: Verification) -> None:
     """Whether the index is what the logs say."""
     if found.holds:
         screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} as a rebuild makes them,")
@@ -259,7 +256,7 @@ def verify_view(screen: Screen, found: Verified) -> None:
         screen.line((f"{missing} gone; their entries could not be checked", "yellow"))
 
 
-def doctor_view(screen: Screen, findings: Sequence[Finding]) -> None:
+def doctor_view(screen: Screen, findings: Sequence[CheckResult]) -> None:
     """Each finding, with the advice below it."""
     widest = max((len(finding.check) for finding in findings), default=0)
     for finding in findings:

@@ -19,12 +19,8 @@ import click
 from sidecar import __version__
 from sidecar.errors import SidecarError
 
-from . import admin as cli_state
-from . import archive as cli_archive
-from . import demo as cli_demo
-from . import query as cli_query
-from . import run as cli_run
-from .options import Given, InOrder
+from . import admin, archive, demo, query, run
+from .options import GlobalOptions, OrderedGroup
 
 INTERRUPTED = 130
 """Exit status after ctrl-C, as shells have it."""
@@ -47,11 +43,11 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002
         """Two lines on stderr."""
-        from sidecar.terminal import note
+        from sidecar.terminal import print_note
 
-        note(f"error: {self.message}")
+        print_note(f"error: {self.message}")
         if self.error.hint:
-            note(f"hint: {self.error.hint}")
+            print_note(f"hint: {self.error.hint}")
 
 
 @contextmanager
@@ -66,7 +62,7 @@ def _wrong_use_escaped() -> Iterator[None]:
         raise click.UsageError(message, error.ctx) from error
 
 
-class Commands(InOrder):
+class Commands(OrderedGroup):
     """A group whose commands end in the way that is promised for all of them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -116,12 +112,12 @@ def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str 
     The sidecar reads append-only JSON logs and keeps a small index of pointers beside them, in the folder `index` below
     the root. It never writes to a log, and the index can be deleted and made again at any time.
     """
-    ctx.obj = Given(config, root, preset)
+    ctx.obj = GlobalOptions(config, root, preset)
 
 
 for command in (
-    *(*cli_run.COMMANDS, *cli_query.COMMANDS, *cli_demo.COMMANDS),
-    *(*cli_archive.COMMANDS, *cli_state.COMMANDS),
+    *(*run.COMMANDS, *query.COMMANDS, *demo.COMMANDS),
+    *(*archive.COMMANDS, *admin.COMMANDS),
 ):
     cli.add_command(command)
 

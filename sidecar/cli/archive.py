@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sidecar.terminal import Cell, Column, Screen, counted, length, size
+from sidecar.terminal import Cell, Column, Screen, counted, duration_text, size_text
 
-from .options import Given, json_option, print_json
+from .options import GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
-    from sidecar.archive.job import Done
-    from sidecar.archive.plan import Doomed
+    from sidecar.archive.job import ArchiveResult
+    from sidecar.archive.plan import ExpiredArchive
     from sidecar.config.settings import Settings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
@@ -60,7 +60,7 @@ Examples:
 @json_option
 @click.pass_obj
 def archive(
-    given: Given,
+    given: GlobalOptions,
     older_than: float,
     dry_run: bool,
     keep: float | None,
@@ -76,16 +76,16 @@ def archive(
     made smaller. With --json, one object tells what was done.
     """
     from sidecar.archive import job
-    from sidecar.terminal import Progress
+    from sidecar.terminal import ProgressBar
 
     settings = given.settings()
-    options = job.Options(older_than, keep, keep_size)
+    options = job.ArchiveOptions(older_than, keep, keep_size)
     if dry_run:
-        done = job.foreseen(settings, options)
+        done = job.preview(settings, options)
     else:
-        with Progress() as progress:
+        with ProgressBar() as progress:
 
-            def agreed(going: list[Doomed]) -> bool:
+            def agreed(going: list[ExpiredArchive]) -> bool:
                 progress.pause()
                 return _agreed(going, yes)
 
@@ -93,27 +93,29 @@ def archive(
     if as_json:
         print_json(_told(done))
     else:
-        from sidecar.cli import archive as screens_archive
         from sidecar.terminal import Screen
 
-        screens_archive.archive_view(Screen(), settings, done)
+        archive_view(Screen(), settings, done)
 
 
-def _agreed(going: list[Doomed], yes: bool) -> bool:
+def _agreed(going: list[ExpiredArchive], yes: bool) -> bool:
     """Show what is going to be deleted; on a terminal, ask."""
-    from sidecar.terminal import counted, note, size
+    from sidecar.terminal import counted, print_note, size_text
 
     total = sum(one.size for one in going)
     logs = sum(len(one.logs) for one in going)
-    note(f"to be deleted: {counted(len(going), 'archive')}, {size(total)}, with the entries of {counted(logs, 'log')}")
+    print_note(
+        f"to be deleted: {counted(len(going), 'archive')}, {size_text(total)},"
+        f" with the entries of {counted(logs, 'log')}"
+    )
     for one in going:
-        note(f"  {one.file}  {size(one.size)}")
+        print_note(f"  {one.file}  {size_text(one.size)}")
     if yes or not sys.stdin.isatty():
         return True
     return click.confirm("Delete them?", err=True)
 
 
-def _told(done: Done) -> dict[str, Any]:
+def _told(done: ArchiveResult) -> dict[str, Any]:
     from dataclasses import asdict
 
     told = asdict(done)
@@ -129,11 +131,11 @@ COMMANDS = (archive,)
 
 # ---- tables
 
-TOLD = 3
+MAX_LISTED = 3
 """Logs that stay for a reason, told by name."""
 
 
-def archive_view(screen: Screen, settings: Settings, done: Done) -> None:
+def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> None:
     """What went where and what it saves, what stays and why, what was deleted."""
     about = "~" if done.dry_run else ""
     if done.archived:
@@ -145,8 +147,8 @@ def archive_view(screen: Screen, settings: Settings, done: Done) -> None:
         def rows() -> Iterator[Sequence[Cell]]:
             for one in done.archived:
                 saved = 100 * (1 - one.archive_bytes / one.log_bytes) if one.log_bytes else 0.0
-                packed = f"{about}{size(one.archive_bytes)}"
-                yield one.file, f"{one.logs:,}", size(one.log_bytes), packed, f"{about}{saved:.0f} %"
+                packed = f"{about}{size_text(one.archive_bytes)}"
+                yield one.file, f"{one.logs:,}", size_text(one.log_bytes), packed, f"{about}{saved:.0f} %"
 
         screen.table(columns, rows())
         screen.line()
@@ -158,41 +160,45 @@ def archive_view(screen: Screen, settings: Settings, done: Done) -> None:
         total = sum(one.size for one in done.deleted)
         logs = sum(len(one.logs) for one in done.deleted)
         screen.line(
-            f"{counted(len(done.deleted), 'old archive')} {_verb(done, 'deleted')}, {size(total)}, with the entries of "
-            f"{counted(logs, 'log')}"
+            f"{counted(len(done.deleted), 'old archive')} {_verb(done, 'deleted')}, {size_text(total)},"
+            f" with the entries of {counted(logs, 'log')}"
         )
         for doomed in done.deleted if done.dry_run else ():
-            screen.line(f"{doomed.file}  {size(doomed.size)}", label=("  ·", "red"), indent=4)
+            screen.line(f"{doomed.file}  {size_text(doomed.size)}", label=("  ·", "red"), indent=4)
     _kept(screen, done)
 
 
-def _verb(done: Done, verb: str) -> str:
+def _verb(done: ArchiveResult, verb: str) -> str:
     return f"would be {verb}" if done.dry_run else verb
 
 
-def _sum(screen: Screen, settings: Settings, done: Done, about: str) -> None:
+def _sum(screen: Screen, settings: Settings, done: ArchiveResult, about: str) -> None:
     logs = sum(one.logs for one in done.archived)
     before, after = (sum(getattr(one, name) for one in done.archived) for name in ("log_bytes", "archive_bytes"))
     if not logs:
         screen.line(f"nothing {'would go' if done.dry_run else 'went'} to {settings.archive}")
         return
     screen.line(
-        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size(before)} become "
-        f"{about}{size(after)}" + ("" if done.dry_run else f", in {length(done.seconds)}")
+        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size_text(before)} become "
+        f"{about}{size_text(after)}" + ("" if done.dry_run else f", in {duration_text(done.seconds)}")
     )
 
 
-def _compacted(screen: Screen, done: Done) -> None:
-    for day, why in done.days_kept[:TOLD]:
+def _compacted(screen: Screen, done: ArchiveResult) -> None:
+    for day, why in done.days_kept[:MAX_LISTED]:
         screen.line(f"the index of {day} stays as it is: {why}")
     if not done.compacted:
         return
     before, after = (sum(getattr(one, name) for one in done.compacted) for name in ("before", "after"))
     what = f"the index of {counted(len(done.compacted), 'day')}"
-    screen.line(f"{what} would be made smaller" if done.dry_run else f"{what} {size(before)} before, {size(after)} now")
+    screen.line(
+        f"{what} would be made smaller"
+        if done.dry_run
+        else f"{what} {size_text(before)} before, {size_text(after)} now"
+    )
 
 
-def _kept(screen: Screen, done: Done) -> None:
+def _kept(screen: Screen, done: ArchiveResult) -> None:
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for path, why in done.kept:
         reasons[why].append(path)
@@ -203,7 +209,7 @@ def _kept(screen: Screen, done: Done) -> None:
 
     def rows() -> Iterator[Sequence[Cell]]:
         for why, paths in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):
-            more = f" and {len(paths) - TOLD:,} more" if len(paths) > TOLD else ""
-            yield f"{len(paths):,}", why, ", ".join(paths[:TOLD]) + more
+            more = f" and {len(paths) - MAX_LISTED:,} more" if len(paths) > MAX_LISTED else ""
+            yield f"{len(paths):,}", why, ", ".join(paths[:MAX_LISTED]) + more
 
     screen.table((Column("logs", right=True), Column("why", least=20), Column("which", "dim", least=20)), rows())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import Given, json_option, print_json
+from .options import GlobalOptions, json_option, print_json
 
 
 @click.command(
@@ -32,18 +32,18 @@ def demo(ctx: click.Context, seconds: float, rate: float, agents: int, seed: int
     """
     import tempfile
 
-    from sidecar.demo.play import Plan, play
+    from sidecar.demo.play import DemoOptions, play
     from sidecar.demo.view import ended, view_of
     from sidecar.errors import ConfigError
     from sidecar.terminal import Screen
 
-    given: Given = ctx.obj
+    given: GlobalOptions = ctx.obj
     if given.preset not in (None, "reference"):
         raise ConfigError(f"the demo's agents do not write as {given.preset!r} has it", hint="leave --preset out")
     root = given.root.absolute() if given.root else Path(tempfile.mkdtemp(prefix="sidecar-demo-"))
     root.mkdir(parents=True, exist_ok=True)
     screen = Screen()
-    summary, next_steps = play(Plan(root, agents, rate, seconds, seed, given.config), view_of(screen, as_json))
+    summary, next_steps = play(DemoOptions(root, agents, rate, seconds, seed, given.config), view_of(screen, as_json))
     if as_json:
         print_json(summary)
     else:

@@ -22,7 +22,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GlobalOptions:
     """The options before the command."""
 
     config: Path | None
@@ -45,7 +45,7 @@ class Given:
         return Index(settings.root, settings.archive if is_named else None)
 
 
-class InOrder(click.Group):
+class OrderedGroup(click.Group):
     """A group that lists its commands in the order in which one meets them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

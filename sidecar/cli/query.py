@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
-    Given,
-    InOrder,
+    GlobalOptions,
+    OrderedGroup,
     as_object,
     filter_options,
     json_option,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    cls=InOrder,
+    cls=OrderedGroup,
     epilog="""\b
 Examples:
   sidecar query timeline --since 2h             what happened in the last two hours
@@ -61,7 +61,7 @@ Examples:
 @click.option("--reverse", is_flag=True, help="The latest first.")
 @json_option
 @click.pass_obj
-def timeline(given: Given, /, as_json: bool, **filters: Any) -> None:
+def timeline(given: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
     """Entries in the order of time. `…` behind an event: it waits for a response."""
     with closing(given.index()) as index:
         entries = index.timeline(**filters)
@@ -70,9 +70,9 @@ def timeline(given: Given, /, as_json: bool, **filters: Any) -> None:
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            screens.timeline(Screen(), entries)
+            query_views.timeline(Screen(), entries)
 
 
 @query.command(
@@ -86,7 +86,7 @@ Example:
 @limit_option
 @json_option
 @click.pass_obj
-def peers(given: Given, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
+def peers(given: GlobalOptions, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
     """With whom AGENT talked, one to one."""
     from sidecar.times import moment_of
 
@@ -100,9 +100,9 @@ def peers(given: Given, agent: str, since: str | None, limit: int | None, as_jso
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            screens.timeline(Screen(), _entries(index, found))
+            query_views.timeline(Screen(), _entries(index, found))
 
 
 @query.command(
@@ -115,7 +115,7 @@ Example:
 @click.argument("session")
 @json_option
 @click.pass_obj
-def roles(given: Given, agent: str, session: str, as_json: bool) -> None:
+def roles(given: GlobalOptions, agent: str, session: str, as_json: bool) -> None:
     """Which roles AGENT held in SESSION, and for how long."""
     with closing(given.index()) as index:
         history = index.get_agent_role_history(agent, session)
@@ -124,9 +124,9 @@ def roles(given: Given, agent: str, session: str, as_json: bool) -> None:
     else:
         from sidecar.terminal import Screen
 
-        from . import query_views as screens
+        from . import query_views
 
-        screens.roles(Screen(), history)
+        query_views.roles(Screen(), history)
 
 
 @query.command(
@@ -140,7 +140,7 @@ Examples:
 @limit_option
 @json_option
 @click.pass_obj
-def pending(given: Given, since: str | None, limit: int | None, as_json: bool) -> None:
+def pending(given: GlobalOptions, since: str | None, limit: int | None, as_json: bool) -> None:
     """Requests that nobody answered, the oldest first."""
     from sidecar.times import moment_of
 
@@ -152,9 +152,9 @@ def pending(given: Given, since: str | None, limit: int | None, as_json: bool) -
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            screens.pending(Screen(), _entries(index, found))
+            query_views.pending(Screen(), _entries(index, found))
 
 
 @query.command(
@@ -166,7 +166,7 @@ Example:
 @click.argument("session")
 @json_option
 @click.pass_obj
-def participants(given: Given, session: str, as_json: bool) -> None:
+def participants(given: GlobalOptions, session: str, as_json: bool) -> None:
     """Who took part in SESSION."""
     with closing(given.index()) as index:
         if as_json:
@@ -174,9 +174,9 @@ def participants(given: Given, session: str, as_json: bool) -> None:
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            screens.participants(Screen(), index.timeline(session=session))
+            query_views.participants(Screen(), index.timeline(session=session))
 
 
 @query.command(
@@ -191,7 +191,7 @@ Examples:
 @limit_option
 @json_option
 @click.pass_obj
-def conversation(given: Given, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
+def conversation(given: GlobalOptions, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
     """What was said in CONVERSATION, to be read from top to bottom.
 
     A conversation without an id of its own has that of its session. With --json each entry has its `record`.
@@ -203,9 +203,9 @@ def conversation(given: Given, conversation_id: str, full: bool, limit: int | No
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            screens.conversation(Screen(), index, entries, full)
+            query_views.conversation(Screen(), index, entries, full)
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
 @limit_option
 @json_option
 @click.pass_obj
-def sessions(given: Given, status: str | None, limit: int | None, as_json: bool) -> None:
+def sessions(given: GlobalOptions, status: str | None, limit: int | None, as_json: bool) -> None:
     """All sessions, in the order of their creation."""
     _list(given, limit, as_json, lambda index: index.sessions(status), "sessions")
 
@@ -232,7 +232,7 @@ def sessions(given: Given, status: str | None, limit: int | None, as_json: bool)
 @limit_option
 @json_option
 @click.pass_obj
-def agents(given: Given, limit: int | None, as_json: bool) -> None:
+def agents(given: GlobalOptions, limit: int | None, as_json: bool) -> None:
     """All agents, and when they were first and last seen."""
     _list(given, limit, as_json, lambda index: index.agents(), "all_agents")
 
@@ -241,12 +241,14 @@ def agents(given: Given, limit: int | None, as_json: bool) -> None:
 @limit_option
 @json_option
 @click.pass_obj
-def rejected(given: Given, limit: int | None, as_json: bool) -> None:
+def rejected(given: GlobalOptions, limit: int | None, as_json: bool) -> None:
     """Lines that are no records, and why: not-json, not-object, no-event-type, too-long."""
     _list(given, limit, as_json, lambda index: index.rejected(), "rejected")
 
 
-def _list(given: Given, limit: int | None, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str) -> None:
+def _list(
+    given: GlobalOptions, limit: int | None, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str
+) -> None:
     """Print values of one kind, which are frozen dataclasses."""
     with closing(given.index()) as index:
         found = islice(ask(index), limit)
@@ -255,9 +257,9 @@ def _list(given: Given, limit: int | None, as_json: bool, ask: Callable[[Index],
         else:
             from sidecar.terminal import Screen
 
-            from . import query_views as screens
+            from . import query_views
 
-            getattr(screens, screen)(Screen(), found)
+            getattr(query_views, screen)(Screen(), found)
 
 
 def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
@@ -286,7 +288,7 @@ Examples:
 @click.argument("id_", metavar="ID")
 @json_option
 @click.pass_obj
-def show(given: Given, id_: str, as_json: bool) -> None:
+def show(given: GlobalOptions, id_: str, as_json: bool) -> None:
     """The record behind an entry, and what the index knows of it.
 
     ID stands at the end of each line of a timeline. Where several files have it, give `<file path>:<byte offset>`.
@@ -299,9 +301,9 @@ def show(given: Given, id_: str, as_json: bool) -> None:
     else:
         from sidecar.terminal import Screen
 
-        from . import query_views as screens
+        from . import query_views
 
-        screens.shown(Screen(), entry, record)
+        query_views.shown(Screen(), entry, record)
 
 
 @click.command(
@@ -314,11 +316,11 @@ Examples:
 @filter_options
 @json_option
 @click.pass_obj
-def follow(given: Given, /, as_json: bool, **filters: Any) -> None:
+def follow(given: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
     """New entries as they come into the index, until ctrl-C. A sidecar has to run beside it."""
     from sidecar.terminal import Screen
 
-    from . import query_views as screens
+    from . import query_views
 
     with closing(given.index()) as index:
         screen = Screen()
@@ -326,7 +328,7 @@ def follow(given: Given, /, as_json: bool, **filters: Any) -> None:
             if as_json:
                 print_json(as_object(entry))
             else:
-                screens.followed(screen, entry)
+                query_views.followed(screen, entry)
             sys.stdout.flush()
 
 

@@ -14,14 +14,14 @@ from sidecar.terminal import (
     Column,
     Piece,
     Screen,
-    agent,
-    agents,
+    agent_piece,
+    agents_pieces,
     counted,
-    length,
-    moment,
-    note,
+    duration_text,
+    moment_text,
     plain_lines,
-    words,
+    print_note,
+    record_text,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _PATTERN = Column("pattern", least=12, optional=True)
 _INDENT = 10
 """Of what is said, right of the time."""
 
-MOST_LINES = 12
+MAX_LINES = 12
 """Lines of one record in a conversation, unless all are asked for."""
 
 
@@ -50,13 +50,13 @@ def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
         nonlocal count
         day = ""
         for count, entry in enumerate(entries, 1):  # noqa: B007
-            time_of_day = moment(entry.timestamp)
+            time_of_day = moment_text(entry.timestamp)
             if screen.is_terminal:
                 if time_of_day[:10] != day:
                     day = time_of_day[:10]
                     yield [(day, "bold")], "", "", "", ""
                 time_of_day = time_of_day[11:]
-            yield time_of_day, _event(entry), agents(entry.participating_agents), entry.pattern_type, entry.id
+            yield time_of_day, _event(entry), agents_pieces(entry.participating_agents), entry.pattern_type, entry.id
 
     screen.table(columns, rows())
     _count(count, "entry", "entries")
@@ -72,11 +72,13 @@ def _event(entry: Entry) -> Cell:
 
 def followed(screen: Screen, entry: Entry) -> None:
     """One entry as it comes; its columns stand where those of most entries stand."""
-    who = agents(entry.participating_agents)
+    who = agents_pieces(entry.participating_agents)
     room = max(1, 40 - sum(len(name) for name, _ in who))
     event = entry.event_type.ljust(24)
     style = "bold" if entry.is_request else ""
-    screen.line((f"{moment(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim"))
+    screen.line(
+        (f"{moment_text(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim")
+    )
 
 
 def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
@@ -87,11 +89,11 @@ def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
         for i, (role, group) in enumerate(held):
             first, last = group[0]["timestamp"], group[-1]["timestamp"]
             until = held[i + 1][1][0]["timestamp"] if i + 1 < len(held) else last
-            yield moment(first), ((role, "bold"),), length(until - first), str(len(group))
+            yield moment_text(first), ((role, "bold"),), duration_text(until - first), str(len(group))
 
     columns = (_TIME, Column("role"), Column("for", right=True), Column("entries", "dim", right=True))
     if not screen.table(columns, rows()):
-        note("this agent had no role in this session")
+        print_note("this agent had no role in this session")
 
 
 def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
@@ -102,12 +104,12 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
         for entry in waiting:
             age = now - entry.timestamp
             style = "red" if age >= 3600 else "yellow" if age >= 300 else "green"
-            who = agents(entry.participating_agents or (entry.initiating_agent,))
-            yield [(length(age), style)], who, entry.event_type, entry.id
+            who = agents_pieces(entry.participating_agents or (entry.initiating_agent,))
+            yield [(duration_text(age), style)], who, entry.event_type, entry.id
 
     columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
     count = screen.table(columns, rows())
-    note(counted(count, "request waits", "requests wait") if count else "no request waits for a response")
+    print_note(counted(count, "request waits", "requests wait") if count else "no request waits for a response")
 
 
 def participants(screen: Screen, entries: Iterable[Entry]) -> None:
@@ -122,7 +124,7 @@ def participants(screen: Screen, entries: Iterable[Entry]) -> None:
 
     def rows() -> Iterator[Sequence[Cell]]:
         for name, (count, first, last, role) in sorted(seen.items()):
-            yield (agent(name),), role or "–", f"{count:,}", moment(first), moment(last)
+            yield (agent_piece(name),), role or "–", f"{count:,}", moment_text(first), moment_text(last)
 
     columns = (
         *(Column("agent", least=12), Column("role", least=8), Column("entries", right=True)),
@@ -134,7 +136,7 @@ def participants(screen: Screen, entries: Iterable[Entry]) -> None:
 def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: bool) -> None:
     """What was said, by whom, in order, to be read from top to bottom."""
     count = 0
-    for day, said in groupby(entries, key=lambda entry: moment(entry.timestamp)[:10]):
+    for day, said in groupby(entries, key=lambda entry: moment_text(entry.timestamp)[:10]):
         if count:
             screen.line()
         screen.line((day, "bold underline"))
@@ -142,14 +144,14 @@ def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: b
             count += 1
             details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
             screen.line()
-            time_of_day: Piece = (moment(entry.timestamp)[11:], "dim")
+            time_of_day: Piece = (moment_text(entry.timestamp)[11:], "dim")
             screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
             _said(screen, index, entry, full)
     _count(count, "entry", "entries")
 
 
 def _speakers(entry: Entry) -> list[Piece]:
-    named = agents(entry.participating_agents)
+    named = agents_pieces(entry.participating_agents)
     role = entry.agent_roles.get(entry.participating_agents[0]) if entry.participating_agents else None
     first = [(named[0][0], f"bold {named[0][1]}")]
     return [*first, *([(f" ({role})", "italic")] if role else []), *named[1:]]
@@ -157,11 +159,11 @@ def _speakers(entry: Entry) -> list[Piece]:
 
 def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
     try:
-        lines = plain_lines(words(index.read(entry)).strip())
+        lines = plain_lines(record_text(index.read(entry)).strip())
     except SidecarError as error:
         screen.line((f"({error})", "dim italic"), indent=_INDENT)
         return
-    shown = lines if full else lines[:MOST_LINES]
+    shown = lines if full else lines[:MAX_LINES]
     for line in shown:
         screen.line(line, indent=_INDENT)
     if len(lines) > len(shown):
@@ -177,9 +179,16 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
     def rows() -> Iterator[Sequence[Cell]]:
         for one in known:
             style = "green" if one.status == "active" else "dim"
-            owner = (agent(one.initiating_agent),)
+            owner = (agent_piece(one.initiating_agent),)
             lives_in = (one.lives_in,) if some_archived else ()
-            yield moment(one.created_at), ((one.status, style),), *lives_in, owner, one.pattern_type, one.session_id
+            yield (
+                moment_text(one.created_at),
+                ((one.status, style),),
+                *lives_in,
+                owner,
+                one.pattern_type,
+                one.session_id,
+            )
 
     columns = (
         *(Column("created (UTC)", "dim"), Column("status")),
@@ -196,7 +205,12 @@ def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
         *(Column("first seen (UTC)", "dim"), Column("last seen (UTC)", "dim")),
     )
     rows = (
-        ((agent(one.agent),), f"{one.entries:,}", moment(one.first_timestamp), moment(one.last_timestamp))
+        (
+            (agent_piece(one.agent),),
+            f"{one.entries:,}",
+            moment_text(one.first_timestamp),
+            moment_text(one.last_timestamp),
+        )
         for one in found
     )
     _count(screen.table(columns, rows), "agent")
@@ -213,7 +227,7 @@ def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
         for one in lines
     )
     count = screen.table(columns, rows)
-    note(counted(count, "line is no record", "lines are no records") if count else "every line is a record")
+    print_note(counted(count, "line is no record", "lines are no records") if count else "every line is a record")
 
 
 def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
@@ -221,8 +235,8 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
     flags = ("is_completion", "is_request", "has_response", "requests_response")
     facts: list[tuple[str, Cell]] = [
         ("event", ((entry.event_type, "bold"),)),
-        ("time", f"{moment(entry.timestamp)} UTC"),
-        ("agents", agents(entry.participating_agents)),
+        ("time", f"{moment_text(entry.timestamp)} UTC"),
+        ("agents", agents_pieces(entry.participating_agents)),
         ("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()) or "–"),
         ("session", f"{entry.session_id or '–'}, owned by {entry.initiating_agent}"),
         ("pattern", entry.pattern_type),
@@ -240,4 +254,4 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
 
 
 def _count(count: int, one: str, many: str | None = None) -> None:
-    note(counted(count, one, many) if count else f"no {one} found")
+    print_note(counted(count, one, many) if count else f"no {one} found")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import Given, json_option, print_json
+from .options import GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
     from sidecar.records import Report
     from sidecar.service.daemon import Sidecar
-    from sidecar.terminal import Progress
+    from sidecar.terminal import ProgressBar
 
 
 @click.command(
@@ -28,51 +28,51 @@ Examples:
 @click.option("--once", is_flag=True, help="Index what is there now, then exit.")
 @json_option
 @click.pass_obj
-def run(given: Given, once: bool, as_json: bool) -> None:
+def run(given: GlobalOptions, once: bool, as_json: bool) -> None:
     """Index the logs, and follow them until stopped.
 
     An index that is missing, damaged or made under other settings is made again first. SIGINT and SIGTERM stop it in
     good order; nothing is lost by any other end. With --json, one object tells at the end what was done.
     """
-    from sidecar.terminal import Progress
+    from sidecar.terminal import ProgressBar
 
     settings = given.settings()
-    with Progress() as progress:
+    with ProgressBar() as progress:
         done = _once(settings, progress) if once else _follow(settings, progress)
     if as_json:
         print_json(done)
 
 
-def _once(settings: Settings, progress: Progress) -> dict[str, int]:
+def _once(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     from sidecar.service.supervisor import run_once
 
     totals = run_once(settings, progress)
     return _told(progress, totals.entries, totals.bytes)
 
 
-def _follow(settings: Settings, progress: Progress) -> dict[str, int]:
+def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     from sidecar.service.supervisor import run
-    from sidecar.terminal import note
+    from sidecar.terminal import print_note
 
     running = _Running(progress)
-    note(f"indexing {settings.root}, preset {settings.preset}; ctrl-C stops")
+    print_note(f"indexing {settings.root}, preset {settings.preset}; ctrl-C stops")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.ask)
     try:
         run(settings, running.should_stop, running.on_start, running.report, running.tell)
     except _Stopped:
         progress.pause()
-        note("stopped while the index was being made; the next run begins that again")
+        print_note("stopped while the index was being made; the next run begins that again")
         return {"entries": 0, "bytes": 0}
     return _told(progress, *running.totals())
 
 
-def _told(progress: Progress, entries: int, read: int) -> dict[str, int]:
+def _told(progress: ProgressBar, entries: int, read: int) -> dict[str, int]:
     """What was done since the start: told in a line, and given as an object."""
-    from sidecar.terminal import counted, note, size
+    from sidecar.terminal import counted, print_note, size_text
 
     progress.pause()
-    note(f"{counted(entries, 'entry', 'entries')} indexed, {size(read)} read")
+    print_note(f"{counted(entries, 'entry', 'entries')} indexed, {size_text(read)} read")
     return {"entries": entries, "bytes": read}
 
 
@@ -83,7 +83,7 @@ class _Stopped(Exception):
 class _Running:
     """A sidecar at work until a signal asks it to stop. Only the main thread touches this, handlers included."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: ProgressBar) -> None:
         self._progress = progress
         self._sidecar: Sidecar | None = None
         self._rebuilt: Report | None = None
@@ -125,19 +125,19 @@ class _Running:
 
     def tell(self, why: str) -> None:
         """Say why it waits."""
-        from sidecar.terminal import note
+        from sidecar.terminal import print_note
 
         self._progress.pause()
-        note(why)
+        print_note(why)
 
     def _tell_caught_up(self, settings: Settings) -> None:
-        from sidecar.service.heartbeat import read
-        from sidecar.terminal import counted, note
+        from sidecar.service.heartbeat import read_heartbeat
+        from sidecar.terminal import counted, print_note
 
-        said = read(settings.index_folder)
+        said = read_heartbeat(settings.index_folder)
         by = f" by {said.watching}" if said else ""
         why = f" ({said.why})" if said and said.why else ""
-        note(f"caught up, {counted(self.totals()[0], 'entry', 'entries')} indexed; following{by}{why}")
+        print_note(f"caught up, {counted(self.totals()[0], 'entry', 'entries')} indexed; following{by}{why}")
 
     def totals(self) -> tuple[int, int]:
         """Entries indexed and bytes read, a rebuild included."""

@@ -18,8 +18,8 @@ For `author: [data.agent_id, agent_id]` that reads
 Text from a format enters that source only through `repr()` of a string, a number or a boolean: a format can name any
 key, and cannot inject code.
 
-The coercions below (`text`, `gather`, `moment`, `classifier`) say what a JSON value counts as. Each takes any JSON
-value and raises for none. Source: docs/law.md, "Values".
+The coercions below (`id_text`, `add_ids`, `timestamp_of`, `classifier`) say what a JSON value counts as. Each takes any
+JSON value and raises for none. Source: docs/law.md, "Values".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any, Protocol, TypeAlias
 from sidecar.records import Kind, Record
 from sidecar.times import YEAR_10000
 
-MANY = 4
+PROBE_FROM = 4
 """So many keys are looked up in an object that it pays to see first whether it has any of them."""
 Path: TypeAlias = tuple[str, ...]
 Constant: TypeAlias = str | int | bool
@@ -48,19 +48,19 @@ class Extract(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class AttributePaths:
     """Where the attributes stand, and what holds where the record is silent."""
 
     paths: Mapping[str, tuple[Path, ...]]
     constants: Mapping[str, Any]
     """A string; for a list of ids a tuple of strings; for a flag a boolean."""
 
-    def overridden_by(self, own: Places) -> Places:
+    def overridden_by(self, own: AttributePaths) -> AttributePaths:
         """These, but for what `own` lists. An event type that it sets with no path beside it stands alone."""
         paths = {**self.paths, **own.paths}
         if "event_type" in own.constants and "event_type" not in own.paths:
             paths["event_type"] = ()
-        return Places(paths, {**self.constants, **own.constants})
+        return AttributePaths(paths, {**self.constants, **own.constants})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class FormatSpec:
     """A format as it was written, with all that it extends."""
 
-    places: Places
-    shapes: tuple[tuple[Condition, Places], ...]
+    places: AttributePaths
+    shapes: tuple[tuple[Condition, AttributePaths], ...]
     """The first whose condition holds overrides `places`."""
     completions: tuple[str, ...]
     requests: tuple[str, ...]
@@ -84,7 +84,7 @@ class Spec:
     skip: tuple[str, ...]
 
 
-def compile_spec(name: str, spec: Spec) -> Extract:
+def compile_spec(name: str, spec: FormatSpec) -> Extract:
     """The function that takes a JSON object apart as `spec` says. It raises on no JSON value."""
     code = _Code(_all_paths(spec))
     for condition, places in spec.shapes:
@@ -98,9 +98,9 @@ def compile_spec(name: str, spec: Spec) -> Extract:
         "EMPTY": {},
         "Record": Record,
         "new": tuple.__new__,  # a third of the price of Record(...), which is a Python function
-        "text": text,
-        "gather": gather,
-        "moment": moment,
+        "text": id_text,
+        "gather": add_ids,
+        "moment": timestamp_of,
         "known_kind": kinds.get,
         "kind_of": classifier(spec.completions, spec.requests, spec.answers, spec.skip, kinds),
     }
@@ -109,7 +109,7 @@ def compile_spec(name: str, spec: Spec) -> Extract:
     return extract
 
 
-def _all_paths(spec: Spec) -> Iterator[Path]:
+def _all_paths(spec: FormatSpec) -> Iterator[Path]:
     for places in (spec.places, *(places for _, places in spec.shapes)):
         for paths in places.paths.values():
             yield from paths
@@ -148,7 +148,7 @@ class _Code:
             name = f"o{len(self._found)}"
             self.add(f"{name} = {found}")
             keys = self._wanted.get(path, frozenset())
-            if len(keys) < MANY:
+            if len(keys) < PROBE_FROM:
                 self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
             else:  # an object may be there and have none of what is looked up in it
                 wanted = f"wanted{len(self.constants)}"
@@ -184,7 +184,7 @@ class _Code:
             self.add(f"{target} = {otherwise}")
 
 
-def _record(code: _Code, places: Places) -> None:
+def _record(code: _Code, places: AttributePaths) -> None:
     """The lines that make a Record by `places` and return it."""
 
     def paths(attribute: str) -> tuple[Path, ...]:
@@ -256,7 +256,7 @@ _KINDS_KEPT = 4096
 _LONGEST_TYPE_KEPT = 200
 
 
-def text(value: Any) -> str | None:
+def id_text(value: Any) -> str | None:
     """An id: a non-empty string, or a whole number as its digits; else None."""
     if value.__class__ is str:
         return value or None
@@ -268,16 +268,16 @@ def text(value: Any) -> str | None:
     return None
 
 
-def gather(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
+def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
     """`ids`, and after them the ids in `value` that are new: it is one id, or a list of them."""
     if value.__class__ is str:
         return (*ids, value) if value and value not in ids else ids
     found = value if value.__class__ is list else (value,)
-    new = [id for each in found if (id := text(each))]
+    new = [id for each in found if (id := id_text(each))]
     return tuple(dict.fromkeys((*ids, *new))) if new else ids
 
 
-def moment(value: Any) -> float | None:
+def timestamp_of(value: Any) -> float | None:
     """Seconds since 1970, UTC, between 1970 and 9999; else None.
 
     A number counts as seconds, from 1e11 on as milliseconds, from 1e14 as microseconds, from 1e17 as

@@ -26,9 +26,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from .compiler import Condition, Extract, Path, Places, Spec, compile_spec
-from .compiler import moment as moment
-from .yaml_nodes import Value, read
+from .compiler import AttributePaths, Condition, Extract, FormatSpec, Path, compile_spec
+from .yaml_nodes import YamlValue, parse_yaml
 
 _FLAGS = ("broadcast", "requests_response")
 _LISTS = ("addressees", "members")
@@ -47,7 +46,7 @@ class Format:
     """A format, ready to use. It can be sent to another process, which compiles it anew."""
 
     name: str
-    spec: Spec = field(repr=False, compare=False)
+    spec: FormatSpec = field(repr=False, compare=False)
     fingerprint: str = field(init=False)
     """Differs where the format differs; the name is no part of it."""
     extract: Extract = field(init=False, repr=False, compare=False)
@@ -57,11 +56,11 @@ class Format:
         object.__setattr__(self, "fingerprint", sha256(said.encode()).hexdigest())
         object.__setattr__(self, "extract", compile_spec(self.name, self.spec))
 
-    def __reduce__(self) -> tuple[type[Format], tuple[str, Spec]]:
+    def __reduce__(self) -> tuple[type[Format], tuple[str, FormatSpec]]:
         return Format, (self.name, self.spec)
 
 
-def load_formats(user: Value | None = None) -> dict[str, Format]:
+def load_formats(user: YamlValue | None = None) -> dict[str, Format]:
     """The packaged formats and those of `user`, the value of `formats` in config.yaml, by name.
 
     Raises ConfigError, with file, line and key, for the first thing that is wrong.
@@ -75,10 +74,10 @@ def load_formats(user: Value | None = None) -> dict[str, Format]:
     return {**packaged, **{name: Format(name, _spec(name, own, known, ())) for name in own}}
 
 
-def read_packaged(name: str) -> Value:
+def read_packaged(name: str) -> YamlValue:
     """A YAML file of the package."""
     file = f"{name}.yaml"
-    value = read((files("sidecar") / "formats" / file).read_text("utf-8"), f"sidecar/formats/{file}")
+    value = parse_yaml((files("sidecar") / "formats" / file).read_text("utf-8"), f"sidecar/formats/{file}")
     assert value is not None, f"{file} is empty"
     return value
 
@@ -86,16 +85,18 @@ def read_packaged(name: str) -> Value:
 @cache
 def _packaged_formats() -> Mapping[str, Format]:
     values = {name: read_packaged(name) for name in _PACKAGED}
-    known: dict[str, Spec] = {}
+    known: dict[str, FormatSpec] = {}
     return {name: Format(name, _spec(name, values, known, ())) for name in _PACKAGED}
 
 
-def _spec(name: str, values: Mapping[str, Value], known: dict[str, Spec], below: tuple[str, ...]) -> Spec:
+def _spec(
+    name: str, values: Mapping[str, YamlValue], known: dict[str, FormatSpec], below: tuple[str, ...]
+) -> FormatSpec:
     """The format `name` with all that it extends. `below` are the formats that extend it; `known` grows."""
     if name in known:
         return known[name]
     given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "shapes"))
-    parent = Spec(Places({}, {}), (), (), (), (), ())
+    parent = FormatSpec(AttributePaths({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
         if len(below) >= _MOST_BELOW:
@@ -110,11 +111,11 @@ def _spec(name: str, values: Mapping[str, Value], known: dict[str, Spec], below:
     shapes = parent.shapes
     if "shapes" in given:
         shapes = tuple(_shape(value) for value in given["shapes"].items("a list of shapes"))
-    known[name] = Spec(parent.places.overridden_by(_places(given)), shapes, **types)
+    known[name] = FormatSpec(parent.places.overridden_by(_places(given)), shapes, **types)
     return known[name]
 
 
-def _shape(value: Value) -> tuple[Condition, Places]:
+def _shape(value: YamlValue) -> tuple[Condition, AttributePaths]:
     given = value.fields(("when", *_ATTRIBUTES, "set"), required=("when",))
     when = given["when"].fields(("path", "is", "in"), required=("path",))
     path = _path(when["path"])
@@ -128,19 +129,19 @@ def _shape(value: Value) -> tuple[Condition, Places]:
     return Condition(path, None), _places(given)
 
 
-def _places(given: Mapping[str, Value]) -> Places:
+def _places(given: Mapping[str, YamlValue]) -> AttributePaths:
     constants = given["set"].fields(_CONSTANTS) if "set" in given else {}
-    return Places(
+    return AttributePaths(
         {key: _paths(given[key]) for key in _ATTRIBUTES if key in given},
         {key: _constant(key, value) for key, value in constants.items()},
     )
 
 
-def _paths(value: Value) -> tuple[Path, ...]:
+def _paths(value: YamlValue) -> tuple[Path, ...]:
     return tuple(_path(item) for item in value.items("a list of paths"))
 
 
-def _path(value: Value) -> Path:
+def _path(value: YamlValue) -> Path:
     """`a.b.c`, or a list of keys, where a key has a dot of its own."""
     expected = "a path: keys with dots between (`data.agent_id`), or a list of keys"
     keys = [key.text() for key in value.items()] if value.is_list else value.text(expected).split(".")
@@ -150,7 +151,7 @@ def _path(value: Value) -> Path:
     return path
 
 
-def _constant(attribute: str, value: Value) -> Any:
+def _constant(attribute: str, value: YamlValue) -> Any:
     if attribute in _FLAGS:
         return value.flag()
     if attribute in _LISTS:
@@ -158,11 +159,11 @@ def _constant(attribute: str, value: Value) -> Any:
     return value.text()
 
 
-def _event_types(value: Value) -> tuple[str, ...]:
+def _event_types(value: YamlValue) -> tuple[str, ...]:
     return tuple(sorted({_event_type(item) for item in value.items("a list of event types")}))
 
 
-def _event_type(value: Value) -> str:
+def _event_type(value: YamlValue) -> str:
     expected = "an event type: `a:b` that one, `a:` what begins so, `:b` what has that last segment"
     pattern = value.text(expected)
     if pattern.strip(":") == "" or (pattern.startswith(":") and ":" in pattern[1:]):

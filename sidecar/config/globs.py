@@ -12,7 +12,7 @@ EXPECTED = "a path below the root, with `/`, without `..` and `.`"
 _MAGIC = re.compile(r"[*?[]")
 
 
-def components(glob: str) -> list[str]:
+def split_glob(glob: str) -> list[str]:
     """The components of a glob. Raises ValueError, with what is expected, where it may leave the root."""
     parts = glob.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in glob:
@@ -20,14 +20,14 @@ def components(glob: str) -> list[str]:
     return parts
 
 
-def regex(glob: str) -> str:
+def glob_regex(glob: str) -> str:
     """A regular expression for the paths that `glob` matches, to be used with `fullmatch`; without groups.
 
     What stands between two stars is taken where it comes first, for good (`(?>`): a later place can match nothing
     that this one does not. Without that, a glob of twenty stars would try more ways than there is time for.
     """
     runs: list[list[str]] = [[]]  # components, with a `**` between each two
-    for part in components(glob):
+    for part in split_glob(glob):
         if part != "**":
             runs[-1].append(_component(part))
         elif runs[-1] or len(runs) == 1:  # several in a row say no more than one
@@ -40,9 +40,9 @@ def regex(glob: str) -> str:
     return f"(?s:{written}{'/'.join(last)})"
 
 
-def prefix(glob: str) -> str:
+def glob_prefix(glob: str) -> str:
     """The folder below which all that `glob` matches lies; "" for the root."""
-    folders = components(glob)[:-1]
+    folders = split_glob(glob)[:-1]
     magic = [i for i, part in enumerate(folders) if _MAGIC.search(part)]
     return "/".join(folders[: magic[0]] if magic else folders)
 

@@ -20,7 +20,7 @@ from sidecar.errors import ConfigError
 
 from . import globs
 from .formats import Format, load_formats, read_packaged
-from .yaml_nodes import Value, read_file, unknown
+from .yaml_nodes import YamlValue, parse_yaml_file, unknown_name
 
 Layout = Literal["session", "stream", "file"]
 
@@ -29,11 +29,11 @@ ROOT = Path("var/logs")
 PRESET = "reference"
 INDEX_FOLDER = "index"
 
-_SCALARS: dict[str, Callable[[Value], object]] = {
-    "max_line_bytes": Value.size,
-    "scan_interval": Value.seconds,
-    "checkpoint_interval": Value.seconds,
-    "polling": Value.flag,
+_SCALARS: dict[str, Callable[[YamlValue], object]] = {
+    "max_line_bytes": YamlValue.size,
+    "scan_interval": YamlValue.seconds,
+    "checkpoint_interval": YamlValue.seconds,
+    "polling": YamlValue.flag,
 }
 _KEYS = ("root", "archive", "preset", "sources", "formats", *_SCALARS)
 
@@ -51,7 +51,7 @@ class Source:
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matcher", re.compile(globs.regex(self.glob)))
+        object.__setattr__(self, "matcher", re.compile(globs.glob_regex(self.glob)))
 
     def matches(self, relative_path: str) -> bool:
         return self.matcher.fullmatch(relative_path) is not None
@@ -89,7 +89,7 @@ class Settings:
     @cached_property
     def glob_prefixes(self) -> tuple[str, ...]:
         """The folders below which all sources lie, relative to the root, which is ""; none within another."""
-        found = dict.fromkeys(globs.prefix(source.glob) for source in self.sources)
+        found = dict.fromkeys(globs.glob_prefix(source.glob) for source in self.sources)
         return tuple(
             folder
             for folder in found
@@ -104,7 +104,7 @@ class Settings:
 
     @cached_property
     def _any_source(self) -> re.Pattern[str]:
-        each = "|".join(f"({globs.regex(source.glob)})" for source in self.sources) or "(?!)"
+        each = "|".join(f"({globs.glob_regex(source.glob)})" for source in self.sources) or "(?!)"
         return re.compile(f"(?!{INDEX_FOLDER}/)(?:{each})")
 
 
@@ -115,7 +115,7 @@ def load_settings(config: Path | None = None, root: Path | None = None, preset: 
     ConfigError.
     """
     file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
-    content = read_file(file) if file else None
+    content = parse_yaml_file(file) if file else None
     given = content.fields(_KEYS) if content else {}
     base = file.parent if file else Path()
     logs = _absolute(root or base / (given["root"].text("a folder") if "root" in given else ROOT))
@@ -132,12 +132,12 @@ def load_settings(config: Path | None = None, root: Path | None = None, preset: 
     )
 
 
-def _sources(given: Mapping[str, Value], preset: str | None) -> tuple[str, tuple[Source, ...]]:
+def _sources(given: Mapping[str, YamlValue], preset: str | None) -> tuple[str, tuple[Source, ...]]:
     """The preset's name, and the sources: those of config.yaml, then the preset's."""
     presets = read_packaged("presets").mapping()
     in_file = given["preset"].choice(presets, "preset") if "preset" in given else PRESET
     if preset is not None and preset not in presets:
-        raise ConfigError(unknown("preset", preset, presets))
+        raise ConfigError(unknown_name("preset", preset, presets))
     chosen = preset or in_file
     formats = load_formats(given.get("formats"))
     preset_sources = {source.name: source for source in (_source(v, formats) for v in presets[chosen].items())}
@@ -151,12 +151,12 @@ def _sources(given: Mapping[str, Value], preset: str | None) -> tuple[str, tuple
     return chosen, (*sources.values(), *preset_sources.values())
 
 
-def _source(value: Value, formats: Mapping[str, Format]) -> Source:
+def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
     keys = ("name", "glob", "layout", "format")
     given = value.fields(keys, required=keys)
     glob = given["glob"].text("a glob")
     try:
-        globs.components(glob)
+        globs.split_glob(glob)
     except ValueError as error:
         raise given["glob"].refuse(str(error)) from None
     layout = cast(Layout, given["layout"].choice(get_args(Layout), "layout"))

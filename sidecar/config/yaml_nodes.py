@@ -24,7 +24,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class YamlValue:
     """One value of a YAML file. A method that gives its content raises ConfigError where it is another."""
 
     file: str
@@ -88,34 +88,34 @@ class Value:
         """One of `names`; else an error that gives them all, the nearest last."""
         chosen = self.text(f"the name of a {what}")
         if chosen not in names:
-            raise self.error(unknown(what, chosen, names))
+            raise self.error(unknown_name(what, chosen, names))
         return chosen
 
-    def items(self, expected: str = "a list") -> list[Value]:
+    def items(self, expected: str = "a list") -> list[YamlValue]:
         if not isinstance(self.node, yaml.SequenceNode):
             raise self.refuse(expected)
-        return [Value(self.file, f"{self.key}[{i}]", node) for i, node in enumerate(self.node.value)]
+        return [YamlValue(self.file, f"{self.key}[{i}]", node) for i, node in enumerate(self.node.value)]
 
-    def mapping(self, expected: str = "a mapping") -> dict[str, Value]:
+    def mapping(self, expected: str = "a mapping") -> dict[str, YamlValue]:
         """Its values by key, in order. A key that is no string, or is given twice, is refused."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.refuse(expected)
-        values: dict[str, Value] = {}
+        values: dict[str, YamlValue] = {}
         for key_node, node in self.node.value:
-            key = Value(self.file, self.key, key_node).text("a string as key")
+            key = YamlValue(self.file, self.key, key_node).text("a string as key")
             path = f"{self.key}.{key}" if self.key else key
             if key in values:
-                raise Value(self.file, path, key_node).error("this key is given twice")
-            values[key] = Value(self.file, path, node)
+                raise YamlValue(self.file, path, key_node).error("this key is given twice")
+            values[key] = YamlValue(self.file, path, node)
         return values
 
-    def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, Value]:
+    def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, YamlValue]:
         """As `mapping`, where the keys are ours: an unknown one, or a required one absent, is refused."""
         values = self.mapping(f"a mapping with {_listed(required or known)}")
         for key_node, _ in self.node.value:
             if key_node.value not in known:
-                value = Value(self.file, values[key_node.value].key, key_node)
-                raise value.error(unknown("key", key_node.value, known))
+                value = YamlValue(self.file, values[key_node.value].key, key_node)
+                raise value.error(unknown_name("key", key_node.value, known))
         for key in required:
             if key not in values:
                 raise self.error(f"the key `{key}` is missing")
@@ -130,7 +130,7 @@ class Value:
             raise self.refuse(expected) from None
 
 
-def read(text: str, file: str) -> Value | None:
+def parse_yaml(text: str, file: str) -> YamlValue | None:
     """The one YAML document in `text`, named `file` in errors; None where it is empty."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -141,20 +141,20 @@ def read(text: str, file: str) -> Value | None:
         raise ConfigError(f"{file}{line}: no valid YAML: {problem}") from error
     except RecursionError:
         raise ConfigError(f"{file}: no valid YAML: nested too deep") from None
-    return None if node is None else Value(file, "", node)
+    return None if node is None else YamlValue(file, "", node)
 
 
-def read_file(path: Path) -> Value | None:
-    """As `read`, from a file that must be there and be UTF-8."""
+def parse_yaml_file(path: Path) -> YamlValue | None:
+    """As `parse_yaml`, from a file that must be there and be UTF-8."""
     try:
-        return read(path.read_text("utf-8-sig"), str(path))
+        return parse_yaml(path.read_text("utf-8-sig"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: no valid YAML: not UTF-8") from error
 
 
-def unknown(what: str, given: str, names: Collection[str]) -> str:
+def unknown_name(what: str, given: str, names: Collection[str]) -> str:
     """The message for a name that is none of `names`."""
     nearest = get_close_matches(given, names, 1)
     advice = f"; did you mean `{nearest[0]}`?" if nearest else ""

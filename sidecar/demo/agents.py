@@ -18,10 +18,10 @@ from sidecar.writer import ResponseLogWriter, SessionWriter, complete_session, c
 
 from .world import Act, Begin, Happen, Say, World
 
-FASTEST_END = 500.0
+CLOSING_RATE = 500.0
 """Records a second in which the scenes at play are ended at least, so that a slow world ends as well."""
 
-LONGEST_ARREARS = 0.25
+MAX_ARREARS = 0.25
 """Seconds of talk that are made up for, after the machine was busy elsewhere."""
 
 
@@ -86,7 +86,7 @@ async def talk(root: str, world: World, rate: float, seconds: float) -> int:
         for act in world.acts():
             await agents.do(act)
             world.is_closing = stop.is_set()
-            due = max(due, loop.time() - LONGEST_ARREARS) + 1 / (max(rate, FASTEST_END) if stop.is_set() else rate)
+            due = max(due, loop.time() - MAX_ARREARS) + 1 / (max(rate, CLOSING_RATE) if stop.is_set() else rate)
             await _until(due, stop)
     agents.close()
     return agents.written
@@ -95,14 +95,14 @@ async def talk(root: str, world: World, rate: float, seconds: float) -> int:
 async def _until(due: float, stop: asyncio.Event) -> None:
     """Sleep until then, or until the end has come and one sleeps only as long as that is slow."""
     wait = due - asyncio.get_running_loop().time()
-    if wait > 1 / FASTEST_END and not stop.is_set():
+    if wait > 1 / CLOSING_RATE and not stop.is_set():
         try:
             async with asyncio.timeout(wait):
                 await stop.wait()
         except TimeoutError:
             return
     else:
-        await asyncio.sleep(max(0.0, min(wait, 1 / FASTEST_END)))
+        await asyncio.sleep(max(0.0, min(wait, 1 / CLOSING_RATE)))
 
 
 def main(given: dict[str, Any]) -> int:

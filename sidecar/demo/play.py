@@ -24,19 +24,19 @@ from sidecar.config.settings import INDEX_FOLDER
 from sidecar.errors import ConfigError, EntryNotFound, IndexUnavailable, RootLocked, SidecarError, SourceError
 from sidecar.query.index import Index
 from sidecar.records import Entry
-from sidecar.service import heartbeat as beacon
-from sidecar.service.lock import holder
-from sidecar.terminal import words
+from sidecar.service import heartbeat
+from sidecar.service.lock import lock_holder
+from sidecar.terminal import record_text
 
-from .stats import Seen
-from .view import Nothing, Picture, Waiting
+from .stats import DemoStats
+from .view import Picture, SilentView, WaitingRequest
 
-MOST_TEXTS = 1000
+MAX_CACHED_TEXTS = 1000
 """Texts of entries that are kept, so as not to be read again for every picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoOptions:
     """What is to be played."""
 
     root: Path
@@ -48,7 +48,7 @@ class Plan:
     config: Path | None = None
 
 
-def play(plan: Plan, view: Nothing) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Let the agents talk, and show what the index knows; gives a summary, and what to try next.
 
     SIGINT, SIGTERM and SIGHUP end it early and in good order, a second one at once; either way no process is left
@@ -59,7 +59,7 @@ def play(plan: Plan, view: Nothing) -> tuple[dict[str, Any], list[tuple[str, str
         indexer = stack.enter_context(child("sidecar run", *_indexing(plan)))
         wait_until(lambda: _has_begun(indexer, plan.root) or stop(), "the start of `sidecar run`")
         index = stack.enter_context(Index(plan.root))
-        seen = Seen(time.time())
+        seen = DemoStats(time.time())
         stage = _Stage(plan, seen, index, view)
         course = _Course(seen, indexer, stop)
 
@@ -95,7 +95,7 @@ def play(plan: Plan, view: Nothing) -> tuple[dict[str, Any], list[tuple[str, str
     return summary, steps
 
 
-def next_steps(root: Path, seen: Seen) -> list[tuple[str, str]]:
+def next_steps(root: Path, seen: DemoStats) -> list[tuple[str, str]]:
     """What somebody new would ask next: in words, and as a command that works in any folder."""
     program = ["sidecar"] if shutil.which("sidecar") else [sys.executable, "-m", "sidecar"]
     change = seen.returned()
@@ -110,13 +110,13 @@ def next_steps(root: Path, seen: Seen) -> list[tuple[str, str]]:
     return [(what, shlex.join([*program, "--root", str(root), "query", *question])) for what, question in questions]
 
 
-def _indexing(plan: Plan) -> list[str]:
+def _indexing(plan: DemoOptions) -> list[str]:
     # Without a configuration of its own the demo takes none that happens to lie in the working folder.
     config = str(plan.config or os.devnull)
     return ["-m", "sidecar", "--config", config, "--root", str(plan.root), "--preset", "reference", "run"]
 
 
-def _talking(plan: Plan) -> list[str]:
+def _talking(plan: DemoOptions) -> list[str]:
     told = {**asdict(plan), "root": str(plan.root), "config": None, "name": _new_name(plan.root)}
     return ["-m", "sidecar.demo.agents", json.dumps(told)]
 
@@ -134,14 +134,14 @@ def _new_name(root: Path) -> str:
 def _has_begun(indexer: Child, root: Path) -> bool:
     """Whether it watches: it has the lock, and has said so. What another one said here before is not taken for it."""
     indexer.check()
-    held = holder(root / INDEX_FOLDER)
-    return held is not None and held[0] == indexer.pid and beacon.read(root / INDEX_FOLDER) is not None
+    held = lock_holder(root / INDEX_FOLDER)
+    return held is not None and held[0] == indexer.pid and heartbeat.read_heartbeat(root / INDEX_FOLDER) is not None
 
 
 class _Course:
     """How far it has come."""
 
-    def __init__(self, seen: Seen, indexer: Child, stop: Callable[[], bool]) -> None:
+    def __init__(self, seen: DemoStats, indexer: Child, stop: Callable[[], bool]) -> None:
         self.agents: Child | None = None
         self.written: int | None = None
         """Records in the logs, once the agents have ended."""
@@ -160,14 +160,14 @@ class _Course:
         if self.written is None and self.agents.has_ended:
             self.agents.check()
             self.written = int(self.agents.said() or 0)
-            self._deadline = time.monotonic() + PATIENCE
+            self._deadline = time.monotonic() + PROCESS_TIMEOUT
         return self.written is not None and (self._seen.total >= self.written or time.monotonic() > self._deadline)
 
 
 class _Stage:
     """Draws what is known, when it is time."""
 
-    def __init__(self, plan: Plan, seen: Seen, index: Index, view: Nothing) -> None:
+    def __init__(self, plan: DemoOptions, seen: DemoStats, index: Index, view: SilentView) -> None:
         self._index = index
         self._view = view
         self._next = time.monotonic()
@@ -189,19 +189,19 @@ class _Stage:
         self._view.draw(picture, now)
         self._next = time.monotonic() + self._view.interval
 
-    def _pending(self, now: float, rows: int) -> tuple[int, list[Waiting]]:
+    def _pending(self, now: float, rows: int) -> tuple[int, list[WaitingRequest]]:
         """How many requests wait, and those that have waited longest."""
         pending = self._index.find_pending_requests(now - self._picture.seen.began)
         asked = [self._index.get(row.id) for row in pending[:rows]]
-        waiting = [Waiting(now - one.timestamp, one.participating_agents, self._words(one)) for one in asked]
+        waiting = [WaitingRequest(now - one.timestamp, one.participating_agents, self._words(one)) for one in asked]
         return len(pending), waiting
 
     def _words(self, entry: Entry) -> str:
         if entry.id not in self._texts:
-            if len(self._texts) > MOST_TEXTS:
+            if len(self._texts) > MAX_CACHED_TEXTS:
                 self._texts.clear()
             try:
-                self._texts[entry.id] = words(self._index.read(entry))
+                self._texts[entry.id] = record_text(self._index.read(entry))
             except SourceError as error:
                 self._texts[entry.id] = str(error)
         return self._texts[entry.id]
@@ -209,7 +209,7 @@ class _Stage:
 
 # ---- processes
 
-PATIENCE = 10.0
+PROCESS_TIMEOUT = 10.0
 """Seconds that a process gets to start, and to end in good order."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -261,7 +261,7 @@ class Child:
         """Ask it to end, wait for it, and kill it if it does not."""
         try:
             self.ask_to_end()
-            self._process.wait(PATIENCE)
+            self._process.wait(PROCESS_TIMEOUT)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -309,10 +309,10 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait for what another process does. Raises SidecarError where it does not come."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PROCESS_TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise SidecarError(f"{what} did not come within {PATIENCE:.0f} s")
+            raise SidecarError(f"{what} did not come within {PROCESS_TIMEOUT:.0f} s")
         time.sleep(0.01)
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from sidecar.records import Entry
 
-BUCKET = 0.5
+BUCKET_SECONDS = 0.5
 """Seconds that one bar of the rate's picture stands for."""
 
-RECENT = 2.0
+RECENT_SECONDS = 2.0
 """Seconds over which the present rate and lag are taken."""
 
 
@@ -39,7 +39,7 @@ class Lag(NamedTuple):
 
 
 @dataclass
-class Seen:
+class DemoStats:
     """What came into the index since `began`. Only the demo's loop touches it."""
 
     began: float
@@ -67,7 +67,7 @@ class Seen:
         self.latest.append(entry)
         self.begun += entry.event_type == "session:created"
         self.completed += entry.event_type == "session:completed"
-        self.buckets[int((now - self.began) / BUCKET)] += 1
+        self.buckets[int((now - self.began) / BUCKET_SECONDS)] += 1
         self._lags.append(max(0.0, now - entry.timestamp))
         self._moments.append(now)
         author, *spoken_to = entry.participating_agents or ("",)
@@ -85,7 +85,7 @@ class Seen:
 
     def rate(self, now: float) -> float:
         """Entries a second, of late."""
-        span = min(RECENT, max(now - self.began, 0.1))
+        span = min(RECENT_SECONDS, max(now - self.began, 0.1))
         return (len(self._moments) - bisect_left(self._moments, now - span)) / span
 
     def lag(self, since: float | None = None) -> Lag | None:
@@ -102,12 +102,12 @@ class Seen:
 
     def spoke_lately(self, now: float) -> set[tuple[str, str]]:
         """Who spoke to whom a moment ago."""
-        lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET]
+        lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET_SECONDS]
         return {(who[0], other) for who in lately for other in who[1:]}
 
     def bars(self, now: float, count: int) -> list[int]:
         """Entries in each of the last whole half seconds, the latest last."""
-        end = int((now - self.began) / BUCKET)
+        end = int((now - self.began) / BUCKET_SECONDS)
         return [self.buckets[i] for i in range(max(0, end - count), end)]
 
     def table(self, most: int) -> tuple[list[str], int]:

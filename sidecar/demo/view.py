@@ -13,17 +13,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.terminal import Cell, Column, Piece, Screen, agent, agents, counted, length, plain
+from sidecar.terminal import Cell, Column, Piece, Screen, agent_piece, agents_pieces, counted, duration_text, plain
 
-from .stats import RECENT, Lag, RoleChange, Seen
+from .stats import RECENT_SECONDS, DemoStats, Lag, RoleChange
 
-NAME = 10
+NAME_COLUMNS = 10
 """Columns of an agent's name in the matrix."""
 _BARS = "▁▂▃▄▅▆▇█"
 _HEAT = ("grey50", "cyan", "green", "yellow", "red", "bright_red")
 
 
-class Waiting(NamedTuple):
+class WaitingRequest(NamedTuple):
     """A request that nobody has answered yet."""
 
     age: float
@@ -36,11 +36,11 @@ class Waiting(NamedTuple):
 class Picture:
     """All that a frame shows."""
 
-    seen: Seen
+    seen: DemoStats
     about: str
     seconds: float
     """How long the demo is to last."""
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[WaitingRequest] = ()
     waiting_count: int = 0
     said: Sequence[tuple[tuple[str, ...], str]] = ()
     """What was said last, and by whom to whom, the latest first."""
@@ -52,8 +52,8 @@ def frame(picture: Picture, now: float, width: int, height: int) -> RenderableTy
     upper = max(5, min(names + 3, (height - 3) * 6 // 10))
     lower = max(3, height - 3 - upper)
     most = width * 6 // 10
-    cell = 5 if 2 + NAME + 5 * names <= most else 4
-    left = min(2 + NAME + cell * max(5, names), most)
+    cell = 5 if 2 + NAME_COLUMNS + 5 * names <= most else 4
+    left = min(2 + NAME_COLUMNS + cell * max(5, names), most)
     top = _beside(width, left, _matrix(picture.seen, now, cell, left, upper), _roles(picture.seen, now, upper))
     bottom = _beside(width, width // 2, _waiting(picture, lower), _said(picture, lower))
     return Group(_title(picture, width), *_figures(picture, now, width), top, bottom)
@@ -73,7 +73,7 @@ def _figures(picture: Picture, now: float, width: int) -> list[Text]:
         (" messages/s ", ""),
         ("".join(_bar(count, max(bars)) for count in bars), "green"),
         ("   lag ", ""),
-        *_lag(seen.lag(now - RECENT)),
+        *_lag(seen.lag(now - RECENT_SECONDS)),
     ]
     told = f" messages   {seen.begun - seen.completed:,} sessions active, {seen.completed:,} completed"
     time_of_all = f"{clock(min(passed, picture.seconds))} of {clock(picture.seconds)}"
@@ -89,18 +89,18 @@ def _lag(lag: Lag | None) -> list[Piece]:
     return [(milliseconds(lag.p50), f"bold {style}"), (f", at worst {milliseconds(lag.worst)}", "dim")]
 
 
-def _matrix(seen: Seen, now: float, cell: int, width: int, height: int) -> Panel:
+def _matrix(seen: DemoStats, now: float, cell: int, width: int, height: int) -> Panel:
     """Counts, the higher the warmer; bold where somebody has just spoken."""
-    names, left_out = seen.table(min(height - 3, (width - 2 - NAME) // cell))
+    names, left_out = seen.table(min(height - 3, (width - 2 - NAME_COLUMNS) // cell))
     grid = Table.grid(padding=0)
-    grid.add_column(width=NAME, no_wrap=True)
+    grid.add_column(width=NAME_COLUMNS, no_wrap=True)
     for _ in names:
         grid.add_column(width=cell, justify="right", no_wrap=True)
-    grid.add_row("", *(Text(plain(name)[: cell - 1], agent(name)[1]) for name in names))
+    grid.add_row("", *(Text(plain(name)[: cell - 1], agent_piece(name)[1]) for name in names))
     most, lately = max(seen.matrix.values(), default=1), seen.spoke_lately(now)
     for name in names:
         cells = (_count(seen.matrix[name, other], most, (name, other) in lately) for other in names)
-        grid.add_row(Text(plain(name), agent(name)[1]), *cells)
+        grid.add_row(Text(plain(name), agent_piece(name)[1]), *cells)
     more = f", {left_out} more" if left_out else ""
     return _panel(grid, "who talks to whom", f"row speaks to column{more}", height)
 
@@ -112,31 +112,31 @@ def _count(count: int, most: int, is_fresh: bool) -> Text:
     return Text(text, "bold" if is_fresh else _HEAT[(len(_HEAT) - 1) * count // most])
 
 
-def _roles(seen: Seen, now: float, height: int) -> Panel:
+def _roles(seen: DemoStats, now: float, height: int) -> Panel:
     grid = _list(right=1)
     for change in reversed(seen.changes[-(height - 2) :]):
-        grid.add_row(Text(length(max(0.0, now - change.timestamp) // 1), "dim"), _changed(change))
+        grid.add_row(Text(duration_text(max(0.0, now - change.timestamp) // 1), "dim"), _changed(change))
     return _panel(grid, "roles as they change", f"{len(seen.changes):,} so far", height)
 
 
 def _changed(change: RoleChange) -> Text:
     before: list[Piece] = [(f"{change.before} ", "dim"), ("→ ", "dim")] if change.before else [("as ", "dim")]
-    return _fitted([agent(change.agent), (" ", ""), *before, (change.after, "bold")])
+    return _fitted([agent_piece(change.agent), (" ", ""), *before, (change.after, "bold")])
 
 
 def _waiting(picture: Picture, height: int) -> Panel:
     grid = _list(right=1)
     for one in picture.waiting[: height - 2]:
         style = "green" if one.age < 2 else "yellow" if one.age < 10 else "red"
-        who = agents(one.agents) if len(one.agents) > 1 else [*agents(one.agents), (" → all", "dim")]
-        grid.add_row(Text(length(one.age // 1), style), _fitted([*who, (f"  {one.text}", "italic")]))
+        who = agents_pieces(one.agents) if len(one.agents) > 1 else [*agents_pieces(one.agents), (" → all", "dim")]
+        grid.add_row(Text(duration_text(one.age // 1), style), _fitted([*who, (f"  {one.text}", "italic")]))
     return _panel(grid, "waiting for an answer", f"{picture.waiting_count:,} pending, the oldest first", height)
 
 
 def _said(picture: Picture, height: int) -> Panel:
     grid = _list()
     for who, text in picture.said[: height - 2]:
-        grid.add_row(_fitted([*agents(who[:2]), (" …" if len(who) > 2 else "", "dim"), (f"  {text}", "italic")]))
+        grid.add_row(_fitted([*agents_pieces(who[:2]), (" …" if len(who) > 2 else "", "dim"), (f"  {text}", "italic")]))
     return _panel(grid, "said last", "read from the log, by pointer", height)
 
 
@@ -194,13 +194,13 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-class Nothing:
+class SilentView:
     """Nowhere: the summary alone is wanted."""
 
     interval = 1.0
     """Seconds between two drawings."""
 
-    def __enter__(self) -> Nothing:
+    def __enter__(self) -> SilentView:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,13 +215,13 @@ class Nothing:
         """Show it."""
 
 
-class Lines(Nothing):
+class LineView(SilentView):
     """On standard output, in words."""
 
     def draw(self, picture: Picture, now: float) -> None:
         """One line."""
         seen = picture.seen
-        lag = seen.lag(now - RECENT)
+        lag = seen.lag(now - RECENT_SECONDS)
         told = (
             *(clock(now - seen.began).rjust(5), counted(seen.total, "entry", "entries").rjust(15)),
             *(f"{seen.rate(now):,.0f}/s".rjust(9), f"lag {milliseconds(lag.p50) if lag else '–'}".rjust(11)),
@@ -230,7 +230,7 @@ class Lines(Nothing):
         print("".join(told), flush=True)
 
 
-class Terminal(Nothing):
+class TerminalView(SilentView):
     """On the terminal's other screen, which it fills: what stood there before comes back."""
 
     interval = 0.2
@@ -240,7 +240,7 @@ class Terminal(Nothing):
         # Drawn by us alone: a thread of rich's would take its share of the time that the lag is measured in.
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> TerminalView:
         self._live.start()
         return self
 
@@ -257,11 +257,11 @@ class Terminal(Nothing):
         self._live.update(frame(picture, now, *self._console.size), refresh=True)
 
 
-def view_of(screen: Screen, as_json: bool) -> Nothing:
+def view_of(screen: Screen, as_json: bool) -> SilentView:
     """What fits to where standard output goes."""
     if as_json:
-        return Nothing()
-    return Terminal(screen) if screen.is_terminal and not screen.console.is_dumb_terminal else Lines()
+        return SilentView()
+    return TerminalView(screen) if screen.is_terminal and not screen.console.is_dumb_terminal else LineView()
 
 
 def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[str, str]]) -> None:
@@ -293,6 +293,6 @@ def _who_to_whom(screen: Screen, matrix: dict[str, dict[str, int]]) -> None:
 
     def row(name: str) -> list[Cell]:
         counts = (matrix.get(name, {}).get(other, 0) for other in names)
-        return [[agent(name)], *([(f"{count:,}" if count else "·", "" if count else "dim")] for count in counts)]
+        return [[agent_piece(name)], *([(f"{count:,}" if count else "·", "" if count else "dim")] for count in counts)]
 
     screen.table(titles, map(row, names))

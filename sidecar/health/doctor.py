@@ -17,21 +17,21 @@ from sidecar import fs
 from sidecar.config.formats import read_packaged
 from sidecar.config.settings import Layout, Settings, Source, load_settings
 from sidecar.errors import IndexMissing, IndexUnavailable, SidecarError, SourceError
-from sidecar.fs import to_os, under
+from sidecar.fs import resolve_under, to_os
 from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, TOO_LONG, parse
-from sidecar.ingest.source import Progress
+from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scan
-from sidecar.logs.tail import NEW, NotAFile, look, look_whole
+from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Rejected
-from sidecar.service.lock import holder
-from sidecar.service.repair import fault
-from sidecar.terminal import size
+from sidecar.service.lock import lock_holder
+from sidecar.service.repair import reason_to_rebuild
+from sidecar.terminal import size_text
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at."""
 
     check: str
@@ -42,22 +42,22 @@ class Finding:
     """What to do; each advice on a line of its own."""
 
 
-TOLD = 5
+MAX_LISTED = 5
 """Names that are told one by one."""
-FILES = 20
-LINES = 100
+SAMPLE_FILES = 20
+SAMPLE_LINES = 100
 """Of a source, read to see whether its format fits."""
 
 
-def examine(settings: Settings) -> list[Finding]:
+def run_checks(settings: Settings) -> list[CheckResult]:
     """Look at everything. The settings were loaded already, which compiled the formats."""
     findings = [*versions(), _configuration(settings)]
     if not settings.root.is_dir():
         advice = "start the daemon that logs there first, or name another folder with --root"
-        return [*findings, Finding("root", "error", f"{settings.root} is no folder", advice)]
+        return [*findings, CheckResult("root", "error", f"{settings.root} is no folder", advice)]
     scan = Scan(settings)
     found = [(one.path, one.source, one.status.st_size) for one in scan]
-    log_bytes = sum(size for _, _, size in found)
+    log_bytes = sum(size_text for _, _, size_text in found)
     archive = list(_archive(settings))
     return [
         *findings,
@@ -73,52 +73,52 @@ def examine(settings: Settings) -> list[Finding]:
     ]
 
 
-def _configuration(settings: Settings) -> Finding:
+def _configuration(settings: Settings) -> CheckResult:
     file = settings.config_file or "no config.yaml, so the defaults"
     names = ", ".join(source.name for source in settings.sources)
     if not settings.sources:
         advice = "name a preset, or give `sources` in config.yaml"
-        return Finding("configuration", "error", f"{file}: no source, so there is nothing to index", advice)
-    return Finding("configuration", "ok", f"{file}; preset {settings.preset}; sources {names}")
+        return CheckResult("configuration", "error", f"{file}: no source, so there is nothing to index", advice)
+    return CheckResult("configuration", "ok", f"{file}; preset {settings.preset}; sources {names}")
 
 
-def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> Finding:
+def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> CheckResult:
     failed = [f"{name or settings.root} ({why})" for name, why in scan.failed.items()]
     unreadable = (path for path in paths if not os.access(settings.root / to_os(path), os.R_OK))
     failed += [f"{path} (no permission to read)" for path in unreadable]
     if failed:
         advice = f"let this user read them: as root, setfacl -R -m u:{os.getuid()}:rX {settings.root}"
-        return Finding("root", "error", f"{settings.root}: cannot be read: {_some(failed)}", advice)
-    return Finding("root", "ok", f"{settings.root} is readable")
+        return CheckResult("root", "error", f"{settings.root}: cannot be read: {_some(failed)}", advice)
+    return CheckResult("root", "ok", f"{settings.root} is readable")
 
 
-def _passed_over(scan: Scan) -> Iterator[Finding]:
+def _passed_over(scan: Scan) -> Iterator[CheckResult]:
     if scan.passed_over:
         names = [f"{name} ({what})" for name, what in sorted(scan.passed_over.items())]
         advice = "only regular files are indexed: put the file itself below the root, or ignore this"
-        yield Finding("links", "warning", f"passed over: {_some(names)}", advice)
+        yield CheckResult("links", "warning", f"passed over: {_some(names)}", advice)
 
 
-def _running(settings: Settings) -> Finding:
-    held = holder(settings.index_folder)
+def _running(settings: Settings) -> CheckResult:
+    held = lock_holder(settings.index_folder)
     if held is None:
-        return Finding("sidecar", "ok", "none runs on this root; `sidecar run` starts one")
-    return Finding("sidecar", "ok", f"`sidecar {held[1]}` runs on this root, process {held[0]}")
+        return CheckResult("sidecar", "ok", "none runs on this root; `sidecar run` starts one")
+    return CheckResult("sidecar", "ok", f"`sidecar {held[1]}` runs on this root, process {held[0]}")
 
 
-def _index(settings: Settings) -> Finding:
+def _index(settings: Settings) -> CheckResult:
     try:
-        why = fault(settings)
+        why = reason_to_rebuild(settings)
     except IndexMissing:
-        return Finding("index", "ok", "there is none yet; `sidecar run` makes it")
+        return CheckResult("index", "ok", "there is none yet; `sidecar run` makes it")
     except IndexUnavailable as error:
-        return Finding("index", "error", str(error), error.hint)
+        return CheckResult("index", "error", str(error), error.hint)
     if why:
-        return Finding("index", "warning", f"{why} since it was made", "`sidecar run` makes it again by itself")
-    return Finding("index", "ok", "whole, and made with these settings")
+        return CheckResult("index", "warning", f"{why} since it was made", "`sidecar run` makes it again by itself")
+    return CheckResult("index", "ok", "whole, and made with these settings")
 
 
-def _archive(settings: Settings) -> Iterator[Finding]:
+def _archive(settings: Settings) -> Iterator[CheckResult]:
     """Whether what the index has archived is there; nothing where nothing was."""
     try:
         with closing(open_catalog(settings.index_folder)) as catalog:
@@ -137,35 +137,37 @@ def _archive(settings: Settings) -> Iterator[Finding]:
     archive.close()
     if lost:
         advice = "mount it, put the files back from a backup, or name the folder: `archive` in config.yaml"
-        yield Finding("archive", "error", f"{len(lost)} of {len(files)} archives: {_some(lost)}", advice)
+        yield CheckResult("archive", "error", f"{len(lost)} of {len(files)} archives: {_some(lost)}", advice)
     else:
-        yield Finding("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
+        yield CheckResult("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
 
 
 # ---- sources: do the globs match, do the formats fit
 
 
-class _Fit(NamedTuple):
+class _Sample(NamedTuple):
     """Lines of a source that were read, and those of them that are no records."""
 
     lines: int
     rejected: list[tuple[str, Rejected]]
 
 
-def _sources(settings: Settings, found: Sequence[tuple[str, Source, int]], *, some_archived: bool) -> Iterator[Finding]:
+def _sources(
+    settings: Settings, found: Sequence[tuple[str, Source, int]], *, some_archived: bool
+) -> Iterator[CheckResult]:
     if not found and some_archived:
-        yield Finding("sources", "ok", "every log lies in the archive")
+        yield CheckResult("sources", "ok", "every log lies in the archive")
         return
     if not found:
         advice = _other_presets(settings) or "look at `sources` and `preset` in config.yaml"
-        yield Finding("sources", "error", f"no file below {settings.root} belongs to a source", advice)
+        yield CheckResult("sources", "error", f"no file below {settings.root} belongs to a source", advice)
         return
     for source in settings.sources:
         paths = sorted(path for path, its_source, _ in found if its_source is source)
         check = f"source {source.name}"
         if not paths:
             advice = "nothing to do, if nothing is logged there yet"
-            yield Finding(check, "warning", f"no file matches {source.glob}", advice)
+            yield CheckResult(check, "warning", f"no file matches {source.glob}", advice)
             continue
         yield _judged(check, source, len(paths), _sample(settings, source, paths))
 
@@ -179,36 +181,36 @@ def _other_presets(settings: Settings) -> str:
     return ""
 
 
-def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Fit:
+def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Sample:
     """Read the first lines of some files, which lie evenly among all."""
-    step = max(1, len(paths) // FILES)
+    step = max(1, len(paths) // SAMPLE_FILES)
     lines = 0
     rejected: list[tuple[str, Rejected]] = []
-    for path in paths[::step][:FILES]:
-        named_type = Progress(0, path, source).named_type
-        file = under(settings.root, path)
+    for path in paths[::step][:SAMPLE_FILES]:
+        named_type = SourceState(0, path, source).named_type
+        file = resolve_under(settings.root, path)
         try:
             if source.layout == "file":
-                _, _, whole = look_whole(file, settings.max_line_bytes)
+                _, _, whole = read_whole_file(file, settings.max_line_bytes)
                 read, refused = ([], [Rejected(1, 0, whole, TOO_LONG)]) if isinstance(whole, int) else ([whole], [])
             else:
-                seen = look(file, NEW, settings.max_line_bytes)
-                read, refused = seen.lines[:LINES], seen.rejected[:LINES]
+                seen = read_lines(file, NEW, settings.max_line_bytes)
+                read, refused = seen.lines[:SAMPLE_LINES], seen.rejected[:SAMPLE_LINES]
         except (OSError, NotAFile, SourceError):
             continue  # told as unreadable, or gone by now
         read = [line for line in read if line.data.strip()]
         lines += len(read) + len(refused)
         results = (parse(line, source.format, named_type) for line in read)
         rejected += [(path, one) for one in (*refused, *results) if isinstance(one, Rejected)]
-    return _Fit(lines, rejected)
+    return _Sample(lines, rejected)
 
 
-def _judged(check: str, source: Source, files: int, fit: _Fit) -> Finding:
+def _judged(check: str, source: Source, files: int, fit: _Sample) -> CheckResult:
     counted = f"{files:,} {'file' if files == 1 else 'files'}, format {source.format.name}"
     if not fit.lines:
-        return Finding(check, "ok", f"{counted}; no whole line in them yet")
+        return CheckResult(check, "ok", f"{counted}; no whole line in them yet")
     if not fit.rejected:
-        return Finding(check, "ok", f"{counted}; all of {fit.lines:,} lines looked at are records")
+        return CheckResult(check, "ok", f"{counted}; all of {fit.lines:,} lines looked at are records")
     reason, times = Counter(one.reason for _, one in fit.rejected).most_common(1)[0]
     path, example = next((path, one) for path, one in fit.rejected if one.reason == reason)
     share = 100 * len(fit.rejected) / fit.lines
@@ -217,7 +219,7 @@ def _judged(check: str, source: Source, files: int, fit: _Fit) -> Finding:
         f"{times:,} {reason}, first {path} line {example.line_number}"
     )
     everything = len(fit.rejected) == fit.lines
-    return Finding(check, "error" if everything else "warning", message, _advice(reason, source.layout, source))
+    return CheckResult(check, "error" if everything else "warning", message, _advice(reason, source.layout, source))
 
 
 def _advice(reason: str, layout: Layout, source: Source) -> str:
@@ -233,8 +235,8 @@ def _advice(reason: str, layout: Layout, source: Source) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    return ", ".join(names[:TOLD]) + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 # ---- the machine
@@ -250,57 +252,57 @@ _INOTIFY = Path("/proc/sys/fs/inotify")
 _PROC = Path("/proc")
 
 
-def versions() -> Iterator[Finding]:
+def versions() -> Iterator[CheckResult]:
     """Python and SQLite are new enough."""
     python = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
-        yield Finding("python", "error", f"{python} is too old", "install Python 3.11 or newer")
+        yield CheckResult("python", "error", f"{python} is too old", "install Python 3.11 or newer")
     else:
-        yield Finding("python", "ok", python)
+        yield CheckResult("python", "ok", python)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         advice = "install a Python with SQLite 3.35 or newer"
-        yield Finding("sqlite", "error", f"{sqlite3.sqlite_version} is too old", advice)
+        yield CheckResult("sqlite", "error", f"{sqlite3.sqlite_version} is too old", advice)
     else:
-        yield Finding("sqlite", "ok", sqlite3.sqlite_version)
+        yield CheckResult("sqlite", "ok", sqlite3.sqlite_version)
 
 
-def index_folder(settings: Settings) -> Finding:
+def index_folder(settings: Settings) -> CheckResult:
     """The index can be written, and lies where SQLite's write-ahead log works."""
     folder = settings.index_folder
     there = _nearest(folder)
     if not os.access(there, os.W_OK | os.X_OK):
         advice = f"make a folder that this user owns: as root, install -d -o {os.getuid()} {folder}"
-        return Finding("index folder", "error", f"{there} cannot be written to", advice)
+        return CheckResult("index folder", "error", f"{there} cannot be written to", advice)
     if why := fs.why_polling(there):
         advice = f"the index needs shared memory beside its files: mount or link a local folder at {folder}"
-        return Finding("index folder", "error", f"{folder}: {why}", advice)
+        return CheckResult("index folder", "error", f"{folder}: {why}", advice)
     kind = fs.file_system(there)
-    return Finding("index folder", "ok", f"{folder} is writable" + (f", on {kind}" if kind else ""))
+    return CheckResult("index folder", "ok", f"{folder} is writable" + (f", on {kind}" if kind else ""))
 
 
-def disk(settings: Settings, log_bytes: int) -> Finding:
+def disk(settings: Settings, log_bytes: int) -> CheckResult:
     """There is room for the index, and for a second one while the first is made again."""
     free = shutil.disk_usage(_nearest(settings.index_folder)).free
     needed = max(SMALLEST_INDEX, int(log_bytes * INDEX_SHARE))
-    message = f"{size(free)} free; the index of {size(log_bytes)} of log needs up to {size(needed)}"
+    message = f"{size_text(free)} free; the index of {size_text(log_bytes)} of log needs up to {size_text(needed)}"
     if free >= needed:
-        return Finding("disk", "ok", message)
-    return Finding("disk", "error", message, "make room; a full disk stops the index, and costs no log line")
+        return CheckResult("disk", "ok", message)
+    return CheckResult("disk", "error", message, "make room; a full disk stops the index, and costs no log line")
 
 
-def watching(settings: Settings) -> Finding:
+def watching(settings: Settings) -> CheckResult:
     """Whether the kernel tells of changes below the root, and has room for all folders."""
     if settings.polling:
-        return Finding("watching", "ok", "by polling, as the configuration asks for")
+        return CheckResult("watching", "ok", "by polling, as the configuration asks for")
     if why := fs.why_polling(settings.root):
         advice = "nothing to do: it polls; fresher is a sidecar on the machine that writes the logs"
-        return Finding("watching", "warning", f"by polling: {why}", advice)
+        return CheckResult("watching", "warning", f"by polling: {why}", advice)
     try:
         watches = int((_INOTIFY / "max_user_watches").read_text())
         instances = int((_INOTIFY / "max_user_instances").read_text())
     except (OSError, ValueError):
-        return Finding("watching", "ok", "this system tells no watch limits")
-    held = holder(settings.index_folder)
+        return CheckResult("watching", "ok", "this system tells no watch limits")
+    held = lock_holder(settings.index_folder)
     used_instances, used_watches = _in_use(except_for=held[0] if held else 0)
     folders = sum(_folders(settings.root / prefix) for prefix in settings.glob_prefixes)
     limits = []
@@ -313,8 +315,8 @@ def watching(settings: Settings) -> Finding:
         f"{instances - used_instances:,} of {instances:,} instances are free"
     )
     if not limits:
-        return Finding("watching", "ok", message)
-    return Finding("watching", "warning", f"{message}; when they run out it polls", "\n".join(limits))
+        return CheckResult("watching", "ok", message)
+    return CheckResult("watching", "warning", f"{message}; when they run out it polls", "\n".join(limits))
 
 
 def _sysctl(name: str, value: int) -> str:

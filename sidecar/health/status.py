@@ -13,18 +13,18 @@ from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing, SidecarError, SourceError
 from sidecar.fs import to_os, why_polling
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.scanner import Found, Scan
-from sidecar.logs.tail import NotAFile, opened
+from sidecar.logs.scanner import FoundFile, Scan
+from sidecar.logs.tail import NotAFile, open_regular
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.records import Part, archived_size
-from sidecar.service import heartbeat as beacon
-from sidecar.service.lock import holder
-from sidecar.store import layout as swap
+from sidecar.records import Extent, archived_size
+from sidecar.service import heartbeat
+from sidecar.service.lock import lock_holder
+from sidecar.store import layout
 
-TOLD = 5
+MAX_LISTED = 5
 """Archives that are gone, told one by one."""
 
-PATIENCE = 10.0
+MAX_HEALTHY_LAG = 10.0
 """Seconds of lag from which it is no longer health."""
 
 
@@ -101,7 +101,7 @@ class Status:
 
 
 @dataclass(slots=True)
-class _Noted:
+class _CatalogView:
     """What the catalog says of a source."""
 
     offset: int
@@ -109,7 +109,7 @@ class _Noted:
     entries: int
     looked: tuple[int, int]
     """Size and time of change of the file as it was last looked at."""
-    parts: tuple[Part, ...]
+    parts: tuple[Extent, ...]
 
     @property
     def archived(self) -> int:
@@ -117,12 +117,12 @@ class _Noted:
         return archived_size(self.parts)
 
 
-def status(settings: Settings, *, sources: bool = False) -> Status:
+def status_of(settings: Settings, *, sources: bool = False) -> Status:
     """Compare every log file with what the catalog says of it. Raises ConfigError where there is no root."""
     now = time.time()
     folder = settings.index_folder
-    held = holder(folder)
-    said = beacon.read(folder) if held else None
+    held = lock_holder(folder)
+    said = heartbeat.read_heartbeat(folder) if held else None
     reasons = [*(said.trouble if said else ()), *_of_the_disk(settings)]
     noted, rejected, days, entries = _catalog(folder, reasons)
     archive = _archive(settings, [one.parts for one in noted.values() if one.parts], reasons)
@@ -151,7 +151,7 @@ def status(settings: Settings, *, sources: bool = False) -> Status:
     lag = max(0.0, now - oldest) if behind else 0.0
     if behind and held is None:
         reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
-    elif lag > PATIENCE:
+    elif lag > MAX_HEALTHY_LAG:
         reasons.append(f"{behind} bytes are not indexed; the oldest wait for {lag:.0f} s")
     return Status(
         healthy=not reasons,
@@ -199,7 +199,7 @@ def _would_watch(settings: Settings) -> str:
     return "polling" if settings.polling or why_polling(settings.root) else "inotify"
 
 
-def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, int, int]:
+def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView], int, int, int]:
     """Sources by path, rejected lines, days and entries; nothing, and a reason, where there is no catalog."""
     try:
         with closing(open_catalog(folder)) as catalog:
@@ -207,11 +207,13 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, 
             parts = catalog.archived()
             looked = catalog.looked()  # after them: a source may have come in between, and none ever goes
             noted = {
-                path: _Noted(offset, (indexed, blank, rejected, skipped), entries, looked[path], parts.get(path, ()))
+                path: _CatalogView(
+                    offset, (indexed, blank, rejected, skipped), entries, looked[path], parts.get(path, ())
+                )
                 for path, offset, indexed, blank, rejected, skipped, entries in sources
             }
             days = catalog.days()
-            there = {path.name for path in swap.daily_paths(folder)}
+            there = {path.name for path in layout.daily_paths(folder)}
             reasons += [f"the index of {day} is missing" for day, *_ in days if f"{day}.db" not in there]
             return noted, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
@@ -221,7 +223,7 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _Noted], int, 
     return {}, 0, 0, 0
 
 
-def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
+def _compare(root: Path, found: FoundFile, noted: _CatalogView | None) -> SourceStatus:
     """One file against its accounts. What lies behind the offset waits, or is behind if it holds a line end."""
     path, file = found.path, found.status
     offset = noted.offset if noted else 0
@@ -244,14 +246,14 @@ def _compare(root: Path, found: Found, noted: _Noted | None) -> SourceStatus:
     return SourceStatus(path, size, *counts, waiting, behind, noted.entries if noted else 0, state, begin)
 
 
-def _away(path: str, noted: _Noted) -> SourceStatus:
+def _away(path: str, noted: _CatalogView) -> SourceStatus:
     """A log that lies in the archive whole. What was not read there, because it is damaged, is behind."""
     behind = noted.archived - noted.offset
     state = "wrong" if sum(noted.counts) != noted.offset else "behind" if behind else "archived"
     return SourceStatus(path, noted.archived, *noted.counts, 0, behind, noted.entries, state, noted.archived)
 
 
-def _archive(settings: Settings, logs: list[tuple[Part, ...]], reasons: list[str]) -> ArchiveStatus:
+def _archive(settings: Settings, logs: list[tuple[Extent, ...]], reasons: list[str]) -> ArchiveStatus:
     """What the archive takes; a reason for each file of it that is gone, the first few of them."""
     if not logs:
         return ArchiveStatus()
@@ -264,15 +266,15 @@ def _archive(settings: Settings, logs: list[tuple[Part, ...]], reasons: list[str
             disk += archive.size(file)
         except SourceError as error:
             lost.append(str(error))
-    reasons += lost[:TOLD]
-    if len(lost) > TOLD:
-        reasons.append(f"and {len(lost) - TOLD:,} more archives cannot be read")
+    reasons += lost[:MAX_LISTED]
+    if len(lost) > MAX_LISTED:
+        reasons.append(f"and {len(lost) - MAX_LISTED:,} more archives cannot be read")
     return ArchiveStatus(len(logs), sum(map(archived_size, logs)), len(files), disk)
 
 
 def _has_line_end(root: Path, path: str, offset: int) -> bool:
     try:
-        with opened(root / to_os(path)) as (fd, _):
+        with open_regular(root / to_os(path)) as (fd, _):
             while chunk := os.pread(fd, 1 << 20, offset):
                 if b"\n" in chunk:
                     return True

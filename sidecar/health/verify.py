@@ -12,22 +12,22 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sidecar.bulk.rebuild import Reporter, build
-from sidecar.bulk.workers import Task
+from sidecar.bulk.rebuild import Reporter, build_index
+from sidecar.bulk.workers import ReadTask
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
 from sidecar.fs import to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.record_reader import open_log
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.query.day_reader import Day
-from sidecar.records import Part, Report, archived_size
-from sidecar.store import layout as swap
+from sidecar.query.day_reader import DayReader
+from sidecar.records import Extent, Report, archived_size
+from sidecar.store import layout
 
-TOLD = 100
+MAX_LISTED = 100
 """Differences that are told one by one."""
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 """Comparisons begun before an index that is swapped meanwhile, each time, is an error."""
 
 _LATER = {12, 15}
@@ -39,12 +39,12 @@ _COLUMNS = (
     *("is_completion", "is_request", "has_response", "requests_response"),
 )
 
-Row = tuple[Any, ...]
+RowValues = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What `verify` found."""
+class Verification:
+    """What `compare` found."""
 
     entries: int
     """Rows compared."""
@@ -69,7 +69,7 @@ class _Difference:
     """Differs only in what a later answer changes."""
 
 
-def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
+def compare(settings: Settings, report: Reporter = lambda _: None) -> Verification:
     """Compare the index with one rebuilt from the logs, as far as each file had been indexed when this began.
 
     May run beside a sidecar or a rebuild, and takes no lock: where another index is swapped in meanwhile, it begins
@@ -77,7 +77,7 @@ def verify(settings: Settings, report: Reporter = lambda _: None) -> Verified:
     SchemaMismatch.
     """
     folder = settings.index_folder
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         before = _build(folder)
         try:
             verified = _verify(settings, folder, report)
@@ -96,7 +96,7 @@ def _build(folder: Path) -> str | None:
         return catalog.fact("build")
 
 
-def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
+def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
     with closing(open_catalog(folder)) as catalog:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()
@@ -109,16 +109,16 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
     limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
     limits |= {path: archived_size(archived[path]) for path in missing if path in archived}
     todo = [
-        Task(number, path, limit, first_mtimes.get(path), limit, parts, limit > archived_size(parts))
+        ReadTask(number, path, limit, first_mtimes.get(path), limit, parts, limit > archived_size(parts))
         for number, (path, limit) in enumerate(sorted(limits.items()), 1)
         for parts in (archived.get(path, ()),)
         if settings.source_for(to_os(path)) is not None
     ]
     with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
-        rebuilt = build(settings, Path(temporary), todo, os.cpu_count() or 1, report)
+        rebuilt = build_index(settings, Path(temporary), todo, os.cpu_count() or 1, report)
         found = [_Difference(text.partition(":")[0], text, False) for text in rebuilt.unreadable]
         entries = pointers = 0
-        for name in sorted({path.name for path in (*swap.daily_paths(folder), *swap.daily_paths(Path(temporary)))}):
+        for name in sorted({path.name for path in (*layout.daily_paths(folder), *layout.daily_paths(Path(temporary)))}):
             report(Report("comparing", rebuilt.bytes * entries // max(1, rebuilt.entries), rebuilt.bytes, entries))
             here = _rows(folder, name, limits)
             there = _rows(Path(temporary), name, limits)
@@ -132,7 +132,7 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verified:
             found += wrong
     moved = _moved_on(folder, limits)
     told = [one.text for one in found if not (one.may_be_later and one.path in moved)]
-    return Verified(entries, pointers, tuple(told[:TOLD]), len(missing))
+    return Verification(entries, pointers, tuple(told[:MAX_LISTED]), len(missing))
 
 
 def _is_gone(settings: Settings, path: str) -> bool:
@@ -140,7 +140,7 @@ def _is_gone(settings: Settings, path: str) -> bool:
     return settings.root.is_dir() and not os.path.lexists(settings.root / to_os(path))
 
 
-def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[Row]:
+def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[RowValues]:
     """A day's rows of the index in `folder`, as far as the limits go, in the order of path and offset."""
     for day in _days(folder, name):
         for row in day.rows():
@@ -148,7 +148,7 @@ def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[Row]:
                 yield row
 
 
-def _compare(here: Iterator[Row], there: Iterator[Row]) -> Iterator[_Difference | None]:
+def _compare(here: Iterator[RowValues], there: Iterator[RowValues]) -> Iterator[_Difference | None]:
     """Walk two days side by side; None for each pair of equal rows."""
     ours, theirs = next(here, None), next(there, None)
     while ours is not None or theirs is not None:
@@ -171,7 +171,7 @@ def _compare(here: Iterator[Row], there: Iterator[Row]) -> Iterator[_Difference 
 
 
 def _check_pointers(
-    settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Part, ...]]
+    settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Extent, ...]]
 ) -> tuple[int, list[_Difference]]:
     """Read the record behind every entry of a day; files are opened one after the other."""
     read = 0
@@ -207,12 +207,12 @@ def _moved_on(folder: Path, limits: dict[str, int]) -> set[str]:
     return moved
 
 
-def _days(folder: Path, name: str | None = None) -> Iterator[Day]:
+def _days(folder: Path, name: str | None = None) -> Iterator[DayReader]:
     """The daily files of an index, or the one of this name, each open for as long as it is looked at."""
-    for path in swap.daily_paths(folder):
+    for path in layout.daily_paths(folder):
         if name in (None, path.name):
             try:
-                day = Day(path)
+                day = DayReader(path)
             except IndexMissing:
                 continue  # a rebuild swapped it away
             with closing(day):

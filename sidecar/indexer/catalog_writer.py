@@ -17,15 +17,15 @@ import orjson
 
 from sidecar.config.settings import Source
 from sidecar.ingest.linking import Request
-from sidecar.ingest.source import Counts, Progress
-from sidecar.logs.tail import Mark, identity
-from sidecar.records import Move, Part, archived_size
-from sidecar.store.codec import unpack
+from sidecar.ingest.source import Counts, SourceState
+from sidecar.logs.tail import Cursor, identity
+from sidecar.records import Extent, Move, archived_size
+from sidecar.store.codec import decode_state
 from sidecar.store.connection import CATALOG, create
 from sidecar.times import YEAR_10000, day_name
 
-from .saved_source import Saved
-from .tamper import Left, Seal
+from .saved_source import SavedSource
+from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
     "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
@@ -64,7 +64,7 @@ DaySummary = tuple[int, tuple[float, float, int]]
 """A day, with its first and last timestamp and its entries."""
 
 
-class Known(NamedTuple):
+class KnownFile(NamedTuple):
     """What a scan compares: as long as a file looks like this, there is nothing new in it."""
 
     id: int
@@ -82,7 +82,7 @@ class Known(NamedTuple):
         return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
 
 
-class Catalog:
+class CatalogWriter:
     """The catalog, open for writing. Only the indexing thread touches it."""
 
     def __init__(self, path: Path, *, bulk: bool = False) -> None:
@@ -90,7 +90,7 @@ class Catalog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._bulk = bulk
         self._database = create(path, CATALOG, bulk=bulk)
-        self._seal = None if bulk else Seal(self._database, path)
+        self._seal = None if bulk else TamperGuard(self._database, path)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.checkpoint = int(self.fact("checkpoint") or 0)
@@ -119,7 +119,7 @@ class Catalog:
 
     # ---- sources
 
-    def known(self) -> Iterator[tuple[str, Known]]:
+    def known(self) -> Iterator[tuple[str, KnownFile]]:
         """Every source that was ever seen, but for those that lie in the archive whole: they are no longer looked for.
 
         One that was not read to its end is given a size that no file has, so that it is looked at again: there may be
@@ -132,7 +132,7 @@ class Catalog:
         for path, *values in self._database.execute_sql(sql):
             if path.__class__ is not str or any(value.__class__ is not int for value in values):
                 raise TypeError(f"{path!r} with {values}")
-            yield path, Known(*values)
+            yield path, KnownFile(*values)
 
     def has_archived(self) -> bool:
         """Whether anything lies in the archive."""
@@ -152,7 +152,7 @@ class Catalog:
 
     def load(
         self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
-    ) -> Progress | None:
+    ) -> SourceState | None:
         """A source as it was saved. `answered` gives the requests at some days and offsets of it."""
         sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
         row = self._database.execute_sql(sql, (path,)).fetchone()
@@ -161,10 +161,12 @@ class Catalog:
         id_, _, _, _, first_mtime, *mark_and_counts, _, packed = row
         if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
             raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
-        progress = Progress(id_, path, source, first_mtime, Mark(*mark_and_counts[:8]), Counts(*mark_and_counts[8:]))
+        progress = SourceState(
+            id_, path, source, first_mtime, Cursor(*mark_and_counts[:8]), Counts(*mark_and_counts[8:])
+        )
         progress.archived = self._archived(id_)
         if packed is not None:
-            saved = unpack(packed)
+            saved = decode_state(packed)
             state = progress.state
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
@@ -194,7 +196,7 @@ class Catalog:
 
     # ---- saving
 
-    def save(self, sources: Iterable[Saved], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
+    def save(self, sources: Iterable[SavedSource], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
         """One checkpoint: everything about these sources and days, whose rows are durable already."""
         number = self.checkpoint + 1
         with self._transaction():
@@ -211,7 +213,7 @@ class Catalog:
             self.note("checkpoint", str(number))
         self.checkpoint = number
 
-    def _save(self, sources: list[Saved]) -> None:
+    def _save(self, sources: list[SavedSource]) -> None:
         run = self._database.connection().executemany
         run(_SAVE_SOURCE, [saved.source for saved in sources])
         run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
@@ -222,11 +224,11 @@ class Catalog:
         for saved in sources:
             start = 0
             for values in saved.archived:
-                part = Part(*values)
+                part = Extent(*values)
                 self._save_extent(saved.source[0], start, part)
                 start += part.size
 
-    def begin_reset(self, progress: Progress) -> None:
+    def mark_resetting(self, progress: SourceState) -> None:
         """A file is another one now: forget what was derived of it, before its old rows are dropped.
 
         Durable first, because the rows go day by day: a crash half-way must find that they have to go.
@@ -267,10 +269,10 @@ class Catalog:
                 self._save_extent(row[0], begin, part)
         return refused
 
-    def _archived(self, id_: int) -> tuple[Part, ...]:
-        return tuple(Part(*row) for row in self._database.execute_sql(_ARCHIVED, (id_,)))
+    def _archived(self, id_: int) -> tuple[Extent, ...]:
+        return tuple(Extent(*row) for row in self._database.execute_sql(_ARCHIVED, (id_,)))
 
-    def _save_extent(self, id_: int, start: int, part: Part) -> None:
+    def _save_extent(self, id_: int, start: int, part: Extent) -> None:
         """Record where the bytes of a source from `start` on are; within a transaction."""
         self._database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (part.file,))
         self._database.execute_sql(
@@ -324,7 +326,7 @@ class Catalog:
         for table in ("filtered_day", "day_filter"):
             self._database.connection().executemany(f"DELETE FROM {table} WHERE day = ?", names)
 
-    def close(self) -> Left | None:
+    def close(self) -> FileState | None:
         """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
         if self._seal is not None:
             return self._seal.close()

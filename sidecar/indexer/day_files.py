@@ -6,8 +6,8 @@ checkpoint makes the daily files durable and *then* lets the catalog save how fa
 last written of it. Crash windows:
 
 - between two commits of a batch, or between the commits and the checkpoint: the catalog is behind. At the next start
-  `recover` finds the sources touched after the catalog's checkpoint, drops their rows from the saved offset on, and
-  lets the requests that the saved state has open wait again. Then the same bytes make the same rows.
+  `roll_back_to_checkpoint` finds the sources touched after the catalog's checkpoint, drops their rows from
+  the saved offset on, and reopens the requests that the saved state has open. Then the same bytes make the same rows.
 - in the middle of a commit: SQLite rolls that day back, which is the case above.
 - while old rows of a changed file are dropped: the catalog said `resetting` first, so that it is done again, and every
   day that had rows of it is summed up again, whether it still has them or not.
@@ -29,27 +29,27 @@ from sidecar.records import Answered, Row
 from sidecar.store.connection import looks_whole
 from sidecar.times import day_name, day_number
 
-from .day_writer import DailyFile
-from .tamper import AsLeft, Left, Look, as_found, stamped
+from .day_writer import DayWriter
+from .tamper import FileState, FileStates, Look, stat_after_write, states_of
 
-OPEN_FILES = 16
+MAX_OPEN_DAYS = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
-Saved = Callable[[str], tuple[int, Iterable[Request]]]
+SavedState = Callable[[str], tuple[int, Iterable[Request]]]
 """From a path to the saved offset and the requests that are open there; (0, ()) for a file that was never saved."""
 
 
-class DailyIndex:
+class DayFiles:
     """All daily files of a folder, for writing. It owns every connection to them."""
 
-    def __init__(self, folder: Path, left: AsLeft | None = None) -> None:
+    def __init__(self, folder: Path, left: FileStates | None = None) -> None:
         """`left` says how files were left that were closed before, and is kept."""
         self.folder = folder
-        self._open: OrderedDict[int, DailyFile] = OrderedDict()
+        self._open: OrderedDict[int, DayWriter] = OrderedDict()
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._left = {} if left is None else left
-        """How each file was left that was closed, as long as it is. `recover` opens each at the start."""
+        """The state of each file when it was closed. `roll_back_to_checkpoint` opens each at the start."""
         self._doubted: set[Path] = set()
         """Those of them that looked otherwise the last time, and whose log is there."""
         self._made = {*_days_in(folder), *(day_number(path.stem) for path in self._left if path.parent == folder)}
@@ -71,18 +71,18 @@ class DailyIndex:
                 for path, its_rows, its_answered in days[day]:
                     daily.write(path, its_rows, its_answered, checkpoint)
 
-    def take_in(self, parts: dict[int, list[Path]], checkpoint: int) -> None:
+    def merge_segments(self, parts: dict[int, list[Path]], checkpoint: int) -> None:
         """The same for rows that stand in parts of days, each part one transaction. The parts are gone then."""
         for day in sorted(parts):
             self.changed.add(day)
             for part in parts[day]:
-                self._file(day).take_in(part, checkpoint)
+                self._file(day).copy_segment(part, checkpoint)
                 part.unlink()
 
-    def _file(self, day: int) -> DailyFile:
+    def _file(self, day: int) -> DayWriter:
         daily = self._open.get(day)
         if daily is None:
-            while len(self._open) >= OPEN_FILES:
+            while len(self._open) >= MAX_OPEN_DAYS:
                 self._close(next(iter(self._open)))
             path = self._path(day)
             self._check_folder()
@@ -91,7 +91,7 @@ class DailyIndex:
             if path in self._left:
                 self._left.pop(path).check(path)  # taken away, because to open it changes it
                 self._doubted.discard(path)
-            daily = self._open[day] = DailyFile(path)
+            daily = self._open[day] = DayWriter(path)
             self._made.add(day)
         self._open.move_to_end(day)
         return daily
@@ -103,7 +103,7 @@ class DailyIndex:
         """The days that have a file, in order."""
         return sorted(_days_in(self.folder))
 
-    def forget(self, path: str) -> None:
+    def delete_rows(self, path: str) -> None:
         """Drop every row of a log file, in whichever day.
 
         A day that had rows of it counts as changed even where they are gone: a kill may have come between their going
@@ -112,10 +112,10 @@ class DailyIndex:
         for day in self.days():
             daily = self._file(day)
             if daily.knows(path):
-                daily.forget(path)
+                daily.delete_rows(path)
                 self.changed.add(day)
 
-    def recover(self, checkpoint: int, saved: Saved) -> int:
+    def roll_back_to_checkpoint(self, checkpoint: int, saved: SavedState) -> int:
         """Take back what was written after a checkpoint; gives the number of log files that this touched."""
         count = 0
         for day in self.days():
@@ -127,7 +127,7 @@ class DailyIndex:
             with daily.transaction():
                 for path in touched:
                     offset, open_requests = saved(path)
-                    daily.forget(path, offset, [one for one in open_requests if one.day == day])
+                    daily.delete_rows(path, offset, [one for one in open_requests if one.day == day])
             count += len(touched)
         return count
 
@@ -148,13 +148,13 @@ class DailyIndex:
             yield day, daily.summary()
         self.changed = set()
 
-    def forget_all(self, paths: Iterable[str]) -> None:
+    def delete_rows_of(self, paths: Iterable[str]) -> None:
         """The same for many log files, for the price of one look at each day."""
         wanted = set(paths)
         for day in self.days() if wanted else ():
             daily = self._file(day)
             for path in wanted.intersection(daily.touched_after(-1)):
-                daily.forget(path)
+                daily.delete_rows(path)
                 self.changed.add(day)
 
     def delete(self, day: int) -> None:
@@ -170,7 +170,7 @@ class DailyIndex:
         path = self._path(day)
         if day in self.changed or not path.exists():
             return False
-        now = list(looks(path))  # before it is opened for writing here, which may change how it looks
+        now = list(stats_of(path))  # before it is opened for writing here, which may change how it looks
         return [*self._file(day).state(), *now] == state
 
     def replace(self, day: int, copy: Path) -> bool:
@@ -185,9 +185,9 @@ class DailyIndex:
             return False
         self._left.pop(path, None)
         copy.replace(path)
-        look = stamped(path)
+        look = stat_after_write(path)
         if look is not None:
-            self._left[path] = Left(look, log=None)
+            self._left[path] = FileState(look, log=None)
         return True
 
     def _close(self, day: int) -> None:
@@ -220,10 +220,10 @@ class DailyIndex:
             else:
                 self._check_with_log(path, left)
 
-    def _check_with_log(self, path: Path, left: Left) -> None:
+    def _check_with_log(self, path: Path, left: FileState) -> None:
         """The same for a day that somebody was reading when it was closed. Who closes it last may be just moving its
         log into the file, so that only what looks otherwise twice was written by somebody else."""
-        now = as_found([path]).get(path)
+        now = states_of([path]).get(path)
         if now == left:
             self._doubted.discard(path)
         elif now is not None and now.log is None and now.look != left.look and looks_whole(path):  # it was moved
@@ -238,7 +238,7 @@ class DailyIndex:
         if self.folder.is_symlink():
             raise IndexDamaged(f"{self.folder} is a link")
 
-    def signs(self) -> str:
+    def signatures(self) -> str:
         """How the files were left, as seen when each was closed: what looks the same later need not be checked."""
         paths = [path for day in sorted(self._made) if (path := self._path(day)) in self._left]
         return "\n".join(_sign(path, self._left[path].look) for path in paths)
@@ -258,12 +258,12 @@ def _days_in(folder: Path) -> Iterator[int]:
             continue  # not ours: a daily file is named after its day
 
 
-def signs(folder: Path) -> str:
+def signatures(folder: Path) -> str:
     """What the daily files of a folder look like from outside."""
-    return "\n".join(sign(path) for path in sorted(folder.glob("*.db")))
+    return "\n".join(signature(path) for path in sorted(folder.glob("*.db")))
 
 
-def looks(path: Path) -> Iterator[int]:
+def stats_of(path: Path) -> Iterator[int]:
     """Sizes and times of a daily file and of its write-ahead log: another commit, other values."""
     for name in (path, path.with_name(f"{path.name}-wal")):
         try:
@@ -274,7 +274,7 @@ def looks(path: Path) -> Iterator[int]:
             yield from (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def sign(path: Path) -> str:
+def signature(path: Path) -> str:
     """What a daily file looks like from outside. Raises OSError where it is not there any more."""
     status = path.stat()
     return _sign(path, Look(status.st_ino, status.st_size, status.st_mtime_ns))

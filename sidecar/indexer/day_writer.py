@@ -13,17 +13,17 @@ from sidecar.fs import split_path
 from sidecar.ingest.linking import Request
 from sidecar.records import Answered, Row
 from sidecar.store.connection import DAILY, count_entries, create, first_and_last
-from sidecar.store.daily_schema import AT_PLACE, SPAN
+from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
 from sidecar.times import day_number
 
-from .dictionary import Codes
-from .segment import attached, take_in
-from .tamper import Left, Seal
+from .dictionary import Dictionary
+from .segment import attached, copy_segment
+from .tamper import FileState, TamperGuard
 
-CACHED = 20_000
+MAX_CACHED = 20_000
 """Strings and combinations whose number is remembered for a file, fewer where they are long; beyond, they are looked up
 again. Sixteen files may be open."""
-_AT_PLACE = AT_PLACE.format(span=SPAN, source="?1", offset="?2")
+_AT_PLACE = AT_PLACE.format(span=SPAN_IDS, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"
 _OPEN_AGAIN = (
     "UPDATE entry SET correlation = ?3, response = (SELECT 2 * k.requests_response FROM kind k WHERE k.id = kind)"
@@ -41,15 +41,15 @@ _REQUEST = (
 )
 
 
-class DailyFile:
+class DayWriter:
     """The writer of one day. It owns its connection; only the indexing thread touches it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.day = day_number(path.stem)
         self._database = create(path, DAILY)
-        self._seal = Seal(self._database, path)
-        self._codes = Codes(self._database)
+        self._seal = TamperGuard(self._database, path)
+        self._codes = Dictionary(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
         self.is_dirty = False
@@ -83,22 +83,22 @@ class DailyFile:
             ]
             self._codes.flush()
             self._database.connection().executemany(_MARK_ANSWERED, updates)
-        if self._codes.remembered > CACHED:
+        if self._codes.remembered > MAX_CACHED:
             self._codes.forget()
 
-    def take_in(self, part: Path, touched: int) -> None:
+    def copy_segment(self, part: Path, touched: int) -> None:
         """Add the rows of a part of this day, of log files that have no rows here, in one transaction."""
         next_entry = self._codes.next_entry
         with attached(self._database, part), self.transaction():
-            rows = take_in(self._database, touched, next_entry - 1)
-        self._codes = Codes(self._database)  # the highest numbers are others now
+            rows = copy_segment(self._database, touched, next_entry - 1)
+        self._codes = Dictionary(self._database)  # the highest numbers are others now
         self._codes.begin_at(next_entry)
         if self._entries is not None:
             self._entries += rows
 
     # ---- taking back
 
-    def forget(self, path: str, offset: int = 0, reopened: Iterable[Request] = ()) -> None:
+    def delete_rows(self, path: str, offset: int = 0, reopened: Iterable[Request] = ()) -> None:
         """Drop the rows of one log file from `offset` on, and let the requests in `reopened` wait again."""
         run: Callable[..., Any] = self._database.execute_sql
         source = self._source(path)
@@ -115,7 +115,7 @@ class DailyFile:
             parties: set[int] = set()
             for (first,) in spans:
                 gone = "entry WHERE id >= ? AND id < ? AND source = ? AND byte_offset >= ?"
-                values = (first, first + SPAN, source, offset)
+                values = (first, first + SPAN_IDS, source, offset)
                 parties |= {party for (party,) in run(f"SELECT DISTINCT party FROM {gone}", values)}
                 run(f"DELETE FROM {gone}", values)
             run("DELETE FROM span WHERE source = ? AND byte_offset >= ?", (source, offset))
@@ -205,7 +205,7 @@ class DailyFile:
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
-    def close(self) -> Left | None:
+    def close(self) -> FileState | None:
         """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
         return self._seal.close()
 

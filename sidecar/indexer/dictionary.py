@@ -16,13 +16,13 @@ from peewee import SqliteDatabase
 
 from sidecar.fs import split_path
 from sidecar.records import Answered, Row
-from sidecar.store.daily_schema import SIGN, SPAN, hash_of
+from sidecar.store.daily_schema import CHECKSUM_OFFSET, SPAN_IDS, hash_of
 
 Participants = tuple[str, ...]
 Roles = tuple[tuple[str, str], ...]
 Values = tuple[Any, ...]
 
-LONG = 160
+CHARACTERS_PER_ITEM = 160
 """Characters that count as much as one thing that is remembered."""
 
 _INSERTS = {
@@ -52,16 +52,16 @@ _GATHERED = 1_000
 
 
 @dataclass(slots=True)
-class Place:
+class SourceRow:
     """A log file in a daily file."""
 
     number: int
     touched: int
-    first: int = -SPAN
+    first: int = -SPAN_IDS
     """Where its last span begins; from -SPAN on, none will do."""
 
 
-class Codes:
+class Dictionary:
     """The numbers of one database file. After an error they are void: make it anew."""
 
     def __init__(self, database: SqliteDatabase, *, is_new: bool = False) -> None:
@@ -71,7 +71,7 @@ class Codes:
         self._parties: dict[tuple[Participants, Roles], int] = {}
         self._kinds: dict[tuple[str, str, bool, bool, bool, bool], int] = {}
         self._contexts: dict[tuple[str, str, str], int] = {}
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, SourceRow] = {}
         self._characters = 0
         """In what is remembered, and eight for each agent in a set."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
@@ -90,7 +90,7 @@ class Codes:
     def remembered(self) -> int:
         """How many strings and combinations are remembered. Long ones count more: a log may name what it likes."""
         things = len(self._labels) + len(self._parties) + len(self._contexts) + len(self._places) + len(self._kinds)
-        return things + self._characters // LONG
+        return things + self._characters // CHARACTERS_PER_ITEM
 
     @property
     def next_entry(self) -> int:
@@ -147,7 +147,7 @@ class Codes:
             # fmt: on
             if answered and (answer := answered.pop(byte_offset, None)):
                 correlation, has_response = answer.correlation_id, True
-            if number - first >= SPAN:
+            if number - first >= SPAN_IDS:
                 first = number
                 spans.append((source, byte_offset, number))
             kind = (event_type, pattern, is_completion, is_request, wants, author is not None)
@@ -159,7 +159,7 @@ class Codes:
                 line_number,
                 byte_offset,
                 byte_length,
-                checksum - SIGN,
+                checksum - CHECKSUM_OFFSET,
                 timestamp,
                 kinds.get(kind) or self._kind(kind),
                 contexts.get(context) or self._context(context),
@@ -195,7 +195,7 @@ class Codes:
         """The number of a string, new or known."""
         number = self._labels.get(text)
         if number is None:
-            hash_ = crc32(text.encode()) - SIGN  # as `hash_of` has it
+            hash_ = crc32(text.encode()) - CHECKSUM_OFFSET  # as `hash_of` has it
             if not self._is_new:
                 number = self._known("SELECT id FROM label WHERE text = ? AND hash = ?", (text, hash_))
             if number is None:
@@ -206,7 +206,7 @@ class Codes:
             self._characters += len(text)
         return number
 
-    def place(self, path: str, touched: int) -> Place:
+    def place(self, path: str, touched: int) -> SourceRow:
         """A log file, which `touched` will cover from now on: see `index.py`."""
         place = self._places.get(path)
         if place is None:
@@ -216,7 +216,7 @@ class Codes:
             if not self._is_new:
                 sql = "SELECT id, touched FROM source WHERE folder = ? AND stem = ? AND suffix = ?"
                 row = self._database.execute_sql(sql, names).fetchone()
-            place = Place(*map(int, row)) if row else Place(self._add("source", (*names, touched)), touched)
+            place = SourceRow(*map(int, row)) if row else SourceRow(self._add("source", (*names, touched)), touched)
             self._places[path] = place
         if place.touched != touched:
             self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, place.number))

@@ -16,77 +16,77 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SidecarError
-from sidecar.fs import sync_folder, to_os, under
-from sidecar.ingest.source import Batch, Progress
-from sidecar.logs.scanner import Found
+from sidecar.fs import resolve_under, sync_folder, to_os
+from sidecar.ingest.source import Batch, SourceState
+from sidecar.logs.scanner import FoundFile
 from sidecar.records import Compacted, Move, archived_size
-from sidecar.store.connection import nonsense_named
+from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
 from sidecar.times import day_name, day_number
 
-from .catalog_writer import Catalog, Known
-from .day_files import DailyIndex
-from .saved_source import Saved, to_save
-from .tamper import AsLeft
+from .catalog_writer import CatalogWriter, KnownFile
+from .day_files import DayFiles
+from .saved_source import SavedSource, to_save
+from .tamper import FileStates
 
-HOT_FILES = 512
-"""Sources kept in memory with their states, those that changed last; where they are light, `HELD` lets in more of them.
-The others are loaded from the catalog when they change."""
+MIN_CACHED_SOURCES = 512
+"""Sources kept in memory with their states, least recently changed first out; where they are small,
+`MAX_CACHED_STATE` admits more of them. The others are loaded from the catalog when they change."""
 
-HELD = 100_000
+MAX_CACHED_STATE = 100_000
 """What the states in memory may hold together to be more: requests, roles, and twenty more for each source."""
 
-HOT_STATE = 500_000
+MAX_PINNED_STATE = 500_000
 """What those that are always kept may hold, as far as it is not that of one source."""
 
 
-TICK = 50_000_000
+CLOCK_TICK = 50_000_000
 """Nanoseconds within which two changes of a file may bear the same time, and more: the kernel's clock has ticks."""
 
 
-def _known(id_: int, mark: Sequence[int], since: int) -> Known:
+def _known(id_: int, mark: Sequence[int], since: int) -> KnownFile:
     """A source as it was left by a look after `since`, in nanoseconds. It is settled where a file that looks the same
     is the same: all of it was taken, and the time of its last change was over, by a clock that is finer than that."""
     device, inode, size, mtime_ns, offset, lines, *_ = mark
-    is_settled = lines > 0 and offset == size and mtime_ns + TICK < since and mtime_ns % 1_000_000 != 0
-    return Known(id_, device, inode, size, mtime_ns, is_missing=False, is_settled=is_settled)
+    is_settled = lines > 0 and offset == size and mtime_ns + CLOCK_TICK < since and mtime_ns % 1_000_000 != 0
+    return KnownFile(id_, device, inode, size, mtime_ns, is_missing=False, is_settled=is_settled)
 
 
-class Ledger:
+class IndexWriter:
     """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
 
-    def __init__(self, settings: Settings, left: AsLeft | None = None) -> None:
+    def __init__(self, settings: Settings, left: FileStates | None = None) -> None:
         """`left` says how the files were left that a ledger before closed, and is kept for the next: after a failure,
         what somebody else did to them meanwhile must not pass for how they were."""
         folder = settings.index_folder
         self._left = {} if left is None else left
         self._settings = settings
         self._folder = folder
-        with ExitStack() as opened, nonsense_named(folder):
+        with ExitStack() as opened, invalid_values_as_damage(folder):
             if folder / CATALOG_NAME in self._left:
                 self._left.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
-            self._catalog = Catalog(folder / CATALOG_NAME)
+            self._catalog = CatalogWriter(folder / CATALOG_NAME)
             opened.callback(self._close_catalog)
-            self._index = DailyIndex(folder / DAILY_NAME, self._left)
+            self._index = DayFiles(folder / DAILY_NAME, self._left)
             opened.callback(self._index.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
             # Take back what no checkpoint covers; finish dropping the rows of files that had changed.
-            self._index.recover(self._catalog.checkpoint, self._catalog.saved)
-            self._index.forget_all(self._catalog.resetting())
+            self._index.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
+            self._index.delete_rows_of(self._catalog.resetting())
             self._filtered = set(map(day_number, self._catalog.filtered()))
             """Days whose filter in the catalog has to go before anything is written on them."""
-            self.known: dict[str, Known] = dict(self._catalog.known())
+            self.known: dict[str, KnownFile] = dict(self._catalog.known())
             """Every source that was ever seen, as it was last seen."""
             self._open = opened.pop_all()
         self._next_id = 1 + self._catalog.last_id()
         self._has_archived = self._catalog.has_archived()
-        self._hot: OrderedDict[str, Progress] = OrderedDict()
+        self._hot: OrderedDict[str, SourceState] = OrderedDict()
         self._weights: dict[str, int] = {}
         """How many requests each of them remembered at the last checkpoint."""
         self._held = 0
         """All of these together."""
-        self._unsaved: dict[str, Progress] = {}
+        self._unsaved: dict[str, SourceState] = {}
         self._gone: set[str] = set()
 
     @property
@@ -94,7 +94,7 @@ class Ledger:
         """Sources that a checkpoint would save."""
         return len(self._unsaved) + len(self._gone)
 
-    def progress(self, path: str) -> Progress | None:
+    def progress(self, path: str) -> SourceState | None:
         """Everything known of a source, from memory, from the catalog, or new; None for what is no source."""
         progress = self._hot.get(path)
         if progress is None:
@@ -102,23 +102,23 @@ class Ledger:
             if source is None:
                 return None
             if path in self.known or self._has_archived:  # what lies in the archive is not among the known
-                with nonsense_named(self._folder):
+                with invalid_values_as_damage(self._folder):
                     progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
             if progress is None:
-                progress = Progress(self._next_id, path, source)
+                progress = SourceState(self._next_id, path, source)
                 self._next_id += 1
             self._hot[path] = progress
         self._hot.move_to_end(path)
         return progress
 
-    def seen(self, progress: Progress, now: float) -> None:
+    def seen(self, progress: SourceState, now: float) -> None:
         """A source was looked at after the moment `now`, and its progress has been moved on."""
         path = progress.path
         self._unsaved[path] = progress
         self._gone.discard(path)
-        self.known[path] = _known(progress.id, progress.mark, int(now * 1e9))
+        self.known[path] = _known(progress.id, progress.cursor, int(now * 1e9))
 
-    def differs(self, found: Found) -> bool:
+    def differs(self, found: FoundFile) -> bool:
         """Whether a file that a scan has found is unknown, or looks other than it did."""
         known = self.known.get(found.path)
         return known is None or known.differs(found.status)
@@ -133,7 +133,7 @@ class Ledger:
         known = self.known.get(path)
         return known is None or known.is_missing
 
-    def not_among(self, seen: set[str]) -> list[str]:
+    def unseen_since_scan(self, seen: set[str]) -> list[str]:
         """Sources that were there, and that a scan has not seen."""
         return [path for path, known in self.known.items() if not known.is_missing and path not in seen]
 
@@ -147,15 +147,15 @@ class Ledger:
         except OSError:
             return False
 
-    def begin_again(self, progress: Progress, *, keeps_time: bool = False) -> None:
+    def begin_again(self, progress: SourceState, *, keeps_time: bool = False) -> None:
         """A file is another one now: its old rows go, first in the catalog's word, then in fact.
 
         `keeps_time`: it begins with the bytes that it had, so that the note of section 6 stays.
         """
-        if progress.path in self.known or progress.mark.lines:
-            with nonsense_named(self._folder):
-                self._catalog.begin_reset(progress)
-                self._index.forget(progress.path)
+        if progress.path in self.known or progress.cursor.lines:
+            with invalid_values_as_damage(self._folder):
+                self._catalog.mark_resetting(progress)
+                self._index.delete_rows(progress.path)
         if not (keeps_time or progress.archived):
             progress.first_mtime = None
         progress.begin_again()
@@ -174,7 +174,7 @@ class Ledger:
             if self._filtered:
                 days = {row.day for batch in batches for row in batch.rows}
                 self._drop_filters(days | {answer.day for batch in batches for answer in batch.answered})
-            with nonsense_named(self._folder):
+            with invalid_values_as_damage(self._folder):
                 self._index.write(batches, self._catalog.checkpoint + 1)
 
     def _drop_filters(self, days: set[int]) -> None:
@@ -195,12 +195,12 @@ class Ledger:
         self._next_id += count
         return range(first, self._next_id)
 
-    def take_in(self, parts: dict[int, list[Path]], saved: list[Saved], since: int) -> None:
+    def merge_segments(self, parts: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
         """Commit the rows of unknown sources, which were read after `since` (nanoseconds since 1970), and save how far
         at once: until then nobody may look at them again. After an error, abandon."""
         self._drop_filters(set(parts))
-        with nonsense_named(self._folder):
-            self._index.take_in(parts, self._catalog.checkpoint + 1)
+        with invalid_values_as_damage(self._folder):
+            self._index.merge_segments(parts, self._catalog.checkpoint + 1)
         self._save(saved)
         for one in saved:
             id_, path, _, _, _, *mark = one.source
@@ -229,13 +229,13 @@ class Ledger:
         refused, going = {}, []
         for path in paths:
             progress = self.progress(path)
-            if progress is None or not 0 < progress.mark.offset <= archived_size(progress.archived):
+            if progress is None or not 0 < progress.cursor.offset <= archived_size(progress.archived):
                 refused[path] = "it goes on in a log file"
             else:
                 going.append(path)
         if going:
             self._catalog.begin_drop(going)
-            self._index.forget_all(going)
+            self._index.delete_rows_of(going)
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save((), days)
             self._catalog.finish_drop(going)
@@ -255,7 +255,7 @@ class Ledger:
         refused = {}
         for name, copy, state, blocks in days:
             day = day_number(name)
-            fresh = under(self._settings.index_folder, copy)
+            fresh = resolve_under(self._settings.index_folder, copy)
             if not self._index.is_as(day, state):
                 refused[name] = "it has changed"
                 continue
@@ -273,8 +273,8 @@ class Ledger:
         if self.unsaved:
             self._save(())
 
-    def _save(self, brought: Iterable[Saved]) -> None:
-        with nonsense_named(self._folder):
+    def _save(self, brought: Iterable[SavedSource]) -> None:
+        with invalid_values_as_damage(self._folder):
             days = list(self._index.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save(chain(map(to_save, self._unsaved.values()), brought), days, self._gone)
         self._cool_down()
@@ -284,11 +284,11 @@ class Ledger:
     def _cool_down(self) -> None:
         """Forget the states of sources that have not changed for the longest time."""
         for path, progress in self._unsaved.items():
-            weight = progress.weight
+            weight = progress.cost
             self._held += weight - self._weights.get(path, 0)
             self._weights[path] = weight
         while len(self._hot) > 1 and self._held + 20 * len(self._hot) > (
-            HELD if len(self._hot) > HOT_FILES else HOT_STATE
+            MAX_CACHED_STATE if len(self._hot) > MIN_CACHED_SOURCES else MAX_PINNED_STATE
         ):
             path, _ = self._hot.popitem(last=False)
             self._held -= self._weights.pop(path, 0)
@@ -308,7 +308,7 @@ class Ledger:
         with self._open:
             self.checkpoint()
             self._index.close()
-            self._catalog.note("files", self._index.signs())
+            self._catalog.note("files", self._index.signatures())
             self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def _close_catalog(self) -> None:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from sidecar.ingest.linking import Request
-from sidecar.ingest.source import Progress
-from sidecar.store.codec import pack
+from sidecar.ingest.source import SourceState
+from sidecar.store.codec import encode_state
 
 
-class Saved(NamedTuple):
+class SavedSource(NamedTuple):
     """What a checkpoint keeps of a source: plain values, which can also come from another process."""
 
     source: tuple[Any, ...]
@@ -23,10 +23,10 @@ class Saved(NamedTuple):
     archived: list[tuple[Any, ...]]
 
 
-def to_save(progress: Progress) -> Saved:
+def to_save(progress: SourceState) -> SavedSource:
     """What changed of a source since this was last asked, and where it stands now."""
     state, requests, counts = progress.state, progress.state.requests, progress.counts
-    packed = pack(
+    packed = encode_state(
         {
             "timestamp": state.timestamp,
             "owner": state.owner,
@@ -35,11 +35,11 @@ def to_save(progress: Progress) -> Saved:
         }
     )
     # A rebuild has read it in the archive alone; live, the file is there until it is seen to be gone.
-    is_away = bool(progress.archived) and not progress.mark.inode
-    saved = Saved(
+    is_away = bool(progress.archived) and not progress.cursor.inode
+    saved = SavedSource(
         (
             *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
-            *progress.mark[:8],
+            *progress.cursor[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
             *("archived" if is_away else "ok", packed),
         ),

@@ -22,26 +22,34 @@ from peewee import SqliteDatabase
 
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
-from sidecar.store.connection import DAILY, count_entries, create_part, finish, first_and_last, index_names, open_part
-from sidecar.store.daily_schema import AT_PLACE, SPAN
+from sidecar.store.connection import (
+    DAILY,
+    count_entries,
+    create_name_indexes,
+    create_segment,
+    finish_tables,
+    first_and_last,
+    open_segment,
+)
+from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
 
-from .dictionary import Codes
+from .dictionary import Dictionary
 
-REMEMBERED = 400_000
+MAX_REMEMBERED = 400_000
 """Strings and combinations that the open parts of a process remember together, at most; some 120 bytes each."""
-OPEN_PARTS = 64
+MAX_OPEN_SEGMENTS = 64
 """Parts open at once, at most; each has a descriptor and a cache."""
 LATE = "INSERT INTO late (source, byte_offset, correlation) VALUES (?, ?, ?)"
 
 
-class Part:
+class Segment:
     """One part of one day."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._database = create_part(path)
+        self._database = create_segment(path)
         self._database.execute_sql("BEGIN")
-        self._codes = Codes(self._database, is_new=True)
+        self._codes = Dictionary(self._database, is_new=True)
 
     @property
     def remembered(self) -> int:
@@ -66,12 +74,12 @@ class Part:
         self._database.close()
 
 
-class Parts:
+class SegmentWriter:
     """All parts that one process writes, below a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: dict[int, Part] = {}
+        self._open: dict[int, Segment] = {}
         self._made: defaultdict[int, list[Path]] = defaultdict(list)
         self._count = 0
         self._remembered = 0
@@ -85,18 +93,18 @@ class Parts:
             before = part.remembered
             part.write(batch.path, rows, answered)
             self._remembered += part.remembered - before
-        while self._open and self._remembered > REMEMBERED:
+        while self._open and self._remembered > MAX_REMEMBERED:
             self._end_largest()
 
-    def _part(self, day: int) -> Part:
+    def _part(self, day: int) -> Segment:
         part = self._open.get(day)
         if part is None:
-            if len(self._open) >= OPEN_PARTS:
+            if len(self._open) >= MAX_OPEN_SEGMENTS:
                 self._end_largest()
             made = self._made[day]
             self._count += 1
             made.append(self._folder / f"{day}-{self._count}.part")
-            part = self._open[day] = Part(made[-1])
+            part = self._open[day] = Segment(made[-1])
         return part
 
     def _end_largest(self) -> None:
@@ -171,20 +179,20 @@ _LATE = (
 )
 _ANSWER = (
     "UPDATE entry SET response = 1, correlation = l.correlation FROM {late} l WHERE entry.id ="
-    f" ({AT_PLACE.format(span=SPAN, source='l.source', offset='l.byte_offset')})"
+    f" ({AT_PLACE.format(span=SPAN_IDS, source='l.source', offset='l.byte_offset')})"
 )
 
 
-def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
+def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
     """Make a daily file of the parts of its day, which are gone then. It is durable when this returns.
 
     Gives its first and last timestamp and its number of entries.
     """
     largest, *others = sorted(parts, key=lambda part: part.stat().st_size, reverse=True)
     largest.replace(target)
-    with closing(open_part(target)) as database:
+    with closing(open_segment(target)) as database:
         with database.atomic():
-            index_names(database)
+            create_name_indexes(database)
         for part in others:
             with attached(database, part), database.atomic(), _copied(database, _highest(database, "entry")):
                 database.execute_sql(f"INSERT INTO main.member (agent, party) {_MEMBERS}")
@@ -197,14 +205,14 @@ def merge(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
                 database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
             database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, target.stem))
-            finish(database, DAILY)
+            finish_tables(database, DAILY)
         summary = (*first_and_last(database), count_entries(database))
     with target.open("rb") as file:
         os.fsync(file.fileno())
     return summary
 
 
-def take_in(database: SqliteDatabase, touched: int, last: int) -> int:
+def copy_segment(database: SqliteDatabase, touched: int, last: int) -> int:
     """Copy the attached part into a daily file that is open for writing, in a transaction of the caller's.
 
     Rows get numbers beyond `last`. Answers to requests of an earlier part need that one to have been taken in. Gives

@@ -32,7 +32,7 @@ from peewee import DatabaseError, SqliteDatabase
 from sidecar.errors import IndexDamaged
 from sidecar.store.connection import is_damage
 
-LOG_BYTES = 2_000 * (4_096 + 24)
+MAX_WAL_BYTES = 2_000 * (4_096 + 24)
 """Of a write-ahead log, beyond which it is moved into its database: 2,000 pages, each with its header. Where it begins
 anew it is cut to this length, and no shorter, because to write over a file is cheaper than to make it longer."""
 
@@ -54,7 +54,7 @@ def look(name: str | Path) -> Look | None:
     return Look(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def stamped(name: str | Path) -> Look | None:
+def stat_after_write(name: str | Path) -> Look | None:
     """How a file looks that was just written here, with its time of change set so that no other write bears the same.
 
     The kernel's own stamps come from a clock that ticks every few milliseconds: a foreign write in the tick of ours,
@@ -66,7 +66,7 @@ def stamped(name: str | Path) -> Look | None:
     return look(name)
 
 
-class Left(NamedTuple):
+class FileState(NamedTuple):
     """How a database was left that was closed."""
 
     look: Look
@@ -87,15 +87,15 @@ class Left(NamedTuple):
             raise IndexDamaged(f"{path}-wal was put there by somebody else")
 
 
-AsLeft = dict[Path, Left]
+FileStates = dict[Path, FileState]
 """How files were left, by their paths."""
 
 
-def as_found(paths: Iterable[Path]) -> AsLeft:
+def states_of(paths: Iterable[Path]) -> FileStates:
     """How files look that nobody here has open, and that are going to be checked: from now on nobody may touch them."""
     # The log first: where it is gone, whoever moved it into the file has come to his end.
     found = ((path, _holding(f"{path}-wal"), look(path)) for path in paths)
-    return {path: Left(now, log) for path, log, now in found if now is not None}
+    return {path: FileState(now, log) for path, log, now in found if now is not None}
 
 
 def _holding(name: str) -> Look | None:
@@ -104,7 +104,7 @@ def _holding(name: str) -> Look | None:
     return log if log is not None and log.size else None
 
 
-class Seal:
+class TamperGuard:
     """What a database that is open for writing looks like, and every write to it: whoever owns the connection, owns
     its seal, and writes in `writing` alone."""
 
@@ -112,9 +112,9 @@ class Seal:
         self.path = path
         self._database = database
         self._file_name, self._log_name, self._shared_name = (f"{path}{suffix}" for suffix in ("", "-wal", "-shm"))
-        database.execute_sql(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-        self._file = stamped(self._file_name)
-        self._log = stamped(self._log_name)
+        database.execute_sql(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
+        self._file = stat_after_write(self._file_name)
+        self._log = stat_after_write(self._log_name)
         self._shared = look(self._shared_name)
 
     def check(self) -> None:
@@ -155,7 +155,7 @@ class Seal:
             self._log = _renewed(self._log_name, self._log)
             if self._log is None:  # no shared memory here, so that SQLite keeps no log, and writes to the file
                 self._file = _renewed(self._file_name, self._file)
-        if self._log is not None and self._log.size > LOG_BYTES:
+        if self._log is not None and self._log.size > MAX_WAL_BYTES:
             self._move_log()
 
     def _move_log(self) -> None:
@@ -174,7 +174,7 @@ class Seal:
         finally:
             self._file = _renewed(self._file_name, self._file)
 
-    def close(self) -> Left | None:
+    def close(self) -> FileState | None:
         """Close the database, without its write-ahead log where that can be; says how it was left. None for one that
         was closed already. Raises IndexDamaged as `check` does; it is closed nevertheless.
 
@@ -193,10 +193,10 @@ class Seal:
             self._database.close()
         log = _holding(self._log_name)  # first, as above
         left = _renewed(self._file_name, self._file)
-        return None if left is None else Left(left, log)
+        return None if left is None else FileState(left, log)
 
 
 def _renewed(name: str, before: Look | None) -> Look | None:
     """How a file looks after it was written here; as before where it is another one now, for the next check to say."""
-    now = stamped(name)
+    now = stat_after_write(name)
     return before if before is not None and (now is None or now.inode != before.inode) else now

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from sidecar.records import Answered, Line, Record, Row
 
-from .linking import Request, Requests
+from .linking import Request, RequestTable
 
 UNKNOWN = "unknown"
 """The initiating agent of rows before the owner is known."""
@@ -26,7 +26,7 @@ Layout = Literal["session", "stream", "file"]
 
 
 @dataclass(slots=True)
-class State:
+class DerivationState:
     """What a file's next row depends on: everything before it, in brief."""
 
     layout: Layout
@@ -38,10 +38,10 @@ class State:
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)
     """Those of them that changed since the last save, so that saving the state costs what changed."""
-    requests: Requests = field(default_factory=Requests)
+    requests: RequestTable = field(default_factory=RequestTable)
 
 
-def derive(state: State, line: Line, record: Record) -> tuple[Row, Answered | None]:
+def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Answered | None]:
     """The row of this record, and the earlier request which this record answers, if there is one."""
     # Taken apart by position, which costs a third of asking for fifteen names. fmt: off
     (

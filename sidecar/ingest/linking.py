@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
-KEPT = 1024
+MAX_REMEMBERED_ANSWERS = 1024
 """So many answered requests, and so many early correlations, are remembered (section 6)."""
 
 
@@ -45,7 +45,7 @@ def _short(correlation: str) -> str:
     return blake2b(correlation.encode(), digest_size=_LONGEST_KEPT // 2 + 1).hexdigest()
 
 
-class Queue:
+class RequestQueue:
     """Open requests, oldest first: a list, because a million of anything larger would not be held in memory. What is
     open no more stays in it until it comes first, or until it is the larger part."""
 
@@ -80,14 +80,14 @@ class Queue:
         return None
 
 
-class Waiting:
+class WaitingRequests:
     """Open requests that expect a response, oldest first, by whom they wait for."""
 
     def __init__(self, open_: Mapping[int, Request], requests: Iterable[Request]) -> None:
         self._open = open_
-        self._all = Queue()
-        self._to_nobody = Queue()
-        self._to_agent: dict[str, Queue] = {}
+        self._all = RequestQueue()
+        self._to_nobody = RequestQueue()
+        self._to_agent: dict[str, RequestQueue] = {}
         for request in requests:
             self.add(request)
 
@@ -99,7 +99,7 @@ class Waiting:
         for agent in request.addressees:
             queue = self._to_agent.get(agent)
             if queue is None:
-                queue = self._to_agent[agent] = Queue()
+                queue = self._to_agent[agent] = RequestQueue()
             queue.add(key)
 
     def remove(self, request: Request) -> None:
@@ -119,16 +119,16 @@ class Waiting:
         return (mine or self._to_nobody or self._all).first(self._open)
 
 
-class Requests:
+class RequestTable:
     """The requests of one file that an answer may still belong to."""
 
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
         self._open_with: dict[str, int | dict[int, None]] = {}
         """By correlation: the one that has it, as almost always, or those that do, the newest at the end."""
-        self._waiting: Waiting | None = None
+        self._waiting: WaitingRequests | None = None
         """Those that expect a response: made when an answer is first looked for among them, as in few files."""
-        self._waiting_bare: Waiting | None = None
+        self._waiting_bare: WaitingRequests | None = None
         """Those of them without a correlation of their own."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
@@ -178,20 +178,20 @@ class Requests:
             return self._keep_answered(self._answered[max(kept)])
         if self._waiting_bare is None:
             bare_ones = (one for one in self._open.values() if one.expects and one.correlation is None)
-            self._waiting_bare = Waiting(self._open, bare_ones)
+            self._waiting_bare = WaitingRequests(self._open, bare_ones)
         bare = self._waiting_bare.choose(answerer)
         if bare is not None:
             return self._close(bare, correlation)
         early = _short(correlation)
         self._early[early] = None
         self._early.move_to_end(early)
-        if len(self._early) > KEPT:
+        if len(self._early) > MAX_REMEMBERED_ANSWERS:
             self._early.popitem(last=False)
         return None
 
     def _answer_bare(self, answerer: str | None) -> Request | None:
         if self._waiting is None:
-            self._waiting = Waiting(self._open, (one for one in self._open.values() if one.expects))
+            self._waiting = WaitingRequests(self._open, (one for one in self._open.values() if one.expects))
         key = self._waiting.choose(answerer)
         if key is not None:
             return self._close(key)
@@ -233,7 +233,7 @@ class Requests:
                 self._answered_with[request.correlation] = {key}
             else:
                 same.add(key)
-        if len(self._answered) > KEPT:
+        if len(self._answered) > MAX_REMEMBERED_ANSWERS:
             oldest, gone = self._answered.popitem(last=False)
             if gone.correlation is not None:
                 kept = self._answered_with[gone.correlation]

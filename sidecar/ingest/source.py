@@ -1,6 +1,6 @@
 """One source's way from lines to rows: parse and derive every line, and keep the accounts.
 
-Live tailing, rebuild and verify all go through `Progress.take`; there is no second way to make a row.
+Live tailing, rebuild and verify all go through `Progress.ingest`; there is no second way to make a row.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Source
 from sidecar.fs import split_path
-from sidecar.logs.tail import NEW, Mark
-from sidecar.records import Answered, Line, Part, Rejected, Row
+from sidecar.logs.tail import NEW, Cursor
+from sidecar.records import Answered, Extent, Line, Rejected, Row
 from sidecar.times import YEAR_10000
 
-from .derive import UNKNOWN, State, derive
+from .derive import UNKNOWN, DerivationState, derive
 from .parse import parse
 
 _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", re.DOTALL)
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(slots=True)
-class Progress:
+class SourceState:
     """Everything known of one source: how far it was read, what its next row depends on, and where its bytes went."""
 
     id: int
@@ -78,9 +78,9 @@ class Progress:
     source: Source
     first_mtime: float | None = None
     """Modification time when the file was first seen, in seconds; None until it has been."""
-    mark: Mark = NEW
+    cursor: Cursor = NEW
     counts: Counts = field(default_factory=Counts)
-    state: State = field(init=False)
+    state: DerivationState = field(init=False)
     named_type: str | None = field(init=False)
     """The event type in an event file's name."""
     _is_dated: bool = field(init=False)
@@ -90,7 +90,7 @@ class Progress:
     sessions: dict[str, SessionNote] = field(default_factory=dict)
     waiting: tuple[int, int, float] | None = None
     """Of an event file that does not parse: its size and time of change, and when it was first seen with them."""
-    archived: tuple[Part, ...] = ()
+    archived: tuple[Extent, ...] = ()
     """What of it lies in the archive. Offsets and lines count from the first of these bytes on."""
 
     def __post_init__(self) -> None:
@@ -102,14 +102,14 @@ class Progress:
             seconds = float(name["seconds"])  # and nothing else: a name says its unit
             named = seconds if seconds < YEAR_10000 else None
         self._is_dated = named is not None
-        self.state = State(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
+        self.state = DerivationState(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
 
     @property
-    def weight(self) -> int:
+    def cost(self) -> int:
         """How much must be remembered of it: requests and roles, of which a file may have any number."""
         return len(self.state.requests) + len(self.state.roles)
 
-    def first_seen(self, mtime_ns: int) -> None:
+    def note_first_seen(self, mtime_ns: int) -> None:
         """Note the modification time that the file had when it was first seen, unless that is noted already."""
         if self.first_mtime is None:
             whole, rest = divmod(mtime_ns, 1_000_000_000)
@@ -119,11 +119,11 @@ class Progress:
 
     def begin_again(self) -> None:
         """Forget all that came of the file: its bytes are others now."""
-        self.mark, self.counts = NEW, Counts()
+        self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
         self.__post_init__()
 
-    def take(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
+    def ingest(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
         """Derive the rows of some lines, which follow those taken before; `line_end` bytes end each of them."""
         rows: list[Row] = []
         answered: list[Answered] = []

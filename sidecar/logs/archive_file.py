@@ -3,7 +3,7 @@
 An archive file is zstd in the seekable format, with a note in front that says what it contains:
 
     note      a skippable frame: which logs, and where in the content each of them lies
-    frames    the content, in frames of about `FRAME` bytes that end where a record ends
+    frames    the content, in frames of about `FRAME_BYTES` bytes that end where a record ends
     table     the seek table, as the format defines it
 
 `zstd -dc` skips the first and the last and prints the content alone. The note makes an archive complete in itself: a
@@ -32,21 +32,21 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.fs import under
-from sidecar.records import Part
+from sidecar.fs import resolve_under
+from sidecar.records import Extent
 
-from .tail import CHUNK, NotAFile, identity, opened
+from .tail import CHUNK_BYTES, NotAFile, identity, open_regular
 
 if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
 
-FRAME = 128 << 10
+FRAME_BYTES = 128 << 10
 """Bytes of content in a frame: what is unpacked for one record. Half of it costs 6 % in size, twice saves 4 %."""
-LEVEL = 6
+COMPRESSION_LEVEL = 6
 """Of compression. The next ones save some percent, for twice the time and more."""
-LONGEST_FRAME = 16 << 20
+MAX_FRAME_BYTES = 16 << 20
 """Bytes of one line from which it is cut, so that memory stays bounded."""
-MOST_NOTED = 1 << 30
+MAX_NOTE_BYTES = 1 << 30
 """Bytes of a note that are believed."""
 _NOTE = 0x184D2A55
 _TABLE = 0x184D2A5E
@@ -54,7 +54,7 @@ _SEEKABLE = 0x8F92EAB1
 _KIND = b"sidecar1"
 
 
-class Member(NamedTuple):
+class ArchivedLog(NamedTuple):
     """A log, or the next part of one, as it lies in the content of an archive."""
 
     path: str
@@ -71,7 +71,7 @@ class Member(NamedTuple):
     """The file's modification time when it was first seen: the time of records that bear none."""
 
 
-def write(path: Path, members: Sequence[Member], pieces: Iterable[bytes]) -> None:
+def write(path: Path, members: Sequence[ArchivedLog], pieces: Iterable[bytes]) -> None:
     """Make an archive file, whose every piece is a frame of its own; durable when this returns. Raises OSError."""
     from pyzstd import CParameter, SeekableZstdFile
 
@@ -80,7 +80,7 @@ def write(path: Path, members: Sequence[Member], pieces: Iterable[bytes]) -> Non
         # A file of the seekable format that holds the note alone; the library appends to it.
         file.write(note)
         file.write(struct.pack("<IIIIIBI", _TABLE, 8 + 9, len(note), 0, 1, 0, _SEEKABLE))
-    options: dict[int, int] = {CParameter.compressionLevel: LEVEL, CParameter.checksumFlag: 1}
+    options: dict[int, int] = {CParameter.compressionLevel: COMPRESSION_LEVEL, CParameter.checksumFlag: 1}
     with SeekableZstdFile(path, "ab", level_or_option=options) as packed:
         for piece in pieces:
             packed.write(piece)
@@ -89,20 +89,20 @@ def write(path: Path, members: Sequence[Member], pieces: Iterable[bytes]) -> Non
         os.fsync(file.fileno())
 
 
-def _note(members: Sequence[Member]) -> bytes:
+def _note(members: Sequence[ArchivedLog]) -> bytes:
     from pyzstd import compress
 
     content = _KIND + compress(orjson.dumps(list(map(list, members))))
     return struct.pack("<II", _NOTE, len(content)) + content
 
 
-def read_note(file: BinaryIO, name: str) -> list[Member]:
+def read_note(file: BinaryIO, name: str) -> list[ArchivedLog]:
     """What an archive says that it holds. Raises ArchiveDamaged where it says nothing that can be read."""
     from pyzstd import ZstdError, decompress
 
     try:
         magic, size = struct.unpack("<II", file.read(8))
-        if magic != _NOTE or not len(_KIND) < size <= MOST_NOTED:
+        if magic != _NOTE or not len(_KIND) < size <= MAX_NOTE_BYTES:
             raise ValueError("no note")
         content = file.read(size)
         if len(content) != size or not content.startswith(_KIND):
@@ -112,12 +112,12 @@ def read_note(file: BinaryIO, name: str) -> list[Member]:
         raise ArchiveDamaged(f"{name}: this is no archive of the sidecar's, or its note is damaged") from error
 
 
-def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, first_mtime: float | None) -> Member:
+def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, first_mtime: float | None) -> ArchivedLog:
     if not isinstance(path, str) or not all(isinstance(one, int) for one in (start, at, size, lines, sign)):
         raise ValueError("no member")
     if min(start, at, size, lines) < 0 or not (first_mtime is None or isinstance(first_mtime, int | float)):
         raise ValueError("no member")
-    return Member(path, start, at, size, lines, sign, first_mtime)
+    return ArchivedLog(path, start, at, size, lines, sign, first_mtime)
 
 
 def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -126,9 +126,9 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         data += chunk
         begin = 0
-        while len(data) - begin > FRAME:
-            end = data.rfind(b"\n", begin, begin + FRAME) + 1 or data.find(b"\n", begin + FRAME) + 1
-            if not end and len(data) - begin < LONGEST_FRAME:
+        while len(data) - begin > FRAME_BYTES:
+            end = data.rfind(b"\n", begin, begin + FRAME_BYTES) + 1 or data.find(b"\n", begin + FRAME_BYTES) + 1
+            if not end and len(data) - begin < MAX_FRAME_BYTES:
                 break
             end = end or len(data)
             yield data[begin:end]
@@ -140,17 +140,17 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 # ---- the archive of a root
 
-NAME = "archive"
+ARCHIVE_FOLDER = "archive"
 """Of the folder beside the root."""
-MARKER = "archive.json"
+OWNER_FILE = "archive.json"
 KINDS = ("sessions", "events")
 SUFFIX = ".zst"
-OPEN_FILES = 8
+MAX_OPEN_ARCHIVES = 8
 """Archive files that are kept open, with their seek tables."""
 _CHUNK = 1 << 20
 
 
-class _Opened(NamedTuple):
+class _OpenArchive(NamedTuple):
     identity: tuple[int, int]
     packed: SeekableZstdFile
     raw: BinaryIO
@@ -165,7 +165,7 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._open: OrderedDict[str, _OpenArchive] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +203,7 @@ class Archive:
             at, length = at + len(data), length - len(data)
         return int.from_bytes(hashed.digest(), "big", signed=True)
 
-    def members(self, file: str) -> list[Member]:
+    def members(self, file: str) -> list[ArchivedLog]:
         """What an archive file says that it holds. Errors as with `read`."""
         with self._descriptor(file) as fd, open(fd, "rb", closefd=False) as content:
             return read_note(content, str(self.folder / file))
@@ -238,7 +238,7 @@ class Archive:
         known = self._open.pop(file, None)
         if known is not None:
             with suppress(OSError):
-                if identity(os.stat(under(self.folder, file), follow_symlinks=False)) == known.identity:
+                if identity(os.stat(resolve_under(self.folder, file), follow_symlinks=False)) == known.identity:
                     self._open[file] = known
                     return known.packed
             known.close()
@@ -253,16 +253,16 @@ class Archive:
         except BaseException:
             raw.close()
             raise
-        while len(self._open) >= OPEN_FILES:
+        while len(self._open) >= MAX_OPEN_ARCHIVES:
             self._open.popitem(last=False)[1].close()
-        self._open[file] = _Opened(identity(status), packed, raw)
+        self._open[file] = _OpenArchive(identity(status), packed, raw)
         return packed
 
     @contextmanager
     def _descriptor(self, file: str) -> Iterator[int]:
-        path = under(self.folder, file)
+        path = resolve_under(self.folder, file)
         try:
-            with opened(path) as (fd, _):
+            with open_regular(path) as (fd, _):
                 yield fd
         except (FileNotFoundError, NotADirectoryError):
             raise ArchiveMissing(f"the archive {path} is gone") from None
@@ -289,20 +289,20 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def beside(root: Path) -> Path:
     """Where the archive of a root lies, unless it was told otherwise."""
-    return root.parent / NAME
+    return root.parent / ARCHIVE_FOLDER
 
 
-def owner(folder: Path) -> Path | None:
+def owner_of(folder: Path) -> Path | None:
     """The root that a folder says to be the archive of; None where it says nothing."""
     try:
-        return Path(str(orjson.loads((folder / MARKER).read_bytes())["root"]))
+        return Path(str(orjson.loads((folder / OWNER_FILE).read_bytes())["root"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def is_of(folder: Path, root: Path) -> bool:
     """Whether a folder says that it is the archive of this root."""
-    named = owner(folder)
+    named = owner_of(folder)
     if named is None:
         return False
     with suppress(OSError):
@@ -323,15 +323,15 @@ UNFINISHED = ".part"
 # ---- a file beside what is archived
 
 
-def begins_with(file: Path, part: Part) -> bool:
+def begins_with(file: Path, part: Extent) -> bool:
     """Whether a file begins with the bytes of an archived part. Raises OSError, NotAFile."""
-    with opened(file) as (fd, status):
+    with open_regular(file) as (fd, status):
         if status.st_size < part.size:
             return False
         hashed = blake2b(digest_size=8)
         position = 0
         while position < part.size:
-            data = os.pread(fd, min(CHUNK, part.size - position), position)
+            data = os.pread(fd, min(CHUNK_BYTES, part.size - position), position)
             if not data:
                 return False
             hashed.update(data)
@@ -339,6 +339,6 @@ def begins_with(file: Path, part: Part) -> bool:
         return int.from_bytes(hashed.digest(), "big", signed=True) == part.sign
 
 
-def still_archived(file: Path, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def still_archived(file: Path, parts: tuple[Extent, ...]) -> tuple[Extent, ...]:
     """The parts that count beside a file of the log's name: without the last where the file begins with it."""
     return parts[:-1] if parts and begins_with(file, parts[-1]) else parts

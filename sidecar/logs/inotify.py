@@ -6,8 +6,8 @@ twenty names again and again, and keep the indexing thread from running. So here
 
 - after a read the reader pauses, the longer the more comes (`_pause`); the first event after a silence is read at once.
   What comes meanwhile waits in the kernel;
-- of what it then reads, an event that says again what one before it said is dropped unread (`merged`). The kernel does
-  the same, but only with the last event in its queue;
+- of what it then reads, an event that says again what one before it said is dropped unread (`merge_events`). The kernel
+  does the same, but only with the last event in its queue;
 - what concerns a file is a hint and nothing more, so it goes straight to the hints, all of one read at once. Only what
   concerns a folder goes watchdog's way, which sets the watches that follow it.
 
@@ -41,16 +41,16 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
-BUFFER = 1 << 18
+BUFFER_BYTES = 1 << 18
 """Bytes read at once: 5,000 events of files with common names."""
 
-SHORTEST, LONGEST = 0.002, 0.02
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.02
 """Seconds of a pause after few events, and after very many."""
 
-BUSY = 20_000
+BUSY_RATE = 20_000
 """Events a second at which the pause is longest."""
 
-LARGEST = 16 + 256
+MAX_EVENT_BYTES = 16 + 256
 """Bytes of an event with the longest name."""
 
 _HEAD = Struct("iIII")
@@ -60,7 +60,7 @@ _GONE = {errno.ENOENT, errno.ENOTDIR}
 """A folder that is gone need not be watched."""
 
 
-class Observer(BaseObserver):
+class BatchingObserver(BaseObserver):
     """An observer by inotify. `mark(paths)` is called when something happened to files, `lost()` when events were lost,
     `failed(why)` when it cannot serve any more; all from threads of its own.
 
@@ -70,7 +70,7 @@ class Observer(BaseObserver):
     def __init__(
         self, mark: Callable[[Iterable[str]], None], lost: Callable[[], None], failed: Callable[[str], None]
     ) -> None:
-        self._reader = Reader(mark, lost, failed)
+        self._reader = BatchingReader(mark, lost, failed)
         self._reader.start()
         super().__init__(InotifyEmitter, inotify_fd=self._reader)
 
@@ -80,7 +80,7 @@ class Observer(BaseObserver):
         self._reader.join()
 
 
-class Reader(InotifyFD):
+class BatchingReader(InotifyFD):
     """Watchdog's reading thread, told to do less and say more."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Reader(InotifyFD):
         try:
             began = time.monotonic()
             while self.should_keep_running():
-                events = self.read_events(event_buffer_size=BUFFER)
+                events = self.read_events(event_buffer_size=BUFFER_BYTES)
                 ended = time.monotonic()
                 self.deal_out(events)
                 if not self._is_full:
@@ -133,8 +133,8 @@ class Reader(InotifyFD):
 
     def _read_event_buffer(self, event_buffer_size: int) -> bytes:
         buffer = super()._read_event_buffer(event_buffer_size)
-        self._is_full = len(buffer) > event_buffer_size - LARGEST
-        self._events, buffer = merged(buffer)
+        self._is_full = len(buffer) > event_buffer_size - MAX_EVENT_BYTES
+        self._events, buffer = merge_events(buffer)
         return buffer
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
@@ -154,7 +154,7 @@ class Reader(InotifyFD):
             self._lost()
 
 
-def merged(buffer: bytes) -> tuple[int, bytes]:
+def merge_events(buffer: bytes) -> tuple[int, bytes]:
     """The number of events in a buffer, and the buffer without those that say again that a file was modified.
 
     Only between two others: what is renamed or deleted in between may be another file of the same name.
@@ -179,5 +179,5 @@ def merged(buffer: bytes) -> tuple[int, bytes]:
 
 def _pause(events: int, seconds: float) -> float:
     """Seconds until the next read, after one that brought so many events of that long."""
-    rate = events / max(seconds, SHORTEST)
-    return SHORTEST + (LONGEST - SHORTEST) * min(1.0, rate / BUSY)
+    rate = events / max(seconds, SHORTEST_PAUSE)
+    return SHORTEST_PAUSE + (LONGEST_PAUSE - SHORTEST_PAUSE) * min(1.0, rate / BUSY_RATE)

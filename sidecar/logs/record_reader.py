@@ -17,20 +17,20 @@ from pathlib import Path
 from zlib import crc32
 
 from sidecar.errors import ArchiveDamaged, SourceChanged, SourceError, SourceMissing
-from sidecar.fs import under
-from sidecar.records import Part
+from sidecar.fs import resolve_under
+from sidecar.records import Extent
 
 from .archive_file import Archive
-from .tail import NotAFile, opened
+from .tail import NotAFile, open_regular
 
 _UNREADABLE = "check the file and its permissions"
 
-Parts = Callable[[str], tuple[Part, ...]]
+ExtentsOf = Callable[[str], tuple[Extent, ...]]
 """From a log to what of it lies in the archive."""
 
 
 @dataclass(slots=True)
-class Log:
+class LogReader:
     """One log, open for reading wherever its bytes are."""
 
     path: str
@@ -38,7 +38,7 @@ class Log:
     _fd: int | None
     _size: int
     _archive: Archive
-    _parts: Parts
+    _parts: ExtentsOf
 
     def read(self, offset: int, length: int, checksum: int) -> bytes:
         """The bytes of the record at an offset.
@@ -80,16 +80,16 @@ def _fits(data: bytes, length: int, checksum: int) -> bool:
 
 
 @contextmanager
-def open_log(root: Path, path: str, archive: Archive, parts: Parts) -> Iterator[Log]:
+def open_log(root: Path, path: str, archive: Archive, parts: ExtentsOf) -> Iterator[LogReader]:
     """Open a log. Raises UnsafePath where its path leaves the root, SourceError where its file cannot be read."""
-    file = under(root, path)
+    file = resolve_under(root, path)
     with ExitStack() as stack:
         fd, size = None, 0
         try:
-            fd, status = stack.enter_context(opened(file))
+            fd, status = stack.enter_context(open_regular(file))
             size = status.st_size
         except FileNotFoundError:
             pass  # it may be in the archive
         except (OSError, NotAFile) as error:
             raise SourceError(f"{path}: {error}", hint=_UNREADABLE) from error
-        yield Log(path, root, fd, size, archive, parts)
+        yield LogReader(path, root, fd, size, archive, parts)

@@ -19,7 +19,7 @@ from sidecar.config.settings import Settings, Source
 from sidecar.fs import to_text
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """A file that a source claims."""
 
     path: str
@@ -37,7 +37,7 @@ class Scan:
     passed_over: dict[str, str] = field(default_factory=dict)
     """Names that look like a log and are none, and what they are instead."""
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundFile]:
         root = self.settings.root
         if not root.is_dir():
             self.failed[""] = f"{root} is no folder"
@@ -52,7 +52,7 @@ class Scan:
         """Whether the absence of this file from the scan means that it is gone."""
         return not any(path.startswith(f"{folder}/" if folder else "") for folder in self.failed)
 
-    def _walk(self, start: str) -> Iterator[Found]:
+    def _walk(self, start: str) -> Iterator[FoundFile]:
         root = os.fspath(self.settings.root)
         folders = [start]
         while folders:
@@ -82,7 +82,7 @@ class Scan:
                     self.failed[to_text(path)] = error.strerror or str(error)
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    yield Found(to_text(path), source, status)
+                    yield FoundFile(to_text(path), source, status)
                 else:
                     self.passed_over[to_text(path)] = _kind(status.st_mode)
 
@@ -96,15 +96,15 @@ def _kind(mode: int) -> str:
 
 # ---- when to scan
 
-SLICE = 2_000
+FILES_PER_TURN = 2_000
 """Files that are looked at in one turn."""
 POLL_INTERVAL = 0.5
 """Seconds between scans where there are no events."""
-SHARE = 0.005
+MAX_SCAN_SHARE = 0.005
 """Of the time, spent scanning at most, however many files there are."""
 
 
-class Scanned(NamedTuple):
+class FinishedScan(NamedTuple):
     """A scan that came to its end."""
 
     seen: set[str]
@@ -112,14 +112,14 @@ class Scanned(NamedTuple):
     scan: Scan
 
 
-class Scans:
+class ScanSchedule:
     """The scans of one sidecar. Whoever reads hints asks for more of them than are due by themselves."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.due = 0.0
         """When the next one is to begin; it may have begun."""
-        self._found: Iterator[Found] | None = None
+        self._found: Iterator[FoundFile] | None = None
         self._scan = Scan(settings)
         self._seen: set[str] = set()
         self._spent = 0.0
@@ -162,19 +162,19 @@ class Scans:
         self._is_asked = False
         return True
 
-    def turn(self, differs: Callable[[Found], bool]) -> tuple[list[Found], Scanned | None]:
+    def turn(self, differs: Callable[[FoundFile], bool]) -> tuple[list[FoundFile], FinishedScan | None]:
         """A slice of the present scan: the files that differ, and where it has come to its end, what it was."""
         if self._found is None:
             return [], None
         began = time.perf_counter()
-        found = list(islice(self._found, SLICE))
+        found = list(islice(self._found, FILES_PER_TURN))
         self._seen.update([one.path for one in found])
         differing = [one for one in found if differs(one)]
         self._spent += time.perf_counter() - began
-        if len(found) == SLICE:
+        if len(found) == FILES_PER_TURN:
             return differing, None
         self._found = None
-        return differing, Scanned(self._seen, self._scan)
+        return differing, FinishedScan(self._seen, self._scan)
 
     def plan(self, now: float, *, polling: bool, is_well: bool) -> None:
         """Say when the next one is due, after the last: at a steady interval, a short one where there are no events, a
@@ -185,5 +185,5 @@ class Scans:
         if polling:
             interval = max(min(POLL_INTERVAL, interval), self._spent * 10)
         else:
-            interval = max(interval, self._spent / SHARE if is_well else self._spent * 10)
+            interval = max(interval, self._spent / MAX_SCAN_SHARE if is_well else self._spent * 10)
         self.due = self._asked_due if self._is_asked else now + interval

@@ -1,10 +1,10 @@
-"""A file and a mark in, whole lines and the next mark out.
+"""A file and a cursor in, whole lines and the next cursor out.
 
-A mark says how far a file has been read and by what to know it again: device, inode, and the hashes of its first bytes
-and of the bytes just before the position. With them, a file that was appended to can be told from one that was
-truncated, truncated and grown past the old position, replaced, or given the inode of a deleted one.
+A cursor says how far a file has been read and how to recognize it: device, inode, and fingerprints of its first bytes
+and of the bytes just before the position. They tell a file that was appended to from one that was truncated, truncated
+and grown past the old position, replaced, or given the inode of a deleted one.
 
-Nothing is kept open between two looks, and nothing is read beyond `CHUNK` at a time, unless one line is longer.
+Nothing is kept open between two looks, and nothing is read beyond `CHUNK_BYTES` at a time, unless one line is longer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import NamedTuple
 from sidecar.errors import SourceError
 from sidecar.records import Line, Rejected
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes read in one look, so that no file starves another."""
 
-WINDOW = 1024
+FINGERPRINT_BYTES = 1024
 """Bytes at the head, and bytes before the position, by which a file is known again."""
 
-LONG = 1 << 16
+LONG_LINE = 1 << 16
 """Bytes of an unfinished line from which it is worth knowing that they hold no LF."""
 
 TOO_LONG = "too-long"
@@ -44,7 +44,7 @@ class NotAFile(SourceError):
     hint = "links, pipes, sockets and folders are not indexed"
 
 
-class Mark(NamedTuple):
+class Cursor(NamedTuple):
     """How far a file was read, and what it looked like then."""
 
     device: int
@@ -65,14 +65,14 @@ class Mark(NamedTuple):
     """Hash of the last of them, where they are many."""
 
 
-NEW = Mark(0, 0, 0, 0, 0, 0, 0, 0)
-"""The mark of a file that has never been looked at."""
+NEW = Cursor(0, 0, 0, 0, 0, 0, 0, 0)
+"""The cursor of a file that has never been looked at."""
 
 
-class Look(NamedTuple):
+class ReadResult(NamedTuple):
     """What one look at a file brought."""
 
-    mark: Mark
+    cursor: Cursor
     lines: list[Line]
     rejected: list[Rejected]
     more: bool
@@ -81,87 +81,87 @@ class Look(NamedTuple):
     """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
 
 
-def look(path: str | Path, mark: Mark, max_line_bytes: int, limit: int | None = None) -> Look:
+def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int | None = None) -> ReadResult:
     """Read the next whole lines of a growing file, at most up to the byte `limit`.
 
     Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
     """
-    with opened(path) as (fd, status):
+    with open_regular(path) as (fd, status):
         device, inode = identity(status)
-        if mark.offset and (device, inode) != (mark.device, mark.inode):
-            return Look(mark, [], [], more=False, changed=True)
-        scanned = _still_scanned(mark, status)
-        if scanned != mark.scanned:
-            mark = mark._replace(scanned=scanned)
-        start = mark.offset + mark.scanned
+        if cursor.offset and (device, inode) != (cursor.device, cursor.inode):
+            return ReadResult(cursor, [], [], more=False, changed=True)
+        scanned = _still_scanned(cursor, status)
+        if scanned != cursor.scanned:
+            cursor = cursor._replace(scanned=scanned)
+        start = cursor.offset + cursor.scanned
         # Asking for no more than there is saves the making of a large buffer for a small file.
         end = status.st_size if limit is None else min(limit, status.st_size)
-        data = os.pread(fd, max(0, min(CHUNK, end - start)), start)
+        data = os.pread(fd, max(0, min(CHUNK_BYTES, end - start)), start)
         # The bytes before the position are checked after the read, not before it: a file truncated and written anew
         # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
-        if not _is_same(fd, mark):
-            return Look(mark, [], [], more=False, changed=True)
-        seen = Mark(device, inode, status.st_size, status.st_mtime_ns, *mark[4:])
-        if mark.scanned and _end(fd, start, mark.scanned) != mark.searched:
-            return Look(seen._replace(scanned=0), [], [], more=True)
-        more = len(data) == CHUNK
+        if not _is_same(fd, cursor):
+            return ReadResult(cursor, [], [], more=False, changed=True)
+        seen = Cursor(device, inode, status.st_size, status.st_mtime_ns, *cursor[4:])
+        if cursor.scanned and _end(fd, start, cursor.scanned) != cursor.searched:
+            return ReadResult(seen._replace(scanned=0), [], [], more=True)
+        more = len(data) == CHUNK_BYTES
         last = data.rfind(b"\n")
         if last < 0:
-            return Look(_searched(fd, seen, mark.scanned + len(data)), [], [], more)
+            return ReadResult(_searched(fd, seen, cursor.scanned + len(data)), [], [], more)
         position = start + last + 1
-        window = min(WINDOW, position)
+        window = min(FINGERPRINT_BYTES, position)
         before = os.pread(fd, window, position - window)
         if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
-            return Look(mark, [], [], more=False, changed=True)
-        lines, rejected = _split(fd, mark, data, max_line_bytes)
+            return ReadResult(cursor, [], [], more=False, changed=True)
+        lines, rejected = _split(fd, cursor, data, max_line_bytes)
         if lines and b"\n" in lines[0].data:  # the unfinished line was written anew: search it from its start
-            return Look(seen._replace(scanned=0), [], [], more=True)
-        head = mark.head if mark.offset >= WINDOW else fingerprint(os.pread(fd, window, 0))
-        count = mark.lines + len(lines) + len(rejected)
-        consumed = Mark(*seen[:4], position, count, head, fingerprint(before))
-        return Look(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
+            return ReadResult(seen._replace(scanned=0), [], [], more=True)
+        head = cursor.head if cursor.offset >= FINGERPRINT_BYTES else fingerprint(os.pread(fd, window, 0))
+        count = cursor.lines + len(lines) + len(rejected)
+        consumed = Cursor(*seen[:4], position, count, head, fingerprint(before))
+        return ReadResult(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
 
 
-def _still_scanned(mark: Mark, status: os.stat_result) -> int:
+def _still_scanned(cursor: Cursor, status: os.stat_result) -> int:
     """How much of the unfinished line need not be searched again; without this, a line that grows slowly costs its
     length at every look. Trusted only for a long line of a file that has grown, or not changed at all."""
-    grown = status.st_size > mark.size
-    same = (status.st_size, status.st_mtime_ns) == (mark.size, mark.mtime_ns)
-    known = identity(status) == (mark.device, mark.inode)
-    return mark.scanned if mark.scanned >= LONG and known and (grown or same) else 0
+    grown = status.st_size > cursor.size
+    same = (status.st_size, status.st_mtime_ns) == (cursor.size, cursor.mtime_ns)
+    known = identity(status) == (cursor.device, cursor.inode)
+    return cursor.scanned if cursor.scanned >= LONG_LINE and known and (grown or same) else 0
 
 
-def _searched(fd: int, mark: Mark, scanned: int) -> Mark:
-    """The mark, with so many bytes after its offset known to hold no LF, and how to know them again."""
-    searched = _end(fd, mark.offset + scanned, scanned) if scanned >= LONG else 0
-    return mark if (scanned, searched) == mark[8:] else mark._replace(scanned=scanned, searched=searched)
+def _searched(fd: int, cursor: Cursor, scanned: int) -> Cursor:
+    """The cursor, with so many bytes after its offset known to hold no LF, and how to know them again."""
+    searched = _end(fd, cursor.offset + scanned, scanned) if scanned >= LONG_LINE else 0
+    return cursor if (scanned, searched) == cursor[8:] else cursor._replace(scanned=scanned, searched=searched)
 
 
 def _end(fd: int, end: int, length: int) -> int:
     """Hash of the last of `length` bytes that end there."""
-    window = min(WINDOW, length)
+    window = min(FINGERPRINT_BYTES, length)
     return fingerprint(os.pread(fd, window, end - window))
 
 
-def _split(fd: int, mark: Mark, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
-    """The lines that end in `data`; the first began at the mark's offset, which may lie before it."""
+def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
+    """The lines that end in `data`; the first began at the cursor's offset, which may lie before it."""
     texts = data.split(b"\n")
     texts.pop()  # what follows the last LF
     lengths = list(map(len, texts))
-    lengths[0] += mark.scanned
-    offsets = accumulate([length + 1 for length in lengths], initial=mark.offset)
-    places = zip(offsets, count(mark.lines + 1), lengths, texts, strict=False)
+    lengths[0] += cursor.scanned
+    offsets = accumulate([length + 1 for length in lengths], initial=cursor.offset)
+    places = zip(offsets, count(cursor.lines + 1), lengths, texts, strict=False)
     if max(lengths) <= max_line_bytes:
-        if mark.scanned:
-            texts[0] = os.pread(fd, lengths[0], mark.offset)
-        return list(map(_line, zip(offsets, count(mark.lines + 1), texts, strict=False))), []
+        if cursor.scanned:
+            texts[0] = os.pread(fd, lengths[0], cursor.offset)
+        return list(map(_line, zip(offsets, count(cursor.lines + 1), texts, strict=False))), []
     lines: list[Line] = []
     rejected: list[Rejected] = []
     for offset, number, length, text in places:
         if length > max_line_bytes:
             rejected.append(Rejected(number, offset, length, TOO_LONG))
         else:
-            begun_before = offset == mark.offset and mark.scanned
+            begun_before = offset == cursor.offset and cursor.scanned
             lines.append(Line(offset, number, os.pread(fd, length, offset) if begun_before else text))
     return lines, rejected
 
@@ -170,27 +170,27 @@ _line = partial(tuple.__new__, Line)
 """Makes a line of its values for a third of the price of calling its class."""
 
 
-def look_whole(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Mark, Line | int]:
+def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Cursor, Line | int]:
     """The one record of an event file, without a last LF; its length alone where that is more than a line may have.
 
-    The mark that it gives has consumed the whole file. Errors as with `look`.
+    The cursor that it gives has consumed the whole file. Errors as with `read_lines`.
     """
-    fd, status = _open(path)  # not `opened`, which costs as much as the opening: there may be very many of these
+    fd, status = _open(path)  # not `open_regular`, which costs as much as the opening: there may be very many of these
     try:
-        seen = Mark(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
+        seen = Cursor(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
         # A byte more than there is, so that one call finds the end; where the file has grown since, there is more.
-        wanted = min(CHUNK, status.st_size + 1)
+        wanted = min(CHUNK_BYTES, status.st_size + 1)
         data = chunk = os.pread(fd, wanted, 0)
         while len(chunk) == wanted:
-            wanted = CHUNK
+            wanted = CHUNK_BYTES
             chunk = os.pread(fd, wanted, len(data))
             data += chunk
             if len(data) > max_line_bytes + 1:
                 return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
         size, body = len(data), data.removesuffix(b"\n")
-        whole = Mark(seen.device, seen.inode, size, seen.mtime_ns, size, 1, fingerprint(data), 0)
+        whole = Cursor(seen.device, seen.inode, size, seen.mtime_ns, size, 1, fingerprint(data), 0)
         return status, whole, len(body) if len(body) > max_line_bytes else Line(0, 1, body)
     finally:
         os.close(fd)
@@ -202,7 +202,7 @@ def _bare_length(fd: int, size: int) -> int:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
+def open_regular(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
     """A regular file, open for reading only, and its status."""
     fd, status = _open(path)
     try:
@@ -233,12 +233,12 @@ def fingerprint(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
-def _is_same(fd: int, mark: Mark) -> bool:
+def _is_same(fd: int, cursor: Cursor) -> bool:
     """The file still begins with the bytes that were read, and still has them before the position."""
-    if mark.offset == 0:
+    if cursor.offset == 0:
         return True
-    window = min(WINDOW, mark.offset)
-    before = os.pread(fd, window, mark.offset - window)
-    if len(before) < window or fingerprint(before) != mark.tail:
+    window = min(FINGERPRINT_BYTES, cursor.offset)
+    before = os.pread(fd, window, cursor.offset - window)
+    if len(before) < window or fingerprint(before) != cursor.tail:
         return False
-    return mark.offset <= WINDOW or fingerprint(os.pread(fd, WINDOW, 0)) == mark.head
+    return cursor.offset <= FINGERPRINT_BYTES or fingerprint(os.pread(fd, FINGERPRINT_BYTES, 0)) == cursor.head

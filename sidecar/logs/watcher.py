@@ -39,10 +39,10 @@ _EVENTS: list[type[FileSystemEvent]] = [
     *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
 ]
 
-REFRESH = 1.0
+REFRESH_INTERVAL = 1.0
 """Seconds between two looks whether a watched folder is still the one of its name: no event tells of its renaming."""
 
-TRY_AGAIN = 60.0
+RETRY_INOTIFY_AFTER = 60.0
 """Seconds of polling after inotify has failed, until it is tried again."""
 
 
@@ -146,7 +146,7 @@ class Watcher:
         if sys.platform == "linux":
             from . import inotify
 
-            return inotify.Observer(self.hints.mark, self.hints.ask_for_scan, self.hints.fail)
+            return inotify.BatchingObserver(self.hints.mark, self.hints.ask_for_scan, self.hints.fail)
         from watchdog.observers import Observer
 
         return Observer()
@@ -171,7 +171,7 @@ class Watcher:
         """Set the watches that are missing, and renew those whose folder is another one now."""
         if self._observer is None:
             return
-        self._refresh_at = time.monotonic() + REFRESH
+        self._refresh_at = time.monotonic() + REFRESH_INTERVAL
         wanted = dict(self._wanted())
         dead = self._dead()
         try:
@@ -206,7 +206,7 @@ class Watcher:
     def _fall_back(self, why: str) -> None:
         self.close()
         self.why_polling = f"inotify: {why}"
-        self._again_at = time.monotonic() + TRY_AGAIN
+        self._again_at = time.monotonic() + RETRY_INOTIFY_AFTER
         self.hints.ask_for_scan()
 
     def close(self) -> None:

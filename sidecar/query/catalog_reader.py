@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidecar.errors import IndexMissing
-from sidecar.records import Part, RejectedLine, Session
-from sidecar.store import layout as swap
+from sidecar.records import Extent, RejectedLine, Session
+from sidecar.store import layout
 from sidecar.store.bloom import probe
-from sidecar.store.codec import unpack
-from sidecar.store.connection import CATALOG, _Opened
+from sidecar.store.codec import decode_state
+from sidecar.store.connection import CATALOG, OpenDatabase
 
 _PARTS = (
     "SELECT s.path, f.name, a.at, a.size, a.lines, a.sign FROM source s JOIN archived a ON a.source = s.id"
@@ -19,7 +19,7 @@ _PARTS = (
 )
 
 
-class Standing(NamedTuple):
+class SourceSummary(NamedTuple):
     """A source as the catalog has it."""
 
     path: str
@@ -34,11 +34,11 @@ class Standing(NamedTuple):
     status: str
 
 
-FEW = 40
+ASK_SINGLY_UP_TO = 40
 """Days that are asked one by one rather than with all others."""
 
 
-class Catalog(_Opened):
+class CatalogReader(OpenDatabase):
     """The catalog, open for reading."""
 
     kind = CATALOG
@@ -98,16 +98,16 @@ class Catalog(_Opened):
 
     # ---- the archive, and filters of days
 
-    def parts(self, path: str) -> tuple[Part, ...]:
+    def parts(self, path: str) -> tuple[Extent, ...]:
         """What of a source lies in the archive, in order."""
         sql = f"{_PARTS} WHERE s.path = ? ORDER BY a.start"
-        return tuple(Part(*values) for _, *values in self._all(sql, path))
+        return tuple(Extent(*values) for _, *values in self._all(sql, path))
 
-    def archived(self) -> dict[str, tuple[Part, ...]]:
+    def archived(self) -> dict[str, tuple[Extent, ...]]:
         """The same of every source of which anything does."""
-        found: dict[str, tuple[Part, ...]] = {}
+        found: dict[str, tuple[Extent, ...]] = {}
         for path, *values in self._all(f"{_PARTS} ORDER BY s.path, a.start"):
-            found[path] = (*found.get(path, ()), Part(*values))
+            found[path] = (*found.get(path, ()), Extent(*values))
         return found
 
     def lives_in(self) -> dict[str, str]:
@@ -120,19 +120,19 @@ class Catalog(_Opened):
         )
         return {str(one): "archive" if whole else "log, archive" for one, whole, some in self._all(sql) if some}
 
-    def standing(self) -> Iterator[Standing]:
+    def standing(self) -> Iterator[SourceSummary]:
         """Every source as it was last looked at."""
         sql = (
             "SELECT path, stem, layout, device, inode, size, mtime_ns, offset, lines, entries, first_mtime, status"
             " FROM source"
         )
-        for path, stem, layout, *looks, offset, lines, entries, first_mtime, status in self._all(sql):
-            yield Standing(path, stem, layout, tuple(looks), offset, lines, entries, first_mtime, status)
+        for path, stem, layout_, *looks, offset, lines, entries, first_mtime, status in self._all(sql):
+            yield SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
 
     def last_timestamp(self, path: str) -> float | None:
         """The time of the last record of a source; None where it has none."""
         rows = self._all("SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL", path)
-        return float(unpack(rows[0][0])["timestamp"]) if rows else None
+        return float(decode_state(rows[0][0])["timestamp"]) if rows else None
 
     def filtered(self) -> dict[str, bool]:
         """The days that have a filter, and whether their files are compact."""
@@ -148,7 +148,7 @@ class Catalog(_Opened):
         others: set[str] = set()
         for text in texts:
             asked = probe(text)
-            if found and len(others) <= FEW:
+            if found and len(others) <= ASK_SINGLY_UP_TO:
                 # The days that are left are looked at one by one.
                 rows = [row for day in others for row in self._all(f"{sql} WHERE h.day = ?", asked.number, day)]
             else:
@@ -159,9 +159,9 @@ class Catalog(_Opened):
         return found
 
 
-def open_catalog(folder: Path) -> Catalog:
+def open_catalog(folder: Path) -> CatalogReader:
     """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
     try:
-        return Catalog(swap.catalog_path(folder))
+        return CatalogReader(layout.catalog_path(folder))
     except IndexMissing:
-        return Catalog(swap.catalog_path(folder))
+        return CatalogReader(layout.catalog_path(folder))

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 from sidecar.fs import split_path
 from sidecar.records import Entry
 from sidecar.store.bloom import PENDING
-from sidecar.store.codec import agents_of, checked, checked_columns, entry_of
-from sidecar.store.connection import DAILY, _Opened, nonsense_named, trouble_named
-from sidecar.store.daily_schema import AT_PLACE, SIGN, SPAN, hash_of
-from sidecar.store.daily_schema import SECOND as _SECOND
+from sidecar.store.codec import agents_of, checked_columns, checked_row, decode_entry
+from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_damage, read_errors_named
+from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SECOND_OF_DAY, SPAN_IDS, hash_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where an entry stands in the order of time."""
 
     timestamp: float
@@ -24,7 +23,7 @@ class Place(NamedTuple):
     byte_offset: int
 
     @classmethod
-    def of(cls, entry: Entry) -> Place:
+    def of(cls, entry: Entry) -> Position:
         """The place of an entry."""
         return cls(entry.timestamp, entry.file_path, entry.byte_offset)
 
@@ -60,7 +59,7 @@ class Filter:
         return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
 
 
-SECOND = _SECOND.replace("timestamp", "e.timestamp")
+ENTRY_SECOND = SECOND_OF_DAY.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
 _PLACED = "JOIN source s ON s.id = e.source JOIN label f ON f.id = s.folder"
 _CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
@@ -77,7 +76,7 @@ _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Where:
     """A condition on `entry e`."""
 
     terms: list[str]
@@ -91,12 +90,12 @@ class _Asked:
         self.values += values
 
 
-class Day(_Opened):
+class DayReader(OpenDatabase):
     """One daily file, open for reading."""
 
     kind = DAILY
 
-    def page(self, wanted: Filter, after: Place | None, size: int, reverse: bool) -> list[Entry]:
+    def page(self, wanted: Filter, after: Position | None, size: int, reverse: bool) -> list[Entry]:
         """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
         asked = self._asked(wanted)
         if asked is None:
@@ -105,21 +104,23 @@ class Day(_Opened):
         ahead, up_to = ("<", ">=") if reverse else (">", "<=")
         begin = self._begin(wanted, after, reverse)
         if begin is not None:
-            terms.append(f"{SECOND} {ahead}= ?")
+            terms.append(f"{ENTRY_SECOND} {ahead}= ?")
             values.append(begin)
         if asked.is_in_runs:
             # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
             # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
             # second in which the page begins is counted, in the index alone where it can be.
-            where = " AND ".join([*terms, f"{SECOND} {ahead} ?"])
-            sql = f"SELECT {SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            where = " AND ".join([*terms, f"{ENTRY_SECOND} {ahead} ?"])
+            sql = (
+                f"SELECT {ENTRY_SECOND}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            )
             most = (SECONDS_PER_DAY if reverse else -1) if begin is None else begin
             rows = self._all(sql, *values, most, size)
             if len(rows) == size:
-                terms.append(f"{SECOND} {up_to} ?")
+                terms.append(f"{ENTRY_SECOND} {up_to} ?")
                 values.append(rows[-1][0])
             elif begin is None:  # these are all
-                asked = _Asked([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
+                asked = _Where([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
                 terms, values = asked.terms, asked.values
         for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
             if moment is not None:
@@ -130,7 +131,7 @@ class Day(_Opened):
             values += after
         return self._entries(asked, size, reverse)
 
-    def _begin(self, wanted: Filter, after: Place | None, reverse: bool) -> int | None:
+    def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The second of this day that a page begins in, if it is not the first, or the last, of the day."""
         limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
         seconds = [int(moment) % SECONDS_PER_DAY for moment in limits if moment is not None and self._is_of(moment)]
@@ -153,8 +154,8 @@ class Day(_Opened):
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
         rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
-        with nonsense_named(self.path):
-            return last, [entry_of(row) for row in rows]
+        with invalid_values_as_damage(self.path):
+            return last, [decode_entry(row) for row in rows]
 
     def last_number(self) -> int:
         """The number of the entry written last; numbers only grow."""
@@ -166,40 +167,41 @@ class Day(_Opened):
         sql = (
             f"SELECT {_PATH}, MAX(e.byte_offset) FROM"
             " (SELECT source, MAX(byte_offset), first FROM span GROUP BY source) p"
-            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN} AND e.source = p.source {_PLACED}"
+            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {_PLACED}"
             " GROUP BY p.source"
         )
         return dict(self._typed((str, int), sql))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
-        at_place = AT_PLACE.format(span=SPAN, source="o.id", offset="?1")
+        at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")
         found = (
             f"e.id IN (SELECT ({at_place}) FROM source o JOIN label d ON d.id = o.folder"
             " WHERE o.stem IN (?2, ?3) AND (o.stem = ?2 OR d.text || o.stem || o.suffix = ?2))"
         )
-        return self._entries(_Asked([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
+        return self._entries(_Where([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
         """Length and checksum of the record at a place; None where no entry points there."""
-        at_place = AT_PLACE.format(span=SPAN, source="s.id", offset="?4")
+        at_place = AT_PLACE.format(span=SPAN_IDS, source="s.id", offset="?4")
         sql = (
             "SELECT e.byte_length, e.checksum FROM source s JOIN label f ON f.id = s.folder"
             f" JOIN entry e ON e.id = ({at_place}) WHERE f.text = ?1 AND s.stem = ?2 AND s.suffix = ?3"
         )
         rows = self._typed((int, int), sql, *split_path(path), byte_offset)
-        return (rows[0][0], rows[0][1] + SIGN) if rows else None
+        return (rows[0][0], rows[0][1] + CHECKSUM_OFFSET) if rows else None
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
-        sql = f"SELECT {_PATH}, e.byte_offset, e.byte_length, e.checksum + {SIGN} FROM entry e {_PLACED} ORDER BY 1, 2"
-        with trouble_named(self.path), nonsense_named(self.path):
+        columns = f"{_PATH}, e.byte_offset, e.byte_length, e.checksum + {CHECKSUM_OFFSET}"
+        sql = f"SELECT {columns} FROM entry e {_PLACED} ORDER BY 1, 2"
+        with read_errors_named(self.path), invalid_values_as_damage(self.path):
             for row in self._database.execute_sql(sql):
-                yield checked(row, (str, int, int, int))
+                yield checked_row(row, (str, int, int, int))
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The view `ksi_index`, whole, in the order of path and offset."""
-        with trouble_named(self.path), nonsense_named(self.path):
+        with read_errors_named(self.path), invalid_values_as_damage(self.path):
             for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
                 yield checked_columns(row)
 
@@ -211,7 +213,7 @@ class Day(_Opened):
         """Who took part in anything on this day: the agent, its entries, and the first and last second of the day."""
         sql = (
             "SELECT l.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
-            f" MIN({_SECOND}) AS first, MAX({_SECOND}) AS last FROM entry GROUP BY party) x"
+            f" MIN({SECOND_OF_DAY}) AS first, MAX({SECOND_OF_DAY}) AS last FROM entry GROUP BY party) x"
             " JOIN party_agent m ON m.party = x.party JOIN label l ON l.id = m.agent GROUP BY m.agent"
         )
         return self._typed((str, int, int, int), sql)
@@ -221,7 +223,7 @@ class Day(_Opened):
         begin = float(day_number(self.path.stem) * SECONDS_PER_DAY + second)
         sql = (
             "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
-            f" JOIN entry e ON e.party = m.party AND {SECOND} = ?2 WHERE m.agent = ?3"
+            f" JOIN entry e ON e.party = m.party AND {ENTRY_SECOND} = ?2 WHERE m.agent = ?3"
         )
         ((first, last),) = self._typed((float, float), sql, begin, second, self._label(agent))
         return first, last
@@ -232,19 +234,19 @@ class Day(_Opened):
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        with nonsense_named(self.path):
+        with invalid_values_as_damage(self.path):
             return {agent for (agents,) in self._all(sql, self._label(session)) for agent in agents_of(agents)}
 
     # ---- how it is asked
 
-    def _asked(self, wanted: Filter) -> _Asked | None:
+    def _asked(self, wanted: Filter) -> _Where | None:
         """What is asked for besides the time, as SQL; None where a string is wanted that this day does not have."""
         labels = [wanted.agent, wanted.session, wanted.conversation, wanted.correlation]
         numbers = [None if text is None else self._label(text) for text in labels]
         if any(number is None for text, number in zip(labels, numbers, strict=True) if text is not None):
             return None
         agent, session, conversation, correlation = numbers
-        asked = _Asked([], [])
+        asked = _Where([], [])
         # The first of these names the index; `+` keeps the others from being taken for it.
         if correlation is not None:
             asked.add("e.correlation = ?", correlation)
@@ -290,12 +292,12 @@ class Day(_Opened):
         rows = self._all("SELECT id FROM label WHERE hash = ? AND text = ?", hash_of(text), text)
         return int(rows[0][0]) if rows else None
 
-    def _entries(self, asked: _Asked, size: int, reverse: bool) -> list[Entry]:
+    def _entries(self, asked: _Where, size: int, reverse: bool) -> list[Entry]:
         way = " DESC" if reverse else ""
         # Chosen and cut first, named afterwards: names cost a lookup each.
-        order = f"{SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
+        order = f"{ENTRY_SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
         chosen = f"{_CHOSEN.format(hint=asked.hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
         rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
-        with nonsense_named(self.path):
-            return [entry_of(row) for row in rows]
+        with invalid_values_as_damage(self.path):
+            return [decode_entry(row) for row in rows]

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from sidecar.errors import IndexUnavailable
 from sidecar.records import Entry
-from sidecar.store import layout as swap
+from sidecar.store import layout
 
-from .day_reader import Day, Filter
+from .day_reader import DayReader, Filter
 
 PAGE = 1000
 
-OPEN_DAYS = 16
+MAX_OPEN_FOLLOWED = 16
 """Daily files kept open: those that changed last."""
 
-REMEMBERED = 200_000
+MAX_REMEMBERED_ENTRIES = 200_000
 """Entries given last that are known again: after a kill, those since the last checkpoint are written anew."""
 
-SETTLED = 0.1
+MTIME_GRANULARITY_SECONDS = 0.1
 """Seconds after which a file's time of change tells one change from the next."""
 
 _Sign = tuple[int, ...]
@@ -52,20 +52,20 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._days: dict[str, _Followed] = {}
-        self._open: OrderedDict[str, Day] = OrderedDict()
+        self._open: OrderedDict[str, DayReader] = OrderedDict()
         self._given: OrderedDict[int, None] = OrderedDict()
         """Hashes of the entries given last."""
-        for path in swap.daily_paths(folder):
+        for path in layout.daily_paths(folder):
             sign = _sign(path)
             try:
-                with closing(Day(path)) as day:
+                with closing(DayReader(path)) as day:
                     self._days[path.name] = _Followed(sign, day.identity, day.last_number(), day.furthest())
             except IndexUnavailable:
                 continue
 
     def news(self, wanted: Filter) -> Iterator[Entry]:
         """Entries that came since the last call and fit."""
-        for path in swap.daily_paths(self._folder):
+        for path in layout.daily_paths(self._folder):
             known = self._days.setdefault(path.name, _Followed())
             sign = _sign(path)
             if sign is not None and sign == known.sign:
@@ -76,7 +76,7 @@ class Follower:
                 continue  # the next look finds what takes its place
             known.sign = sign
 
-    def _of(self, day: Day, known: _Followed, wanted: Filter) -> Iterator[Entry]:
+    def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
         while True:
             last, entries = day.news(wanted, known.last, PAGE)
             for entry in entries:
@@ -95,21 +95,21 @@ class Follower:
         if key in self._given:
             return False
         self._given[key] = None
-        if len(self._given) > REMEMBERED:
+        if len(self._given) > MAX_REMEMBERED_ENTRIES:
             self._given.popitem(last=False)
         known.furthest[entry.file_path] = entry.byte_offset
         return True
 
-    def _day(self, path: Path, known: _Followed) -> Day:
+    def _day(self, path: Path, known: _Followed) -> DayReader:
         """A daily file, open; one that took the place of another is followed from its first entry on."""
         day = self._open.pop(path.name, None)
         if day is not None and not day.is_current():
             day.close()
             day = None
         if day is None:
-            day = Day(path)
+            day = DayReader(path)
         self._open[path.name] = day
-        if len(self._open) > OPEN_DAYS:
+        if len(self._open) > MAX_OPEN_FOLLOWED:
             self._open.popitem(last=False)[1].close()
         if known.identity != day.identity:
             known.is_rebuilt = known.identity is not None
@@ -137,4 +137,4 @@ def _sign(path: Path) -> _Sign | None:
             continue
         newest = max(newest, status.st_mtime_ns)
         sign += (status.st_ino, status.st_size, status.st_mtime_ns)
-    return tuple(sign) if time.time_ns() - newest > SETTLED * 1e9 else None
+    return tuple(sign) if time.time_ns() - newest > MTIME_GRANULARITY_SECONDS * 1e9 else None

@@ -17,12 +17,12 @@ from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarErro
 from sidecar.fs import split_path
 from sidecar.logs.archive_file import Archive, beside, folder_of
 from sidecar.logs.record_reader import open_log
-from sidecar.records import AgentSummary, Entry, Part, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.records import AgentSummary, Entry, Extent, PeerInteraction, PendingRequest, RejectedLine, Session
 from sidecar.times import Time, day_of, duration, moment_of
 
-from .day_reader import Day, Filter, Place
+from .day_reader import DayReader, Filter, Position
 from .follow import Follower
-from .snapshot import IndexFiles
+from .snapshot import Snapshot
 
 INDEX = "index"
 """The index folder's name below the root."""
@@ -54,7 +54,7 @@ class Index:
 
     def __init__(self, root: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None) -> None:
         self.root = Path(root).absolute()
-        self._files = IndexFiles(self.root / INDEX)
+        self._files = Snapshot(self.root / INDEX)
         self._archive_folder = None if archive is None else Path(archive).absolute()
         self._archive: Archive | None = None
 
@@ -121,7 +121,7 @@ class Index:
 
     def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, a page a query: no read transaction is open while the caller thinks."""
-        after: Place | None = None
+        after: Position | None = None
         size = 128
         while True:
             page = self._files.ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
@@ -130,7 +130,7 @@ class Index:
             yield from page
             if len(page) < size:
                 return
-            after = Place.of(page[-1])
+            after = Position.of(page[-1])
             size = min(2048, size * 2)
 
     def conversation(self, id: str) -> Iterator[Entry]:
@@ -223,7 +223,7 @@ class Index:
             self._archive = Archive(self._archive_folder or beside(self.root))
         return self._archive
 
-    def _parts(self, path: str) -> tuple[Part, ...]:
+    def _parts(self, path: str) -> tuple[Extent, ...]:
         """What of a log lies in the archive; asked only where its file does not have the bytes."""
         try:
             ((parts, said),) = self._files.of_catalog(lambda catalog: [(catalog.parts(path), catalog.fact("archive"))])
@@ -257,7 +257,7 @@ class Index:
     def _agents(self) -> list[AgentSummary]:
         known: dict[str, _Agent] = {}
         for name in self._files.names():
-            for agent, entries, first, last in self._files.ask(name, Day.agents, alone=False) or ():
+            for agent, entries, first, last in self._files.ask(name, DayReader.agents, alone=False) or ():
                 before = known.get(agent)
                 began = (name, first) if before is None else before.first
                 known[agent] = _Agent(entries + (before.entries if before else 0), began, (name, last))

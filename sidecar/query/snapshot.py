@@ -1,7 +1,7 @@
 """The files of an index, open for reading, whatever is swapped meanwhile.
 
 A rebuild takes the place of the index file by file, and the file that a name stands for may change between any two
-steps of a reader. So where a file is now is asked each time (`swap.py` tells), and asked again after an answer. A
+steps of a reader. So where a file is now is asked each time (`layout.py` tells), and asked again after an answer. A
 file that was replaced meanwhile may have been read without its log, or with that of the new one: the answer is thrown
 away, and the new file asked.
 """
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from sidecar.errors import IndexMissing, SidecarError
-from sidecar.store import layout as swap
+from sidecar.store import layout
 
-from .catalog_reader import Catalog, open_catalog
-from .day_reader import Day
+from .catalog_reader import CatalogReader, open_catalog
+from .day_reader import DayReader
 
 T = TypeVar("T")
 
-OPEN_DAYS = 64
+MAX_OPEN_DAYS = 64
 """Daily files kept open."""
 
 
-class IndexFiles:
+class Snapshot:
     """Daily files and catalog of the index in a folder. Raises IndexMissing where there is none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._days: dict[str, Day] = {}
-        self._catalog: Catalog | None = None
+        self._days: dict[str, DayReader] = {}
+        self._catalog: CatalogReader | None = None
         self._listed: tuple[tuple[int, int] | None, list[str]] = (None, [])
         """The daily files, and what says that they are still these: to list a year of them costs a millisecond."""
 
@@ -48,18 +48,18 @@ class IndexFiles:
     def whole(self, answer: Callable[[], list[T]]) -> list[T]:
         """An answer out of one index: given again where a swap came while it was given."""
         while True:
-            before = swap.sign(self._folder)
+            before = layout.change_stamp(self._folder)
             try:
                 given = answer()
             except SidecarError:
-                if swap.sign(self._folder) == before:
+                if layout.change_stamp(self._folder) == before:
                     raise
             else:
-                if swap.sign(self._folder) == before:
+                if layout.change_stamp(self._folder) == before:
                     return given
 
     def of_all_days(
-        self, question: Callable[[Day], Iterable[T]], reverse: bool = False, without: Collection[str] = ()
+        self, question: Callable[[DayReader], Iterable[T]], reverse: bool = False, without: Collection[str] = ()
     ) -> list[T]:
         """What the days say, one after the other, but for those in `without`."""
 
@@ -69,11 +69,11 @@ class IndexFiles:
 
         return self.whole(answer)
 
-    def of_catalog(self, question: Callable[[Catalog], Iterable[T]]) -> list[T]:
+    def of_catalog(self, question: Callable[[CatalogReader], Iterable[T]]) -> list[T]:
         """What the catalog says."""
         return self.whole(lambda: list(question(self._open_catalog())))
 
-    def ask(self, name: str, question: Callable[[Day], T], *, alone: bool = True) -> T | None:
+    def ask(self, name: str, question: Callable[[DayReader], T], *, alone: bool = True) -> T | None:
         """What the daily file of this name says, out of one index; None where there is no such file any more.
 
         An answer that is part of another does not stand `alone`: `whole` looks whether all of them are of one index.
@@ -93,12 +93,12 @@ class IndexFiles:
 
     def names(self) -> list[str]:
         """The names of the daily files, in the order of their days."""
-        stamp = swap.listing_stamp(self._folder)
+        stamp = layout.listing_stamp(self._folder)
         if stamp is not None and stamp == self._listed[0]:
             return self._listed[1]
-        names = [path.name for path in swap.daily_paths(self._folder)]
+        names = [path.name for path in layout.daily_paths(self._folder)]
         self._listed = (stamp if names else None, names)
-        if not names and not swap.catalog_path(self._folder).exists():
+        if not names and not layout.catalog_path(self._folder).exists():
             raise IndexMissing(f"there is no index below {self._folder.parent}")
         return names
 
@@ -109,7 +109,7 @@ class IndexFiles:
         listed = None
         names: list[str] = []
         while True:
-            now = swap.sign(self._folder)
+            now = layout.change_stamp(self._folder)
             if now != listed:
                 listed = now
                 names = [name for name in self.names() if not last or (name < last if reverse else name > last)]
@@ -121,11 +121,11 @@ class IndexFiles:
 
     # ---- files
 
-    def _is_current(self, day: Day) -> bool:
+    def _is_current(self, day: DayReader) -> bool:
         """Whether this is the daily file of its name in the index, as it is now."""
-        return swap.daily_path(self._folder, day.path.name) == day.path and day.is_current()
+        return layout.daily_path(self._folder, day.path.name) == day.path and day.is_current()
 
-    def _day(self, name: str) -> Day | None:
+    def _day(self, name: str) -> DayReader | None:
         """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
         day = self._days.get(name)
         if day is not None and self._is_current(day):
@@ -135,26 +135,26 @@ class IndexFiles:
             del self._days[name]
         day = self._opened(name)
         if day is not None:
-            while len(self._days) >= OPEN_DAYS:
+            while len(self._days) >= MAX_OPEN_DAYS:
                 self._days.pop(next(iter(self._days))).close()
             self._days[name] = day
         return day
 
-    def _opened(self, name: str) -> Day | None:
-        path = swap.daily_path(self._folder, name)
+    def _opened(self, name: str) -> DayReader | None:
+        path = layout.daily_path(self._folder, name)
         while path is not None:
             try:
-                return Day(path)
+                return DayReader(path)
             except SidecarError:
-                before, path = path, swap.daily_path(self._folder, name)
+                before, path = path, layout.daily_path(self._folder, name)
                 if path == before and path.exists():
                     raise
                 if path == before:
                     return None
         return None
 
-    def _open_catalog(self) -> Catalog:
-        path = swap.catalog_path(self._folder)
+    def _open_catalog(self) -> CatalogReader:
+        path = layout.catalog_path(self._folder)
         if self._catalog is not None and not (self._catalog.path == path and self._catalog.is_current()):
             self._catalog.close()
             self._catalog = None

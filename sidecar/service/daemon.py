@@ -24,38 +24,38 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sidecar.bulk.backlog import Crowd
+from sidecar.bulk.backlog import Backlog
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexDamaged, SidecarError, SourceError
 from sidecar.fs import to_os, to_text
-from sidecar.indexer.index_writer import Ledger
-from sidecar.indexer.tamper import AsLeft
-from sidecar.ingest.reader import visit
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.indexer.tamper import FileStates
+from sidecar.ingest.reader import read_next
 from sidecar.ingest.source import Batch
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.scanner import Scanned, Scans
+from sidecar.logs.scanner import FinishedScan, ScanSchedule
 from sidecar.logs.watcher import Watcher
-from sidecar.store.connection import DATABASE_ERRORS, first, is_damage
+from sidecar.store.connection import DATABASE_ERRORS, is_damage, root_cause
 
-from .heartbeat import Voice
-from .requests import Requests
+from .heartbeat import Heartbeat
+from .requests import RequestInbox
 
-BATCH_ROWS = 10_000
+MAX_BATCH_ROWS = 10_000
 """A batch is written when it has so many rows, or when no file is dirty any more,"""
 
-BATCH_BYTES = 32 << 20
+MAX_BATCH_BYTES = 32 << 20
 """or when so many bytes of log have been read for it: a row may name a million agents."""
 
-UNSAVED_FILES = 2_000
+MAX_UNSAVED_SOURCES = 2_000
 """Sources looked at since the last checkpoint, at which the next one does not wait for its time."""
 
-DRAIN = 1.0
+DRAIN_SECONDS = 1.0
 """Seconds that are left, when it is asked to stop, to take in what has been written until then."""
 
-CROWD_WAIT = 0.02
+BACKLOG_WAIT = 0.02
 """Seconds to wait for what others read, where nothing else is to be done."""
 
-RETRY = 1.0
+RETRY_DELAY = 1.0
 """Seconds to wait after something failed."""
 
 _FAILURES = (OSError, *DATABASE_ERRORS)
@@ -75,29 +75,29 @@ class Totals:
 class Sidecar:
     """One sidecar on one root, whose lock the caller holds. Open it, `step` or `run` it, close it."""
 
-    def __init__(self, settings: Settings, *, watch: bool = True, voice: Voice | None = None) -> None:
+    def __init__(self, settings: Settings, *, watch: bool = True, voice: Heartbeat | None = None) -> None:
         self.settings = settings
         self.totals = Totals()
         self.trouble: dict[str, str] = {}
         """What is wrong now, by the path or the part that it concerns."""
         self._told: dict[str, str] = {}
         self._watch = watch
-        self._voice = voice or Voice(settings.index_folder)
+        self._voice = voice or Heartbeat(settings.index_folder)
         self._has_own_voice = voice is None
         self._watcher: Watcher | None = None
-        self._ledger: Ledger | None = None
+        self._ledger: IndexWriter | None = None
         """None before it is opened, and after something failed until it could be opened again."""
-        self.left: AsLeft = {}  # until they are opened: how files were found by a check, or left by a ledger before
+        self.left: FileStates = {}  # until they are opened: how files were found by a check, or left by a ledger before
         self._retry_at = 0.0
-        self._scans = Scans(settings)
+        self._scans = ScanSchedule(settings)
         self._next_checkpoint = 0.0
         self._next_check = 0.0
         self._now = 0.0
         """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
-        self._crowd = Crowd(settings)
+        self._crowd = Backlog(settings)
         self._archive = Archive(settings.archive)
-        self._requests = Requests(settings.index_folder)
+        self._requests = RequestInbox(settings.index_folder)
         self._unsettled: dict[str, float] = {}
         """Event files that do not parse, and when to look at them again."""
 
@@ -107,7 +107,7 @@ class Sidecar:
         """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
         self._crowd.clear()
         try:
-            self._ledger = Ledger(self.settings, self.left)
+            self._ledger = IndexWriter(self.settings, self.left)
         except _FAILURES as error:
             self._fail(error, 0.0)
         if self._watch:
@@ -156,7 +156,7 @@ class Sidecar:
     def _drain(self) -> None:
         """One last scan, because a hint may still be on its way, and what it finds."""
         self._scans.begin_anew()
-        deadline = time.monotonic() + DRAIN
+        deadline = time.monotonic() + DRAIN_SECONDS
         while self.step(time.time()) and time.monotonic() < deadline:
             pass
 
@@ -234,21 +234,21 @@ class Sidecar:
         """Files to look at."""
         return len(self._queue) + len(self._crowd)
 
-    def _mark(self, ledger: Ledger, path: str) -> None:
+    def _mark(self, ledger: IndexWriter, path: str) -> None:
         """This file is to be looked at."""
         if path in ledger.known:
             self._queue[path] = None
         else:
             self._crowd.add(path)
 
-    def _go_on_with_crowd(self, ledger: Ledger) -> None:
+    def _go_on_with_crowd(self, ledger: IndexWriter) -> None:
         is_scanning = self._scans.is_on
-        brought = self._crowd.turn(ledger, 0.0 if self._queue or is_scanning else CROWD_WAIT, is_scanning=is_scanning)
+        brought = self._crowd.turn(ledger, 0.0 if self._queue or is_scanning else BACKLOG_WAIT, is_scanning=is_scanning)
         self._queue.update(dict.fromkeys(brought.again))
         self.totals.entries += brought.entries
         self.totals.bytes += brought.bytes
 
-    def _take_hints(self, ledger: Ledger) -> None:
+    def _take_hints(self, ledger: IndexWriter) -> None:
         if self._watcher is None:
             return
         self._watcher.check()
@@ -262,7 +262,7 @@ class Sidecar:
         if scan:
             self._scans.ask()
 
-    def _go_on_scanning(self, ledger: Ledger, now: float) -> None:
+    def _go_on_scanning(self, ledger: IndexWriter, now: float) -> None:
         if self._scans.begins(now) and self._watcher is not None:
             self._watcher.refresh()
         differing, scanned = self._scans.turn(ledger.differs)
@@ -276,10 +276,10 @@ class Sidecar:
             del self._unsettled[path]
             self._queue[path] = None
 
-    def _end_scan(self, ledger: Ledger, scanned: Scanned, now: float) -> None:
+    def _end_scan(self, ledger: IndexWriter, scanned: FinishedScan, now: float) -> None:
         """Note what is gone, and what is wrong and what is not any more."""
         seen, scan = scanned
-        for path in ledger.not_among(seen):
+        for path in ledger.unseen_since_scan(seen):
             if scan.covers(path):
                 self._queue[path] = None  # the look will say whether it is gone
         for path in [path for path in self.trouble if path not in seen and path != "index"]:
@@ -294,11 +294,11 @@ class Sidecar:
 
     # ---- looking and saving
 
-    def _look_at_dirty(self, ledger: Ledger, now: float) -> list[Batch]:
+    def _look_at_dirty(self, ledger: IndexWriter, now: float) -> list[Batch]:
         """Look at each dirty file, one chunk of it, until nothing is dirty or a batch is full."""
         batches: list[Batch] = []
         rows = 0
-        enough = self.totals.bytes + BATCH_BYTES
+        enough = self.totals.bytes + MAX_BATCH_BYTES
         for _ in range(len(self._queue)):
             path, _ = self._queue.popitem(last=False)
             if self._crowd.is_out(path):  # two must not read it at once
@@ -325,7 +325,7 @@ class Sidecar:
             if batch is not None:
                 batches.append(batch)
                 rows += len(batch.rows)
-                if rows >= BATCH_ROWS or self.totals.bytes >= enough:
+                if rows >= MAX_BATCH_ROWS or self.totals.bytes >= enough:
                     break
         return batches
 
@@ -334,28 +334,28 @@ class Sidecar:
             return stat.S_ISREG(os.lstat(self.settings.root / to_os(path)).st_mode)
         return True  # it cannot be told now
 
-    def _look_at(self, ledger: Ledger, path: str, now: float) -> tuple[Batch | None, bool]:
+    def _look_at(self, ledger: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
         """What one look at a file brought, and whether there is more of it."""
         progress = ledger.progress(path)
         if progress is None:
             return None, False
-        before = progress.mark.offset
-        seen = visit(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
+        before = progress.cursor.offset
+        seen = read_next(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if seen.changed:
-            ledger.begin_again(progress, keeps_time=seen.is_put_back)
+            ledger.begin_again(progress, keeps_time=seen.is_restored)
             return None, True
-        if seen.again_in is not None:
-            self._unsettled[path] = now + seen.again_in
-        self.totals.bytes += progress.mark.offset - before
+        if seen.retry_in is not None:
+            self._unsettled[path] = now + seen.retry_in
+        self.totals.bytes += progress.cursor.offset - before
         ledger.seen(progress, now)
         return seen.batch, seen.more
 
-    def _checkpoint_if_due(self, ledger: Ledger, now: float) -> None:
-        if ledger.unsaved and (now >= self._next_checkpoint or ledger.unsaved >= UNSAVED_FILES):
+    def _checkpoint_if_due(self, ledger: IndexWriter, now: float) -> None:
+        if ledger.unsaved and (now >= self._next_checkpoint or ledger.unsaved >= MAX_UNSAVED_SOURCES):
             ledger.checkpoint()
             self._next_checkpoint = now + self.settings.checkpoint_interval
 
-    def _check_if_due(self, ledger: Ledger, now: float) -> None:
+    def _check_if_due(self, ledger: IndexWriter, now: float) -> None:
         """Look whether somebody else has touched the index; steadily, because scans may be rare."""
         if now >= self._next_check:
             ledger.check()
@@ -366,9 +366,9 @@ class Sidecar:
     def _fail(self, error: Exception, now: float) -> None:
         """Drop what is in memory; the next turn begins again from what was saved."""
         if is_damage(error):
-            raise IndexDamaged(f"{self.settings.index_folder}: {first(error)}") from error
-        self.trouble["index"] = f"index: {first(error)}"
-        self._retry_at = now + RETRY
+            raise IndexDamaged(f"{self.settings.index_folder}: {root_cause(error)}") from error
+        self.trouble["index"] = f"index: {root_cause(error)}"
+        self._retry_at = now + RETRY_DELAY
         self._requests.begin_again()
         self._crowd.close()
         if self._ledger is not None:
@@ -377,9 +377,9 @@ class Sidecar:
             self._ledger = None
         self._tell()
 
-    def _opened_again(self) -> Ledger:
+    def _opened_again(self) -> IndexWriter:
         if self._ledger is None:
-            self._ledger = Ledger(self.settings, self.left)
+            self._ledger = IndexWriter(self.settings, self.left)
             self._scans.begin_anew()
         return self._ledger
 
@@ -389,4 +389,4 @@ class Sidecar:
         watcher = self._watcher
         if watcher is None:
             return
-        self._voice.tell(watcher.mode, watcher.why_polling, list(self.trouble.values()))
+        self._voice.report(watcher.mode, watcher.why_polling, list(self.trouble.values()))

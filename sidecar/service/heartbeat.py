@@ -11,17 +11,17 @@ import orjson
 
 from sidecar.fs import read_small
 
-NAME = "running.json"
-ROOM = 4096
+HEARTBEAT_FILE = "running.json"
+RESERVED_BYTES = 4096
 """Bytes that the file has at least."""
-MOST, LONGEST = 100, 1000
+MAX_ERRORS, MAX_ERROR_CHARACTERS = 100, 1000
 """Troubles that are told, and characters of each."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Beacon:
+class HeartbeatStatus:
     """How the running sidecar is doing."""
 
     watching: str
@@ -31,31 +31,33 @@ class Beacon:
     trouble: tuple[str, ...]
 
 
-class Voice:
+class Heartbeat:
     """Who says it. The file is kept open and written over, in the room that it has: a disk that is full, or a process
     without descriptors, must still be able to say so. Only the indexing thread touches this."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd = -1
-        self._said: Beacon | None = None
+        self._said: HeartbeatStatus | None = None
 
-    def tell(self, watching: str, why: str, trouble: list[str]) -> None:
+    def report(self, watching: str, why: str, trouble: list[str]) -> None:
         """Replace what was said last, if it differs. What cannot be written is not said."""
-        say = Beacon(watching, _sayable(why), tuple(_sayable(one)[:LONGEST] for one in trouble[:MOST]))
+        say = HeartbeatStatus(
+            watching, _sayable(why), tuple(_sayable(one)[:MAX_ERROR_CHARACTERS] for one in trouble[:MAX_ERRORS])
+        )
         if say == self._said and self._is_in_place():
             return
         with suppress(OSError):
             if not self._is_in_place():
                 self._close()
-                self._fd = os.open(self._folder / NAME, _FLAGS, 0o644)
-            if not (self._write(orjson.dumps(say).ljust(ROOM)) or self._write(_fitting(say))):
+                self._fd = os.open(self._folder / HEARTBEAT_FILE, _FLAGS, 0o644)
+            if not (self._write(orjson.dumps(say).ljust(RESERVED_BYTES)) or self._write(_fitting(say))):
                 return
             self._said = say
 
     def _is_in_place(self) -> bool:
         try:
-            return self._fd >= 0 and os.path.samestat(os.fstat(self._fd), os.stat(self._folder / NAME))
+            return self._fd >= 0 and os.path.samestat(os.fstat(self._fd), os.stat(self._folder / HEARTBEAT_FILE))
         except FileNotFoundError:
             return False
         except OSError:
@@ -74,7 +76,7 @@ class Voice:
         """Take the word back when the sidecar stops."""
         self._close()
         with suppress(OSError):
-            (self._folder / NAME).unlink(missing_ok=True)
+            (self._folder / HEARTBEAT_FILE).unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -87,20 +89,20 @@ def _sayable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _fitting(said: Beacon) -> bytes:
+def _fitting(said: HeartbeatStatus) -> bytes:
     """As much of it as has room for certain, the first of the troubles first."""
     trouble = said.trouble
-    while len(content := orjson.dumps(replace(said, trouble=trouble))) > ROOM:
+    while len(content := orjson.dumps(replace(said, trouble=trouble))) > RESERVED_BYTES:
         trouble = trouble[:-1]
-    return content.ljust(ROOM)
+    return content.ljust(RESERVED_BYTES)
 
 
-def read(folder: Path) -> Beacon | None:
+def read_heartbeat(folder: Path) -> HeartbeatStatus | None:
     """What was said last; None where nothing was, or where it cannot be read."""
     for _ in range(3):  # while it is written over, half of each may be seen
         try:
-            content = orjson.loads(read_small(folder / NAME))
-            return Beacon(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
+            content = orjson.loads(read_small(folder / HEARTBEAT_FILE))
+            return HeartbeatStatus(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
         except OSError:
             return None
         except (ValueError, KeyError, TypeError):

@@ -17,18 +17,18 @@ from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, RootLocked
 from sidecar.fs import read_small
 
-NAME = "sidecar.lock"
-LENGTH = 127
+LOCK_FILE = "sidecar.lock"
+HOLDER_BYTES = 127
 """Bytes in which a holder's name is written."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-PATIENCE = 0.3
+ACQUIRE_TIMEOUT = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
 
 
 class RootLock:
     """Held from `acquire` to `release`. The file is never deleted: a lock on a deleted file guards nothing."""
 
-    def __init__(self, index_folder: Path, name: str = NAME) -> None:
+    def __init__(self, index_folder: Path, name: str = LOCK_FILE) -> None:
         self._path = index_folder / name
         self._lock = FileLock(self._path)
         self._identity = (0, 0)
@@ -37,7 +37,7 @@ class RootLock:
         """Take the lock, for what is told in `job`; raises RootLocked, which names the holder."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
+            self._lock.acquire(timeout=ACQUIRE_TIMEOUT, poll_interval=0.02)
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
@@ -47,7 +47,7 @@ class RootLock:
         name = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
         with suppress(OSError), open(os.open(self._path, os.O_RDWR | _FLAGS), "r+b", buffering=0) as file:
             self._identity = _identity(os.fstat(file.fileno()))
-            file.write(name.ljust(LENGTH) + b"\n")
+            file.write(name.ljust(HOLDER_BYTES) + b"\n")
             file.truncate()
 
     def stands(self) -> bool:
@@ -68,9 +68,9 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def holder(index_folder: Path) -> tuple[int, str] | None:
+def lock_holder(index_folder: Path) -> tuple[int, str] | None:
     """Process id and job of whoever holds the root now; None for nobody. Reads only."""
-    path = index_folder / NAME
+    path = index_folder / LOCK_FILE
     try:
         fd = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError:
@@ -93,7 +93,7 @@ def _read(path: Path) -> tuple[int, str]:
 
 
 @contextmanager
-def locked(settings: Settings, job: str) -> Iterator[RootLock]:
+def root_locked(settings: Settings, job: str) -> Iterator[RootLock]:
     """Hold the root for a job."""
     if not settings.root.is_dir():
         raise ConfigError(

@@ -9,23 +9,23 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sidecar.bulk.rebuild import Rebuilt, Reporter, noted, reindex
+from sidecar.bulk.rebuild import Rebuilt, Reporter, first_seen_times, reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
-from sidecar.indexer.day_files import sign
-from sidecar.indexer.tamper import AsLeft, as_found
-from sidecar.query.catalog_reader import Catalog
-from sidecar.query.day_reader import Day
-from sidecar.store import layout as swap
+from sidecar.indexer.day_files import signature
+from sidecar.indexer.tamper import FileStates, states_of
+from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
+from sidecar.store import layout
 from sidecar.store.connection import (
     CATALOG,
     DAILY,
     DATABASE_ERRORS,
-    damage_named,
-    first,
-    nonsense_named,
+    database_damage_as_errors,
+    invalid_values_as_damage,
     open_for_reading,
-    recover,
+    roll_back_journal,
+    root_cause,
 )
 
 
@@ -33,60 +33,60 @@ from sidecar.store.connection import (
 def _database_errors_named(settings: Settings) -> Iterator[None]:
     """What SQLite raises, as an error of ours."""
     try:
-        with damage_named(settings.index_folder):
+        with database_damage_as_errors(settings.index_folder):
             yield
     except DATABASE_ERRORS as error:
-        raise SidecarError(f"{settings.index_folder}: {first(error)}") from error
+        raise SidecarError(f"{settings.index_folder}: {root_cause(error)}") from error
 
 
-def heal(settings: Settings, report: Reporter, left: AsLeft | None = None) -> Rebuilt | None:
+def repair(settings: Settings, report: Reporter, left: FileStates | None = None) -> Rebuilt | None:
     """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date.
 
     `left` is told how the files look that are sound, so that whoever opens them finds what was done to them since.
     """
     left = {} if left is None else left
     folder = settings.index_folder
-    swap.settle(folder)
-    first_mtimes = noted(folder)
+    layout.finish_swap(folder)
+    first_mtimes = first_seen_times(folder)
     try:
         for path in _files(folder):
-            recover(path)
-        left |= as_found(_files(folder))  # before they are checked
-        why = fault(settings)
+            roll_back_journal(path)
+        left |= states_of(_files(folder))  # before they are checked
+        why = reason_to_rebuild(settings)
     except IndexMissing as error:
         why = str(error)
     except IndexUnavailable as error:
         why = str(error)
-        set_aside(folder, why)
+        quarantine(folder, why)
     # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
     if why is None:
         return None
     rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
     left.clear()
-    left |= as_found(_files(folder))
+    left |= states_of(_files(folder))
     return rebuilt
 
 
 def _files(folder: Path) -> list[Path]:
-    return [folder / swap.CATALOG_NAME, *swap.daily_paths(folder)]
+    return [folder / layout.CATALOG_NAME, *layout.daily_paths(folder)]
 
 
-def fault(settings: Settings) -> str | None:
+def reason_to_rebuild(settings: Settings) -> str | None:
     """Why the index has to be made again, or None. Raises IndexUnavailable where a file of it is broken."""
     folder = settings.index_folder
-    with closing(Catalog(swap.catalog_path(folder))) as catalog:
+    with closing(CatalogReader(layout.catalog_path(folder))) as catalog:
         if catalog.fact("config") != settings.fingerprint:
             return "sources or formats have changed"
         checkpoints = {f"{day}.db": number for day, number in catalog.checkpoints().items()}
         trusted = set((catalog.fact("files") or "").split())
         closed = catalog.fact("closed") or "0"
-    _check(swap.catalog_path(folder), CATALOG)
-    there = {path.name: path for path in swap.daily_paths(folder)}
+    _check(layout.catalog_path(folder), CATALOG)
+    there = {path.name: path for path in layout.daily_paths(folder)}
     for name in sorted(checkpoints.keys() - there.keys()):
-        raise IndexDamaged(f"{folder / swap.DAILY_NAME / name} is missing")
+        raise IndexDamaged(f"{folder / layout.DAILY_NAME / name} is missing")
     for path in there.values():
         number = checkpoints.get(path.name, 0)
-        is_trusted = sign(path) in trusted
+        is_trusted = signature(path) in trusted
         if not is_trusted:
             _check(path, DAILY)
         # What was written since it was closed in good order stands beside it, in a write-ahead log.
@@ -97,7 +97,7 @@ def fault(settings: Settings) -> str | None:
 
 def _check_day(path: Path, checkpoint: int) -> None:
     """Raise IndexDamaged where this is another day's file, or knows nothing of a checkpoint that wrote to it."""
-    with closing(Day(path)) as day, nonsense_named(path):
+    with closing(DayReader(path)) as day, invalid_values_as_damage(path):
         facts = day.facts()
         if facts.get("day") != path.stem:
             raise IndexDamaged(f"{path} is the file of another day")
@@ -108,7 +108,7 @@ def _check_day(path: Path, checkpoint: int) -> None:
 def _check(path: Path, kind: int) -> None:
     with closing(open_for_reading(path, kind)) as database:
         try:
-            with damage_named(path):
+            with database_damage_as_errors(path):
                 result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
         except DATABASE_ERRORS as error:
             raise IndexDamaged(f"{path}: {error}") from error
@@ -116,19 +116,19 @@ def _check(path: Path, kind: int) -> None:
             raise IndexDamaged(f"{path}: {result}")
 
 
-def set_aside(folder: Path, why: str) -> None:
+def quarantine(folder: Path, why: str) -> None:
     """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
 
     The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
     try is kept, for its notes.
     """
-    swap.remove_strangers(folder)
-    aside = folder / swap.ASIDE
-    if (folder / swap.CATALOG_NAME).exists():
+    layout.remove_foreign_files(folder)
+    aside = folder / layout.QUARANTINE
+    if (folder / layout.CATALOG_NAME).exists():
         shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-    for file in (*folder.glob("catalog.db*"), *(folder / swap.DAILY_NAME).glob("*.db*")):
+    for file in (*folder.glob("catalog.db*"), *(folder / layout.DAILY_NAME).glob("*.db*")):
         file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
     with suppress(OSError):  # the disk may be full
         (aside / "why.txt").write_text(f"{stamp} {why}\n")

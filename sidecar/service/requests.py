@@ -25,29 +25,29 @@ import orjson
 
 from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError
-from sidecar.indexer.index_writer import Ledger
-from sidecar.records import Compacted, Move, Part
-from sidecar.store import layout as swap
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.records import Compacted, Extent, Move
+from sidecar.store import layout
 from sidecar.store.connection import DATABASE_ERRORS
 
-from .lock import holder, locked
-from .repair import fault
+from .lock import lock_holder, root_locked
+from .repair import reason_to_rebuild
 
-FOLDER = "requests"
-SLICE = 200
+REQUESTS_FOLDER = "requests"
+LOGS_PER_TURN = 200
 """Logs that are noted in one turn of a running sidecar, so that fresh lines do not wait for long."""
-PATIENCE = 120.0
+ANSWER_TIMEOUT = 120.0
 """Seconds without a sign of a running sidecar, after which it is said not to answer."""
-MORE_TO_COME = 5.0
-SOON = 0.02
+NEXT_REQUEST_WITHIN = 5.0
+POLL_INTERVAL = 0.02
 """Seconds after a request in which the next is expected, and between two looks then."""
-SETTLED = 100_000_000
+MTIME_GRANULARITY = 100_000_000
 """Nanoseconds after which a folder that changes again bears another time."""
 _ASKED, _ANSWERED = ".json", ".done"
 
 
-class Owner(Protocol):
-    """Who may write an index: `Ledger`, or whoever asks it."""
+class IndexOwner(Protocol):
+    """Who may write an index: `IndexWriter`, or whoever asks it."""
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
         """Note that logs lie in the archive; gives for each that was refused why."""
@@ -63,35 +63,35 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RemoteIndexOwner:
     """The owner, where it is a running sidecar."""
 
     index_folder: Path
     wait: Callable[[float], None] = time.sleep
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
-        """As `Owner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
+        """As `IndexOwner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
         return self._ask({"archive": folder, "moves": [[*move[:2], list(move.part)] for move in moves]})
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
-        """As `Owner`."""
+        """As `IndexOwner`."""
         return self._ask({"drop": list(paths)})
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
-        """As `Owner`."""
+        """As `IndexOwner`."""
         return self._ask({"days": [list(day) for day in days]})
 
     def _ask(self, what: dict[str, Any]) -> dict[str, str]:
-        folder = self.index_folder / FOLDER
+        folder = self.index_folder / REQUESTS_FOLDER
         folder.mkdir(exist_ok=True)
         path = folder / f"{uuid4().hex}{_ASKED}"
         answer = path.with_suffix(_ANSWERED)
         write_durably(path, orjson.dumps(what))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + ANSWER_TIMEOUT
         turns = 0
         while not answer.exists():
             turns += 1
-            ended = turns % 25 == 0 and holder(self.index_folder) is None
+            ended = turns % 25 == 0 and lock_holder(self.index_folder) is None
             if (ended or time.monotonic() > deadline) and not answer.exists():
                 path.unlink(missing_ok=True)
                 why = "has ended" if ended else "does not answer"
@@ -117,16 +117,16 @@ def write_durably(path: Path, content: bytes) -> None:
 # ---- the running sidecar's side
 
 
-class Requests:
+class RequestInbox:
     """The requests that lie in an index folder, taken a slice a turn. Only the indexing thread touches this."""
 
     def __init__(self, index_folder: Path) -> None:
-        self._folder = index_folder / FOLDER
+        self._folder = index_folder / REQUESTS_FOLDER
         self._seen = 0
         self._at_work: Iterator[None] | None = None
         self._expects_until = 0.0
 
-    def turn(self, owner: Owner) -> bool:
+    def turn(self, owner: IndexOwner) -> bool:
         """Do some of what is asked, if anything is; true where there is more to do at once. Raises what writing an
         index raises; then the request is taken again from its start."""
         if self._at_work is None:
@@ -138,11 +138,11 @@ class Requests:
                 return False
             asked = sorted(self._folder.glob(f"*{_ASKED}"))
             if not asked:
-                if time.time_ns() - changed > SETTLED:  # else one that came since may bear the same time
+                if time.time_ns() - changed > MTIME_GRANULARITY:  # else one that came since may bear the same time
                     self._seen = changed
                 return False
             self._at_work = _answering(asked[0], owner)
-        self._expects_until = time.monotonic() + MORE_TO_COME
+        self._expects_until = time.monotonic() + NEXT_REQUEST_WITHIN
         try:
             next(self._at_work)
         except StopIteration:
@@ -154,7 +154,7 @@ class Requests:
 
     def due(self) -> float:
         """When to look next, in seconds since 1970: soon, where somebody has just asked, else never."""
-        return time.time() + SOON if time.monotonic() < self._expects_until else float("inf")
+        return time.time() + POLL_INTERVAL if time.monotonic() < self._expects_until else float("inf")
 
     def begin_again(self) -> None:
         """The owner is another one now: what was half done is done again."""
@@ -162,12 +162,12 @@ class Requests:
         self._seen = 0
 
 
-def _answering(path: Path, owner: Owner) -> Iterator[None]:
+def _answering(path: Path, owner: IndexOwner) -> Iterator[None]:
     refused: dict[str, str] = {}
     answer: dict[str, Any] = {"refused": refused}
     try:
         asked = orjson.loads(path.read_bytes())
-        moves = [Move(log, tuple(looks), Part(*part)) for log, looks, part in asked.get("moves", ())]
+        moves = [Move(log, tuple(looks), Extent(*part)) for log, looks, part in asked.get("moves", ())]
         days = [Compacted(*values) for values in asked.get("days", ())]
         drop = [str(one) for one in asked.get("drop", ())]
         folder = str(asked.get("archive", ""))
@@ -176,7 +176,7 @@ def _answering(path: Path, owner: Owner) -> Iterator[None]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         answer = {"error": f"a request that cannot be read: {error}"}
     else:
-        for some in _batched(moves, SLICE):
+        for some in _batched(moves, LOGS_PER_TURN):
             refused |= owner.archive(some, folder)
             yield
         for day in days:
@@ -194,31 +194,31 @@ def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
         yield values[begin : begin + size]
 
 
-def sweep(index_folder: Path) -> None:
+def delete_stale_requests(index_folder: Path) -> None:
     """Delete answers that nobody fetched, and requests of commands that are dead; none may be under way."""
     with suppress(OSError):
-        for left in (index_folder / FOLDER).iterdir():
+        for left in (index_folder / REQUESTS_FOLDER).iterdir():
             left.unlink(missing_ok=True)
-        (index_folder / FOLDER).rmdir()
+        (index_folder / REQUESTS_FOLDER).rmdir()
 
 
 # ---- whoever may write
 
 
 @contextmanager
-def index_owner(settings: Settings) -> Iterator[Owner]:
+def index_owner(settings: Settings) -> Iterator[IndexOwner]:
     """Whoever may write the index: this process, or a running sidecar."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(settings, "archive"))
+            stack.enter_context(root_locked(settings, "archive"))
         except RootLocked:
-            held = holder(settings.index_folder)
+            held = lock_holder(settings.index_folder)
             if held is None or held[1] != "run":
                 raise
-            owner_: Owner = Asked(settings.index_folder)
+            owner_: IndexOwner = RemoteIndexOwner(settings.index_folder)
         else:
-            swap.settle(settings.index_folder)
-            why = fault(settings)
+            layout.finish_swap(settings.index_folder)
+            why = reason_to_rebuild(settings)
             if why is not None:
                 raise SidecarError(f"the index has to be made again: {why}", hint="run `sidecar run --once` first")
             owner_ = stack.enter_context(_opened(settings))
@@ -226,9 +226,9 @@ def index_owner(settings: Settings) -> Iterator[Owner]:
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
+def _opened(settings: Settings) -> Iterator[IndexWriter]:
     with _database_errors_named(settings):
-        ledger = Ledger(settings)
+        ledger = IndexWriter(settings)
         try:
             yield ledger
             ledger.close()

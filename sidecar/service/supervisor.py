@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sidecar.bulk.rebuild import ATTEMPTS, Rebuilt, Reporter, reindex
+from sidecar.bulk.rebuild import MAX_REBUILD_ATTEMPTS, Rebuilt, Reporter, reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexUnavailable, SidecarError
-from sidecar.indexer.tamper import AsLeft
+from sidecar.indexer.tamper import FileStates
 from sidecar.records import Report
-from sidecar.store.connection import DATABASE_ERRORS, first
+from sidecar.store.connection import DATABASE_ERRORS, root_cause
 
 from .daemon import Sidecar, Totals
-from .heartbeat import Voice
-from .lock import RootLock, locked
-from .repair import _database_errors_named, heal, set_aside
+from .heartbeat import Heartbeat
+from .lock import RootLock, root_locked
+from .repair import _database_errors_named, quarantine, repair
 
-NEW_OBJECTS = 50_000
+GC_THRESHOLD = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
 
 
@@ -33,20 +33,20 @@ def run(
     stop: Callable[[], bool],
     on_start: Callable[[Sidecar], None],
     report: Reporter,
-    tell: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Index what is there and what comes, until `stop()`. What goes wrong is told and waited out, however long.
 
     `on_start` is given each running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
     runs, ConfigError where there is no root, OSError where the lock cannot be taken; the latter two only at the start.
     """
-    voice = Voice(settings.index_folder)
-    patience = Patience(settings, stop, tell, voice)
+    voice = Heartbeat(settings.index_folder)
+    patience = Backoff(settings, stop, warn, voice)
     began = False
     try:
         while not stop():
             try:
-                with locked(settings, "run") as lock:
+                with root_locked(settings, "run") as lock:
                     began = True
                     _run_under(lock, settings, stop, on_start, report, patience, voice)
             except _RootGone:
@@ -69,8 +69,8 @@ def _run_under(
     stop: Callable[[], bool],
     on_start: Callable[[Sidecar], None],
     report: Reporter,
-    patience: Patience,
-    voice: Voice,
+    patience: Backoff,
+    voice: Heartbeat,
 ) -> None:
     """Run for as long as the lock is that of the root; raises _RootGone when it is not."""
 
@@ -83,8 +83,8 @@ def _run_under(
 
     while not should_stop():
         try:
-            with healed(settings, report, voice=voice, is_ours=lock.stands) as (sidecar, _):
-                patience.is_over()
+            with open_sidecar(settings, report, voice=voice, is_ours=lock.stands) as (sidecar, _):
+                patience.recovered()
                 on_start(sidecar)
                 sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
@@ -97,9 +97,9 @@ def _run_under(
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
     """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
-    with locked(settings, "run --once"), _database_errors_named(settings):
+    with root_locked(settings, "run --once"), _database_errors_named(settings):
         while True:
-            with healed(settings, report) as (sidecar, rebuilt):
+            with open_sidecar(settings, report) as (sidecar, rebuilt):
                 sidecar.run_once(catching_up(report))
                 totals = sidecar.totals
                 if rebuilt is not None:
@@ -110,8 +110,8 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 
 
 @contextmanager
-def healed(
-    settings: Settings, report: Reporter, *, voice: Voice | None = None, is_ours: Callable[[], bool] = lambda: True
+def open_sidecar(
+    settings: Settings, report: Reporter, *, voice: Heartbeat | None = None, is_ours: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
     """An open sidecar on a sound index, for the block to close; with a voice it watches, and says how it does.
 
@@ -125,7 +125,7 @@ def healed(
     except IndexUnavailable as error:
         sidecar.abandon()
         if is_ours():
-            set_aside(settings.index_folder, str(error))
+            quarantine(settings.index_folder, str(error))
     finally:
         sidecar.abandon()
 
@@ -134,26 +134,26 @@ def healed(
 def _collecting_seldom() -> Iterator[None]:
     """Rows make no cycles, and looking for some among every seven hundred new objects costs a seventh of the time."""
     before = gc.get_threshold()
-    gc.set_threshold(NEW_OBJECTS, *before[1:])
+    gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
 
 
-def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[Sidecar, Rebuilt | None]:
-    for attempt in range(1, ATTEMPTS + 1):
-        left: AsLeft = {}
-        rebuilt = heal(settings, report, left)
+def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tuple[Sidecar, Rebuilt | None]:
+    for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
+        left: FileStates = {}
+        rebuilt = repair(settings, report, left)
         sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
         sidecar.left.update(left)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
             sidecar.abandon()
-            if attempt == ATTEMPTS:
+            if attempt == MAX_REBUILD_ATTEMPTS:
                 raise
-            set_aside(settings.index_folder, str(error))
+            quarantine(settings.index_folder, str(error))
         except BaseException:
             sidecar.abandon()
             raise
@@ -164,7 +164,7 @@ def _opened(settings: Settings, report: Reporter, voice: Voice | None) -> tuple[
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
-    with locked(settings, "reindex"), _database_errors_named(settings):
+    with root_locked(settings, "reindex"), _database_errors_named(settings):
         return reindex(settings, workers, report)
 
 
@@ -180,30 +180,32 @@ def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
 
 # ---- back-off
 
-LONGEST = 30.0
+MAX_BACKOFF = 30.0
 """Seconds between two tries at most; the first wait is one second. A rebuild that finds no room on the disk takes what
 room there is while it tries, and the logs may lie on the same disk."""
-TICK = 0.1
+POLL_INTERVAL = 0.1
 
 
-class Patience:
+class Backoff:
     """Waits for what is wrong to end, or for `stop()`. One for a run; only the main thread touches it."""
 
-    def __init__(self, settings: Settings, stop: Callable[[], bool], tell: Callable[[str], None], voice: Voice) -> None:
+    def __init__(
+        self, settings: Settings, stop: Callable[[], bool], warn: Callable[[str], None], voice: Heartbeat
+    ) -> None:
         self._settings = settings
         self._stop = stop
-        self._tell = tell
+        self._warn = warn
         self._told = ""
         self._seconds = 1.0
         self._voice = voice
 
     def after(self, error: Exception) -> None:
         """Return when it is time to try again what ended with this error; each time in a row it takes longer."""
-        why = f"index: {first(error)}"
+        why = f"index: {root_cause(error)}"
         self._say(why)
-        self._voice.tell("", "", [why])
+        self._voice.report("", "", [why])
         self._wait(self._seconds)
-        self._seconds = min(LONGEST, 2 * self._seconds)
+        self._seconds = min(MAX_BACKOFF, 2 * self._seconds)
 
     def for_root(self) -> None:
         """Return when there is a root with something in it. An empty one is a mount point, or not yet of use."""
@@ -212,21 +214,21 @@ class Patience:
             return
         self._say(f"the root {root} is gone or empty; waiting for it")
         while is_empty(root) and not self._stop():
-            time.sleep(TICK)
+            time.sleep(POLL_INTERVAL)
 
-    def is_over(self) -> None:
+    def recovered(self) -> None:
         """It goes on again."""
         self._told, self._seconds = "", 1.0
 
     def _say(self, why: str) -> None:
         if why != self._told:
             self._told = why
-            self._tell(why)
+            self._warn(why)
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self._stop():
-            time.sleep(TICK)
+            time.sleep(POLL_INTERVAL)
 
 
 def is_empty(root: os.PathLike[str]) -> bool:

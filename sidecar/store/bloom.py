@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-BLOCK = 512
+BLOCK_BITS = 512
 """Bytes of a block."""
 
-KEYS_A_BLOCK = 256
+KEYS_PER_BLOCK = 256
 """Sixteen bits a string."""
 
 PROBES = 8
@@ -27,7 +27,7 @@ PENDING = "\0pending"
 """A string that no log holds: on days on which a request waits for its answer."""
 
 
-class Probe(NamedTuple):
+class FilterProbe(NamedTuple):
     """Where a filter has to be looked at for a string."""
 
     number: int
@@ -40,19 +40,19 @@ class Probe(NamedTuple):
         return all(block[byte] & bit for byte, bit in self.bits)
 
 
-def probe(text: str) -> Probe:
+def probe(text: str) -> FilterProbe:
     """Where to look for a string."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).digest()
     rest = int.from_bytes(digest[8:], "big")
     places = [(rest >> 12 * turn) & 0xFFF for turn in range(PROBES)]
     number = int.from_bytes(digest[:8], "big") >> 1  # SQLite's integers have a sign
-    return Probe(number, tuple((place >> 3, 1 << (place & 7)) for place in places))
+    return FilterProbe(number, tuple((place >> 3, 1 << (place & 7)) for place in places))
 
 
-def build(texts: Iterable[str]) -> list[bytes]:
+def build_filter(texts: Iterable[str]) -> list[bytes]:
     """The blocks of a filter that holds these strings."""
     probes = [probe(text) for text in set(texts)]
-    blocks = [bytearray(BLOCK) for _ in range(max(1, -(-len(probes) // KEYS_A_BLOCK)))]
+    blocks = [bytearray(BLOCK_BITS) for _ in range(max(1, -(-len(probes) // KEYS_PER_BLOCK)))]
     for number, bits in probes:
         block = blocks[number % len(blocks)]
         for byte, bit in bits:

@@ -89,7 +89,7 @@ class SessionPart(Table):
         without_rowid = True
 
 
-class RejectedLine(Table):
+class RejectedLineRow(Table):
     """A line that is no record."""
 
     source = IntegerField()
@@ -99,11 +99,12 @@ class RejectedLine(Table):
     reason = TextField()
 
     class Meta:
+        table_name = "rejected_line"
         primary_key = CompositeKey("source", "byte_offset")
         without_rowid = True
 
 
-class Day(Table):
+class DayRow(Table):
     """A day that has entries, and the first and last of their times."""
 
     day = TextField(primary_key=True)
@@ -114,6 +115,7 @@ class Day(Table):
     """The number of the last one that wrote this day, which its file has to know of; 0: a rebuild."""
 
     class Meta:
+        table_name = "day"
         without_rowid = True
 
 
@@ -175,7 +177,7 @@ class CatalogMeta(Table):
 
 
 CATALOG_TABLES = (
-    *(CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLine, Day, CatalogMeta),
+    *(CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLineRow, DayRow, CatalogMeta),
     *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
 )
 

@@ -13,7 +13,7 @@ import orjson
 
 from sidecar.records import Entry
 
-from .daily_schema import SIGN
+from .daily_schema import CHECKSUM_OFFSET
 
 _LAST_MOMENT = 253_402_300_800.0
 """Its end."""
@@ -23,7 +23,7 @@ _COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
 _NO_ROLES: dict[str, str] = {}
 
 
-def entry_of(row: tuple[Any, ...]) -> Entry:
+def decode_entry(row: tuple[Any, ...]) -> Entry:
     """The entry in a row: its number, the 17 columns, and the checksum of its bytes."""
     _, *values, checksum = row
     checked_columns(values)
@@ -31,11 +31,11 @@ def entry_of(row: tuple[Any, ...]) -> Entry:
     values[9] = _roles(values[9])
     values[13:17] = map(bool, values[13:17])
     entry = Entry(*values)
-    object.__setattr__(entry, "checksum", checksum + SIGN)
+    object.__setattr__(entry, "checksum", checksum + CHECKSUM_OFFSET)
     return entry
 
 
-def checked(row: Any, types: tuple[type, ...]) -> Any:
+def checked_row(row: Any, types: tuple[type, ...]) -> Any:
     """The row, which has just these types, and no moment beyond the calendar; else TypeError."""
     if tuple(map(type, row)) != types or (float in types and not _in_calendar(row)):
         raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
@@ -44,7 +44,7 @@ def checked(row: Any, types: tuple[type, ...]) -> Any:
 
 def checked_columns(row: Any) -> Any:
     """The row, which has what the columns of the view hold; else TypeError."""
-    return checked(row, _COLUMNS if row[12] is not None else _COLUMNS_UNCORRELATED)
+    return checked_row(row, _COLUMNS if row[12] is not None else _COLUMNS_UNCORRELATED)
 
 
 def _in_calendar(row: Any) -> bool:
@@ -68,20 +68,20 @@ def _roles(text: str) -> dict[str, str]:
 
 # ---- state
 
-SHORT = 256
+COMPRESS_ABOVE = 256
 """Bytes up to which compressing saves little, and costs more than all else that is done to save a source."""
-LARGEST = 1 << 28
+MAX_STATE_BYTES = 1 << 28
 """Bytes of a state; what is longer was not packed here."""
 
 
-def pack(state: dict[str, Any]) -> bytes:
+def encode_state(state: dict[str, Any]) -> bytes:
     """The bytes of a state."""
     plain = orjson.dumps(state)
-    return plain if len(plain) <= SHORT else zlib.compress(plain, 1)
+    return plain if len(plain) <= COMPRESS_ABOVE else zlib.compress(plain, 1)
 
 
-def unpack(packed: bytes) -> dict[str, Any]:
+def decode_state(packed: bytes) -> dict[str, Any]:
     """The state again; raises ValueError, TypeError or zlib.error for what was not packed here."""
-    plain = packed if packed.startswith(b"{") else zlib.decompressobj().decompress(packed, LARGEST)
+    plain = packed if packed.startswith(b"{") else zlib.decompressobj().decompress(packed, MAX_STATE_BYTES)
     state: dict[str, Any] = orjson.loads(plain)
     return state

@@ -17,8 +17,8 @@ from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteD
 from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
-from .codec import checked
-from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, PART_TABLES, SECOND
+from .codec import checked_row
+from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SECOND_OF_DAY, SEGMENT_TABLES
 
 VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
@@ -59,7 +59,7 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
         fresh.unlink(missing_ok=True)
         with closing(_connect_for_writing(fresh, _LOADING if bulk else _MAKING)) as database, database.atomic():
             _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
-            finish(database, kind)
+            finish_tables(database, kind)
             if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
                 database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
         for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
@@ -67,7 +67,7 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
         fresh.replace(path)
     database = _connect_for_writing(path, pragmas)
     try:
-        with damage_named(path):
+        with database_damage_as_errors(path):
             _refuse_strangers(path)
             database.connect()
             if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
@@ -78,16 +78,16 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
     return database
 
 
-def create_part(path: Path) -> SqliteDatabase:
+def create_segment(path: Path) -> SqliteDatabase:
     """A new file with the tables of a daily file and without indexes, for a part of a bulk load."""
     database = _connect_for_writing(path, _PART)
     database.connect()
     with database.atomic():
-        _make_tables(database, PART_TABLES)
+        _make_tables(database, SEGMENT_TABLES)
     return database
 
 
-def open_part(path: Path) -> SqliteDatabase:
+def open_segment(path: Path) -> SqliteDatabase:
     """A part, to be made a daily file of."""
     database = _connect_for_writing(path, _LOADING)
     database.connect()
@@ -99,13 +99,13 @@ def _make_tables(database: SqliteDatabase, models: Iterable[type[Model]]) -> Non
         SchemaManager(model, database).create_table()
 
 
-def index_names(database: SqliteDatabase) -> None:
+def create_name_indexes(database: SqliteDatabase) -> None:
     """Make the indexes of a daily file by which its strings and combinations are found."""
     for model in DAILY_TABLES:
         SchemaManager(model, database).create_indexes()
 
 
-def finish(database: SqliteDatabase, kind: int) -> None:
+def finish_tables(database: SqliteDatabase, kind: int) -> None:
     """Make what a file has beyond its tables: indexes, views, and the mark of what it is."""
     for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
         SchemaManager(model, database).create_indexes()
@@ -119,7 +119,7 @@ def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
     """First and last timestamp in a daily file; zeros for none."""
     found = [
         database.execute_sql(
-            f"SELECT {most}(timestamp) FROM entry WHERE {SECOND} = (SELECT {most}({SECOND}) FROM entry)"
+            f"SELECT {most}(timestamp) FROM entry WHERE {SECOND_OF_DAY} = (SELECT {most}({SECOND_OF_DAY}) FROM entry)"
         ).fetchone()[0]
         for most in ("MIN", "MAX")
     ]
@@ -167,7 +167,7 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     _refuse_strangers(path)
     database = _connect_for_reading(path, "mode=ro")
     try:
-        with trouble_named(path):
+        with read_errors_named(path):
             try:
                 version = check_version(database, path, kind)
             except DatabaseError as error:
@@ -206,10 +206,10 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
     return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
-def recover(path: Path) -> None:
+def roll_back_journal(path: Path) -> None:
     """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
     if path.with_name(f"{path.name}-journal").exists() and path.exists():
-        with closing(_connect_for_writing(path, {})) as database, damage_named(path):
+        with closing(_connect_for_writing(path, {})) as database, database_damage_as_errors(path):
             database.execute_sql("PRAGMA user_version").fetchone()
 
 
@@ -232,7 +232,7 @@ def looks_whole(path: Path) -> bool:
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def database_damage_as_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite says of a broken file into IndexDamaged."""
     try:
         yield
@@ -245,7 +245,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def nonsense_named(path: Path) -> Iterator[None]:
+def invalid_values_as_damage(path: Path) -> Iterator[None]:
     """Turn what comes of values that the sidecar never writes into IndexDamaged: around what reads rows, no more."""
     try:
         yield
@@ -254,10 +254,10 @@ def nonsense_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def trouble_named(path: Path) -> Iterator[None]:
+def read_errors_named(path: Path) -> Iterator[None]:
     """Turn whatever SQLite says while a file is read into an error of ours."""
     try:
-        with damage_named(path):
+        with database_damage_as_errors(path):
             yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
         if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
@@ -268,11 +268,11 @@ def trouble_named(path: Path) -> Iterator[None]:
 
 def is_damage(error: BaseException) -> bool:
     """The file itself is broken, as against busy, full or forbidden."""
-    text = str(first(error))
+    text = str(root_cause(error))
     return any(sign in text for sign in _DAMAGE)
 
 
-def first(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
     while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
@@ -282,7 +282,7 @@ def first(error: BaseException) -> BaseException:
 # ---- reading
 
 
-class _Opened:
+class OpenDatabase:
     """An index file, open for reading."""
 
     kind: int
@@ -302,16 +302,16 @@ class _Opened:
         self._database.close()
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with trouble_named(self.path):
+        with read_errors_named(self.path):
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         return rows
 
     def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
         rows = self._all(sql, *values)
-        with nonsense_named(self.path):
+        with invalid_values_as_damage(self.path):
             for row in rows:
-                checked(row, types)
+                checked_row(row, types)
         return rows
 
 

@@ -145,11 +145,14 @@ class DailyMeta(Table):
         without_rowid = True
 
 
-class Member(Table):
+class SegmentParticipant(Table):
     """In a part of a bulk load: what `party_agent` is to hold."""
 
     agent = IntegerField()
     party = IntegerField()
+
+    class Meta:
+        table_name = "member"
 
 
 class LateAnswer(Table):
@@ -164,9 +167,9 @@ class LateAnswer(Table):
 
 
 DAILY_TABLES = (Label, SourceFile, Party, PartyAgent, EventKind, Context, EntryRow, Span, DailyMeta)
-PART_TABLES = (*DAILY_TABLES, Member, LateAnswer)
+SEGMENT_TABLES = (*DAILY_TABLES, SegmentParticipant, LateAnswer)
 
-SPAN = 64
+SPAN_IDS = 64
 """Ids that a span covers, and so the rows that are looked at to find one by its place."""
 
 AT_PLACE = (
@@ -177,26 +180,26 @@ AT_PLACE = (
 )
 """The id of the entry at a place; `format` it with SPAN and with where source and offset come from."""
 
-SIGN = 1 << 31
+CHECKSUM_OFFSET = 1 << 31
 """Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""
 
 
 def hash_of(*texts: str) -> int:
     """By which a label or a party is found again. Others may have the same."""
-    return crc32("".join(texts).encode()) - SIGN
+    return crc32("".join(texts).encode()) - CHECKSUM_OFFSET
 
 
-SECOND = "(CAST(timestamp AS INTEGER) % 86400)"
+SECOND_OF_DAY = "(CAST(timestamp AS INTEGER) % 86400)"
 """Of the day. Indexes are in its order, because it takes three bytes where the time takes eight; what falls into the
 same second is sorted when it is asked for."""
 
 # Each index answers a question of its own; a record's place is found by its span.
 ENTRY_INDEXES = (
-    f"CREATE INDEX IF NOT EXISTS entry_time ON entry({SECOND})",
-    f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND})",
-    f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND})",
+    f"CREATE INDEX IF NOT EXISTS entry_time ON entry({SECOND_OF_DAY})",
+    f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND_OF_DAY})",
+    f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND_OF_DAY})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
-    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry({SECOND}) WHERE response = 2",
+    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry({SECOND_OF_DAY}) WHERE response = 2",
 )
 
 # The reference's table, under its name, with its columns in its order.

@@ -37,9 +37,9 @@ READY = "ready-"
 """Begins the name of a rebuilt index that waits to be moved. Each has a name of its own, so that a reader who learned
 it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
-SETTLED = 100_000_000
+MTIME_GRANULARITY = 100_000_000
 """Nanoseconds after which a time of change tells one change from the next."""
-ASIDE = "damaged"
+QUARANTINE = "damaged"
 """Folder that damaged files are set aside in."""
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
 _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
@@ -82,7 +82,7 @@ def daily_path(folder: Path, name: str) -> Path | None:
     return swap.place(folder, f"{DAILY_NAME}/{name}") if name in swap.daily else None
 
 
-def sign(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+def change_stamp(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
     """Changes with every step of a swap that a reader may notice, and now and then without one."""
     return _sign(f"{folder}/{MANIFEST}"), _sign(f"{folder}/{CATALOG_NAME}")
 
@@ -103,26 +103,26 @@ def listing_stamp(folder: Path) -> tuple[int, int] | None:
     """
     try:
         status = os.stat(folder / DAILY_NAME)
-        if time.time_ns() - status.st_mtime_ns < SETTLED or (folder / MANIFEST).exists():
+        if time.time_ns() - status.st_mtime_ns < MTIME_GRANULARITY or (folder / MANIFEST).exists():
             return None
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
 
 
-def commit(folder: Path, daily_names: Iterable[str]) -> None:
+def commit_swap(folder: Path, daily_names: Iterable[str]) -> None:
     """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
     ready = f"{READY}{uuid4().hex[:12]}"
     (folder / REBUILD).replace(folder / ready)
     content = orjson.dumps({"folder": ready, "daily": sorted(daily_names)})
     write_small(folder / MANIFEST, content, durable=True)
     sync_folder(folder)
-    settle(folder)
+    finish_swap(folder)
 
 
-def settle(folder: Path) -> None:
+def finish_swap(folder: Path) -> None:
     """Finish a swap that was committed, and throw away a rebuild that was not. The caller holds the root's lock."""
-    remove_strangers(folder)
+    remove_foreign_files(folder)
     try:
         swap = _manifest(folder)
     except IndexDamaged:
@@ -155,7 +155,7 @@ def settle(folder: Path) -> None:
         (folder / f"{MANIFEST}.tmp").unlink()
 
 
-def remove_strangers(folder: Path) -> None:
+def remove_foreign_files(folder: Path) -> None:
     """Remove what is neither file nor folder: a link or a pipe in an index folder is none of ours, and would have us
     read, write, move or wait elsewhere. (The folder itself may be a link: that is its owner's choice.)"""
     for parent, folders, files in os.walk(folder):

@@ -21,7 +21,7 @@ from sidecar.errors import InvalidRecord
 
 from .queue import ResponseLogWriter
 from .record import Place, detect_communication_pattern, encode, stamped
-from .session import refusal, sync_folder
+from .session import sync_folder, write_refused
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TYPE = 150
@@ -55,7 +55,7 @@ def write_event(root: str | os.PathLike[str], record: dict[str, Any], *, fsync: 
             for each in (folder, *folder.parents[:2]):
                 sync_folder(each)
     except OSError as error:
-        raise refusal(folder, error) from error
+        raise write_refused(folder, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

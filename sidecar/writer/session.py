@@ -21,7 +21,7 @@ from sidecar.errors import InvalidName, WriterClosed, WriterError
 from .lock import SessionLock
 from .record import Place, encode, session_file
 
-FOLDER = "responses/sessions"
+SESSIONS_FOLDER = "responses/sessions"
 """Where the session files lie, below the root."""
 Fsync = Literal["never", "close", "always"]
 """When a record survives a power failure: as the system likes, after `close`, or before `append` returns. A record that
@@ -48,10 +48,10 @@ class SessionWriter:
         owner without a name; WriterError where the system refuses a file.
         """
         name = session_file(session_id)
-        folder = Path(root, FOLDER)
+        folder = Path(root, SESSIONS_FOLDER)
         self.session_id = session_id
         self.owner = owner
-        self.path = f"{FOLDER}/{name}"
+        self.path = f"{SESSIONS_FOLDER}/{name}"
         """Of the log, relative to the root."""
         self._fsync = fsync
         # What is known of the log: its end, the LFs before it, and whether bytes stand there behind the last LF.
@@ -70,7 +70,7 @@ class SessionWriter:
                         sync_folder(each)
                 self._catch_up()
             except OSError as error:
-                raise refusal(self.path, error) from error
+                raise write_refused(self.path, error) from error
             undo.pop_all()
 
     def append(self, record: dict[str, Any]) -> Place:
@@ -100,7 +100,7 @@ class SessionWriter:
         except WriterError as met:
             error, places = met, []
         except OSError as met:
-            error, places = refusal(self.path, met), []
+            error, places = write_refused(self.path, met), []
         if len(places) < len(lines):
             self._is_sure = False
             error = error or WriterError(f"{self.path}: the disk took only a part of the record", hint=_HINT)
@@ -114,7 +114,7 @@ class SessionWriter:
         try:
             self._lock.rename(new_owner)
         except OSError as error:
-            raise refusal(self.path, error) from error
+            raise write_refused(self.path, error) from error
         self.owner = new_owner
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class SessionWriter:
             if self._fsync == "close" and self._lock.held:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise refusal(self.path, error) from error
+            raise write_refused(self.path, error) from error
         finally:
             self._file.close()
             self._lock.release()
@@ -179,7 +179,7 @@ class SessionWriter:
         return places
 
 
-def refusal(path: object, error: OSError) -> WriterError:
+def write_refused(path: object, error: OSError) -> WriterError:
     """What the system refused, as a WriterError that names the file."""
     wrapped = WriterError(f"{path}: {error.strerror or error}", hint=_HINT)
     wrapped.__cause__ = error

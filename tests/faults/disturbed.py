@@ -22,7 +22,7 @@ from tally import Tally
 
 from sidecar.errors import SidecarError
 from sidecar.fs import to_os, to_text
-from sidecar.health.status import Status, status
+from sidecar.health.status import Status, status_of
 from sidecar.query.catalog_reader import open_catalog
 
 SESSIONS = "responses/sessions"
@@ -47,11 +47,11 @@ def expected(root: Path) -> list[Row]:
     files = [(path, "session") for path in root.glob(f"{SESSIONS}/*.jsonl")]
     files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
     for path, layout in files:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
+        status_of = path.lstat()
+        if not stat.S_ISREG(status_of.st_mode):
             continue
         relative = to_text(path.relative_to(root).as_posix())
-        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=status.st_mtime)
+        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=status_of.st_mtime)
         for row in found.rows:
             row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
             row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
@@ -103,7 +103,7 @@ def sidecar(root: Path, *options: str | Path, python: str = "", through: tuple[s
 
 def state(root: Path) -> Status:
     """What `sidecar status` says now."""
-    return status(reference(root))
+    return status_of(reference(root))
 
 
 def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: None) -> str:

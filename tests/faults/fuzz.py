@@ -29,11 +29,11 @@ except ImportError:
 with atheris.instrument_imports(include=["sidecar"]):
     from sidecar import Index
     from sidecar.errors import SidecarError
-    from sidecar.health.status import status
-    from sidecar.ingest.reader import visit
-    from sidecar.ingest.source import Progress
-    from sidecar.query.catalog_reader import Catalog
-    from sidecar.query.day_reader import Day
+    from sidecar.health.status import status_of
+    from sidecar.ingest.reader import read_next
+    from sidecar.ingest.source import SourceState
+    from sidecar.query.catalog_reader import CatalogReader
+    from sidecar.query.day_reader import DayReader
     from sidecar.service import supervisor as service
     from sidecar.store import layout as swap
 
@@ -81,7 +81,7 @@ def tail(data: bytes) -> None:
         file = Path(folder, path)
         file.parent.mkdir(parents=True)
         file.touch()
-        progress, rows = Progress(1, path, any_source("session"), 0.0), {}
+        progress, rows = SourceState(1, path, any_source("session"), 0.0), {}
         for _ in range(12):
             kind, size = source.ConsumeIntInRange(0, 9), source.ConsumeIntInRange(0, 400)
             if kind == 0:
@@ -103,20 +103,20 @@ def tail(data: bytes) -> None:
         taken(progress, folder, rows)
         expected = model_file(FIRST, path=path, layout="session", mtime=file.stat().st_mtime)
         assert [as_dict(row, path) for row in rows.values()] == expected.rows
-        assert progress.counts.total == progress.mark.offset == file.stat().st_size
+        assert progress.counts.total == progress.cursor.offset == file.stat().st_size
 
 
-def taken(progress: Progress, folder: str, rows: dict[int, object]) -> None:
+def taken(progress: SourceState, folder: str, rows: dict[int, object]) -> None:
     more = True
     while more:
-        seen = visit(progress, Path(folder), 2_000, LATER)
+        seen = read_next(progress, Path(folder), 2_000, LATER)
         if seen.changed:
             progress.begin_again()
             rows.clear()
         if seen.batch:
             rows.update((row.byte_offset, row) for row in seen.batch.rows)
         more = seen.more or seen.changed
-    assert progress.counts.total == progress.mark.offset
+    assert progress.counts.total == progress.cursor.offset
 
 
 def index(pristine: Path) -> Callable[[bytes], None]:
@@ -143,10 +143,10 @@ def index(pristine: Path) -> Callable[[bytes], None]:
                     with suppress(SidecarError):
                         opened.read(entry)
                 list(opened.sessions()), list(opened.rejected()), opened.agents(), opened.find_pending_requests(None)
-            with suppress(SidecarError), closing(Catalog(root / "index/catalog.db")) as catalog:
+            with suppress(SidecarError), closing(CatalogReader(root / "index/catalog.db")) as catalog:
                 catalog.sources(), catalog.offsets(), catalog.days()
             with suppress(SidecarError):
-                status(reference(root), sources=True)
+                status_of(reference(root), sources=True)
             with suppress(SidecarError):
                 service.run_once(reference(root), lambda _: None)
             service.rebuild(reference(root), 1, lambda _: None)
@@ -156,7 +156,7 @@ def index(pristine: Path) -> Callable[[bytes], None]:
 
 
 def _rows(path: Path) -> list[object]:
-    with closing(Day(path)) as day:
+    with closing(DayReader(path)) as day:
         return list(day.rows())
 
 

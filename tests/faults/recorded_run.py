@@ -20,8 +20,8 @@ from support import Stepped, reference
 from sidecar.bulk.rebuild import reindex
 from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal
-from sidecar.service.lock import locked
-from sidecar.service.supervisor import healed, run_once
+from sidecar.service.lock import root_locked
+from sidecar.service.supervisor import open_sidecar, run_once
 
 
 class Logs:
@@ -81,7 +81,7 @@ def main(folder: Path) -> None:
     logs.say(b, 1, torn=True)
     run_once(settings, lambda _: None)
     (folder / "marks/indexed").mkdir()
-    with locked(settings, "run"):
+    with root_locked(settings, "run"):
         with Stepped(settings) as stepped:
             logs.make(c)
             for turn in range(8):
@@ -104,13 +104,13 @@ def main(folder: Path) -> None:
             stepped.turn(0.1)
             stepped.sidecar.abandon()
             # what no checkpoint covers is taken back, and done again
-        with healed(settings, lambda _: None) as (sidecar, _):
+        with open_sidecar(settings, lambda _: None) as (sidecar, _):
             logs.say(c, 3)
             sidecar.run_once()
             sidecar.close()
     # as if there were many more days and rows: files are closed and come again, write-ahead logs are taken over
-    small = mock.patch.object(index, "OPEN_FILES", 3), mock.patch.object(seal, "LOG_BYTES", 12 * 4_120)
-    with small[0], small[1], locked(settings, "run"), Stepped(settings) as stepped:
+    small = mock.patch.object(index, "MAX_OPEN_DAYS", 3), mock.patch.object(seal, "MAX_WAL_BYTES", 12 * 4_120)
+    with small[0], small[1], root_locked(settings, "run"), Stepped(settings) as stepped:
         for turn in range(6):
             logs.say(a, 7 - turn, turn)
             logs.say(c, turn, 6, 7)
@@ -120,9 +120,9 @@ def main(folder: Path) -> None:
     logs.make(c)
     logs.say(c, 1, 2, torn=True)
     logs.end_line(c)
-    with locked(settings, "reindex"):
+    with root_locked(settings, "reindex"):
         reindex(settings, 1)
-    with locked(settings, "run"), Stepped(settings) as stepped:
+    with root_locked(settings, "run"), Stepped(settings) as stepped:
         for turn in range(4):
             logs.say(a, turn, 8)
             logs.say(c, 4 + turn, torn=True)

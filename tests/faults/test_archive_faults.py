@@ -28,9 +28,9 @@ from sidecar.archive.job import archive
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.health.doctor import examine
-from sidecar.health.status import status
-from sidecar.health.verify import verify
+from sidecar.health.doctor import run_checks
+from sidecar.health.status import status_of
+from sidecar.health.verify import compare
 from sidecar.service.supervisor import run_once
 
 LOG = "responses/sessions/s.jsonl"
@@ -205,7 +205,7 @@ def test_a_disk_that_fills_costs_nothing_but_the_archive(folder: Path, small_dis
     assert "make room" in caught.value.hint
     assert (settings.root / "responses/sessions/b.jsonl").exists()
     assert not list(settings.archive.rglob("*.part"))
-    assert same(known(settings), before) and status(settings).healthy
+    assert same(known(settings), before) and status_of(settings).healthy
     line.compare(rebuilt(settings).rows, before.index.rows)
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     archived(settings)
@@ -444,14 +444,14 @@ def test_an_archive_that_is_damaged_says_so_and_the_rest_is_served(folder: Path,
                 assert place[0].endswith("bad.jsonl")
                 wrong += 1
     line.compare(everything(settings.index_folder).rows, before.index.rows)
-    assert [one.check for one in examine(settings) if one.status == "error"] == (
+    assert [one.check for one in run_checks(settings) if one.status == "error"] == (
         ["archive"] if damage not in ("flipped in the middle", "flipped in its table", "cut in half") else []
     )
-    found = verify(settings)
+    found = compare(settings)
     if damage != "flipped in its note":  # there all that the index points to is read as before
         assert wrong and not found.holds and "bad.jsonl" in found.differences[0]
     if damage == "deleted":
-        assert "bad.jsonl" in status(settings).reasons[0]
+        assert "bad.jsonl" in status_of(settings).reasons[0]
     # A rebuild keeps what can be read, tells what cannot, and is no obstacle to the next.
     for _ in range(2):
         made = reindex(settings, 1)
@@ -490,9 +490,9 @@ def test_an_archive_that_is_not_mounted_is_named_and_no_rebuild_drops_what_is_in
                 else:
                     with pytest.raises(ArchiveMissing, match="archive"):
                         index.read_bytes(one)
-        said = status(settings)
+        said = status_of(settings)
         assert not said.healthy and "archive" in said.reasons[0]
-        assert not verify(settings).holds
+        assert not compare(settings).holds
         with pytest.raises(ArchiveMissing, match="is not the archive of"):
             reindex(settings, 1)
         (settings.index_folder / "daily/2024-12-29.db").write_bytes(b"noise")
@@ -502,7 +502,7 @@ def test_an_archive_that_is_not_mounted_is_named_and_no_rebuild_drops_what_is_in
             settings.archive.rmdir()
         elsewhere.rename(settings.archive)
         take_in(settings)
-        assert same(known(settings), before) and status(settings).healthy
+        assert same(known(settings), before) and status_of(settings).healthy
         line.compare(everything(settings.index_folder).rows, before.index.rows)
         settings.archive.rename(elsewhere)
     assert where(before.index).rows

@@ -200,7 +200,7 @@ def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, o
             shutil.rmtree(disk / "damaged", ignore_errors=True)  # to make room, the rebuild would do it
             filler = fill(disk, (number + 1) * before // tries)
             with started(root):
-                within(SECONDS, lambda: beacon.read(disk) is not None)
+                within(SECONDS, lambda: beacon.read_heartbeat(disk) is not None)
                 if not is_well(root):
                     failed += 1
                     it_says(root, "full", "no space", "disk I/O")
@@ -369,9 +369,7 @@ def test_a_disk_that_is_mounted_read_only_is_named_at_the_start(root: Path) -> N
 
 
 @pytest.mark.parametrize("file", [pytest.param("catalog.db", marks=pytest.mark.slow), "daily/2024-12-30.db"])
-def test_a_database_locked_by_somebody_else_is_told_and_waited_for(
-    tally: Count, root: Path, file: str
-) -> None:
+def test_a_database_locked_by_somebody_else_is_told_and_waited_for(tally: Count, root: Path, file: str) -> None:
     logs = Logs(root)
     logs.write()
     it = tally("a database locked by somebody else")
@@ -394,7 +392,7 @@ def test_at_the_start_too(tally: Count, root: Path) -> None:
     it = tally("a database locked by somebody else")
     with locked_by_another(root / "index/catalog.db", "EXCLUSIVE") as release, started(root):
         it_says(root, "locked")
-        within(SECONDS, lambda: "locked" in str(beacon.read(root / "index")))  # it has given up once
+        within(SECONDS, lambda: "locked" in str(beacon.read_heartbeat(root / "index")))  # it has given up once
         release()
         it.tried += 1
         it_has_everything(root, it)

@@ -103,8 +103,8 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has passed already may be just what was lost."""
-    monkeypatch.setattr(scans, "SLICE", 1)
-    monkeypatch.setattr(scans, "SHARE", 1e-9)
+    monkeypatch.setattr(scans, "FILES_PER_TURN", 1)
+    monkeypatch.setattr(scans, "MAX_SCAN_SHARE", 1e-9)
     logs(tmp_path, 5)
     it = Sidecar(reference(tmp_path))
     it.open()
@@ -182,7 +182,7 @@ def test_where_the_kernel_grants_no_more_watches_it_polls_and_says_so(
 
 
 def test_inotify_is_tried_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "TRY_AGAIN", 0.0)
+    monkeypatch.setattr(watch, "RETRY_INOTIFY_AFTER", 0.0)
     logs(tmp_path, 1)
     watcher = watch.Watcher(tmp_path, [SESSIONS])
     try:
@@ -331,7 +331,7 @@ def test_an_index_that_took_the_place_of_another_is_left_alone(tmp_path: Path) -
 def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "SHARE", 1e-9)
+    monkeypatch.setattr(scans, "MAX_SCAN_SHARE", 1e-9)
     log = tmp_path / SESSIONS / "s0.jsonl"
     logs(tmp_path, 1)
     with Stepped(reference(tmp_path)) as stepped:

@@ -32,7 +32,7 @@ from tally import Tally
 
 from sidecar.indexer import index_writer as ledger
 from sidecar.indexer.saved_source import to_save
-from sidecar.ingest.source import Progress
+from sidecar.ingest.source import SourceState
 from sidecar.records import Line
 from sidecar.service import daemon
 from sidecar.service.supervisor import run_once
@@ -194,7 +194,7 @@ def test_many_files_of_crowds_do_not_add_up(root: Path, idle: int, often: Callab
 def test_a_turn_takes_in_so_many_bytes_and_leaves_the_rest_to_the_next(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "BATCH_BYTES", 200_000)
+    monkeypatch.setattr(daemon, "MAX_BATCH_BYTES", 200_000)
     with Stepped(reference(root)) as stepped:
         stepped.turn()
         for number in range(10):
@@ -206,9 +206,9 @@ def test_a_turn_takes_in_so_many_bytes_and_leaves_the_rest_to_the_next(
         assert len(indexed(root)) == 11
 
 
-def progress_of(records: Iterator[dict[str, Any]]) -> Progress:
-    progress = Progress(1, LOG, any_source("session"), 0.0)
-    progress.take(Line(number * 1_000, number, orjson.dumps(record)) for number, record in enumerate(records, 1))
+def progress_of(records: Iterator[dict[str, Any]]) -> SourceState:
+    progress = SourceState(1, LOG, any_source("session"), 0.0)
+    progress.ingest(Line(number * 1_000, number, orjson.dumps(record)) for number, record in enumerate(records, 1))
     return progress
 
 
@@ -233,7 +233,7 @@ def test_a_million_open_requests_fit_into_memory_and_are_all_known_after_a_stop(
 def test_sources_that_have_much_to_remember_do_not_all_stay_in_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "HOT_STATE", 1_000)
+    monkeypatch.setattr(ledger, "MAX_PINNED_STATE", 1_000)
     conf = reference(root)
     with Stepped(conf) as stepped:
         for part in range(3):

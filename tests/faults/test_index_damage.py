@@ -34,7 +34,7 @@ from support import (
 from tally import Tally
 
 from sidecar.errors import SidecarError
-from sidecar.indexer.day_files import OPEN_FILES
+from sidecar.indexer.day_files import MAX_OPEN_DAYS
 from sidecar.query.index import Index
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
@@ -144,7 +144,7 @@ def test_any_damage_at_rest_is_made_good_or_was_none(
     counted = tally(AT_REST)
     for seed in range(often(12, 300)):
         chance = random.Random(seed)
-        aside = root / "index" / swap.ASIDE
+        aside = root / "index" / swap.QUARANTINE
         shutil.rmtree(aside, ignore_errors=True)
         done = []
         for _ in range(chance.choice([1, 1, 1, 2, 4])):
@@ -346,7 +346,7 @@ def sound_days() -> Iterator[Path]:
     """A root with an index of more days than are kept open."""
     with scratch() as folder:
         root = folder / "logs"
-        days = OPEN_FILES + 3
+        days = MAX_OPEN_DAYS + 3
         said = ({**record(number), "timestamp": BASE + DAY * (number % days)} for number in range(40 * days))
         write_lines(root / LOG, *said)
         yield root
@@ -364,7 +364,7 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
     run_once(reference(root), lambda _: None)
     days = sorted((root / "index/daily").glob("*.db"))
     path = {"the first day": days[0], "the last day": days[-1]}.get(day, root / "index" / day)
-    aside = root / "index" / swap.ASIDE
+    aside = root / "index" / swap.QUARANTINE
     counted = tally(RUNNING)
     with running(root, "--config", str(config)) as process:
         eventually(lambda: log_of(days[-1]).exists())
@@ -372,7 +372,7 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
             chance = random.Random(seed)
             shutil.rmtree(aside, ignore_errors=True)
             if seed % 2:  # and no checkpoint has come since
-                last = BASE + DAY * (OPEN_FILES + 2)
+                last = BASE + DAY * (MAX_OPEN_DAYS + 2)
                 write_lines(root / LOG, *({**record(number), "timestamp": last} for number in range(20)))
             expected = modelled(root)
             eventually(lambda expected=expected: indexed(root) == expected)

@@ -41,7 +41,7 @@ from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing
 from sidecar.query.index import Index
 from sidecar.service import lock
-from sidecar.service.lock import locked
+from sidecar.service.lock import root_locked
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
 
@@ -56,7 +56,7 @@ def take_in(settings: Settings) -> None:
 
 
 def rebuild(settings: Settings) -> None:
-    with locked(settings, "reindex"):
+    with root_locked(settings, "reindex"):
         reindex(settings, 1)
 
 
@@ -295,7 +295,7 @@ def test_a_rebuild_by_several_processes_may_lose_any_of_them_at_any_time(
         had_workers += bool(workers)
         counted.tried += 1
         assert seen(root) in (old, places(root))
-        assert lock.holder(settings.index_folder) is None
+        assert lock.lock_holder(settings.index_folder) is None
         subprocess.run(rebuild_by_two, check=True, capture_output=True)
         counted.compare(indexed(root), modelled(root))
         left = {Path(f"/proc/{worker}") for worker in workers}

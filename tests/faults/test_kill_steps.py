@@ -35,8 +35,8 @@ from trees import tree
 
 from sidecar.config.settings import Settings
 from sidecar.indexer import tamper as seal
-from sidecar.service.lock import locked
-from sidecar.service.supervisor import healed, run_once
+from sidecar.service.lock import root_locked
+from sidecar.service.supervisor import open_sidecar, run_once
 from sidecar.store import layout as swap
 
 Often = Callable[[int, int], int]
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
 
 def live(settings: Settings, between: Callable[[], None], turns: int) -> None:
     """What `sidecar run` does from its start to its stop, in so many turns, some of which end in a checkpoint."""
-    with locked(settings, "run"), healed(settings, lambda _: None) as (sidecar, _):
+    with root_locked(settings, "run"), open_sidecar(settings, lambda _: None) as (sidecar, _):
         now = time.time()
         for _ in range(turns):
             between()
@@ -92,7 +92,7 @@ class Lives:
 
             def doomed() -> None:
                 turns = chance.randint(1, 4)
-                seal.LOG_BYTES = chance.choice([seal.LOG_BYTES, 20 * 4_120])
+                seal.MAX_WAL_BYTES = chance.choice([seal.MAX_WAL_BYTES, 20 * 4_120])
                 fate = Fate(self.kills, self._enough, self._likely, chance, log)
                 of_files(settings.index_folder, fate.at)
                 of_stages(fate.at)
@@ -133,7 +133,7 @@ def a_series(folder: Path, seed: int, kills: int, lives: Lives, tally: Tally) ->
             pass
         tally.tried += 1
         nothing_is_saved_ahead_of_its_rows(root)
-        assert not (settings.index_folder / swap.ASIDE).exists(), "a kill was taken for damage"
+        assert not (settings.index_folder / swap.QUARANTINE).exists(), "a kill was taken for damage"
     while writer.write_some():
         pass
     run_once(settings, lambda _: None)

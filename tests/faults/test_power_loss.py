@@ -166,9 +166,7 @@ def chosen(run: Run, number: int, chance: Random) -> list[Cut]:
     return sorted(cuts)
 
 
-def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(
-    run: Run, tally: Tallied, often: Often
-) -> None:
+def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(run: Run, tally: Tallied, often: Often) -> None:
     counted = tally("power cut, unsynced writes lost, torn or out of order")
     settings = reference(run.root)
     chance = Random(4)
@@ -189,13 +187,13 @@ def test_a_power_cut_loses_no_row_and_saves_no_offset_ahead_of_its_rows(
             if "damaged" not in marks:
                 nothing_is_saved_ahead_of_its_rows(run.root)
             if marks == {"indexed"}:
-                assert service.fault(settings) is None, "the index has to be made again"
+                assert service.reason_to_rebuild(settings) is None, "the index has to be made again"
             if chance.random() < 0.25:
                 shortened(run.root, chance)
             run_once(settings, lambda _: None)
             counted.compare(indexed(run.root), modelled(run.root))
             if "damaged" not in marks:
-                assert not (settings.index_folder / swap.ASIDE).exists(), "a power cut was taken for damage"
+                assert not (settings.index_folder / swap.QUARANTINE).exists(), "a power cut was taken for damage"
             if chance.random() < 0.3:
                 run.put_logs(run.end.names)
                 run_once(settings, lambda _: None)

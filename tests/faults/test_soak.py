@@ -23,7 +23,7 @@ from support import command, eventually, everything, modelled, rebuilt, referenc
 from tally import Tally
 
 from sidecar import Index, SidecarError
-from sidecar.health.status import status
+from sidecar.health.status import status_of
 from sidecar.service.supervisor import rebuild
 
 WRITERS = 3
@@ -140,7 +140,7 @@ def read(root: Path, chance: random.Random, index: Index) -> None:
     with suppress(SidecarError), Index(root) as fresh:
         list(fresh.sessions()), fresh.find_pending_requests(None), fresh.agents()
     with suppress(SidecarError):
-        status(reference(root))
+        status_of(reference(root))
 
 
 def sample(pid: int) -> tuple[float, int, int]:
@@ -238,7 +238,7 @@ def settled(root: Path, process: subprocess.Popen[bytes], counted: Tally) -> Non
     def is_quiet() -> bool:
         assert process.poll() is None
         with suppress(SidecarError):
-            if status(reference(root)).behind_bytes:
+            if status_of(reference(root)).behind_bytes:
                 return False
             return everything(root / "index").rows == modelled(root)
         return False
@@ -246,7 +246,7 @@ def settled(root: Path, process: subprocess.Popen[bytes], counted: Tally) -> Non
     try:
         eventually(is_quiet, 60)
     except AssertionError:
-        print(status(reference(root)))
+        print(status_of(reference(root)))
         counted.compare(everything(root / "index").rows, modelled(root))
         raise
 

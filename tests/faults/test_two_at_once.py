@@ -38,12 +38,12 @@ from tally import Tally
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError
-from sidecar.health.verify import verify
+from sidecar.health.verify import compare
 from sidecar.query import snapshot as files
 from sidecar.query.index import Index
 from sidecar.records import Report
 from sidecar.service import lock
-from sidecar.service.lock import locked
+from sidecar.service.lock import root_locked
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap
 
@@ -64,7 +64,7 @@ def take_in(settings: Settings) -> None:
 
 
 def rebuild(settings: Settings) -> None:
-    with locked(settings, "reindex"):
+    with root_locked(settings, "reindex"):
         reindex(settings, 1)
 
 
@@ -82,7 +82,7 @@ def rebuilding(root: Path) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(command("--root", root, "reindex"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         eventually(lambda: (root / "index" / swap.REBUILD).exists() or process.poll() is not None)  # noqa: B023
         process.send_signal(signal.SIGSTOP)
-        if lock.holder(root / "index"):
+        if lock.lock_holder(root / "index"):
             break
         process.send_signal(signal.SIGCONT)
         process.communicate()
@@ -122,8 +122,8 @@ def damaged(root: Path) -> None:
 
 def half_swapped(root: Path) -> None:
     def dying() -> None:
-        swap.settle = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
-        swap.commit(root / "index", [path.name for path in (root / "index/daily").glob("*.db")])
+        swap.finish_swap = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        swap.commit_swap(root / "index", [path.name for path in (root / "index/daily").glob("*.db")])
 
     (root / "index").rename(root / "old")
     (root / "index").mkdir()
@@ -160,7 +160,7 @@ def test_of_starts_that_race_one_works_at_a_time_though_some_are_killed(
             os.close(ready[1])  # noqa: B023
             os.read(ready[0], 1)  # noqa: B023
             for _ in range(100):
-                with suppress(RootLocked), locked(settings, "run"):
+                with suppress(RootLocked), root_locked(settings, "run"):
                     assert working[0] == 0, "two work at once"
                     working[0] = 1
                     working[0] = 0
@@ -183,7 +183,7 @@ def test_of_starts_that_race_one_works_at_a_time_though_some_are_killed(
         counted.tried += 1
         nothing_is_saved_ahead_of_its_rows(root)
         counted.compare(indexed(root), modelled(root))
-        assert lock.holder(settings.index_folder) is None
+        assert lock.lock_holder(settings.index_folder) is None
     assert everything(root / "index") == rebuilt(settings)
 
 
@@ -334,7 +334,7 @@ def verify_forever(root: Path, told: Generations, reader: int) -> None:
     """Another reader: compares the index with the logs."""
     while not told.is_over:
         with suppress(SidecarError):  # replaced again and again, which it says
-            assert verify(reference(root)).differences == ()
+            assert compare(reference(root)).differences == ()
             told.checked(reader, 1)
 
 
@@ -462,14 +462,14 @@ def test_a_daily_file_that_a_swap_has_robbed_of_its_log_is_not_believed(
     taken_in_and_killed(reference(root))
     slow = iter([True])
 
-    class SlowDay(files.Day):
+    class SlowDay(files.DayReader):
         def __init__(self, path: Path) -> None:
             if next(slow, False):
                 swapped(reference(root), 0)
                 assert not path.with_name(f"{path.name}-wal").exists() and path.exists()
             super().__init__(path)
 
-    monkeypatch.setattr(files, "Day", SlowDay)
+    monkeypatch.setattr(files, "DayReader", SlowDay)
     with Index(root) as index:
         assert len(list(index.timeline())) == 5
 
@@ -488,7 +488,7 @@ def test_verify_begins_again_where_another_index_is_swapped_in(folder: Path) -> 
             rebuild(settings)
         reports.append(report.what)
 
-    verified = verify(settings, meanwhile)
+    verified = compare(settings, meanwhile)
     assert verified.differences == () and verified.entries == 3
     assert reports.count("comparing") > 3
 
@@ -523,9 +523,7 @@ def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_wor
     enough = often(10, 50)
     with running(root), Index(root) as index:
         eventually(lambda: len(list(index.timeline())) == 1)
-        with reading(
-            told, lambda: look_at_logs(root, told, 0), lambda: verify_forever(root, told, 1)
-        ) as all_is_well:
+        with reading(told, lambda: look_at_logs(root, told, 0), lambda: verify_forever(root, told, 1)) as all_is_well:
             while min(told.answers[:2]) < enough:
                 # No faster than they read, or they would never be done.
                 eventually(lambda: written.total() < 100 * (1 + min(told.answers[:2])) or not all_is_well(), seconds=60)
@@ -553,9 +551,7 @@ def follow_into(pipe: int, root: Path) -> None:
             os.write(pipe, b"%s\n" % entry.event_type.encode())
 
 
-def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(
-    folder: Path, tally: Tallied, often: Often
-) -> None:
+def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(folder: Path, tally: Tallied, often: Often) -> None:
     """Rebuilds, runs that are killed before they save, and runs that come to their end, one after the other."""
     root = folder / "logs"
     settings = reference(root)
