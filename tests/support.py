@@ -146,6 +146,12 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "sidecar", *map(str, arguments)]
 
 
+def with_constants(module: str, **values: object) -> str:
+    """Python for another process: the module's constants have these values there. One that it has not fails loudly."""
+    checks = "; ".join(f"module.{name}" for name in values)
+    return f"import {module} as module; {checks}; vars(module).update({values!r})"
+
+
 @contextmanager
 def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A real `sidecar run` on a root, which has begun to watch; stopped at the end."""

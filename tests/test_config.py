@@ -318,6 +318,7 @@ def test_settings_go_to_another_process(tmp_path: Path) -> None:
 
 
 def test_reading_settings_loads_neither_watcher_nor_terminal() -> None:
-    code = "import sys, sidecar.config; print([m for m in ('watchdog', 'rich', 'click', 'peewee') if m in sys.modules])"
+    heavy = ("watchdog", "rich", "click", "peewee")
+    code = f"import sys, sidecar.config.settings; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

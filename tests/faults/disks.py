@@ -97,8 +97,8 @@ def failing(pid: int, calls: str, error: str, *options: str) -> Iterator[None]:
 
 AS_NOBODY = """
 import os, pkgutil, importlib, sidecar, watchdog.observers.inotify, encodings.idna
-for module in pkgutil.iter_modules(sidecar.__path__):
-    importlib.import_module("sidecar." + module.name)  # Python itself may lie where only root can read
+for module in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
+    importlib.import_module(module.name)  # Python itself may lie where only root can read
 from sidecar.config.settings import load_settings
 from sidecar.service.supervisor import run_once
 import tempfile, pathlib

@@ -36,7 +36,7 @@ from disturbed import (
     state,
     within,
 )
-from support import command, everything, rebuilt, reference, scratch, write_lines
+from support import command, everything, rebuilt, reference, scratch, with_constants, write_lines
 from tally import Tally
 
 from sidecar.service import heartbeat as beacon
@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_while_several_read_is_waited_out(tally: Count, ofte
     """It is full for the readers' parts first, and then for the rows that are made without them."""
     it = tally("the disk full while several read")
     chance = random.Random(2)
-    few = "import sidecar.bulk.backlog as crowd\ncrowd.MANY, crowd.SOME, crowd.SLICE = 50, 20, 400"
+    few = with_constants("sidecar.bulk.backlog", START_WORKERS_AT=50, DISPATCH_AT=20, MAX_IN_FLIGHT=400)
     with small_disk(root / "index", often(12_288, 131_072)) as disk:
         Logs(root).write(20)
         with sidecar(root, "--config", root.parent / "config.yaml", python=few):

@@ -243,7 +243,7 @@ def test_sources_that_have_much_to_remember_do_not_all_stay_in_memory(
             stepped.turn()
             held = stepped.sidecar._ledger
             assert held is not None
-            weights = [progress.weight for progress in held._hot.values()]
+            weights = [progress.cost for progress in held._hot.values()]
             assert len(weights) == 1 or sum(weights) <= 1_000
     assert everything(root / "index") == rebuilt(conf)
 

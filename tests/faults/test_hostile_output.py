@@ -16,7 +16,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 from corpora import BASE, DAY
-from support import command, reference, scratch, write_lines
+from support import command, reference, scratch, with_constants, write_lines
 from tally import Tally
 
 from sidecar import Index
@@ -116,10 +116,15 @@ def test_no_setting_reaches_the_terminal_raw(content: str, tmp_path: Path, root:
             assert is_clean(done.output), FORBIDDEN.findall(done.output)
 
 
+WITHOUT_A_BAR = f"{with_constants('sidecar.terminal', BAR_AFTER=1e9)}; from sidecar.cli import main; main()"
+"""The progress bar moves the cursor by right, and a slow machine draws one."""
+
+
 def on_a_terminal(*arguments: str) -> str:
     ours, theirs = pty.openpty()
     variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
-    with subprocess.Popen(command(*arguments), stdout=theirs, stderr=theirs, env=variables) as process:
+    program = [sys.executable, "-c", WITHOUT_A_BAR, *arguments]
+    with subprocess.Popen(program, stdout=theirs, stderr=theirs, env=variables) as process:
         os.close(theirs)
         seen = b""
         with suppress(OSError), open(ours, "rb", buffering=0) as terminal:

@@ -24,15 +24,15 @@ from support import (
     rebuilt,
     reference,
     scratch,
+    with_constants,
     write_lines,
 )
 from tally import Tally
 from test_kill_rebuild import children
 
-MANY_ARE_FEW = """
-import sys
-import sidecar.bulk.backlog as crowd
-crowd.MANY, crowd.SOME, crowd.SLICE = 40, 20, 90
+FEW = with_constants("sidecar.bulk.backlog", START_WORKERS_AT=40, DISPATCH_AT=20, MAX_IN_FLIGHT=90)
+MANY_ARE_FEW = f"""
+{FEW}
 from sidecar.cli import main
 if __name__ == "__main__":
     main()
