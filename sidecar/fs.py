@@ -140,6 +140,10 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+MTIME_GRANULARITY = 100_000_000
+"""Nanoseconds after which a modification time tells one change of a file or folder from the next."""
+
+
 # ---- file systems
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}

@@ -5,9 +5,15 @@ All are immutable. Those that exist once a log line are named tuples, the cheape
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Layout = Literal["session", "stream", "file"]
+"""How records lie in a file: one session a file, many a file, or one record a file."""
+
+TOO_LONG = "too-long"
+"""Why a line is rejected before anybody has parsed it."""
 
 
 class Line(NamedTuple):
@@ -186,6 +192,10 @@ class Report(NamedTuple):
     total: int
     """Bytes of log."""
     entries: int
+
+
+Reporter = Callable[[Report], None]
+"""Called with reports while long work goes on."""
 
 
 @dataclass(frozen=True, slots=True)

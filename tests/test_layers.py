@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import grimp
 import pytest
 from importlinter.cli import lint_imports
 
@@ -27,6 +28,32 @@ def test_every_package_lies_in_a_layer() -> None:
     packages = {path.parent.name for path in MODULES if path.name == "__init__.py"} - {"sidecar"}
     assert len(packages) > 10
     assert {package for package in packages - {"writer"} if f"sidecar.{package}" not in pyproject} == set()
+
+
+def test_watchdog_is_imported_by_the_watcher_and_its_inotify_reader_alone() -> None:
+    graph = grimp.build_graph("sidecar", include_external_packages=True, cache_dir=None)
+    assert graph.find_modules_that_directly_import("watchdog") == {"sidecar.logs.inotify", "sidecar.logs.watcher"}
+
+
+def test_no_module_reaches_itself() -> None:
+    graph = grimp.build_graph("sidecar", cache_dir=None)
+    circles = {
+        (module, other)
+        for module in graph.modules
+        for other in graph.find_modules_directly_imported_by(module)
+        if graph.chain_exists(other, module)
+    }
+    assert circles == set()
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    found = [
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name != "Meta"
+    ]
+    assert sorted({name for name in found if found.count(name) > 1}) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

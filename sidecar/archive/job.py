@@ -25,14 +25,13 @@ from typing import NamedTuple
 
 import orjson
 
-from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under
+from sidecar.fs import resolve_under, sync_folder
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.logs.archive_file import OWNER_FILE, UNFINISHED, Archive, ArchivedLog, begins_with, is_of, owner_of
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.records import Extent, Report
+from sidecar.records import Extent, Report, Reporter
 from sidecar.service import requests
 from sidecar.service.lock import RootLock
 from sidecar.service.requests import IndexOwner, index_owner
@@ -58,7 +57,6 @@ ARCHIVES_PER_BATCH = 64
 LOG_BYTES_PER_BATCH = 64 << 20
 """Archives, and bytes of log, after which the owner of the index is told."""
 ARCHIVE_LOCK_FILE = "archive.lock"
-Reporter = Callable[[Report], None]
 
 
 class ArchivedFile(NamedTuple):
@@ -362,4 +360,4 @@ def claim_archive_folder(settings: Settings) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / OWNER_FILE)
-        fs.sync_folder(folder)
+        sync_folder(folder)

@@ -244,8 +244,6 @@ def total_bytes(targets: Iterable[Target]) -> int:
 
 # ---- retention
 
-_DAY_IN_NAME = re.compile(r"\d{4}-\d{2}-\d{2}")
-
 
 class ExpiredArchive(NamedTuple):
     """An archive that is to be deleted."""
@@ -296,7 +294,7 @@ def expired_archives(
 
 
 def _day(file: str) -> str:
-    return max(_DAY_IN_NAME.findall(file), default="9999-12-31", key=lambda day: file.rindex(day))
+    return max(_DAY.findall(file), default="9999-12-31", key=lambda day: file.rindex(day))
 
 
 def _end(file: str) -> float:

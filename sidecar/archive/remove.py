@@ -95,7 +95,7 @@ def _locked(lock: Path) -> Iterator[None]:
     """Hold a session's lock, where there is one, and delete it at the end, if all went well.
 
     Deleted while it is held: whoever has it open finds, once it is theirs, that the name is gone, and makes another
-    (`writer_lock.py`).
+    (`writer/lock.py`).
     """
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

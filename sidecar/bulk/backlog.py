@@ -70,7 +70,7 @@ class Backlog:
         return len(self._new) + len(self._out)
 
     def add(self, path: str) -> None:
-        """A source that the ledger does not know."""
+        """A source that the index does not know."""
         self._new[path] = None
 
     def is_out(self, path: str) -> bool:

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,15 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes
 from uuid import uuid4
 
-from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, to_os
+from sidecar.fs import resolve_under, sync_folder, to_os
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import signatures
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.archive_file import Archive, ArchivedLog, is_of, owner_of, still_archived
 from sidecar.logs.scanner import Scan
-from sidecar.records import Extent, Report, archived_size
+from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 
 from .workers import LogRewritten, MergedDay, ReadChunk, ReadTask, load
@@ -38,7 +37,6 @@ SOURCES_PER_SAVE = 1_000
 """Sources whose states are written to the catalog in one transaction."""
 MAX_REBUILD_ATTEMPTS = 5
 """Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
-Reporter = Callable[[Report], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / layout.DAILY_NAME):
-        fs.sync_folder(folder)
+        sync_folder(folder)
     with (target / layout.CATALOG_NAME).open("rb") as file:
         os.fsync(file.fileno())
     report(Report("rebuilding", total, total, entries))

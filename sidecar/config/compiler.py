@@ -19,7 +19,7 @@ Text from a format enters that source only through `repr()` of a string, a numbe
 key, and cannot inject code.
 
 The coercions below (`id_text`, `add_ids`, `timestamp_of`, `classifier`) say what a JSON value counts as. Each takes any
-JSON value and raises for none. Source: docs/law.md, "Values".
+JSON value and raises for none. Source: section 6 of the design.
 """
 
 from __future__ import annotations

@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from sidecar.errors import ConfigError
+from sidecar.records import Layout
 
 from . import globs
 from .formats import Format, load_formats, read_packaged
 from .yaml_nodes import YamlValue, parse_yaml_file, unknown_name
-
-Layout = Literal["session", "stream", "file"]
 
 CONFIG_FILE = Path("config.yaml")
 ROOT = Path("var/logs")

@@ -15,16 +15,16 @@ from typing import Literal, NamedTuple
 
 from sidecar import fs
 from sidecar.config.formats import read_packaged
-from sidecar.config.settings import Layout, Settings, Source, load_settings
+from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.errors import IndexMissing, IndexUnavailable, SidecarError, SourceError
 from sidecar.fs import resolve_under, to_os
-from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, TOO_LONG, parse
+from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, parse
 from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scan
 from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.records import Rejected
+from sidecar.records import TOO_LONG, Layout, Rejected
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import size_text

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sidecar.bulk.rebuild import Reporter, build_index
+from sidecar.bulk.rebuild import build_index
 from sidecar.bulk.workers import ReadTask
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
@@ -21,7 +21,7 @@ from sidecar.logs.archive_file import Archive
 from sidecar.logs.record_reader import open_log
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.query.day_reader import DayReader
-from sidecar.records import Extent, Report, archived_size
+from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 
 MAX_LISTED = 100

@@ -74,7 +74,7 @@ class KnownFile(NamedTuple):
     mtime_ns: int
     is_missing: bool
     is_settled: bool = False
-    """A file that looks like this has nothing new in it whatever an event says of it: see `ledger.py`."""
+    """A file that looks like this has nothing new in it whatever an event says of it: see `index_writer.py`."""
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file looks other than it did when it was last looked at."""

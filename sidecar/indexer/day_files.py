@@ -2,8 +2,8 @@
 
 How a crash is survived. Rows are committed at once, so that queries see them, and not synced. Every second or so a
 checkpoint makes the daily files durable and *then* lets the catalog save how far each log file was read
-(`daemon.py`). Each source in a daily file carries, as `touched`, the number of the checkpoint that will cover what was
-last written of it. Crash windows:
+(`service/daemon.py`). Each source in a daily file carries, as `touched`, the number of the checkpoint that will cover
+what was last written of it. Crash windows:
 
 - between two commits of a batch, or between the commits and the checkpoint: the catalog is behind. At the next start
   `roll_back_to_checkpoint` finds the sources touched after the catalog's checkpoint, drops their rows from
@@ -166,7 +166,7 @@ class DayFiles:
         self._left.pop(self._path(day), None)
 
     def is_as(self, day: int, state: list[int]) -> bool:
-        """Whether a day's file is as it was when `daily_state` gave this, and nothing of it is to be made durable."""
+        """Whether a day's file is as it was when `compact_copy` noted this, and nothing of it is to be made durable."""
         path = self._path(day)
         if day in self.changed or not path.exists():
             return False

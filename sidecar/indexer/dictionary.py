@@ -1,7 +1,7 @@
 """Dictionary coding: rows to small integers, with every string and every combination written once in a daily file.
 
 What was given a number is remembered, and written with the rows that need it. In a file that has been written before,
-what is not remembered is looked up first; a part of a bulk load (`part.py`) begins empty, and is never looked into.
+what is not remembered is looked up first; a segment of a bulk load (`segment.py`) begins empty, and is never read.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Dictionary:
         """Given a number, and not written yet."""
         self._rows: list[object] = []
         """The values of rows that are not written yet, one row after the other."""
-        # A part has its members in the order of their coming; `merge.py` sorts them.
+        # A segment has its members in the order of their coming; merging sorts them.
         self._new_labels = self._new["label"]
         self._new_members = self._new["member" if is_new else "party_agent"]
         self._next = dict.fromkeys(("label", "source", "party", "kind", "context", "entry"), 1)

@@ -56,7 +56,7 @@ class IndexWriter:
     """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
 
     def __init__(self, settings: Settings, left: FileStates | None = None) -> None:
-        """`left` says how the files were left that a ledger before closed, and is kept for the next: after a failure,
+        """`left` says how the files were left that an earlier writer closed, and is kept for the next: after a failure,
         what somebody else did to them meanwhile must not pass for how they were."""
         folder = settings.index_folder
         self._left = {} if left is None else left
@@ -182,7 +182,7 @@ class IndexWriter:
             self._catalog.drop_filters(map(day_name, days))
             self._filtered -= days
 
-    # ---- what several processes have read (`crowd.py`)
+    # ---- what several processes have read (`bulk/backlog.py`)
 
     def unknown(self, paths: Iterable[str]) -> list[str]:
         """Those that nothing is known of, so that another process may read them from their start."""

@@ -12,10 +12,10 @@ noted in the catalog when it ends; and how it was found at the start, before it 
 
 What goes unseen is a foreign write that falls between such a comparison and the taking anew: to the log, in the
 milliseconds of a transaction; to the database, in those of a WAL checkpoint, an opening or a closing (which are seldom
-but where times jump about: `index.OPEN_FILES`). Then the file looks as we left it, and what was written is found when
-SQLite meets it, by `sidecar verify`, or at the next start if this one does not end in good order. To shut this window
-each page would have to be read again after it was written, which costs more than the writing. A write through shared
-memory to the `-shm` is not seen either: SQLite itself writes there at any time.
+but where times jump about: `day_files.MAX_OPEN_DAYS`). Then the file looks as we left it, and what was written is found
+when SQLite meets it, by `sidecar verify`, or at the next start if this one does not end in good order. To shut this
+window each page would have to be read again after it was written, which costs more than the writing. A write through
+shared memory to the `-shm` is not seen either: SQLite itself writes there at any time.
 """
 
 from __future__ import annotations

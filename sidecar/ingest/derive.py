@@ -7,22 +7,19 @@ place, because a file may hold a million open requests and nobody wants a copy o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 from zlib import crc32
 
-from sidecar.records import Answered, Line, Record, Row
+from sidecar.records import Answered, Layout, Line, Record, Row
+from sidecar.times import SECONDS_PER_DAY
 
 from .linking import Request, RequestTable
 
 UNKNOWN = "unknown"
 """The initiating agent of rows before the owner is known."""
 
-SECONDS_A_DAY = 86400
 
 _new = tuple.__new__
 """Makes a named tuple for a third of the price of calling its class; this is done a million times a second."""
-
-Layout = Literal["session", "stream", "file"]
 
 
 @dataclass(slots=True)
@@ -67,7 +64,7 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     if named_time is not None:
         state.timestamp = named_time
     timestamp = state.timestamp
-    day = int(timestamp // SECONDS_A_DAY)
+    day = int(timestamp // SECONDS_PER_DAY)
     is_stream = state.layout == "stream"
     session_id = state.stem if state.layout == "session" else named_session or ""
 

@@ -10,7 +10,6 @@ from sidecar.records import Line, Record, Rejected
 NOT_JSON = "not-json"
 NOT_OBJECT = "not-object"
 NO_EVENT_TYPE = "no-event-type"
-TOO_LONG = "too-long"
 
 
 def parse(line: Line, format_: Format, named_type: str | None = None) -> Record | Rejected:

@@ -20,9 +20,9 @@ from sidecar.fs import resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.tail import CHUNK_BYTES, NEW, Cursor, identity, read_lines, read_whole_file
-from sidecar.records import Extent, Line, Rejected, archived_size
+from sidecar.records import TOO_LONG, Extent, Line, Rejected, archived_size
 
-from .parse import NOT_JSON, TOO_LONG, parse
+from .parse import NOT_JSON, parse
 from .source import Batch, SourceState
 
 EVENT_FILE_GRACE = 5.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import SourceError
-from sidecar.records import Line, Rejected
+from sidecar.records import TOO_LONG, Line, Rejected
 
 CHUNK_BYTES = 1 << 20
 """Bytes read in one look, so that no file starves another."""
@@ -31,7 +31,6 @@ FINGERPRINT_BYTES = 1024
 LONG_LINE = 1 << 16
 """Bytes of an unfinished line from which it is worth knowing that they hold no LF."""
 
-TOO_LONG = "too-long"
 
 # O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside. O_NONBLOCK: opening a FIFO
 # that nobody writes to must not hang.

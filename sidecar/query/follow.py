@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.errors import IndexUnavailable
+from sidecar.fs import MTIME_GRANULARITY
 from sidecar.records import Entry
 from sidecar.store import layout
 
@@ -24,8 +25,6 @@ MAX_OPEN_FOLLOWED = 16
 MAX_REMEMBERED_ENTRIES = 200_000
 """Entries given last that are known again: after a kill, those since the last checkpoint are written anew."""
 
-MTIME_GRANULARITY_SECONDS = 0.1
-"""Seconds after which a file's time of change tells one change from the next."""
 
 _Sign = tuple[int, ...]
 
@@ -137,4 +136,4 @@ def _sign(path: Path) -> _Sign | None:
             continue
         newest = max(newest, status.st_mtime_ns)
         sign += (status.st_ino, status.st_size, status.st_mtime_ns)
-    return tuple(sign) if time.time_ns() - newest > MTIME_GRANULARITY_SECONDS * 1e9 else None
+    return tuple(sign) if time.time_ns() - newest > MTIME_GRANULARITY else None

@@ -49,7 +49,7 @@ class Index:
     UTC) or an age such as `2h`; BadTime is raised for anything else.
 
     What was archived is read in `archive`; by default in the folder that the index was archived to, see
-    `archive_reader.py`.
+    `logs/archive_file.py`.
     """
 
     def __init__(self, root: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None) -> None:

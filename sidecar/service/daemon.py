@@ -87,7 +87,8 @@ class Sidecar:
         self._watcher: Watcher | None = None
         self._ledger: IndexWriter | None = None
         """None before it is opened, and after something failed until it could be opened again."""
-        self.left: FileStates = {}  # until they are opened: how files were found by a check, or left by a ledger before
+        self.left: FileStates = {}
+        """Until they are opened: how files were found by a check, or left by an earlier writer."""
         self._retry_at = 0.0
         self._scans = ScanSchedule(settings)
         self._next_checkpoint = 0.0

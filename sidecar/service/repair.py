@@ -9,13 +9,14 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sidecar.bulk.rebuild import Rebuilt, Reporter, first_seen_times, reindex
+from sidecar.bulk.rebuild import Rebuilt, first_seen_times, reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
 from sidecar.indexer.day_files import signature
 from sidecar.indexer.tamper import FileStates, states_of
 from sidecar.query.catalog_reader import CatalogReader
 from sidecar.query.day_reader import DayReader
+from sidecar.records import Reporter
 from sidecar.store import layout
 from sidecar.store.connection import (
     CATALOG,

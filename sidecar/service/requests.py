@@ -25,6 +25,7 @@ import orjson
 
 from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError
+from sidecar.fs import MTIME_GRANULARITY, write_small
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.records import Compacted, Extent, Move
 from sidecar.store import layout
@@ -41,8 +42,6 @@ ANSWER_TIMEOUT = 120.0
 NEXT_REQUEST_WITHIN = 5.0
 POLL_INTERVAL = 0.02
 """Seconds after a request in which the next is expected, and between two looks then."""
-MTIME_GRANULARITY = 100_000_000
-"""Nanoseconds after which a folder that changes again bears another time."""
 _ASKED, _ANSWERED = ".json", ".done"
 
 
@@ -86,7 +85,7 @@ class RemoteIndexOwner:
         folder.mkdir(exist_ok=True)
         path = folder / f"{uuid4().hex}{_ASKED}"
         answer = path.with_suffix(_ANSWERED)
-        write_durably(path, orjson.dumps(what))
+        write_small(path, orjson.dumps(what), durable=True)
         deadline = time.monotonic() + ANSWER_TIMEOUT
         turns = 0
         while not answer.exists():
@@ -102,16 +101,6 @@ class RemoteIndexOwner:
         if "error" in said:
             raise SidecarError(f"the running sidecar could not note it: {said['error']}")
         return {str(path): str(why) for path, why in said["refused"].items()}
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """A file that is whole under its name, or not there."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 # ---- the running sidecar's side
@@ -185,7 +174,7 @@ def _answering(path: Path, owner: IndexOwner) -> Iterator[None]:
         if drop:
             refused |= owner.drop(drop)
     with suppress(OSError):  # who asked may be gone, and the folder with it
-        write_durably(path.with_suffix(_ANSWERED), orjson.dumps(answer))
+        write_small(path.with_suffix(_ANSWERED), orjson.dumps(answer), durable=True)
         path.unlink(missing_ok=True)
 
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sidecar.bulk.rebuild import MAX_REBUILD_ATTEMPTS, Rebuilt, Reporter, reindex
+from sidecar.bulk.rebuild import MAX_REBUILD_ATTEMPTS, Rebuilt, reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexUnavailable, SidecarError
 from sidecar.indexer.tamper import FileStates
-from sidecar.records import Report
+from sidecar.records import Report, Reporter
 from sidecar.store.connection import DATABASE_ERRORS, root_cause
 
 from .daemon import Sidecar, Totals

@@ -143,7 +143,7 @@ class ArchivedPart(Table):
 
 
 class DayFilter(Table):
-    """A block of the filter of a day: see `day_filter.py`."""
+    """A block of the filter of a day: see `bloom.py`."""
 
     day = TextField()
     block = IntegerField()

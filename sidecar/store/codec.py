@@ -12,11 +12,10 @@ from typing import Any
 import orjson
 
 from sidecar.records import Entry
+from sidecar.times import YEAR_10000
 
 from .daily_schema import CHECKSUM_OFFSET
 
-_LAST_MOMENT = 253_402_300_800.0
-"""Its end."""
 _COLUMNS = (str, float, str, str, str, int, int, *(str,) * 6, int, int, int, int)
 """What the columns of the view hold; and where there is no correlation."""
 _COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
@@ -48,7 +47,7 @@ def checked_columns(row: Any) -> Any:
 
 
 def _in_calendar(row: Any) -> bool:
-    return all(0.0 <= value <= _LAST_MOMENT for value in row if value.__class__ is float)
+    return all(0.0 <= value <= YEAR_10000 for value in row if value.__class__ is float)
 
 
 def agents_of(text: str) -> list[str]:

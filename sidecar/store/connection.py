@@ -25,9 +25,9 @@ VERSION = 2
 DAILY = 0x53444441
 CATALOG = 0x53444341
 """`application_id` of the two kinds of file."""
-# WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `index.py` and
-# `catalog.py` say when and in which order they make things durable, and `seal.py` asks for WAL checkpoints. What is
-# temporary stays in memory: nothing is written outside the index folder.
+# WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `day_files.py`
+# and `catalog_writer.py` say when and in which order they make things durable, `tamper.py` asks for WAL checkpoints.
+# What is temporary stays in memory: nothing is written outside the index folder.
 _WRITING: dict[str, object] = {
     "journal_mode": "wal",
     "synchronous": "normal",
@@ -286,7 +286,7 @@ class OpenDatabase:
     """An index file, open for reading."""
 
     kind: int
-    """Which of the two kinds of file it has to be: see `schema.py`."""
+    """Which of the two kinds of file it has to be: `DAILY` or `CATALOG`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -146,7 +146,7 @@ class DailyMeta(Table):
 
 
 class SegmentParticipant(Table):
-    """In a part of a bulk load: what `party_agent` is to hold."""
+    """In a segment of a bulk load: what `party_agent` is to hold."""
 
     agent = IntegerField()
     party = IntegerField()
@@ -156,7 +156,7 @@ class SegmentParticipant(Table):
 
 
 class LateAnswer(Table):
-    """In a part of a bulk load: an answer to a request that was written before."""
+    """In a segment of a bulk load: an answer to a request that was written before."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()

@@ -28,7 +28,7 @@ from uuid import uuid4
 import orjson
 
 from sidecar.errors import IndexDamaged, SidecarError
-from sidecar.fs import read_small, sync_folder, write_small
+from sidecar.fs import MTIME_GRANULARITY, read_small, sync_folder, write_small
 
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
@@ -37,8 +37,6 @@ READY = "ready-"
 """Begins the name of a rebuilt index that waits to be moved. Each has a name of its own, so that a reader who learned
 it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
-MTIME_GRANULARITY = 100_000_000
-"""Nanoseconds after which a time of change tells one change from the next."""
 QUARANTINE = "damaged"
 """Folder that damaged files are set aside in."""
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)

@@ -6,9 +6,8 @@
         session.append({"event": "completion:request", "data": {"agent_id": "agent_explorer", "prompt": "Anyone?"}})
         complete_session(session)
 
-Behind these names: `writer_records` says what may be written, `writer_lock` who may write; `writer_session` writes one
-session and `writer_sessions` tells its life; `writer_handles` keeps many open and `writer_responses` queues for them;
-`writer_events` writes event files; `writer_patterns` and `writer_routing` are the integration points.
+Behind these names: `record` says what may be written, `lock` who may write; `session` writes one session and the
+records of its life; `queue` keeps many open and queues for them; `events` writes event files and routes messages.
 """
 
 from __future__ import annotations
