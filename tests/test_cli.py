@@ -139,6 +139,7 @@ def test_help_loads_nothing_heavy() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"rich", "pyzstd", "peewee", "watchdog", "orjson", "yaml", "filelock", "sqlite3", "multiprocessing"}
     assert not heavy & set(modules)
+    assert not {"sidecar.terminal", "sidecar.records"} & set(modules)  # what prints an answer is loaded with it
 
 
 @pytest.mark.parametrize(

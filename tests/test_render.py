@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.cli import admin as screens_state
+from sidecar.cli import admin_views as screens_state
 from sidecar.cli import query_views as screens
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceMissing

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.terminal import Cell, Column, Piece, Screen, counted, duration_text, size_text
-
 from .options import GlobalOptions, json_option, print_json, print_json_lines
-
-if TYPE_CHECKING:
-    from sidecar.config.settings import Settings
-    from sidecar.health.doctor import CheckResult
-    from sidecar.health.status import Status
-    from sidecar.health.verify import Verification
 
 
 @click.command(
@@ -80,7 +70,9 @@ def status(given: GlobalOptions, sources: bool, as_json: bool) -> None:
     else:
         from sidecar.terminal import Screen
 
-        status_view(Screen(), settings, found)
+        from . import admin_views
+
+        admin_views.status_view(Screen(), settings, found)
 
 
 @click.command(
@@ -101,13 +93,15 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     from sidecar.health.verify import compare
     from sidecar.terminal import ProgressBar, Screen
 
+    from . import admin_views
+
     settings = ctx.obj.settings()
     with ProgressBar() as progress:
         found = compare(settings, progress)
     if as_json:
         print_json({"holds": found.holds, **asdict(found)})
     else:
-        verify_view(Screen(), found)
+        admin_views.verify_view(Screen(), found)
     if not found.holds:
         ctx.exit(1)
 
@@ -132,11 +126,13 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     from sidecar.health.doctor import run_checks
     from sidecar.terminal import Screen
 
+    from . import admin_views
+
     findings = run_checks(ctx.obj.settings())
     if as_json:
         print_json_lines(asdict(finding) for finding in findings)
     else:
-        doctor_view(Screen(), findings)
+        admin_views.doctor_view(Screen(), findings)
     if any(finding.status == "error" for finding in findings):
         ctx.exit(1)
 
@@ -161,114 +157,3 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 
 COMMANDS = (reindex, status, verify, doctor, completion)
-
-# ---- tables
-
-_MARKS: dict[str, Piece] = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
-
-
-def status_view(screen: Screen, settings: Settings, found: Status) -> None:
-    """Health in a word, its reasons, and where the bytes are."""
-    word: Piece = ("healthy", "bold green") if found.healthy else ("unhealthy", "bold red")
-    screen.line(word, ("  " + str(settings.root), ""))
-    for reason in found.reasons:
-        screen.line(reason, label=("  ·", "red"), indent=4)
-    screen.line()
-    running = f"process {found.running}" if found.running else "no"
-    facts = (
-        ("running", running),
-        ("watching", found.watching if found.running else f"would be by {found.watching}"),
-        ("lag", _lag(found)),
-        ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
-        ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
-        ("rejected", counted(found.rejected, "line")),
-        ("archived", _archived(found)),
-    )
-    for title, fact in facts:
-        if not fact:
-            continue
-        screen.line(fact, label=(f"{title:>10}", "dim"), indent=12)
-    screen.line()
-    _bytes(screen, found)
-    if found.source_list:
-        screen.line()
-        _sources(screen, found)
-
-
-def _lag(found: Status) -> str:
-    if not found.behind_bytes:
-        return "none"
-    return f"{size_text(found.behind_bytes)} not indexed, the oldest for {duration_text(found.lag_seconds)}"
-
-
-def _archived(found: Status) -> str:
-    archive = found.archive
-    if not archive.logs:
-        return ""
-    logs, files = counted(archive.logs, "file"), counted(archive.files, "archive")
-    return f"{logs}, {size_text(archive.bytes)}, in {files} of {size_text(archive.disk_bytes)}"
-
-
-def _bytes(screen: Screen, found: Status) -> None:
-    """The sum: what the lines above the total do not hold is told, not hidden."""
-    sums = found.bytes
-    parts = [(name, getattr(sums, name)) for name in sums.__slots__ if name != "total"]
-    missing = sums.total - sum(count for _, count in parts)
-    if missing:
-        parts.append(("not indexed" if missing == found.behind_bytes else "unaccounted", missing))
-
-    def rows() -> Iterator[Sequence[Cell]]:
-        for name, count in parts:
-            style = "dim" if not count else "bold red" if name == "unaccounted" else ""
-            share = f"{100 * count / sums.total:.1f} %" if sums.total else "–"
-            yield [[(text, style)] for text in (name, f"{count:,}", share)]
-        yield [[(text, "bold")] for text in ("total", f"{sums.total:,}", "")]
-
-    screen.table((Column("bytes"), Column("", right=True), Column("", right=True)), rows())
-
-
-def _sources(screen: Screen, found: Status) -> None:
-    styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
-    names = ("size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries")
-    columns = (Column("status"), *(Column(name, right=True) for name in names), Column("file", least=22))
-
-    def rows() -> Iterator[Sequence[Cell]]:
-        for one in found.source_list:
-            state: Cell = [(one.status, styles.get(one.status, ""))]
-            counts = [f"{getattr(one, name):,}" for name in names]
-            yield [state, *counts, one.path]
-
-    screen.table(columns, rows())
-
-
-def verify_view(screen: Screen, found: Verification) -> None:
-    """Whether the index is what the logs say."""
-    if found.holds:
-        screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} as a rebuild makes them,")
-        screen.line(f"{counted(found.pointers, 'pointer')} lead to the bytes that were indexed", indent=7)
-    else:
-        screen.line(("does not hold", "bold red"), f"  {counted(len(found.differences), 'difference')}")
-        for difference in found.differences:
-            screen.line(difference, label=("  ·", "red"), indent=4)
-        screen.line("run `sidecar reindex` to make the index again")
-    if found.missing_sources:
-        missing = counted(found.missing_sources, "log file is", "log files are")
-        screen.line((f"{missing} gone; their entries could not be checked", "yellow"))
-
-
-def doctor_view(screen: Screen, findings: Sequence[CheckResult]) -> None:
-    """Each finding, with the advice below it."""
-    widest = max((len(finding.check) for finding in findings), default=0)
-    for finding in findings:
-        mark, style = _MARKS[finding.status]
-        screen.line(finding.message, label=(f"{mark} {finding.check}", style), indent=widest + 4)
-        for line in finding.advice.splitlines():
-            screen.line("→ ", (line, "italic"), indent=widest + 4)
-    counts = {status: sum(finding.status == status for finding in findings) for status in _MARKS}
-    screen.line()
-    verdict: Piece = ("nothing is in the way", "bold green")
-    if counts["error"]:
-        verdict = (f"{counted(counts['error'], 'thing')} in the way of indexing", "bold red")
-    elif counts["warning"]:
-        verdict = (f"it will work; {counted(counts['warning'], 'thing')} to know", "bold yellow")
-    screen.line(verdict)

@@ -1,23 +1,18 @@
-"""The command `archive`: its options, its confirmation, and its table."""
+"""The command `archive`: its options, and its confirmation."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from sidecar.terminal import Cell, Column, Screen, counted, duration_text, size_text
 
 from .options import GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.archive.job import ArchiveResult
     from sidecar.archive.plan import ExpiredArchive
-    from sidecar.config.settings import Settings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -95,7 +90,9 @@ def archive(
     else:
         from sidecar.terminal import Screen
 
-        archive_view(Screen(), settings, done)
+        from . import archive_views
+
+        archive_views.archive_view(Screen(), settings, done)
 
 
 def _agreed(going: list[ExpiredArchive], yes: bool) -> bool:
@@ -128,88 +125,3 @@ def _told(done: ArchiveResult) -> dict[str, Any]:
 
 
 COMMANDS = (archive,)
-
-# ---- tables
-
-MAX_LISTED = 3
-"""Logs that stay for a reason, told by name."""
-
-
-def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> None:
-    """What went where and what it saves, what stays and why, what was deleted."""
-    about = "~" if done.dry_run else ""
-    if done.archived:
-        columns = (
-            *(Column("archive", least=24), Column("logs", right=True), Column("bytes", right=True)),
-            *(Column("archived", right=True), Column("saves", right=True)),
-        )
-
-        def rows() -> Iterator[Sequence[Cell]]:
-            for one in done.archived:
-                saved = 100 * (1 - one.archive_bytes / one.log_bytes) if one.log_bytes else 0.0
-                packed = f"{about}{size_text(one.archive_bytes)}"
-                yield one.file, f"{one.logs:,}", size_text(one.log_bytes), packed, f"{about}{saved:.0f} %"
-
-        screen.table(columns, rows())
-        screen.line()
-    _sum(screen, settings, done, about)
-    _compacted(screen, done)
-    if done.cleared:
-        screen.line(f"{counted(done.cleared, 'log')} of an earlier run {_verb(done, 'deleted')}")
-    if done.deleted:
-        total = sum(one.size for one in done.deleted)
-        logs = sum(len(one.logs) for one in done.deleted)
-        screen.line(
-            f"{counted(len(done.deleted), 'old archive')} {_verb(done, 'deleted')}, {size_text(total)},"
-            f" with the entries of {counted(logs, 'log')}"
-        )
-        for doomed in done.deleted if done.dry_run else ():
-            screen.line(f"{doomed.file}  {size_text(doomed.size)}", label=("  ·", "red"), indent=4)
-    _kept(screen, done)
-
-
-def _verb(done: ArchiveResult, verb: str) -> str:
-    return f"would be {verb}" if done.dry_run else verb
-
-
-def _sum(screen: Screen, settings: Settings, done: ArchiveResult, about: str) -> None:
-    logs = sum(one.logs for one in done.archived)
-    before, after = (sum(getattr(one, name) for one in done.archived) for name in ("log_bytes", "archive_bytes"))
-    if not logs:
-        screen.line(f"nothing {'would go' if done.dry_run else 'went'} to {settings.archive}")
-        return
-    screen.line(
-        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size_text(before)} become "
-        f"{about}{size_text(after)}" + ("" if done.dry_run else f", in {duration_text(done.seconds)}")
-    )
-
-
-def _compacted(screen: Screen, done: ArchiveResult) -> None:
-    for day, why in done.days_kept[:MAX_LISTED]:
-        screen.line(f"the index of {day} stays as it is: {why}")
-    if not done.compacted:
-        return
-    before, after = (sum(getattr(one, name) for one in done.compacted) for name in ("before", "after"))
-    what = f"the index of {counted(len(done.compacted), 'day')}"
-    screen.line(
-        f"{what} would be made smaller"
-        if done.dry_run
-        else f"{what} {size_text(before)} before, {size_text(after)} now"
-    )
-
-
-def _kept(screen: Screen, done: ArchiveResult) -> None:
-    reasons: defaultdict[str, list[str]] = defaultdict(list)
-    for path, why in done.kept:
-        reasons[why].append(path)
-    if not reasons:
-        return
-    screen.line()
-    screen.line(f"{counted(len(done.kept), 'log stays', 'logs stay')} where they are:")
-
-    def rows() -> Iterator[Sequence[Cell]]:
-        for why, paths in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):
-            more = f" and {len(paths) - MAX_LISTED:,} more" if len(paths) > MAX_LISTED else ""
-            yield f"{len(paths):,}", why, ", ".join(paths[:MAX_LISTED]) + more
-
-    screen.table((Column("logs", right=True), Column("why", least=20), Column("which", "dim", least=20)), rows())
