@@ -113,6 +113,8 @@ def table(name: str, figures: list[Figure]) -> Table:
 
 def amount(value: float, unit: str) -> str:
     """A number with its unit, in three digits."""
+    if value != value:  # a peer that is not installed
+        return "–"
     digits = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
     return f"{digits} {unit}".rstrip()
 
