@@ -6,34 +6,78 @@
         for entry in index.timeline(agent="agent_analyzer", since="2h"):
             print(entry.timestamp, entry.event_type, index.read(entry)["data"])
 
-Names are handed out when they are asked for, so that importing the package costs nothing and never loads the watcher.
+Names are loaded on first use, so that importing the package is cheap and never loads the watcher.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .errors import SidecarError as SidecarError
-    from .query.index import Index as Index
-    from .records import Entry as Entry
+    from .errors import (
+        AmbiguousId,
+        ArchiveDamaged,
+        ArchiveMissing,
+        BadTime,
+        ConfigError,
+        EntryNotFound,
+        IndexDamaged,
+        IndexMissing,
+        IndexUnavailable,
+        InvalidName,
+        InvalidRecord,
+        RootLocked,
+        SchemaMismatch,
+        SessionLocked,
+        SidecarError,
+        SourceChanged,
+        SourceError,
+        SourceMissing,
+        UnsafePath,
+        WriterClosed,
+        WriterError,
+    )
+    from .query.index import Index
+    from .records import Entry
 
 __version__ = "0.1.0"
 
-_HOME = {"Index": "query.index", "Entry": "records"}
-__all__ = ["Entry", "Index", "SidecarError"]
+__all__ = [
+    "AmbiguousId",
+    "ArchiveDamaged",
+    "ArchiveMissing",
+    "BadTime",
+    "ConfigError",
+    "Entry",
+    "EntryNotFound",
+    "Index",
+    "IndexDamaged",
+    "IndexMissing",
+    "IndexUnavailable",
+    "InvalidName",
+    "InvalidRecord",
+    "RootLocked",
+    "SchemaMismatch",
+    "SessionLocked",
+    "SidecarError",
+    "SourceChanged",
+    "SourceError",
+    "SourceMissing",
+    "UnsafePath",
+    "WriterClosed",
+    "WriterError",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    module = import_module(f"{__name__}.{_HOME.get(name, 'errors')}")
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+# A type checker must not see this: it would accept any name at all.
+if not TYPE_CHECKING:
+    _MODULES = {"Entry": "records", "Index": "query.index"}  # the others are errors
 
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__():
+        return sorted(__all__)
