@@ -141,7 +141,7 @@ def _said(picture: Picture, height: int) -> Panel:
 
 
 def _list(right: int = 0) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
     for _ in range(right):
         grid.add_column(width=4, justify="right", no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
