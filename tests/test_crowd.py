@@ -73,7 +73,7 @@ def stepped(tmp_path: Path, brought: list[str]) -> Iterator[Stepped]:  # noqa: A
 def handed_out(stepped: Stepped) -> list[str]:
     """Go on until readers have files; gives these."""
     stepped.now += 60
-    it = stepped.sidecar._crowd
+    it = stepped.sidecar._backlog
     eventually(lambda: stepped.sidecar.step(stepped.now) and it._out)
     return list(it._out)
 
@@ -82,7 +82,7 @@ def settled(stepped: Stepped) -> Everything:
     """Everything, once nothing waits."""
     for _ in range(3):
         stepped.turn()
-    assert not stepped.sidecar.trouble
+    assert not stepped.sidecar.faults.current
     return everything(stepped.settings.index_folder)
 
 
@@ -136,7 +136,7 @@ def test_files_that_come_go_and_change_while_they_are_read_are_read_once_and_to_
 def test_what_is_no_file_any_more_when_a_reader_comes_to_it_stands_in_nobodys_way(stepped: Stepped) -> None:
     root = stepped.settings.root
     out = handed_out(stepped)
-    waiting = list(stepped.sidecar._crowd._new)
+    waiting = list(stepped.sidecar._backlog._new)
     for number, path in enumerate([*out[-20:], *waiting[:20]]):
         with suppress(FileNotFoundError):
             (root / path).unlink()
@@ -168,7 +168,7 @@ def test_what_is_hinted_at_while_others_read_it_is_read_by_them_alone(stepped: S
     out = handed_out(stepped)
     for path in out[::2]:
         stepped.sidecar._queue[path] = None
-    crowd_ = stepped.sidecar._crowd
+    crowd_ = stepped.sidecar._backlog
     crowd_._new = dict.fromkeys([*out[::3], *crowd_._new])
     same(stepped)
     assert len(brought) == len(set(brought)) > 400
@@ -186,7 +186,7 @@ def test_what_could_not_be_read_before_is_no_new_source(stepped: Stepped, monkey
     stepped.sidecar.step(stepped.now)
     for log in logs:
         log.with_suffix(".away").replace(log)
-        stepped.sidecar._crowd.add(log.relative_to(root).as_posix())
+        stepped.sidecar._backlog.add(log.relative_to(root).as_posix())
     same(stepped)
     for log in logs:
         write_lines(log, b"\n", {"event": "late", "timestamp": BASE})
@@ -251,9 +251,9 @@ def test_a_failure_of_the_index_meanwhile_is_recovered_from(stepped: Stepped) ->
     daily.write_bytes(b"")
     for _ in range(200):
         stepped.sidecar.step(stepped.now)
-        if stepped.sidecar.trouble:
+        if stepped.sidecar.faults.current:
             break
-    assert "index" in stepped.sidecar.trouble
+    assert "index" in stepped.sidecar.faults.current
     daily.unlink()
     daily.with_name("away").rename(daily)
     stepped.now += daemon.RETRY_DELAY

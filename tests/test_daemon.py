@@ -188,7 +188,7 @@ def test_what_is_committed_is_seen_before_the_checkpoint(stepped: Stepped, root:
     write_lines(session(root), said())
     stepped.turn()
     write_lines(session(root), said())
-    stepped.sidecar._next_checkpoint = stepped.now + 100
+    stepped.sidecar._timers.next_checkpoint = stepped.now + 100
     stepped.turn()
     assert len(ids(stepped)) == 2
     assert catalog(root, "SELECT lines FROM source") == [(1,)]
@@ -349,7 +349,7 @@ def test_a_file_truncated_and_grown_past_its_old_size_is_indexed_anew(stepped: S
 
 
 def test_a_file_that_changed_before_its_first_checkpoint_is_indexed_anew(stepped: Stepped, root: Path) -> None:
-    stepped.sidecar._next_checkpoint = stepped.now + 150
+    stepped.sidecar._timers.next_checkpoint = stepped.now + 150
     fill(root)
     stepped.turn()
     session(root).unlink()
@@ -429,11 +429,11 @@ with Stepped(reference(root)) as stepped:
         folder.chmod(0)
         stepped.turn()
         assert stepped.rows == before
-        assert "denied" in " ".join(stepped.sidecar.trouble.values()), stepped.sidecar.trouble
-        assert not any(known.is_missing for known in stepped.sidecar._ledger.known.values())
+        assert "denied" in " ".join(stepped.sidecar.faults.current.values()), stepped.sidecar.faults.current
+        assert not any(known.is_missing for known in stepped.sidecar._writer.known.values())
         folder.chmod(0o700)
         stepped.turn()
-        assert not stepped.sidecar.trouble, stepped.sidecar.trouble
+        assert not stepped.sidecar.faults.current, stepped.sidecar.faults.current
     log = root / "responses/sessions/s.jsonl"
     log.chmod(0)
     stepped.turn()
@@ -441,7 +441,7 @@ with Stepped(reference(root)) as stepped:
         file.write(b'{"event": "x"}\\n')
     stepped.turn()
     assert len(stepped.rows) == 4
-    assert not stepped.sidecar._ledger.known["responses/sessions/s.jsonl"].is_missing
+    assert not stepped.sidecar._writer.known["responses/sessions/s.jsonl"].is_missing
 """
 
 
@@ -488,7 +488,7 @@ def test_a_log_that_becomes_a_link_is_not_followed(stepped: Stepped, root: Path,
     session(root).symlink_to(tmp_path / "outside.jsonl")
     stepped.turn()
     assert ids(stepped) == ["s:0"]
-    assert stepped.sidecar.trouble.keys() == {f"{SESSIONS}/s.jsonl"}
+    assert stepped.sidecar.faults.current.keys() == {f"{SESSIONS}/s.jsonl"}
 
 
 @pytest.mark.parametrize("link", ["responses", SESSIONS])
@@ -502,7 +502,7 @@ def test_a_folder_that_is_a_link_out_of_the_root_is_told_and_not_read(
     write_lines(event(root), orjson.dumps(said()))
     stepped.turn()
     assert [row[4] for row in stepped.rows] == [event(root).relative_to(root).as_posix()]
-    assert "link" in " ".join(stepped.sidecar.trouble.values())
+    assert "link" in " ".join(stepped.sidecar.faults.current.values())
 
 
 def test_a_linked_folder_within_a_source_folder_is_not_followed(stepped: Stepped, root: Path) -> None:
@@ -535,7 +535,7 @@ def unsaved(root: Path) -> Path:
     write_lines(log, answer("c1", BASE + DAY, agent_id="b"), said(BASE + DAY), said(BASE + 2 * DAY, agent_id="gone"))
     stepped = Stepped(reference(root))
     stepped.sidecar.open()
-    stepped.sidecar._next_checkpoint = 2 * stepped.now
+    stepped.sidecar._timers.next_checkpoint = 2 * stepped.now
     stepped.turn()
     assert [row[HAS_RESPONSE] for row in stepped.rows] == [0, 1, 0, 0, 0]
     stepped.sidecar.abandon()
@@ -592,11 +592,11 @@ def write_past_a_lock(stepped: Stepped, root: Path) -> None:
         other.execute("PRAGMA busy_timeout = 0")
         other.execute("BEGIN IMMEDIATE")
         stepped.turn()
-        assert "locked" in stepped.sidecar.trouble["index"]
+        assert "locked" in stepped.sidecar.faults.current["index"]
         other.execute("ROLLBACK")
     stepped.turn()
     assert len(ids(stepped)) == 2
-    assert stepped.sidecar.trouble == {}
+    assert stepped.sidecar.faults.current == {}
     held(stepped)
 
 
@@ -674,7 +674,7 @@ def test_what_sqlite_says_past_peewee_is_waited_out_like_any_trouble(
         with monkeypatch.context() as patch:
             patch.setattr("sidecar.indexer.dictionary.Dictionary.insert", fails)
             stepped.turn()
-            assert "disk I/O error" in stepped.sidecar.trouble["index"]
+            assert "disk I/O error" in stepped.sidecar.faults.current["index"]
         stepped.turn()
-        assert not stepped.sidecar.trouble
+        assert not stepped.sidecar.faults.current
         assert stepped.rows == modelled(tmp_path)

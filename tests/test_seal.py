@@ -461,7 +461,7 @@ def test_what_is_done_to_a_file_while_a_failure_is_waited_out_is_noticed(
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
         with mock.patch.object(IndexWriter, "write", side_effect=OSError(28, "No space left on device")):
             stepped.turn()
-        assert stepped.sidecar.trouble
+        assert stepped.sidecar.faults.current
         change(root / "index" / name)
         with pytest.raises(IndexDamaged, match=Path(name).name):
             stepped.turn()

@@ -1,17 +1,18 @@
-"""The wiring: watch -> tail -> parse -> derive -> index. `step(now)` is one turn, `run(stop)` repeats it.
+"""The loop: watch -> tail -> parse -> derive -> index. `step(now)` is one turn, `run(stop)` repeats it.
 
 One thread owns every file position and every write connection; only `Watcher` has threads of its own, and they do
-nothing but mark paths. Time comes in as an argument, so that a test needs neither thread nor sleep.
+nothing but mark paths as changed. Time is an argument, so a test needs neither thread nor sleep.
 
-The order of a turn is what keeps the promises:
+The order within a turn is what keeps the promises:
 
-1. look at dirty files and derive rows: nothing is saved yet, and a crash loses nothing that the log does not have;
-2. commit the rows, day by day: queries see them, the saved offsets are behind, and the next start takes these rows
-   back and makes them again (`index.py`);
-3. at a checkpoint, sync the daily files, then save offsets and states in one synced transaction.
+1. read dirty files and derive rows: nothing is saved yet, and a crash loses nothing that the log does not have;
+2. commit the rows, day by day: queries see them, but the saved offsets lag behind, so the next start deletes these rows
+   and derives them again (`day_files.py`);
+3. at a checkpoint, sync the daily files, then save offsets and source states in one synced transaction.
 
-When a write fails (a full disk, a lock held too long), the fold has run ahead of the rows. Then everything in memory is
-dropped and read again from the catalog, as after a crash: there is one way to recover, and it is exercised always.
+When a write fails (a full disk, a lock held too long), the source states in memory are ahead of the rows. Everything in
+memory is then dropped and loaded again from the catalog, as after a crash: there is one way to recover, and it is
+exercised all the time.
 """
 
 from __future__ import annotations
@@ -37,219 +38,210 @@ from sidecar.logs.scanner import FinishedScan, ScanSchedule
 from sidecar.logs.watcher import Watcher
 from sidecar.store.connection import DATABASE_ERRORS, is_damage, root_cause
 
+from .faults import Faults
 from .heartbeat import Heartbeat
 from .requests import RequestInbox
+from .timers import Timers
 
 MAX_BATCH_ROWS = 10_000
-"""A batch is written when it has so many rows, or when no file is dirty any more,"""
+"""Rows at which a batch is written, although more files are dirty."""
 
 MAX_BATCH_BYTES = 32 << 20
-"""or when so many bytes of log have been read for it: a row may name a million agents."""
+"""Bytes of log at which a batch is written: a single row may name a million agents."""
 
 MAX_UNSAVED_SOURCES = 2_000
-"""Sources looked at since the last checkpoint, at which the next one does not wait for its time."""
+"""Sources read since the last checkpoint, at which the next one is made before it is due."""
 
 DRAIN_SECONDS = 1.0
-"""Seconds that are left, when it is asked to stop, to take in what has been written until then."""
+"""Seconds allowed, once asked to stop, to index what has been written until then."""
 
 BACKLOG_WAIT = 0.02
-"""Seconds to wait for what others read, where nothing else is to be done."""
+"""Seconds to wait for worker processes when there is nothing else to do."""
 
 RETRY_DELAY = 1.0
-"""Seconds to wait after something failed."""
+"""Seconds to wait after a failure."""
 
 _FAILURES = (OSError, *DATABASE_ERRORS)
 
 
 @dataclass(slots=True)
 class Totals:
-    """What was done since the start."""
+    """What has been done since the start."""
 
     entries: int = 0
     bytes: int = 0
     found: int = 0
-    """Bytes that scans found to be read."""
+    """Bytes that scans found to be unread."""
     scans: int = 0
 
 
 class Sidecar:
     """One sidecar on one root, whose lock the caller holds. Open it, `step` or `run` it, close it."""
 
-    def __init__(self, settings: Settings, *, watch: bool = True, voice: Heartbeat | None = None) -> None:
+    def __init__(self, settings: Settings, *, watch: bool = True, heartbeat: Heartbeat | None = None) -> None:
         self.settings = settings
         self.totals = Totals()
-        self.trouble: dict[str, str] = {}
-        """What is wrong now, by the path or the part that it concerns."""
-        self._told: dict[str, str] = {}
+        self.faults = Faults(self._report)
+        self.file_states: FileStates = {}
+        """Of index files not opened yet: how a check found them, or how an earlier writer left them."""
         self._watch = watch
-        self._voice = voice or Heartbeat(settings.index_folder)
-        self._has_own_voice = voice is None
+        self._heartbeat = heartbeat or Heartbeat(settings.index_folder)
+        self._owns_heartbeat = heartbeat is None
         self._watcher: Watcher | None = None
-        self._ledger: IndexWriter | None = None
-        """None before it is opened, and after something failed until it could be opened again."""
-        self.left: FileStates = {}
-        """Until they are opened: how files were found by a check, or left by an earlier writer."""
-        self._retry_at = 0.0
+        self._writer: IndexWriter | None = None
+        """None before `open`, and after a failure until the index could be opened again."""
+        self._timers = Timers()
         self._scans = ScanSchedule(settings)
-        self._next_checkpoint = 0.0
-        self._next_check = 0.0
-        self._now = 0.0
-        """The latest moment that was handed in."""
         self._queue: OrderedDict[str, None] = OrderedDict()
-        self._crowd = Backlog(settings)
+        """Known sources that may have changed, in the order in which they are to be read."""
+        self._backlog = Backlog(settings)
         self._archive = Archive(settings.archive)
         self._requests = RequestInbox(settings.index_folder)
-        self._unsettled: dict[str, float] = {}
-        """Event files that do not parse, and when to look at them again."""
 
     # ---- opening and closing
 
     def open(self) -> None:
-        """Open the index, take back what no checkpoint covers, and begin to watch. Raises IndexUnavailable."""
-        self._crowd.clear()
+        """Open the index, roll it back to its last checkpoint, and begin to watch. Raises IndexUnavailable."""
+        self._backlog.clear()
         try:
-            self._ledger = IndexWriter(self.settings, self.left)
+            self._writer = IndexWriter(self.settings, self.file_states)
         except _FAILURES as error:
             self._fail(error, 0.0)
         if self._watch:
             settings = self.settings
             self._watcher = Watcher(settings.root, settings.glob_prefixes, polling=settings.polling)
-        self._tell()
+        self.faults.report()
 
     def close(self) -> None:
-        """Checkpoint, and leave the index as one that a reader can open anywhere."""
+        """Checkpoint, and leave an index that a reader can open anywhere, even in a read-only folder."""
         try:
-            if self._ledger is not None:
-                self._ledger.close()
+            if self._writer is not None:
+                self._writer.close()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Stop without saving: what no checkpoint covers is taken back at the next start."""
+        """Stop without saving: the next start rolls back to the last checkpoint."""
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
-        self._crowd.close()
-        if self._ledger is not None:
-            with suppress(IndexDamaged):  # the next start checks what was not closed in good order
-                self._ledger.abandon()
-            self._ledger = None
+        self._backlog.close()
+        if self._writer is not None:
+            with suppress(IndexDamaged):  # the next start checks every file that was not closed in good order
+                self._writer.abandon()
+            self._writer = None
         self._archive.close()
-        if self._has_own_voice:
-            self._voice.clear()
+        if self._owns_heartbeat:
+            self._heartbeat.clear()
 
     # ---- the loop
 
     def run(self, stop: Callable[[], bool], progress: Callable[[Totals, int], None] | None = None) -> None:
-        """Step until `stop()`, then take in what is there by then.
+        """Step until `stop()`, then index what is there by then.
 
-        `progress` is called with the totals and the number of files still to look at.
+        `progress` is called with the totals and the number of files still to be read.
         """
         while not stop():
             now = time.time()
-            busy = self.step(now)
+            is_busy = self.step(now)
             if progress is not None:
                 progress(self.totals, self._waiting)
-            if not busy and self._watcher is not None:
+            if not is_busy and self._watcher is not None:
                 self._watcher.hints.wait(min(1.0, max(0.0, self._due() - now)))
         self._drain()
 
     def _drain(self) -> None:
-        """One last scan, because a hint may still be on its way, and what it finds."""
+        """Make one last scan, because a hint may still be on its way, and read what it finds."""
         self._scans.begin_anew()
         deadline = time.monotonic() + DRAIN_SECONDS
         while self.step(time.time()) and time.monotonic() < deadline:
             pass
 
     def wake(self) -> None:
-        """Let a waiting `run` look at its stop condition. From any thread, but not from a signal handler: that may have
-        interrupted the wait in the very lock that this takes."""
+        """Make a waiting `run` test its stop condition. From any thread, but not from a signal handler: the handler may
+        have interrupted the wait while it holds the very lock that this takes."""
         if self._watcher is not None:
             self._watcher.hints.wake()
 
     def run_once(self, progress: Callable[[Totals, int], None] | None = None) -> None:
-        """Index what is there now, and return. Raises what went wrong, after trying it twice."""
+        """Index what is there now, and return. Raises SidecarError if it still fails at the third attempt."""
         self._scans.begin_by(0.0)
         failures = 0
         while True:
-            busy = self.step(time.time())
-            if self._ledger is None:
+            is_busy = self.step(time.time())
+            if self._writer is None:
                 failures += 1
                 if failures == 3:
-                    raise SidecarError(f"could not index: {'; '.join(self.trouble.values())}")
-                self._retry_at = 0.0
-            elif not busy:
+                    raise SidecarError(f"could not index: {'; '.join(self.faults.current.values())}")
+                self._timers.retry_at = 0.0
+            elif not is_busy:
                 break
             if progress is not None:
                 progress(self.totals, self._waiting)
-        self._ledger.checkpoint()
+        self._writer.checkpoint()
 
     def step(self, now: float) -> bool:
-        """One turn at the time `now` (seconds since 1970); true where more is waiting to be done at once."""
-        if now < self._now:
-            self._clock_stepped_back(self._now - now)
-        self._now = now
-        if now < self._retry_at:
+        """One turn at the time `now` (seconds since 1970). True where there is more to do at once."""
+        if stepped_back := self._timers.advance(now):
+            self._scans.clock_stepped_back(stepped_back)
+        if now < self._timers.retry_at:
             return False
         try:
-            ledger = self._opened_again()
-            self._check_if_due(ledger, now)
-            self._take_hints(ledger)
-            self._go_on_scanning(ledger, now)
-            self._go_on_with_crowd(ledger)
-            batches = self._look_at_dirty(ledger, now)
-            ledger.write(batches)
-            self.totals.entries += sum(len(batch.rows) for batch in batches)
-            self._checkpoint_if_due(ledger, now)
-            more = self._requests.turn(ledger) or self._waiting > 0 or self._scans.is_on
-            if "index" in self.trouble and not more:  # for all that it goes on, not before: a scan follows a failure
-                del self.trouble["index"]
-            if self.trouble != self._told:
-                self._tell()
+            return self._turn(now)
         except _FAILURES as error:
             self._fail(error, now)
             return False
-        return more
 
-    def _clock_stepped_back(self, seconds: float) -> None:
-        """What was to be done at a moment is to be done as long from now as it was before."""
-        self._retry_at -= seconds
-        self._scans.clock_stepped_back(seconds)
-        self._next_checkpoint -= seconds
-        self._next_check -= seconds
-        self._unsettled = {path: due - seconds for path, due in self._unsettled.items()}
+    def _turn(self, now: float) -> bool:
+        writer = self._open_writer()
+        self._check_for_tampering(writer, now)
+        self._take_hints(writer)
+        self._continue_scan(writer, now)
+        self._queue.update(dict.fromkeys(self._timers.take_rereads()))
+        self._read_backlog(writer)
+        self._write(writer, self._read_dirty(writer, now))
+        self._checkpoint_if_due(writer, now)
+        is_busy = self._requests.turn(writer) or self._waiting > 0 or self._scans.is_on
+        if not is_busy:  # only once all has been caught up: a failure is followed by a scan
+            self.faults.clear(Faults.INDEX)
+        self.faults.report_changes()
+        return is_busy
 
     def _due(self) -> float:
-        """When there will be something to do, if nothing happens."""
-        if self._ledger is None:
-            return self._retry_at
-        times = [self._scans.due, self._next_check, self._requests.due(), *self._unsettled.values()]
-        if self._ledger.unsaved:
-            times.append(self._next_checkpoint)
-        return min(times)
+        """When there will be something to do if nothing happens until then."""
+        if self._writer is None:
+            return self._timers.retry_at
+        has_unsaved = self._writer.unsaved > 0
+        return min(self._scans.due, self._requests.due(), self._timers.next_due(checkpoint=has_unsaved))
+
+    def _open_writer(self) -> IndexWriter:
+        """The open index; after a failure it is opened again, and a scan begins."""
+        if self._writer is None:
+            self._writer = IndexWriter(self.settings, self.file_states)
+            self._scans.begin_anew()
+        return self._writer
+
+    def _check_for_tampering(self, writer: IndexWriter, now: float) -> None:
+        """Check whether another process wrote to the index; on a timer of its own, because scans may be rare."""
+        if now >= self._timers.next_tamper_check:
+            writer.check()
+            self._timers.next_tamper_check = now + self.settings.scan_interval
 
     # ---- what may have changed
 
     @property
     def _waiting(self) -> int:
-        """Files to look at."""
-        return len(self._queue) + len(self._crowd)
+        """Files still to be read."""
+        return len(self._queue) + len(self._backlog)
 
-    def _mark(self, ledger: IndexWriter, path: str) -> None:
-        """This file is to be looked at."""
-        if path in ledger.known:
+    def _mark(self, writer: IndexWriter, path: str) -> None:
+        """Mark a file to be read."""
+        if path in writer.known:
             self._queue[path] = None
         else:
-            self._crowd.add(path)
+            self._backlog.add(path)
 
-    def _go_on_with_crowd(self, ledger: IndexWriter) -> None:
-        is_scanning = self._scans.is_on
-        brought = self._crowd.turn(ledger, 0.0 if self._queue or is_scanning else BACKLOG_WAIT, is_scanning=is_scanning)
-        self._queue.update(dict.fromkeys(brought.again))
-        self.totals.entries += brought.entries
-        self.totals.bytes += brought.bytes
-
-    def _take_hints(self, ledger: IndexWriter) -> None:
+    def _take_hints(self, writer: IndexWriter) -> None:
         if self._watcher is None:
             return
         self._watcher.check()
@@ -259,135 +251,131 @@ class Sidecar:
             if path.startswith(root):
                 relative = path[len(root) :]
                 if self.settings.source_for(relative) is not None:
-                    self._mark(ledger, to_text(relative))
+                    self._mark(writer, to_text(relative))
         if scan:
             self._scans.ask()
 
-    def _go_on_scanning(self, ledger: IndexWriter, now: float) -> None:
+    def _continue_scan(self, writer: IndexWriter, now: float) -> None:
+        """Begin a scan if it is due, and take the next slice of the current one."""
         if self._scans.begins(now) and self._watcher is not None:
             self._watcher.refresh()
-        differing, scanned = self._scans.turn(ledger.differs)
+        differing, finished = self._scans.turn(writer.differs)
         for found in differing:
-            if not self._crowd.is_out(found.path):
-                self._mark(ledger, found.path)
-                self.totals.found += max(0, found.status.st_size - ledger.size(found.path))
-        if scanned is not None:
-            self._end_scan(ledger, scanned, now)
-        for path in [path for path, due in self._unsettled.items() if due <= now]:
-            del self._unsettled[path]
-            self._queue[path] = None
+            if not self._backlog.is_out(found.path):
+                self._mark(writer, found.path)
+                self.totals.found += max(0, found.status.st_size - writer.size(found.path))
+        if finished is not None:
+            self._end_scan(writer, finished, now)
 
-    def _end_scan(self, ledger: IndexWriter, scanned: FinishedScan, now: float) -> None:
-        """Note what is gone, and what is wrong and what is not any more."""
-        seen, scan = scanned
-        for path in ledger.unseen_since_scan(seen):
+    def _end_scan(self, writer: IndexWriter, finished: FinishedScan, now: float) -> None:
+        """Record vanished files, new errors and cleared errors, and plan the next scan."""
+        seen, scan = finished
+        for path in writer.unseen_since_scan(seen):
             if scan.covers(path):
-                self._queue[path] = None  # the look will say whether it is gone
-        for path in [path for path in self.trouble if path not in seen and path != "index"]:
-            if ledger.is_away(path):  # else the look will say
-                del self.trouble[path]
+                self._queue[path] = None  # reading it will show whether it is gone
+        for name in [name for name in self.faults.current if name not in seen and name != Faults.INDEX]:
+            if writer.is_away(name):  # otherwise reading it will show
+                self.faults.clear(name)
         for folder, why in scan.failed.items():
-            self.trouble[folder or "root"] = f"{folder or self.settings.root}: {why}"
+            self.faults.note(folder or "root", f"{folder or self.settings.root}: {why}")
         self.totals.scans += 1
-        polling = self._watcher is not None and self._watcher.mode == "polling"
-        self._scans.plan(now, polling=polling, is_well=not self.trouble)
-        self._tell()
+        is_polling = self._watcher is not None and self._watcher.mode == "polling"
+        self._scans.plan(now, polling=is_polling, is_well=not self.faults.current)
+        self.faults.report()
 
-    # ---- looking and saving
+    def _read_backlog(self, writer: IndexWriter) -> None:
+        """Ingest what worker processes have read, and give them more."""
+        is_scanning = self._scans.is_on
+        wait = 0.0 if self._queue or is_scanning else BACKLOG_WAIT
+        ingested = self._backlog.turn(writer, wait, is_scanning=is_scanning)
+        self._queue.update(dict.fromkeys(ingested.again))
+        self.totals.entries += ingested.entries
+        self.totals.bytes += ingested.bytes
 
-    def _look_at_dirty(self, ledger: IndexWriter, now: float) -> list[Batch]:
-        """Look at each dirty file, one chunk of it, until nothing is dirty or a batch is full."""
+    # ---- reading and saving
+
+    def _read_dirty(self, writer: IndexWriter, now: float) -> list[Batch]:
+        """Read one chunk of each dirty file, until none is dirty or the batch is full."""
         batches: list[Batch] = []
         rows = 0
-        enough = self.totals.bytes + MAX_BATCH_BYTES
+        max_bytes = self.totals.bytes + MAX_BATCH_BYTES
         for _ in range(len(self._queue)):
             path, _ = self._queue.popitem(last=False)
-            if self._crowd.is_out(path):  # two must not read it at once
-                self._crowd.add(path)
+            if self._backlog.is_out(path):  # two processes must not read it at once
+                self._backlog.add(path)
                 continue
-            if path not in self.trouble and ledger.is_as_seen(path):
+            if path not in self.faults.current and writer.is_as_seen(path):
                 continue
             try:
-                batch, more = self._look_at(ledger, path, now)
+                batch, more = self._read_file(writer, path, now)
             except FileNotFoundError:
-                self.trouble.pop(path, None)
-                if self.settings.root.is_dir():  # else all is out of reach, and nothing known to be gone
-                    ledger.vanished(path)
+                self.faults.clear(path)
+                if self.settings.root.is_dir():  # otherwise everything is out of reach, and nothing known to be gone
+                    writer.vanished(path)
                 continue
             except (OSError, SourceError) as error:
-                if path not in ledger.known and not self._is_file(path):
-                    continue  # a link, pipe or socket that never was a log is passed over, as by a scan
-                self.trouble[path] = f"{path}: {getattr(error, 'strerror', None) or error}"
+                if path not in writer.known and not self._is_file(path):
+                    continue  # a link, pipe or socket that never was a log is skipped, as by a scan
+                self.faults.note(path, f"{path}: {getattr(error, 'strerror', None) or error}")
                 self._scans.begin_by(now + self.settings.scan_interval)
                 continue
-            self.trouble.pop(path, None)
+            self.faults.clear(path)
             if more:
                 self._queue[path] = None
             if batch is not None:
                 batches.append(batch)
                 rows += len(batch.rows)
-                if rows >= MAX_BATCH_ROWS or self.totals.bytes >= enough:
+                if rows >= MAX_BATCH_ROWS or self.totals.bytes >= max_bytes:
                     break
         return batches
 
     def _is_file(self, path: str) -> bool:
         with suppress(OSError):
             return stat.S_ISREG(os.lstat(self.settings.root / to_os(path)).st_mode)
-        return True  # it cannot be told now
+        return True  # unknown at the moment
 
-    def _look_at(self, ledger: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
-        """What one look at a file brought, and whether there is more of it."""
-        progress = ledger.progress(path)
-        if progress is None:
+    def _read_file(self, writer: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
+        """Read the next chunk of a file. Returns its batch, and whether there is more."""
+        state = writer.progress(path)
+        if state is None:
             return None, False
-        before = progress.cursor.offset
-        seen = read_next(progress, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
-        if seen.changed:
-            ledger.begin_again(progress, keeps_time=seen.is_restored)
+        before = state.cursor.offset
+        outcome = read_next(state, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
+        if outcome.changed:
+            writer.begin_again(state, keeps_time=outcome.is_restored)
             return None, True
-        if seen.retry_in is not None:
-            self._unsettled[path] = now + seen.retry_in
-        self.totals.bytes += progress.cursor.offset - before
-        ledger.seen(progress, now)
-        return seen.batch, seen.more
+        if outcome.retry_in is not None:
+            self._timers.reread_at(path, now + outcome.retry_in)
+        self.totals.bytes += state.cursor.offset - before
+        writer.seen(state, now)
+        return outcome.batch, outcome.more
 
-    def _checkpoint_if_due(self, ledger: IndexWriter, now: float) -> None:
-        if ledger.unsaved and (now >= self._next_checkpoint or ledger.unsaved >= MAX_UNSAVED_SOURCES):
-            ledger.checkpoint()
-            self._next_checkpoint = now + self.settings.checkpoint_interval
+    def _write(self, writer: IndexWriter, batches: list[Batch]) -> None:
+        writer.write(batches)
+        self.totals.entries += sum(len(batch.rows) for batch in batches)
 
-    def _check_if_due(self, ledger: IndexWriter, now: float) -> None:
-        """Look whether somebody else has touched the index; steadily, because scans may be rare."""
-        if now >= self._next_check:
-            ledger.check()
-            self._next_check = now + self.settings.scan_interval
+    def _checkpoint_if_due(self, writer: IndexWriter, now: float) -> None:
+        if writer.unsaved and (now >= self._timers.next_checkpoint or writer.unsaved >= MAX_UNSAVED_SOURCES):
+            writer.checkpoint()
+            self._timers.next_checkpoint = now + self.settings.checkpoint_interval
 
-    # ---- trouble
+    # ---- failures
 
     def _fail(self, error: Exception, now: float) -> None:
-        """Drop what is in memory; the next turn begins again from what was saved."""
+        """Drop what is in memory; the next turn starts from what was saved. Raises IndexDamaged for a broken file."""
         if is_damage(error):
             raise IndexDamaged(f"{self.settings.index_folder}: {root_cause(error)}") from error
-        self.trouble["index"] = f"index: {root_cause(error)}"
-        self._retry_at = now + RETRY_DELAY
+        self.faults.note(Faults.INDEX, f"index: {root_cause(error)}")
+        self._timers.retry_at = now + RETRY_DELAY
         self._requests.begin_again()
-        self._crowd.close()
-        if self._ledger is not None:
+        self._backlog.close()
+        if self._writer is not None:
             with suppress(*_FAILURES):
-                self._ledger.abandon()
-            self._ledger = None
-        self._tell()
+                self._writer.abandon()
+            self._writer = None
+        self.faults.report()
 
-    def _opened_again(self) -> IndexWriter:
-        if self._ledger is None:
-            self._ledger = IndexWriter(self.settings, self.left)
-            self._scans.begin_anew()
-        return self._ledger
-
-    def _tell(self) -> None:
-        """Say to other processes how this one is doing."""
-        self._told = dict(self.trouble)
-        watcher = self._watcher
-        if watcher is None:
-            return
-        self._voice.report(watcher.mode, watcher.why_polling, list(self.trouble.values()))
+    def _report(self, errors: list[str]) -> None:
+        """Publish the watch mode and the current errors for other processes."""
+        if self._watcher is not None:
+            self._heartbeat.report(self._watcher.mode, self._watcher.why_polling, errors)

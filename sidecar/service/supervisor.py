@@ -145,8 +145,8 @@ def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tu
     for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
         left: FileStates = {}
         rebuilt = repair(settings, report, left)
-        sidecar = Sidecar(settings, watch=voice is not None, voice=voice)
-        sidecar.left.update(left)
+        sidecar = Sidecar(settings, watch=voice is not None, heartbeat=voice)
+        sidecar.file_states.update(left)
         try:
             sidecar.open()
         except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked

@@ -340,12 +340,12 @@ def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans
         os.mkfifo(log)
         stepped.sidecar._queue[f"{SESSIONS}/s0.jsonl"] = None  # as an event would
         stepped.turn(0)
-        assert stepped.sidecar.trouble
+        assert stepped.sidecar.faults.current
         log.unlink()
         logs(tmp_path, 1, 5)
         stepped.turn(stepped.settings.scan_interval + 1)
         assert stepped.rows == expected(tmp_path)
-        assert not stepped.sidecar.trouble
+        assert not stepped.sidecar.faults.current
 
 
 # ---- the clock
@@ -382,7 +382,7 @@ def test_after_a_clock_that_stepped_back_a_failure_is_tried_again_in_time(tmp_pa
         daily.rename(tmp_path / "index/away")
         daily.write_bytes(b"")
         stepped.turn()
-        assert stepped.sidecar.trouble
+        assert stepped.sidecar.faults.current
         daily.unlink()
         (tmp_path / "index/away").rename(daily)
         stepped.now -= 3_600

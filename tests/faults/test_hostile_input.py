@@ -241,7 +241,7 @@ def test_sources_that_have_much_to_remember_do_not_all_stay_in_memory(
                 log = root / f"responses/sessions/many{number}.jsonl"
                 write_lines(log, *asked(400), {"event": "completion:result", "correlation_id": f"req_{part:032x}"})
             stepped.turn()
-            held = stepped.sidecar._ledger
+            held = stepped.sidecar._writer
             assert held is not None
             weights = [progress.cost for progress in held._hot.values()]
             assert len(weights) == 1 or sum(weights) <= 1_000
@@ -272,7 +272,7 @@ def written(count: int) -> tuple[int, int]:
         with Stepped(conf) as stepped:
             stepped.turn()
             write_lines(root / LOG, {"event": "completion:request", "data": {"agent_id": "new", "role": "lead"}})
-            opened = stepped.sidecar._ledger
+            opened = stepped.sidecar._writer
             assert opened is not None
             connection = opened._catalog._database.connection()
             wal = root / "index/catalog.db-wal"

@@ -65,7 +65,7 @@ def live(settings: Settings, between: Callable[[], None], turns: int) -> None:
             now += settings.checkpoint_interval / 2
             while sidecar.step(now):
                 pass
-            assert not sidecar.trouble
+            assert not sidecar.faults.current
         sidecar.close()
 
 
