@@ -1,12 +1,13 @@
-"""One read of one source: tail, derive, rows. Live indexing, rebuild and verify read files through this alone.
+"""Read the next lines of one source and derive their rows. Live indexing, rebuild and verify all read through
+`read_next`.
 
-A log is its archived bytes followed by those of its file. So a session that its writer opens again continues with its
-owner, its roles and its open requests, and old and new entries stay apart: offsets and line numbers in the new file
-count on from the archived ones.
+A log is its archived bytes followed by the bytes of its file. So a session that its writer opens again keeps its owner,
+its roles and its open requests, and old and new entries stay apart: offsets and line numbers in the new file continue
+from the archived ones. A log of which nothing is archived is the same with an archive of 0 bytes.
 
 There is one exception. A file that begins with the very bytes that were archived last is not a continuation: it is the
-log itself, restored or not deleted yet, and it replaces that part of the archive. A file that is being restored counts
-as a continuation until it is complete; then the rows that came of it are dropped.
+archived log itself, restored or not deleted yet, and it replaces that extent of the archive. While such a file is still
+being restored it counts as a continuation; once it is complete, the rows derived from it are dropped.
 """
 
 from __future__ import annotations
@@ -19,32 +20,36 @@ from sidecar.errors import ArchiveDamaged
 from sidecar.fs import resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.tail import CHUNK_BYTES, NEW, Cursor, identity, read_lines, read_whole_file
+from sidecar.logs.tail import CHUNK_BYTES, Cursor, identity, read_lines, read_whole_file
 from sidecar.records import TOO_LONG, Extent, Line, Rejected, archived_size
 
 from .parse import NOT_JSON, parse
 from .source import Batch, SourceState
 
 EVENT_FILE_GRACE = 5.0
-"""Seconds for which an event file that does not parse must stay unchanged to be rejected (section 7)."""
+"""Seconds for which an event file that does not parse must stay unchanged before it is rejected (`docs/derivation.md`,
+section 2)."""
+
+MIN_RETRY_DELAY = 0.05
+"""Seconds before such a file is read again, at the least."""
 
 
 class ReadOutcome(NamedTuple):
-    """What came of a look at a source, whose progress has been moved on."""
+    """Result of one `read_next`, which has advanced the source's state."""
 
     batch: Batch | None = None
     more: bool = False
     """There is more to read now."""
     changed: bool = False
-    """The file is another one than was read before; nothing was taken. Begin again."""
+    """The file is not the one that was read before, and nothing was ingested. Start again from its first byte."""
     retry_in: float | None = None
-    """Seconds until an unfinished event file counts as settled."""
+    """Seconds until an event file that does not parse is settled and may be rejected."""
     is_restored: bool = False
-    """Changed, in that the file begins with what had been archived of it."""
+    """`changed`, because the file begins with the bytes that were archived last."""
 
 
 def read_next(
-    progress: SourceState,
+    state: SourceState,
     root: Path,
     max_line_bytes: int,
     now: float,
@@ -53,163 +58,150 @@ def read_next(
 ) -> ReadOutcome:
     """Read the next chunk of a source, at most up to the byte `limit`, and derive its rows.
 
-    Raises OSError or NotAFile where the file cannot be read, ArchiveMissing or ArchiveDamaged where what was archived
-    of it cannot; then nothing has moved.
+    Raises OSError or NotAFile where the file cannot be read, ArchiveMissing or ArchiveDamaged where its archived bytes
+    cannot; the state is then unchanged.
     """
-    file = resolve_found(os.fspath(root), progress.path)
-    if progress.archived:
+    file = resolve_found(os.fspath(root), state.path)
+    if state.archived:
         assert archive is not None
-        if progress.cursor.offset < archived_size(progress.archived):
-            return ReadOutcome(read_archived(progress, archive, max_line_bytes).batch, more=True)
-        return _visit_beside(progress, file, max_line_bytes, now, limit)
-    if progress.source.layout == "file":
-        return _visit_event(progress, file, max_line_bytes, now)
-    seen = read_lines(file, progress.cursor, max_line_bytes, limit)
-    if seen.changed:
-        return ReadOutcome(changed=True)
-    progress.note_first_seen(seen.cursor.mtime_ns)
-    batch = progress.ingest(seen.lines, seen.rejected) if seen.lines or seen.rejected else None
-    progress.cursor = seen.cursor
-    return ReadOutcome(batch, seen.more)
+        if state.cursor.offset < archived_size(state.archived):
+            return ReadOutcome(_read_archived(state, archive, max_line_bytes), more=True)
+        if (outcome := _check_archived_copy(state, file)) is not None:
+            return outcome
+    if state.source.layout == "file":
+        return _read_event_file(state, file, max_line_bytes, now)
+    return _read_line_file(state, file, max_line_bytes, limit)
 
 
-def _visit_event(progress: SourceState, file: str, max_line_bytes: int, now: float) -> ReadOutcome:
-    status, cursor, line = read_whole_file(file, max_line_bytes)
-    if progress.cursor.lines:
-        if isinstance(line, int) or (cursor.head, cursor.offset) != (progress.cursor.head, progress.cursor.offset):
-            return ReadOutcome(changed=True)
-        progress.cursor = cursor
-        return ReadOutcome()
-    progress.note_first_seen(status.st_mtime_ns)
-    if isinstance(line, int):
-        batch = progress.ingest((), [Rejected(1, 0, line, TOO_LONG)], line_end=cursor.offset - line)
-    else:
-        batch = progress.ingest([line], line_end=cursor.offset - len(line.data))
-        is_broken = bool(progress.rejected) and progress.rejected[-1].reason == NOT_JSON
-        if is_broken and (age := _unchanged_for(progress, status, now)) < EVENT_FILE_GRACE:
-            # It may still be being written. Nothing of it is kept, so that the next look begins anew.
-            progress.begin_again()
-            progress.cursor = NEW._replace(
-                device=cursor.device, inode=cursor.inode, size=cursor.size, mtime_ns=cursor.mtime_ns
-            )
-            return ReadOutcome(retry_in=max(0.05, EVENT_FILE_GRACE - age))
-    progress.cursor = cursor
-    return ReadOutcome(batch)
-
-
-def _unchanged_for(progress: SourceState, status: os.stat_result, now: float) -> float:
-    """Seconds, by the file's own clock, which no program can set: a copy that keeps other times may be under way. Where
-    that is ahead of ours, because ours was set back, by the time since the first look that found the file like this."""
-    looks = (status.st_size, status.st_ctime_ns)
-    if progress.waiting is None or progress.waiting[:2] != looks or now < progress.waiting[2]:
-        progress.waiting = (*looks, now)
-    return now - min(status.st_ctime, progress.waiting[2])
-
-
-def _visit_beside(progress: SourceState, file: str, max_line_bytes: int, now: float, limit: int | None) -> ReadOutcome:
-    """Look at the file of a log whose first bytes were archived; all of them have been taken."""
-    parts = progress.archived
-    cursor = in_file(progress.cursor, parts)
+def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
+    """The outcome where the file is the archived log itself, not deleted yet or restored; else None."""
+    extents = state.archived
+    cursor = _in_file(state.cursor, extents)
     status = os.lstat(file)
     if cursor.offset == 0 and (*identity(status), status.st_size, status.st_mtime_ns) == cursor[:4]:
-        return ReadOutcome()  # as it was when it was archived: it is about to be deleted
-    if cursor.offset < parts[-1].size <= status.st_size and archive_file.begins_with(Path(file), parts[-1]):
-        progress.archived = parts[:-1]
+        return ReadOutcome()  # unchanged since it was archived: it is about to be deleted
+    if cursor.offset < extents[-1].size <= status.st_size and archive_file.begins_with(Path(file), extents[-1]):
+        state.archived = extents[:-1]
         return ReadOutcome(changed=True, is_restored=True)
-    if progress.source.layout == "file":
-        return _visit_event_beside(progress, file, max_line_bytes, now)
-    seen = read_lines(file, cursor, max_line_bytes, None if limit is None else limit - archived_size(parts))
-    if seen.changed:
+    return None
+
+
+def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: int | None) -> ReadOutcome:
+    extents = state.archived
+    file_limit = None if limit is None else limit - archived_size(extents)
+    result = read_lines(file, _in_file(state.cursor, extents), max_line_bytes, file_limit)
+    if result.changed:
         return ReadOutcome(changed=True)
-    lines, rejected = lines_in_log(seen.lines, seen.rejected, parts)
-    batch = progress.ingest(lines, rejected) if lines or rejected else None
-    progress.cursor = in_log(seen.cursor, parts)
-    return ReadOutcome(batch, seen.more)
+    if not extents:
+        state.note_first_seen(result.cursor.mtime_ns)
+    lines, rejected = _lines_in_log(result.lines, result.rejected, extents)
+    batch = state.ingest(lines, rejected) if lines or rejected else None
+    state.cursor = _in_log(result.cursor, extents)
+    return ReadOutcome(batch, result.more)
 
 
-def _visit_event_beside(progress: SourceState, file: str, max_line_bytes: int, now: float) -> ReadOutcome:
-    """The same for an event file: what has its name now is the next record of it."""
-    parts = progress.archived
-    known = in_file(progress.cursor, parts)
+def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: float) -> ReadOutcome:
+    """An event file is one record. One that has the name of an archived event file is the next record of that log."""
+    extents = state.archived
+    known = _in_file(state.cursor, extents)
     status, cursor, line = read_whole_file(file, max_line_bytes)
     if known.lines:
         if isinstance(line, int) or (cursor.head, cursor.offset) != (known.head, known.offset):
             return ReadOutcome(changed=True)
-        progress.cursor = in_log(cursor, parts)
+        state.cursor = _in_log(cursor, extents)
         return ReadOutcome()
+    if not extents:
+        state.note_first_seen(status.st_mtime_ns)
     if isinstance(line, int):
-        refused = [Rejected(1, 0, line, TOO_LONG)]
-        batch = progress.ingest((), lines_in_log([], refused, parts)[1], line_end=cursor.offset - line)
+        _, rejected = _lines_in_log([], [Rejected(1, 0, line, TOO_LONG)], extents)
+        batch = state.ingest((), rejected, line_end=cursor.offset - line)
     else:
-        age = _unchanged_for(progress, status, now)
-        record = parse(line, progress.source.format, progress.named_type)
-        if isinstance(record, Rejected) and record.reason == NOT_JSON and age < EVENT_FILE_GRACE:
-            return ReadOutcome(retry_in=max(0.05, EVENT_FILE_GRACE - age))
-        lines, _ = lines_in_log([line], [], parts)
-        batch = progress.ingest(lines, line_end=cursor.offset - len(line.data))
-    progress.cursor = in_log(cursor, parts)
+        if (retry_in := _retry_in(state, line, status, now)) is not None:
+            # What was seen of the file is noted, so that it is not read again before it changes. Not beside archived
+            # bytes: there a cursor that matches the file says that the file is the archived log itself.
+            if not extents:
+                state.cursor = cursor._replace(offset=0, lines=0, head=0)
+            return ReadOutcome(retry_in=retry_in)
+        lines, _ = _lines_in_log([line], [], extents)
+        batch = state.ingest(lines, line_end=cursor.offset - len(line.data))
+    state.cursor = _in_log(cursor, extents)
     return ReadOutcome(batch)
 
 
-# ---- what lies in the archive
+def _retry_in(state: SourceState, line: Line, status: os.stat_result, now: float) -> float | None:
+    """Seconds until an event file should be read again because it may still be being written; None where it is
+    settled or parses. Only a file changed just now is parsed here, ahead of its ingestion."""
+    if now - status.st_ctime >= EVENT_FILE_GRACE:
+        return None
+    record = parse(line, state.source.format, state.named_type)
+    if not isinstance(record, Rejected) or record.reason != NOT_JSON:
+        return None
+    age = _unchanged_for(state, status, now)
+    return max(MIN_RETRY_DELAY, EVENT_FILE_GRACE - age) if age < EVENT_FILE_GRACE else None
 
 
-class ArchivedRead(NamedTuple):
-    """What a look at the archive brought; the progress has been moved on."""
+def _unchanged_for(state: SourceState, status: os.stat_result, now: float) -> float:
+    """Seconds since the file last changed, by its ctime, which no program can set: a copy that preserves other times
+    may be under way. Where the ctime is ahead of our clock, because ours was set back: seconds since this file was
+    first read with the present size and ctime."""
+    version = (status.st_size, status.st_ctime_ns)
+    if state.waiting is None or state.waiting[:2] != version or now < state.waiting[2]:
+        state.waiting = (*version, now)
+    return now - min(status.st_ctime, state.waiting[2])
 
-    batch: Batch | None
-    more: bool
+
+# ---- archived bytes
 
 
-def read_archived(progress: SourceState, archive: Archive, max_line_bytes: int) -> ArchivedRead:
-    """Read the next lines of a log that are in the archive. Raises ArchiveMissing, ArchiveDamaged; then nothing has
-    moved."""
-    cursor = progress.cursor
-    part, begin = _part_at(progress.archived, cursor.offset)
-    if progress.source.layout == "file":
-        data = _whole(archive, part, max_line_bytes)
+def _read_archived(state: SourceState, archive: Archive, max_line_bytes: int) -> Batch:
+    """Read the next lines of a log that are in the archive, and derive their rows."""
+    cursor = state.cursor
+    extent, start = _extent_at(state.archived, cursor.offset)
+    if state.source.layout == "file":
+        data = _read_whole_extent(archive, extent, max_line_bytes)
         if data is None:
-            batch = progress.ingest((), [Rejected(cursor.lines + 1, begin, part.size, TOO_LONG)], line_end=0)
+            batch = state.ingest((), [Rejected(cursor.lines + 1, start, extent.size, TOO_LONG)], line_end=0)
         else:
-            line = Line(begin, cursor.lines + 1, data.removesuffix(b"\n"))
-            batch = progress.ingest([line], line_end=part.size - len(line.data))
-        end, lines = begin + part.size, 1
+            line = Line(start, cursor.lines + 1, data.removesuffix(b"\n"))
+            batch = state.ingest([line], line_end=extent.size - len(line.data))
+        end, count = start + extent.size, 1
     else:
-        found, rejected, end = _lines(archive, part, begin, cursor, max_line_bytes)
-        batch = progress.ingest(found, rejected)
-        lines = len(found) + len(rejected)
-    progress.cursor = Cursor(0, 0, 0, 0, end, cursor.lines + lines, 0, 0)
-    return ArchivedRead(batch, end < archived_size(progress.archived))
+        lines, rejected, end = _read_archived_lines(archive, extent, start, cursor, max_line_bytes)
+        batch = state.ingest(lines, rejected)
+        count = len(lines) + len(rejected)
+    state.cursor = Cursor(0, 0, 0, 0, end, cursor.lines + count, 0, 0)
+    return batch
 
 
-def _part_at(parts: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
-    begin = 0
-    for part in parts:
-        if offset < begin + part.size:
-            return part, begin
-        begin += part.size
+def _extent_at(extents: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
+    """The extent that holds this offset of the log, and the offset at which the extent starts."""
+    start = 0
+    for extent in extents:
+        if offset < start + extent.size:
+            return extent, start
+        start += extent.size
     raise AssertionError(f"nothing at {offset} is archived")
 
 
-def _whole(archive: Archive, part: Extent, max_line_bytes: int) -> bytes | None:
+def _read_whole_extent(archive: Archive, extent: Extent, max_line_bytes: int) -> bytes | None:
     """The one record of an event file; None where it is longer than a line may be."""
-    if part.size > max_line_bytes + 1:
+    if extent.size > max_line_bytes + 1:
         return None
-    data = archive.read(part.file, part.at, part.size)
-    if len(data) != part.size:
-        raise ArchiveDamaged(f"{archive.folder / part.file} ends before byte {part.at + part.size} of its content")
+    data = archive.read(extent.file, extent.at, extent.size)
+    if len(data) != extent.size:
+        raise _ends_early(archive, extent)
     return data
 
 
-def _lines(
-    archive: Archive, part: Extent, begin: int, cursor: Cursor, max_line_bytes: int
+def _read_archived_lines(
+    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
 ) -> tuple[list[Line], list[Rejected], int]:
-    """Whole lines from the cursor on, about a chunk of them, and where they end."""
+    """About a chunk of whole lines from the cursor on, and the offset at which they end."""
     offset, number = cursor.offset, cursor.lines + 1
-    data = _chunk(archive, part, offset - begin)
+    data = _read_chunk(archive, extent, offset - start)
     last = data.rfind(b"\n")
     if last < 0:
-        return _long_line(archive, part, begin, cursor, max_line_bytes)
+        return _read_long_line(archive, extent, start, cursor, max_line_bytes)
     lines: list[Line] = []
     rejected: list[Rejected] = []
     for text in data[:last].split(b"\n"):
@@ -222,14 +214,14 @@ def _lines(
     return lines, rejected, offset
 
 
-def _long_line(
-    archive: Archive, part: Extent, begin: int, cursor: Cursor, max_line_bytes: int
+def _read_long_line(
+    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
 ) -> tuple[list[Line], list[Rejected], int]:
-    """One line that is longer than a chunk; kept no further than a line may be long."""
+    """One line that is longer than a chunk. No more of it is held in memory than a line may have bytes."""
     length = 0
     held: list[bytes] = []
     while True:
-        data = _chunk(archive, part, cursor.offset - begin + length)
+        data = _read_chunk(archive, extent, cursor.offset - start + length)
         end = data.find(b"\n")
         length += len(data) if end < 0 else end
         if length <= max_line_bytes:
@@ -242,33 +234,43 @@ def _long_line(
     return [Line(cursor.offset, number, b"".join(held))], [], after
 
 
-def _chunk(archive: Archive, part: Extent, position: int) -> bytes:
-    data = archive.read(part.file, part.at + position, min(CHUNK_BYTES, part.size - position))
-    if not data:  # what is archived ends with a line end
-        raise ArchiveDamaged(f"{archive.folder / part.file} ends before byte {part.at + part.size} of its content")
+def _read_chunk(archive: Archive, extent: Extent, position: int) -> bytes:
+    data = archive.read(extent.file, extent.at + position, min(CHUNK_BYTES, extent.size - position))
+    if not data:  # archived lines always end with an LF, so there must be more
+        raise _ends_early(archive, extent)
     return data
 
 
-def in_file(cursor: Cursor, parts: tuple[Extent, ...]) -> Cursor:
-    """The cursor as the log's file has it, which begins behind what is archived."""
-    return cursor._replace(
-        offset=cursor.offset - archived_size(parts), lines=cursor.lines - sum(one.lines for one in parts)
-    )
+def _ends_early(archive: Archive, extent: Extent) -> ArchiveDamaged:
+    return ArchiveDamaged(f"{archive.folder / extent.file} ends before byte {extent.at + extent.size} of its content")
 
 
-def in_log(cursor: Cursor, parts: tuple[Extent, ...]) -> Cursor:
-    """The cursor as the log has it, from one of its file."""
-    return cursor._replace(
-        offset=cursor.offset + archived_size(parts), lines=cursor.lines + sum(one.lines for one in parts)
-    )
+# ---- positions in the file, and in the log
 
 
-def lines_in_log(
-    lines: list[Line], rejected: list[Rejected], parts: tuple[Extent, ...]
+def _in_file(cursor: Cursor, extents: tuple[Extent, ...]) -> Cursor:
+    """A cursor of the log, as a cursor of its file, which begins after the archived bytes."""
+    return _shifted(cursor, -1, extents) if extents else cursor
+
+
+def _in_log(cursor: Cursor, extents: tuple[Extent, ...]) -> Cursor:
+    """A cursor of the file, as a cursor of its log."""
+    return _shifted(cursor, 1, extents) if extents else cursor
+
+
+def _shifted(cursor: Cursor, sign: int, extents: tuple[Extent, ...]) -> Cursor:
+    size, count = archived_size(extents), sum(extent.lines for extent in extents)
+    return cursor._replace(offset=cursor.offset + sign * size, lines=cursor.lines + sign * count)
+
+
+def _lines_in_log(
+    lines: list[Line], rejected: list[Rejected], extents: tuple[Extent, ...]
 ) -> tuple[list[Line], list[Rejected]]:
-    """Lines of the file, with the places that they have in the log."""
-    size, count = archived_size(parts), sum(one.lines for one in parts)
+    """Lines of the file, with their positions in the log."""
+    if not extents:
+        return lines, rejected
+    size, count = archived_size(extents), sum(extent.lines for extent in extents)
     return (
-        [Line(one.byte_offset + size, one.line_number + count, one.data) for one in lines],
+        [Line(line.byte_offset + size, line.line_number + count, line.data) for line in lines],
         [one._replace(line_number=one.line_number + count, byte_offset=one.byte_offset + size) for one in rejected],
     )
