@@ -502,7 +502,7 @@ def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
     folder = os.fspath(settings.archive)
     with Stepped(settings) as stepped:
         stepped.turn()
-        ledger = stepped.sidecar._opened_again()
+        ledger = stepped.sidecar._open_writer()
         for wrong in (
             Move(LOG, (*looks[:3], looks[3] + 1), part),
             Move(LOG, looks, part._replace(size=size - 1)),

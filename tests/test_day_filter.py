@@ -196,7 +196,7 @@ def test_a_copy_of_a_day_that_was_written_to_since_is_not_taken(settings: Settin
     for change in (lambda: write_lines(settings.root / more, {"event": "agent:say", "timestamp": BASE}), None):
         with Stepped(settings) as stepped:
             stepped.turn()
-            ledger = stepped.sidecar._opened_again()
+            ledger = stepped.sidecar._open_writer()
             made = compact_copy(settings.index_folder, day, 10**6)
             assert made is not None
             if change is not None:
@@ -221,7 +221,7 @@ def test_a_day_that_somebody_reads_is_left_until_the_next_run(settings: Settings
         assert made is not None
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
             assert reader.execute("SELECT COUNT(*) FROM entry").fetchone()[0] > 1
-            assert stepped.sidecar._opened_again().compact([made]) == {"2024-12-29": "somebody reads it"}
+            assert stepped.sidecar._open_writer().compact([made]) == {"2024-12-29": "somebody reads it"}
         assert (path.stat().st_ino, stepped.rows) == (inode, rows)
     assert [one.day for one in archived(settings).compacted] == ["2024-12-29"]
     assert path.stat().st_ino != inode and indexed(settings.root) == rows
@@ -231,7 +231,7 @@ def test_a_day_of_which_not_all_is_saved_is_not_copied(settings: Settings) -> No
     with Stepped(settings) as stepped:
         write_lines(settings.root / LOG.format("more"), {"event": "agent:say", "timestamp": BASE})
         stepped.turn()
-        saved = stepped.sidecar._opened_again()._catalog.checkpoint
+        saved = stepped.sidecar._open_writer()._catalog.checkpoint
         day = settings.index_folder / "daily/2024-12-29.db"
         assert compact_copy(settings.index_folder, day, saved - 1) is None
         assert compact_copy(settings.index_folder, day, saved) is not None
@@ -245,7 +245,7 @@ def test_a_request_that_leads_out_of_the_index_folder_moves_nothing(settings: Se
         assert made is not None
         (settings.index_folder / made.copy).rename(settings.root.parent / "elsewhere.db")
         with pytest.raises(UnsafePath):
-            stepped.sidecar._opened_again().compact([made._replace(copy="../../elsewhere.db")])
+            stepped.sidecar._open_writer().compact([made._replace(copy="../../elsewhere.db")])
     assert (settings.root.parent / "elsewhere.db").exists()
 
 

@@ -31,8 +31,8 @@ from sidecar.store.connection import (
 
 
 @contextmanager
-def _database_errors_named(settings: Settings) -> Iterator[None]:
-    """What SQLite raises, as an error of ours."""
+def database_errors_named(settings: Settings) -> Iterator[None]:
+    """Raise what SQLite raises as errors of the sidecar: IndexDamaged for a broken file, else SidecarError."""
     try:
         with database_damage_as_errors(settings.index_folder):
             yield

@@ -29,10 +29,9 @@ from sidecar.fs import MTIME_GRANULARITY, write_small
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.records import Compacted, Extent, Move
 from sidecar.store import layout
-from sidecar.store.connection import DATABASE_ERRORS
 
 from .lock import lock_holder, root_locked
-from .repair import reason_to_rebuild
+from .repair import database_errors_named, reason_to_rebuild
 
 REQUESTS_FOLDER = "requests"
 LOGS_PER_TURN = 200
@@ -216,7 +215,7 @@ def index_owner(settings: Settings) -> Iterator[IndexOwner]:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[IndexWriter]:
-    with _database_errors_named(settings):
+    with database_errors_named(settings):
         ledger = IndexWriter(settings)
         try:
             yield ledger
@@ -224,12 +223,3 @@ def _opened(settings: Settings) -> Iterator[IndexWriter]:
         except BaseException:
             ledger.abandon()
             raise
-
-
-@contextmanager
-def _database_errors_named(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    except DATABASE_ERRORS as error:
-        hint = "`sidecar run` makes good what is broken"
-        raise SidecarError(f"{settings.index_folder}: {error}", hint=hint) from error

@@ -18,7 +18,7 @@ from sidecar.store.connection import DATABASE_ERRORS, root_cause
 from .daemon import Sidecar, Totals
 from .heartbeat import Heartbeat
 from .lock import RootLock, root_locked
-from .repair import _database_errors_named, quarantine, repair
+from .repair import database_errors_named, quarantine, repair
 
 GC_THRESHOLD = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
@@ -97,7 +97,7 @@ def _run_under(
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
     """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
-    with root_locked(settings, "run --once"), _database_errors_named(settings):
+    with root_locked(settings, "run --once"), database_errors_named(settings):
         while True:
             with open_sidecar(settings, report) as (sidecar, rebuilt):
                 sidecar.run_once(catching_up(report))
@@ -120,7 +120,7 @@ def open_sidecar(
     """
     sidecar, rebuilt = _opened(settings, report, voice)
     try:
-        with _database_errors_named(settings), _collecting_seldom():
+        with database_errors_named(settings), _collecting_seldom():
             yield sidecar, rebuilt
     except IndexUnavailable as error:
         sidecar.abandon()
@@ -164,7 +164,7 @@ def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tu
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
-    with root_locked(settings, "reindex"), _database_errors_named(settings):
+    with root_locked(settings, "reindex"), database_errors_named(settings):
         return reindex(settings, workers, report)
 
 
