@@ -26,6 +26,7 @@ from typing import NamedTuple
 import orjson
 
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
 from sidecar.fs import resolve_under, sync_folder
 from sidecar.indexer.index_writer import IndexWriter
@@ -224,6 +225,7 @@ class _Job:
                 continue
             size = sum(move.part.size for move in accepted)
             self.done.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
+            get_logger(__name__).info("%s: %d logs archived, %d bytes", packed.file, len(accepted), size)
             self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
 
     def _tell(self, count: int) -> None:

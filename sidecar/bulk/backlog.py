@@ -24,6 +24,7 @@ import time
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.saved_source import SavedSource
@@ -86,7 +87,8 @@ class Backlog:
             self._readers = WorkerPool(self._settings, self._folder, min(MAX_WORKERS, os.cpu_count() or 1))
         try:
             are_done = self._readers.are_done(patience)
-        except SidecarError:
+        except SidecarError as error:
+            get_logger(__name__).warning("worker processes failed, reading without them: %s", error)
             given_back = [*self._out, *self._all_new()]
             self.close()
             return BacklogTurn(given_back)

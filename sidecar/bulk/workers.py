@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError, SourceError
 from sidecar.fs import to_os
 from sidecar.indexer.saved_source import SavedSource, to_save
@@ -213,6 +214,7 @@ def received(pipe: Connection) -> list[Any]:
     try:
         messages: list[Any] = pipe.recv()
     except (EOFError, OSError):
+        get_logger(__name__).warning("a worker process died")
         raise SidecarError("a reading process died", hint="see the system's log, and try again") from None
     for message in messages:
         if isinstance(message, Exception):

@@ -20,7 +20,7 @@ from sidecar import __version__
 from sidecar.errors import SidecarError
 
 from . import admin, archive, demo, query, run
-from .options import GlobalOptions, OrderedGroup
+from .options import GlobalOptions, OrderedGroup, accept_verbose, verbose_option
 
 INTERRUPTED = 130
 """Exit status after ctrl-C, as shells have it."""
@@ -104,6 +104,7 @@ Examples:
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default: ./config.yaml.")
 @click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="The log folder; default: var/logs.")
 @click.option("--preset", metavar="NAME", help="Which files are read as what: reference (default), ksi-daemon, none.")
+@verbose_option
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str | None) -> None:
@@ -119,6 +120,7 @@ for command in (
     *(*run.COMMANDS, *query.COMMANDS, *demo.COMMANDS),
     *(*archive.COMMANDS, *admin.COMMANDS),
 ):
+    accept_verbose(command)
     cli.add_command(command)
 
 

@@ -79,6 +79,37 @@ def json_option(command: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")(command)
 
 
+def _log_to_stderr(ctx: click.Context, _option: click.Parameter, count: int) -> None:
+    if count:
+        from sidecar.diagnostics import log_to_stderr
+
+        ctx.meta[_VERBOSITY] = ctx.meta.get(_VERBOSITY, 0) + count  # shared by the command and the group it is in
+        log_to_stderr(ctx.meta[_VERBOSITY])
+
+
+_VERBOSITY = f"{__name__}.verbosity"
+
+
+def verbose_option(command: _F) -> _F:
+    """`-v` and `--verbose`, which take effect at once and are not passed to the function."""
+    return click.option(
+        *("-v", "--verbose"),
+        count=True,
+        expose_value=False,
+        callback=_log_to_stderr,
+        help="Log what is done to stderr; -vv in detail.",
+    )(command)
+
+
+def accept_verbose(command: click.Command) -> None:
+    """Let a command, or each command of a group, take `--verbose` behind its name as well."""
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            accept_verbose(one)
+    else:
+        verbose_option(command)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """One object, on one line. In pure ASCII: no terminal and no encoding stumbles over what a log holds."""
     import json

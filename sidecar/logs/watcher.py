@@ -28,6 +28,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
+from sidecar.diagnostics import get_logger
 from sidecar.fs import why_polling
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class Watcher:
         self.close()
         self.why_polling = f"inotify: {why}"
         self._again_at = time.monotonic() + RETRY_INOTIFY_AFTER
+        get_logger(__name__).warning("polling instead of inotify: %s", why)
         self.hints.ask_for_scan()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ exercised all the time.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 
 from sidecar.bulk.backlog import Backlog
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import IndexDamaged, SidecarError, SourceError
 from sidecar.fs import to_os, to_text
 from sidecar.indexer.index_writer import IndexWriter
@@ -62,6 +64,7 @@ RETRY_DELAY = 1.0
 """Seconds to wait after a failure."""
 
 _FAILURES = (OSError, *DATABASE_ERRORS)
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class Sidecar:
         if self._watch:
             settings = self.settings
             self._watcher = Watcher(settings.root, settings.glob_prefixes, polling=settings.polling)
+        _log.info("started on %s, %s", self.settings.root, self._watch_mode())
         self.faults.report()
 
     def close(self) -> None:
@@ -117,8 +121,15 @@ class Sidecar:
         try:
             if self._writer is not None:
                 self._writer.close()
+            _log.info("stopped on %s, %d entries indexed", self.settings.root, self.totals.entries)
         finally:
             self.abandon()
+
+    def _watch_mode(self) -> str:
+        if self._watcher is None:
+            return "not watching"
+        why = self._watcher.why_polling
+        return f"watching by {self._watcher.mode}" + (f" ({why})" if why else "")
 
     def abandon(self) -> None:
         """Stop without saving: the next start rolls back to the last checkpoint."""
@@ -279,6 +290,8 @@ class Sidecar:
         for folder, why in scan.failed.items():
             self.faults.note(folder or "root", f"{folder or self.settings.root}: {why}")
         self.totals.scans += 1
+        level = logging.INFO if self.totals.scans == 1 else logging.DEBUG
+        _log.log(level, "scan %d ended: %d sources, %d to be read", self.totals.scans, len(seen), self._waiting)
         is_polling = self._watcher is not None and self._watcher.mode == "polling"
         self._scans.plan(now, polling=is_polling, is_well=not self.faults.current)
         self.faults.report()
@@ -356,6 +369,7 @@ class Sidecar:
 
     def _checkpoint_if_due(self, writer: IndexWriter, now: float) -> None:
         if writer.unsaved and (now >= self._timers.next_checkpoint or writer.unsaved >= MAX_UNSAVED_SOURCES):
+            _log.debug("checkpoint, %d sources", writer.unsaved)
             writer.checkpoint()
             self._timers.next_checkpoint = now + self.settings.checkpoint_interval
 

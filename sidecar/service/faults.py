@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sidecar.diagnostics import get_logger
+
+_log = get_logger(__name__)
+
 
 class Faults:
     """What is wrong now. Only the indexing thread touches this.
@@ -22,11 +26,14 @@ class Faults:
 
     def note(self, name: str, message: str) -> None:
         """Record an error, in place of an earlier one of the same name."""
+        if self.current.get(name) != message:
+            _log.warning("error: %s", message)
         self.current[name] = message
 
     def clear(self, name: str) -> None:
         """Record that the error of this name has ended, if there was one."""
-        self.current.pop(name, None)
+        if self.current.pop(name, None) is not None:
+            _log.info("cleared: %s", name)
 
     def report(self) -> None:
         """Publish the current errors."""

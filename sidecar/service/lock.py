@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from sidecar import fs
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, RootLocked
 from sidecar.fs import read_small
 
@@ -23,6 +25,9 @@ HOLDER_BYTES = 127
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACQUIRE_TIMEOUT = 0.3
 """Seconds. Who only asks whether the lock is held holds it for a moment."""
+
+
+_log = get_logger(__name__)
 
 
 class RootLock:
@@ -36,11 +41,14 @@ class RootLock:
     def acquire(self, job: str) -> None:
         """Take the lock, for what is told in `job`; raises RootLocked, which names the holder."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
         try:
             self._lock.acquire(timeout=ACQUIRE_TIMEOUT, poll_interval=0.02)
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
+        waited = time.monotonic() - began
+        _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
         # Only the holder writes, so that a latecomer never wipes the holder's name. Not through a
         # link, and in place: a lock on a replaced file guards nothing. Over the old name, which has room
         # on a disk that is full; a lock that could not be named is held all the same.

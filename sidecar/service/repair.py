@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sidecar.bulk.rebuild import Rebuilt, first_seen_times, reindex
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
 from sidecar.indexer.day_files import signature
 from sidecar.indexer.tamper import FileStates, states_of
@@ -28,6 +29,8 @@ from sidecar.store.connection import (
     roll_back_journal,
     root_cause,
 )
+
+_log = get_logger(__name__)
 
 
 @contextmanager
@@ -62,7 +65,9 @@ def repair(settings: Settings, report: Reporter, left: FileStates | None = None)
     # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
     if why is None:
         return None
+    _log.info("rebuilding the index: %s", why)
     rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
+    _log.info("index rebuilt: %d entries from %d bytes", rebuilt.entries, rebuilt.bytes)
     left.clear()
     left |= states_of(_files(folder))
     return rebuilt
@@ -131,5 +136,6 @@ def quarantine(folder: Path, why: str) -> None:
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / layout.DAILY_NAME).glob("*.db*")):
         file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
+    _log.warning("index files moved to %s: %s", aside, why)
     with suppress(OSError):  # the disk may be full
         (aside / "why.txt").write_text(f"{stamp} {why}\n")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from sidecar.bulk.rebuild import MAX_REBUILD_ATTEMPTS, Rebuilt, reindex
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexUnavailable, SidecarError
 from sidecar.indexer.tamper import FileStates
 from sidecar.records import Report, Reporter
@@ -22,6 +23,9 @@ from .repair import database_errors_named, quarantine, repair
 
 GC_THRESHOLD = 50_000
 """After so many it is looked whether some of them are garbage that only refers to itself."""
+
+
+_log = get_logger(__name__)
 
 
 class _RootGone(Exception):
@@ -165,7 +169,10 @@ def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tu
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
     """`sidecar reindex`: under the lock. Errors as with `run`."""
     with root_locked(settings, "reindex"), database_errors_named(settings):
-        return reindex(settings, workers, report)
+        _log.info("rebuilding the index: asked for by `reindex`")
+        rebuilt = reindex(settings, workers, report)
+        _log.info("index rebuilt: %d entries from %d bytes", rebuilt.entries, rebuilt.bytes)
+        return rebuilt
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
@@ -223,6 +230,7 @@ class Backoff:
     def _say(self, why: str) -> None:
         if why != self._told:
             self._told = why
+            _log.warning("waiting: %s", why)
             self._warn(why)
 
     def _wait(self, seconds: float) -> None:
