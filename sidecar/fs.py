@@ -149,6 +149,9 @@ MTIME_GRANULARITY = 100_000_000
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
 """File systems where another machine may write, of which inotify says nothing."""
 
+POLLING_CONFIGURED = "asked for in the configuration"
+"""Why a sidecar polls that was told to."""
+
 
 def why_polling(root: Path) -> str:
     """Why inotify cannot serve below this folder; empty where it can."""

@@ -24,9 +24,10 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
         screen.line(reason, label=("  ·", "red"), indent=4)
     screen.line()
     running = f"process {found.running}" if found.running else "no"
+    why = f" ({found.why_polling})" if found.why_polling else ""
     facts = (
         ("running", running),
-        ("watching", found.watching if found.running else f"would be by {found.watching}"),
+        ("watching", ("" if found.running else "would be by ") + found.watching + why),
         ("lag", _lag(found)),
         ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),

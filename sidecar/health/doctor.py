@@ -23,6 +23,7 @@ from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scan
 from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
+from sidecar.logs.watcher import why_public_observer
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import TOO_LONG, Layout, Rejected
 from sidecar.service.lock import lock_holder
@@ -296,6 +297,9 @@ def watching(settings: Settings) -> CheckResult:
         return CheckResult("watching", "ok", "by polling, as the configuration asks for")
     if why := fs.why_polling(settings.root):
         advice = "nothing to do: it polls; fresher is a sidecar on the machine that writes the logs"
+        return CheckResult("watching", "warning", f"by polling: {why}", advice)
+    if why := why_public_observer():
+        advice = "nothing to do: it polls; to have inotify alone: pip install 'watchdog==7.1.*'"
         return CheckResult("watching", "warning", f"by polling: {why}", advice)
     try:
         watches = int((_INOTIFY / "max_user_watches").read_text())

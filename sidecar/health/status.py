@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing, SidecarError, SourceError
-from sidecar.fs import to_os, why_polling
+from sidecar.fs import POLLING_CONFIGURED, to_os, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import NotAFile, open_regular
@@ -98,6 +98,8 @@ class Status:
     """Process id of the sidecar that holds the root."""
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     source_list: tuple[SourceStatus, ...] = ()
+    why_polling: str = ""
+    """Why `watching` is `polling`; empty while it is not."""
 
 
 @dataclass(slots=True)
@@ -149,6 +151,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         reasons.append(f"the sum does not add up for {len(wrong)} files, first {wrong[0]}")
     behind = sum(file.behind for file in files)
     lag = max(0.0, now - oldest) if behind else 0.0
+    watching, why = (said.watching, said.why) if said and said.watching else _would_watch(settings)
     if behind and held is None:
         reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
     elif lag > MAX_HEALTHY_LAG:
@@ -171,10 +174,11 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         missing=len(gone),
         days=days,
         lag_seconds=round(lag, 3),
-        watching=said.watching if said and said.watching else _would_watch(settings),
+        watching=watching,
         running=held[0] if held and held[1].startswith("run") else None,
         archive=archive,
         source_list=tuple(sorted([*files, *gone], key=lambda file: file.path)) if sources else (),
+        why_polling=why,
     )
 
 
@@ -195,8 +199,10 @@ def _of_the_disk(settings: Settings) -> Iterator[str]:
         yield f"{folder}: no space left on the disk"
 
 
-def _would_watch(settings: Settings) -> str:
-    return "polling" if settings.polling or why_polling(settings.root) else "inotify"
+def _would_watch(settings: Settings) -> tuple[str, str]:
+    """How a sidecar would watch this root, and why it would poll."""
+    why = POLLING_CONFIGURED if settings.polling else why_polling(settings.root)
+    return ("polling" if why else "inotify"), why
 
 
 def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView], int, int, int]:

@@ -24,6 +24,7 @@ All this rests on how watchdog 7 is made inside; `tests/test_hot.py` says what o
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -58,6 +59,17 @@ _HEAD = Struct("iIII")
 
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 """A folder that is gone need not be watched."""
+
+
+def check_watchdog() -> None:
+    """Raise AttributeError where the installed watchdog lacks a private name that this module builds on."""
+    for name in ("read_events", "handle_event", "add_callback", "_read_event_buffer"):
+        getattr(InotifyFD, name)
+    getattr(InotifyWatchGroup, "_build_event_source_path")  # noqa: B009
+    missing = {"_lock", "_watch_for_wd"} - set(InotifyFD.__init__.__code__.co_names)
+    missing |= {"inotify_fd"} - set(inspect.signature(InotifyEmitter).parameters)
+    if missing:
+        raise AttributeError(f"watchdog has no {', '.join(sorted(missing))}")
 
 
 class BatchingObserver(BaseObserver):

@@ -29,7 +29,7 @@ from watchdog.events import (
 )
 
 from sidecar.diagnostics import get_logger
-from sidecar.fs import why_polling
+from sidecar.fs import POLLING_CONFIGURED, why_polling
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
@@ -45,6 +45,24 @@ REFRESH_INTERVAL = 1.0
 
 RETRY_INOTIFY_AFTER = 60.0
 """Seconds of polling after inotify has failed, until it is tried again."""
+
+
+def why_public_observer() -> str:
+    """Why watchdog's public observer has to serve; empty where the batching reader fits the installed watchdog.
+
+    The reader is built on private names of watchdog, which a new version may rename. The public observer loses events
+    where the kernel's queue overflows, where a new folder cannot be watched and where its reader dies, and reports at
+    most the first. So its events only make things faster: beside it, the caller scans as often as without events.
+    """
+    if sys.platform != "linux":
+        return ""
+    try:
+        from . import inotify
+
+        inotify.check_watchdog()
+    except (ImportError, AttributeError) as error:
+        return f"watchdog's private inotify reader is not the one expected; using its public observer ({error})"
+    return ""
 
 
 class Hints(FileSystemEventHandler, logging.Handler):
@@ -118,8 +136,8 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[bool, tuple[int, int], ObservedWatch]] = {}
         self.hints = Hints()
-        self.why_polling = "asked for in the configuration" if polling else why_polling(root)
-        """Empty while inotify serves."""
+        self.why_polling = POLLING_CONFIGURED if polling else why_polling(root)
+        """Empty while inotify serves by itself."""
         self._refresh_at = 0.0
         self._again_at = 0.0
         """When, on the monotonic clock, to try inotify again; 0 for never."""
@@ -128,7 +146,7 @@ class Watcher:
 
     @property
     def mode(self) -> str:
-        """`inotify` or `polling`."""
+        """`inotify` or `polling`; the latter too where the events of watchdog's public observer come beside it."""
         return "polling" if self.why_polling else "inotify"
 
     def _start(self) -> None:
@@ -140,11 +158,14 @@ class Watcher:
             self._observer.start()
         except OSError as error:
             self._fall_back(error.strerror or str(error))
+        except ImportError as error:
+            self._fall_back(str(error))
         else:
             self.refresh()
 
     def _made(self) -> BaseObserver:
-        if sys.platform == "linux":
+        self.why_polling = why_public_observer()
+        if sys.platform == "linux" and not self.why_polling:
             from . import inotify
 
             return inotify.BatchingObserver(self.hints.mark, self.hints.ask_for_scan, self.hints.fail)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import watchdog
 from corpora import BASE
 from disturbed import SECONDS, SESSIONS, expected, it_has_everything, it_says, said, sidecar, state, stopped, within
 from support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
@@ -240,6 +243,48 @@ def test_a_watcher_whose_thread_has_died_is_replaced(tally: Count, tmp_path: Pat
         assert list(tmp_path.glob("die?*")), "no thread has died"
         if thread != "an emitter":  # which is replaced at once
             assert state(root).watching == "polling"
+
+
+# ---- a watchdog that is made otherwise inside
+
+
+@pytest.mark.parametrize("name", ["InotifyFD", "_build_event_source_path", "_watch_for_wd", "inotify_fd"])
+@pytest.mark.parametrize("swallows", [False, pytest.param(True, marks=SLOW)], ids=["", "and events are swallowed"])
+def test_a_watchdog_whose_private_names_are_others_serves_by_its_public_observer(
+    tally: Count, tmp_path: Path, name: str, *, swallows: bool
+) -> None:
+    """And the sidecar polls beside it, because nobody would say what that observer loses."""
+    root = tmp_path / "logs"
+    logs(root, 3)
+    (tmp_path / "config.yaml").write_text("scan_interval: 3600\n")
+    assert watchdog.__file__
+    shutil.copytree(Path(watchdog.__file__).parent, tmp_path / "site/watchdog")
+    for file in (tmp_path / "site/watchdog/observers").glob("inotify*.py"):
+        file.write_text(re.sub(rf"\b{name}\b", "renamed", file.read_text()))
+    python = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})"
+    if swallows:
+        python += "\nfrom sidecar.logs.watcher import Hints; Hints.dispatch = lambda hints, event: None"
+    it = tally("a private name of watchdog is another")
+    with sidecar(root, "--config", tmp_path / "config.yaml", python=python):
+        for number in range(3):
+            it.tried += 1
+            it_has_everything(root, it)
+            logs(root, 3, 100 * number)
+        it_has_everything(root, it)
+        found = state(root)
+        assert (found.healthy, found.watching) == (True, "polling")
+        assert "using its public observer" in found.why_polling
+    doctor = [
+        sys.executable,
+        "-c",
+        f"{python}\nfrom sidecar.cli import main\nmain()",
+        "--root",
+        root,
+        "doctor",
+        "--json",
+    ]
+    told = subprocess.run(doctor, capture_output=True, text=True, check=False).stdout
+    assert "using its public observer" in told and "watchdog==7.1.*" in told
 
 
 # ---- folders that move
