@@ -151,7 +151,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["query", "timeline", "--limit", "-1"], "Invalid value for '--limit'"),
         (["--preset", "nonsense", "status"], "error: unknown preset `nonsense`"),
         (["--config", "nowhere.yaml", "status"], "error: nowhere.yaml: cannot be read"),
-        (["--root", "nowhere", "run"], "nowhere is no folder"),
+        (["--root", "nowhere", "run"], "nowhere is not a folder"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_what_is_wrong(root: Path, arguments: list[str], told: str) -> None:

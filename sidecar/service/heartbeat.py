@@ -1,4 +1,4 @@
-"""What a running sidecar says of itself to whoever asks for its status: a small file beside the index."""
+"""The status file of a running sidecar, beside the index: its watch mode and its current errors."""
 
 from __future__ import annotations
 
@@ -13,47 +13,53 @@ from sidecar.fs import read_small
 
 HEARTBEAT_FILE = "running.json"
 RESERVED_BYTES = 4096
-"""Bytes that the file has at least."""
+"""The least size of the file: later reports overwrite bytes that are allocated already."""
 MAX_ERRORS, MAX_ERROR_CHARACTERS = 100, 1000
-"""Troubles that are told, and characters of each."""
+"""Errors that are reported, and characters of each."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatStatus:
-    """How the running sidecar is doing."""
+    """The content of the file; its fields are the keys of the JSON object."""
 
     watching: str
     """`inotify` or `polling`."""
     why: str
     """Why it polls; empty while it does not."""
     trouble: tuple[str, ...]
+    """The current errors, oldest first."""
 
 
 class Heartbeat:
-    """Who says it. The file is kept open and written over, in the room that it has: a disk that is full, or a process
-    without descriptors, must still be able to say so. Only the indexing thread touches this."""
+    """Writes the status file. Only the indexing thread touches this.
+
+    The file is kept open and overwritten in place, in the space that it already has: a sidecar whose disk is full, or
+    that has run out of descriptors, must still be able to report it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd = -1
-        self._said: HeartbeatStatus | None = None
+        self._reported: HeartbeatStatus | None = None
 
-    def report(self, watching: str, why: str, trouble: list[str]) -> None:
-        """Replace what was said last, if it differs. What cannot be written is not said."""
-        say = HeartbeatStatus(
-            watching, _sayable(why), tuple(_sayable(one)[:MAX_ERROR_CHARACTERS] for one in trouble[:MAX_ERRORS])
+    def report(self, watching: str, why: str, errors: list[str]) -> None:
+        """Replace the last report, if this one differs. One that cannot be written is lost without an error."""
+        status = HeartbeatStatus(
+            watching,
+            _json_text(why),
+            tuple(_json_text(message)[:MAX_ERROR_CHARACTERS] for message in errors[:MAX_ERRORS]),
         )
-        if say == self._said and self._is_in_place():
+        if status == self._reported and self._is_in_place():
             return
         with suppress(OSError):
             if not self._is_in_place():
                 self._close()
                 self._fd = os.open(self._folder / HEARTBEAT_FILE, _FLAGS, 0o644)
-            if not (self._write(orjson.dumps(say).ljust(RESERVED_BYTES)) or self._write(_fitting(say))):
+            if not (self._write(orjson.dumps(status).ljust(RESERVED_BYTES)) or self._write(_cut_to_fit(status))):
                 return
-            self._said = say
+            self._reported = status
 
     def _is_in_place(self) -> bool:
         try:
@@ -61,7 +67,7 @@ class Heartbeat:
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # it cannot be told now
+            return True  # unknown at the moment
 
     def _write(self, content: bytes) -> bool:
         try:
@@ -73,7 +79,7 @@ class Heartbeat:
         return True
 
     def clear(self) -> None:
-        """Take the word back when the sidecar stops."""
+        """Delete the file, when the sidecar stops."""
         self._close()
         with suppress(OSError):
             (self._folder / HEARTBEAT_FILE).unlink(missing_ok=True)
@@ -81,25 +87,25 @@ class Heartbeat:
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._said = -1, None
+        self._fd, self._reported = -1, None
 
 
-def _sayable(text: str) -> str:
-    """A text as JSON can hold it: the name of a file may be no UTF-8."""
+def _json_text(text: str) -> str:
+    """A text as JSON can hold it: a file name may not be UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _fitting(said: HeartbeatStatus) -> bytes:
-    """As much of it as has room for certain, the first of the troubles first."""
-    trouble = said.trouble
-    while len(content := orjson.dumps(replace(said, trouble=trouble))) > RESERVED_BYTES:
-        trouble = trouble[:-1]
+def _cut_to_fit(status: HeartbeatStatus) -> bytes:
+    """The report, cut to the space that is allocated for certain; the oldest errors are kept."""
+    errors = status.trouble
+    while len(content := orjson.dumps(replace(status, trouble=errors))) > RESERVED_BYTES:
+        errors = errors[:-1]
     return content.ljust(RESERVED_BYTES)
 
 
 def read_heartbeat(folder: Path) -> HeartbeatStatus | None:
-    """What was said last; None where nothing was, or where it cannot be read."""
-    for _ in range(3):  # while it is written over, half of each may be seen
+    """The last report; None if there is none, or it cannot be read."""
+    for _ in range(3):  # while it is overwritten, half of the old and half of the new may be seen
         try:
             content = orjson.loads(read_small(folder / HEARTBEAT_FILE))
             return HeartbeatStatus(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))

@@ -1,4 +1,7 @@
-"""One sidecar a root: a kernel lock on `index/sidecar.lock`, released by death, and who holds it written inside."""
+"""One sidecar per root: a kernel lock on `index/sidecar.lock`, which the kernel releases when the process dies.
+
+The file holds the name of its holder: process id, job, and since when.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ from sidecar.fs import read_small
 
 LOCK_FILE = "sidecar.lock"
 HOLDER_BYTES = 127
-"""Bytes in which a holder's name is written."""
+"""Bytes reserved for the holder's name."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACQUIRE_TIMEOUT = 0.3
-"""Seconds. Who only asks whether the lock is held holds it for a moment."""
+"""Seconds to wait: a process that probes the lock holds it for a moment."""
 
 
 _log = get_logger(__name__)
 
 
 class RootLock:
-    """Held from `acquire` to `release`. The file is never deleted: a lock on a deleted file guards nothing."""
+    """A lock, held from `acquire` to `release`. Its file is never deleted: a lock on a deleted file guards nothing."""
 
     def __init__(self, index_folder: Path, name: str = LOCK_FILE) -> None:
         self._path = index_folder / name
@@ -39,7 +42,7 @@ class RootLock:
         self._identity = (0, 0)
 
     def acquire(self, job: str) -> None:
-        """Take the lock, for what is told in `job`; raises RootLocked, which names the holder."""
+        """Take the lock for a job, whose name others will read. Raises RootLocked, which names the holder."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         try:
@@ -49,9 +52,9 @@ class RootLock:
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
         waited = time.monotonic() - began
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
-        # Only the holder writes, so that a latecomer never wipes the holder's name. Not through a
-        # link, and in place: a lock on a replaced file guards nothing. Over the old name, which has room
-        # on a disk that is full; a lock that could not be named is held all the same.
+        # Only the holder writes, so that a latecomer never erases the holder's name. It does not write through a link,
+        # and it writes in place: a lock on a replaced file guards nothing. Overwriting the old name needs no space on a
+        # full disk; a lock whose holder could not be named is held all the same.
         name = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
         with suppress(OSError), open(os.open(self._path, os.O_RDWR | _FLAGS), "r+b", buffering=0) as file:
             self._identity = _identity(os.fstat(file.fileno()))
@@ -59,16 +62,16 @@ class RootLock:
             file.truncate()
 
     def stands(self) -> bool:
-        """Whether the lock that is held is that of the root: not where the folder was moved, unmounted or deleted."""
+        """Whether the held lock is still the root's: not if the folder has been moved, unmounted or deleted."""
         try:
             return _identity(os.stat(self._path)) == self._identity
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # it cannot be told now
+            return True  # unknown at the moment
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self._lock.release()
 
 
@@ -77,7 +80,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def lock_holder(index_folder: Path) -> tuple[int, str] | None:
-    """Process id and job of whoever holds the root now; None for nobody. Reads only."""
+    """Process id and job of the process that holds the root now, or None. Reads only."""
     path = index_folder / LOCK_FILE
     try:
         fd = os.open(path, os.O_RDONLY | _FLAGS)
@@ -102,16 +105,16 @@ def _read(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def root_locked(settings: Settings, job: str) -> Iterator[RootLock]:
-    """Hold the root for a job."""
+    """Hold the root for a job. Raises RootLocked, and ConfigError if there is no root."""
     if not settings.root.is_dir():
         raise ConfigError(
-            f"the root {settings.root} is no folder", hint="start the daemon that logs there first, or give --root"
+            f"the root {settings.root} is not a folder", hint="start the daemon that logs there first, or give --root"
         )
     lock = RootLock(settings.index_folder)
     lock.acquire(job)
     try:
-        # The index folder may be new, and all that will be synced in it hangs by its name.
-        with suppress(OSError):  # a scan will tell what is wrong with the root
+        # The index folder may be new: without its own name being durable, nothing synced in it is.
+        with suppress(OSError):  # a scan will report what is wrong with the root
             fs.sync_folder(settings.root)
         yield lock
     finally:

@@ -1,4 +1,4 @@
-"""Before an index is opened: an interrupted swap is finished, and a broken index is quarantined and rebuilt."""
+"""Repair before an index is opened: finish an interrupted swap, quarantine a broken index, rebuild it."""
 
 from __future__ import annotations
 
@@ -43,33 +43,34 @@ def database_errors_named(settings: Settings) -> Iterator[None]:
         raise SidecarError(f"{settings.index_folder}: {root_cause(error)}") from error
 
 
-def repair(settings: Settings, report: Reporter, left: FileStates | None = None) -> Rebuilt | None:
-    """Finish a swap that was interrupted, and rebuild an index that is missing, damaged or out of date.
+def repair(settings: Settings, report: Reporter, file_states: FileStates | None = None) -> Rebuilt | None:
+    """Finish an interrupted swap, and rebuild an index that is missing, damaged or out of date.
 
-    `left` is told how the files look that are sound, so that whoever opens them finds what was done to them since.
+    `file_states` receives the states of the sound files as they were checked, so that whoever opens them can detect
+    what was written to them since. Returns None where nothing had to be rebuilt.
     """
-    left = {} if left is None else left
+    file_states = {} if file_states is None else file_states
     folder = settings.index_folder
     layout.finish_swap(folder)
     first_mtimes = first_seen_times(folder)
     try:
         for path in _files(folder):
             roll_back_journal(path)
-        left |= states_of(_files(folder))  # before they are checked
+        file_states |= states_of(_files(folder))  # before they are checked
         why = reason_to_rebuild(settings)
     except IndexMissing as error:
         why = str(error)
     except IndexUnavailable as error:
         why = str(error)
         quarantine(folder, why)
-    # What cannot be read now is no reason to index nothing: the scans of the daemon tell of it, and find it later.
     if why is None:
         return None
     _log.info("rebuilding the index: %s", why)
+    # Not strict: logs that cannot be read now are no reason to index nothing. The daemon's scans report and retry them.
     rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
     _log.info("index rebuilt: %d entries from %d bytes", rebuilt.entries, rebuilt.bytes)
-    left.clear()
-    left |= states_of(_files(folder))
+    file_states.clear()
+    file_states |= states_of(_files(folder))
     return rebuilt
 
 
@@ -78,7 +79,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def reason_to_rebuild(settings: Settings) -> str | None:
-    """Why the index has to be made again, or None. Raises IndexUnavailable where a file of it is broken."""
+    """Why the index has to be rebuilt, or None. Raises IndexUnavailable if one of its files is missing or broken."""
     folder = settings.index_folder
     with closing(CatalogReader(layout.catalog_path(folder))) as catalog:
         if catalog.fact("config") != settings.fingerprint:
@@ -95,14 +96,14 @@ def reason_to_rebuild(settings: Settings) -> str | None:
         is_trusted = signature(path) in trusted
         if not is_trusted:
             _check(path, DAILY)
-        # What was written since it was closed in good order stands beside it, in a write-ahead log.
+        # What has been written since it was closed in good order is in the write-ahead log beside it.
         if not is_trusted or not closed.isdigit() or number > int(closed):
             _check_day(path, number)
     return None
 
 
 def _check_day(path: Path, checkpoint: int) -> None:
-    """Raise IndexDamaged where this is another day's file, or knows nothing of a checkpoint that wrote to it."""
+    """Raise IndexDamaged if this is another day's file, or lacks a checkpoint that wrote to it."""
     with closing(DayReader(path)) as day, invalid_values_as_damage(path):
         facts = day.facts()
         if facts.get("day") != path.stem:
@@ -123,19 +124,19 @@ def _check(path: Path, kind: int) -> None:
 
 
 def quarantine(folder: Path, why: str) -> None:
-    """Move the index files out of the way, with the reason beside them. Only the latest damage is kept.
+    """Move the index files to `index/damaged/`, with the reason beside them. Only the latest damage is kept.
 
-    The catalog goes first: without it the index is made again, if not all can be moved. One that was moved by such a
-    try is kept, for its notes.
+    The catalog is moved first: if the rest cannot be moved, its absence makes the next start rebuild the index. A
+    catalog that was moved by such an incomplete attempt is kept, for the first-seen times that it holds.
     """
     layout.remove_foreign_files(folder)
-    aside = folder / layout.QUARANTINE
+    quarantined = folder / layout.QUARANTINE
     if (folder / layout.CATALOG_NAME).exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(quarantined, ignore_errors=True)
+    quarantined.mkdir(parents=True, exist_ok=True)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
     for file in (*folder.glob("catalog.db*"), *(folder / layout.DAILY_NAME).glob("*.db*")):
-        file.replace(aside / f"{stamp}-{file.name}")  # a database and its log keep names that go together
-    _log.warning("index files moved to %s: %s", aside, why)
+        file.replace(quarantined / f"{stamp}-{file.name}")  # a database and its write-ahead log keep matching names
+    _log.warning("index files moved to %s: %s", quarantined, why)
     with suppress(OSError):  # the disk may be full
-        (aside / "why.txt").write_text(f"{stamp} {why}\n")
+        (quarantined / "why.txt").write_text(f"{stamp} {why}\n")

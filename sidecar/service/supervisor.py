@@ -1,4 +1,4 @@
-"""What `sidecar run` does around the daemon: lock, repair, run, back off after an error, and repair again."""
+"""The outer loop of `sidecar run`: lock, repair, run the daemon, back off after an error, and repair again."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .lock import RootLock, root_locked
 from .repair import database_errors_named, quarantine, repair
 
 GC_THRESHOLD = 50_000
-"""After so many it is looked whether some of them are garbage that only refers to itself."""
+"""New objects after which Python searches for garbage that only refers to itself."""
 
 
 _log = get_logger(__name__)
 
 
 class _RootGone(Exception):
-    """The lock that is held is not the one of the root any more: the root, or its index folder, is gone or another."""
+    """The held lock is not the root's any more: the root, or its index folder, is gone or has been replaced."""
 
 
 def run(
@@ -39,32 +39,33 @@ def run(
     report: Reporter,
     warn: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Index what is there and what comes, until `stop()`. What goes wrong is told and waited out, however long.
+    """Index what is there and what is added, until `stop()`. Errors are reported and retried, however long they last.
 
-    `on_start` is given each running sidecar, so that a signal handler can wake it. Raises RootLocked where another one
-    runs, ConfigError where there is no root, OSError where the lock cannot be taken; the latter two only at the start.
+    `on_start` receives each running sidecar, so that a signal handler can wake it. Raises RootLocked if another sidecar
+    holds the root, ConfigError if there is no root, OSError if the lock cannot be taken; the latter two only at the
+    start.
     """
-    voice = Heartbeat(settings.index_folder)
-    patience = Backoff(settings, stop, warn, voice)
-    began = False
+    heartbeat = Heartbeat(settings.index_folder)
+    backoff = Backoff(settings, stop, warn, heartbeat)
+    has_started = False
     try:
         while not stop():
             try:
                 with root_locked(settings, "run") as lock:
-                    began = True
-                    _run_under(lock, settings, stop, on_start, report, patience, voice)
+                    has_started = True
+                    _run_under(lock, settings, stop, on_start, report, backoff, heartbeat)
             except _RootGone:
-                patience.for_root()
+                backoff.for_root()
             except ConfigError:
-                if not began:
+                if not has_started:
                     raise
-                patience.for_root()
+                backoff.for_root()
             except OSError as error:
-                if not began or stop():
+                if not has_started or stop():
                     raise
-                patience.after(error)
+                backoff.after(error)
     finally:
-        voice.clear()
+        heartbeat.clear()
 
 
 def _run_under(
@@ -73,10 +74,10 @@ def _run_under(
     stop: Callable[[], bool],
     on_start: Callable[[Sidecar], None],
     report: Reporter,
-    patience: Backoff,
-    voice: Heartbeat,
+    backoff: Backoff,
+    heartbeat: Heartbeat,
 ) -> None:
-    """Run for as long as the lock is that of the root; raises _RootGone when it is not."""
+    """Run for as long as the held lock is the root's; raises _RootGone when it no longer is."""
 
     def should_stop() -> bool:
         if stop():
@@ -87,8 +88,8 @@ def _run_under(
 
     while not should_stop():
         try:
-            with open_sidecar(settings, report, voice=voice, is_ours=lock.stands) as (sidecar, _):
-                patience.recovered()
+            with open_sidecar(settings, report, heartbeat=heartbeat, is_ours=lock.stands) as (sidecar, _):
+                backoff.recovered()
                 on_start(sidecar)
                 sidecar.run(should_stop, catching_up(report))
                 sidecar.close()
@@ -96,11 +97,11 @@ def _run_under(
         except (OSError, *DATABASE_ERRORS, SidecarError) as error:
             if should_stop():
                 raise
-            patience.after(error)
+            backoff.after(error)
 
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
-    """Index what is there now. Errors as with `run`; SidecarError where it could not be done."""
+    """Index what is there now. Raises what `run` raises, and SidecarError if it could not be done."""
     with root_locked(settings, "run --once"), database_errors_named(settings):
         while True:
             with open_sidecar(settings, report) as (sidecar, rebuilt):
@@ -115,16 +116,20 @@ def run_once(settings: Settings, report: Reporter) -> Totals:
 
 @contextmanager
 def open_sidecar(
-    settings: Settings, report: Reporter, *, voice: Heartbeat | None = None, is_ours: Callable[[], bool] = lambda: True
+    settings: Settings,
+    report: Reporter,
+    *,
+    heartbeat: Heartbeat | None = None,
+    is_ours: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
-    """An open sidecar on a sound index, for the block to close; with a voice it watches, and says how it does.
+    """An open sidecar on a sound index, for the block to close; with a heartbeat it watches, and reports to it.
 
-    Damage that shows in the block sets the index aside, unless it is not ours any more, and ends the block, so that the
-    next one begins with a rebuild.
+    Damage found in the block quarantines the index, unless the root is not ours any more, and ends the block, so that
+    the next one begins with a rebuild.
     """
-    sidecar, rebuilt = _opened(settings, report, voice)
+    sidecar, rebuilt = _opened(settings, report, heartbeat)
     try:
-        with database_errors_named(settings), _collecting_seldom():
+        with database_errors_named(settings), _rare_garbage_collection():
             yield sidecar, rebuilt
     except IndexUnavailable as error:
         sidecar.abandon()
@@ -135,8 +140,8 @@ def open_sidecar(
 
 
 @contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """Rows make no cycles, and looking for some among every seven hundred new objects costs a seventh of the time."""
+def _rare_garbage_collection() -> Iterator[None]:
+    """Rows form no cycles, and searching for some after every seven hundred new objects costs a seventh of the time."""
     before = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
@@ -145,15 +150,15 @@ def _collecting_seldom() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tuple[Sidecar, Rebuilt | None]:
+def _opened(settings: Settings, report: Reporter, heartbeat: Heartbeat | None) -> tuple[Sidecar, Rebuilt | None]:
     for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
-        left: FileStates = {}
-        rebuilt = repair(settings, report, left)
-        sidecar = Sidecar(settings, watch=voice is not None, heartbeat=voice)
-        sidecar.file_states.update(left)
+        file_states: FileStates = {}
+        rebuilt = repair(settings, report, file_states)
+        sidecar = Sidecar(settings, watch=heartbeat is not None, heartbeat=heartbeat)
+        sidecar.file_states.update(file_states)
         try:
             sidecar.open()
-        except IndexUnavailable as error:  # of a file that looked as it was left, and was not checked
+        except IndexUnavailable as error:  # in a file that was not checked, because its state had not changed
             sidecar.abandon()
             if attempt == MAX_REBUILD_ATTEMPTS:
                 raise
@@ -167,7 +172,7 @@ def _opened(settings: Settings, report: Reporter, voice: Heartbeat | None) -> tu
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
-    """`sidecar reindex`: under the lock. Errors as with `run`."""
+    """`sidecar reindex`: rebuild the index under the lock. Raises what `run` raises, and SidecarError."""
     with root_locked(settings, "reindex"), database_errors_named(settings):
         _log.info("rebuilding the index: asked for by `reindex`")
         rebuilt = reindex(settings, workers, report)
@@ -176,60 +181,61 @@ def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
-    """Turn the daemon's totals into reports, while there is more than a moment's work."""
+    """A progress callback for the daemon that reports its totals while files are waiting to be read."""
 
-    def tell(totals: Totals, files: int) -> None:
+    def report_totals(totals: Totals, files: int) -> None:
         if files:
             report(Report("indexing", totals.bytes, max(totals.bytes, totals.found), totals.entries))
 
-    return tell
+    return report_totals
 
 
 # ---- back-off
 
 MAX_BACKOFF = 30.0
-"""Seconds between two tries at most; the first wait is one second. A rebuild that finds no room on the disk takes what
-room there is while it tries, and the logs may lie on the same disk."""
+"""Seconds between two attempts at most; the first wait is one second. A rebuild that runs out of disk space takes what
+space there is while it tries, and the logs may be on the same disk."""
 POLL_INTERVAL = 0.1
+"""Seconds between two tests of whether the wait is over."""
 
 
 class Backoff:
-    """Waits for what is wrong to end, or for `stop()`. One for a run; only the main thread touches it."""
+    """Exponential back-off until the fault ends or `stop()` is true. One per run; only the main thread touches it."""
 
     def __init__(
-        self, settings: Settings, stop: Callable[[], bool], warn: Callable[[str], None], voice: Heartbeat
+        self, settings: Settings, stop: Callable[[], bool], warn: Callable[[str], None], heartbeat: Heartbeat
     ) -> None:
         self._settings = settings
         self._stop = stop
         self._warn = warn
-        self._told = ""
+        self._last_warning = ""
         self._seconds = 1.0
-        self._voice = voice
+        self._heartbeat = heartbeat
 
     def after(self, error: Exception) -> None:
-        """Return when it is time to try again what ended with this error; each time in a row it takes longer."""
+        """Wait before the next attempt after this error: twice as long for each failure in a row, up to MAX_BACKOFF."""
         why = f"index: {root_cause(error)}"
-        self._say(why)
-        self._voice.report("", "", [why])
+        self._warn_once(why)
+        self._heartbeat.report("", "", [why])
         self._wait(self._seconds)
         self._seconds = min(MAX_BACKOFF, 2 * self._seconds)
 
     def for_root(self) -> None:
-        """Return when there is a root with something in it. An empty one is a mount point, or not yet of use."""
+        """Wait until the root has something in it. An empty one is an unused mount point, or not in use yet."""
         root = self._settings.root
         if not is_empty(root):
             return
-        self._say(f"the root {root} is gone or empty; waiting for it")
+        self._warn_once(f"the root {root} is gone or empty; waiting for it")
         while is_empty(root) and not self._stop():
             time.sleep(POLL_INTERVAL)
 
     def recovered(self) -> None:
-        """It goes on again."""
-        self._told, self._seconds = "", 1.0
+        """Reset: the sidecar runs again."""
+        self._last_warning, self._seconds = "", 1.0
 
-    def _say(self, why: str) -> None:
-        if why != self._told:
-            self._told = why
+    def _warn_once(self, why: str) -> None:
+        if why != self._last_warning:
+            self._last_warning = why
             _log.warning("waiting: %s", why)
             self._warn(why)
 
@@ -240,7 +246,7 @@ class Backoff:
 
 
 def is_empty(root: os.PathLike[str]) -> bool:
-    """Whether there is nothing in a folder, or no folder."""
+    """Whether a folder is empty or missing."""
     try:
         with os.scandir(root) as entries:
             return next(entries, None) is None
