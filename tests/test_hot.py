@@ -82,7 +82,7 @@ def test_a_thousand_writes_to_two_files_are_two_events(folder: Path) -> None:
         events = reader.read_events(event_buffer_size=BUFFER_BYTES)
         assert [event.name for event in events] == [b"a", b"b"]
         assert (reader._events, reader._is_full) == (896, False)
-        reader.deal_out(events)
+        reader.dispatch(events)
         assert sorted(marked) == sorted(map(str, files))
     finally:
         group.deactivate()

@@ -1,7 +1,7 @@
-"""From record to row: section 6 of the design, top to bottom. No I/O and no clock: the same bytes give the same rows.
+"""Derive a row from a record, as `docs/derivation.md` says. No I/O and no clock: the same bytes yield the same rows.
 
-`derive` is a fold over the records of one file. The state that it carries belongs to whoever folds; it is changed in
-place, because a file may hold a million open requests and nobody wants a copy of them for every record.
+`derive` is called for the records of one file, in order. The state it carries from record to record belongs to the
+caller, and is changed in place: a file may hold a million open requests, too many to copy for every record.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ UNKNOWN = "unknown"
 
 
 _new = tuple.__new__
-"""Makes a named tuple for a third of the price of calling its class; this is done a million times a second."""
+"""Makes a named tuple at a third of the cost of calling its class; this runs a million times per second."""
 
 
 @dataclass(slots=True)
 class DerivationState:
-    """What a file's next row depends on: everything before it, in brief."""
+    """What the next row of a file depends on: a summary of the records before it."""
 
     layout: Layout
     stem: str
     """The file's name without its suffix: the session_id of a session file."""
     timestamp: float
-    """Of the record before; before the first, that of an event file's name, else the file's modification time."""
+    """Time of the previous record; before the first, the time in an event file's name, else the file's first mtime."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)
-    """Those of them that changed since the last save, so that saving the state costs what changed."""
+    """The roles changed since the last save, so that a save costs only what changed."""
     requests: RequestTable = field(default_factory=RequestTable)
 
 
 def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Answered | None]:
-    """The row of this record, and the earlier request which this record answers, if there is one."""
-    # Taken apart by position, which costs a third of asking for fifteen names. fmt: off
+    """The row of a record, and the earlier request that the record answers, if any."""
+    # Unpacked by position, which costs a third of fifteen attribute lookups. fmt: off
     (
         event_type,
         kind,
@@ -68,7 +68,7 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     is_stream = state.layout == "stream"
     session_id = state.stem if state.layout == "session" else named_session or ""
 
-    # Who speaks. The first record that is no answer and names its author makes that author the owner, for good.
+    # The author of the first record that is not an answer and names its author becomes the owner, which never changes.
     if named_author is not None:
         author: str | None = named_author
         if state.owner is None and not is_answer and not is_stream:
@@ -76,7 +76,7 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     else:
         author = None if is_answer else state.owner
 
-    request = state.requests.answer(named_correlation, author) if is_answer else None
+    request = state.requests.match_answer(named_correlation, author) if is_answer else None
 
     participants = _participants(author, addressees, members, request)
     if new_role is not None and author is not None:
@@ -87,8 +87,8 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
 
     has_response = False
     if is_request:
-        asked = (byte_offset, day, named_correlation, author, addressees, pattern, conversation, requests_response)
-        has_response = state.requests.ask(_new(Request, asked))
+        fields = (byte_offset, day, named_correlation, author, addressees, pattern, conversation, requests_response)
+        has_response = state.requests.add_request(_new(Request, fields))
     roles = state.roles
     values = (
         day,
@@ -100,7 +100,7 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
         event_type,
         session_id,
         author,
-        _speaker(author, request, is_answer) if is_stream else state.owner or UNKNOWN,
+        _initiator(author, request, is_answer) if is_stream else state.owner or UNKNOWN,
         participants,
         tuple([(agent, roles[agent]) for agent in participants if agent in roles]) if roles else (),
         pattern,
@@ -117,8 +117,8 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     return row, Answered(request.day, request.byte_offset, request.correlation)
 
 
-def _speaker(author: str | None, request: Request | None, is_answer: bool) -> str:
-    """The initiating agent of a record in a stream: for an answer the author of its request."""
+def _initiator(author: str | None, request: Request | None, is_answer: bool) -> str:
+    """The initiating agent of a record in a stream: its author, or for an answer the author of its request."""
     if is_answer:
         author = request.author if request else None
     return author or UNKNOWN
@@ -127,16 +127,16 @@ def _speaker(author: str | None, request: Request | None, is_answer: bool) -> st
 def _participants(
     author: str | None, addressees: tuple[str, ...], members: tuple[str, ...], request: Request | None
 ) -> tuple[str, ...]:
-    """Author, addressees, members and, for an answer, the author of its request; nobody twice."""
-    asker = request.author if request else None
-    if not members and (asker is None or not addressees):  # as almost always
-        others = addressees if asker is None else (asker,)
+    """Author, addressees, members and, for an answer, the author of its request, without repeats."""
+    requester = request.author if request else None
+    if not members and (requester is None or not addressees):  # almost always
+        others = addressees if requester is None else (requester,)
         if author is None:
             return others
         if author not in others:
             return (author, *others)
-    named = (author, *addressees, *members, asker)
-    return tuple(dict.fromkeys(agent for agent in named if agent is not None))
+    agents = (author, *addressees, *members, requester)
+    return tuple(dict.fromkeys(agent for agent in agents if agent is not None))
 
 
 def _pattern(record: Record) -> str:

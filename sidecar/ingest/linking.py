@@ -1,10 +1,11 @@
-"""Which request an answer belongs to: the linking rules of the law of derivation (section 6), for one file.
+"""Find the request that an answer belongs to: the linking rules of `docs/derivation.md`, section 6, for one file.
 
-The law says: the newest open request with the answer's correlation; else the newest answered one with it; else an open
-request without correlation, which takes it; else none, and the correlation is kept as early. An answer without
-correlation belongs to an open request that expects a response, else to the request answered last.
+An answer with a correlation belongs to the newest open request with that correlation; else to the newest answered
+request with it; else to an open request that expects a response and has no correlation, which takes it; else to none,
+and the correlation is remembered as one of an early answer. An answer without a correlation belongs to an open request
+that expects a response, else to the request answered last.
 
-A file may hold a million open requests, so every rule is answered by a lookup and none by a search.
+A file may hold a million open requests, so every rule is a lookup and none is a search.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 MAX_REMEMBERED_ANSWERS = 1024
-"""So many answered requests, and so many early correlations, are remembered (section 6)."""
+"""Answered requests that are remembered, and as many correlations of early answers."""
 
 
-_LONGEST_KEPT = 64
-"""Characters of an early correlation that are kept as they are."""
+_MAX_PLAIN_CHARACTERS = 64
+"""Characters of an early correlation that is kept as it is; a longer one is kept as a hash."""
 
 
 class Request(NamedTuple):
-    """What must be known of a request for its answers to be derived."""
+    """What the rows of a request's answers depend on."""
 
     byte_offset: int
-    """Where it stands in its file, which is also its age."""
+    """Its position in the file, and so its age relative to other requests."""
     day: int
     correlation: str | None
     author: str | None
@@ -34,20 +35,20 @@ class Request(NamedTuple):
     pattern: str
     conversation: str
     expects: bool
-    """Expects a response, so that an answer which names no correlation may be taken for its answer."""
+    """Expects a response: an answer without a correlation may belong to it."""
 
 
 def _short(correlation: str) -> str:
-    """The correlation, or if it is long a hash of it in its place: all are saved at each checkpoint. A hash is longer
-    than whatever is kept as it is, so that no correlation can pass for one."""
-    if len(correlation) <= _LONGEST_KEPT:
+    """The correlation, or a hash of a long one, because all of them are saved at each checkpoint. A hash is longer than
+    any correlation kept as it is, so no correlation can be mistaken for a hash."""
+    if len(correlation) <= _MAX_PLAIN_CHARACTERS:
         return correlation
-    return blake2b(correlation.encode(), digest_size=_LONGEST_KEPT // 2 + 1).hexdigest()
+    return blake2b(correlation.encode(), digest_size=_MAX_PLAIN_CHARACTERS // 2 + 1).hexdigest()
 
 
 class RequestQueue:
-    """Open requests, oldest first: a list, because a million of anything larger would not be held in memory. What is
-    open no more stays in it until it comes first, or until it is the larger part."""
+    """Open requests, oldest first, as a list of byte offsets, so that a million of them fit in memory. A request that
+    is no longer open is dropped lazily: when it comes first, or when such requests are the majority."""
 
     __slots__ = ("_keys", "_left", "_start")
 
@@ -64,14 +65,14 @@ class RequestQueue:
         self._left += 1
 
     def remove_one(self, open_: Mapping[int, Request]) -> None:
-        """One of these is not open any more."""
+        """One request of this queue is no longer open."""
         self._left -= 1
         if len(self._keys) > 2 * self._left + 32:
             self._keys = [key for key in self._keys[self._start :] if key in open_]
             self._start = 0
 
     def first(self, open_: Mapping[int, Request]) -> int | None:
-        """The oldest that is open."""
+        """The oldest open request; None where there is none."""
         keys = self._keys
         while self._start < len(keys):
             if keys[self._start] in open_:
@@ -81,7 +82,7 @@ class RequestQueue:
 
 
 class WaitingRequests:
-    """Open requests that expect a response, oldest first, by whom they wait for."""
+    """Open requests that expect a response, oldest first, by addressee."""
 
     def __init__(self, open_: Mapping[int, Request], requests: Iterable[Request]) -> None:
         self._open = open_
@@ -103,7 +104,7 @@ class WaitingRequests:
             queue.add(key)
 
     def remove(self, request: Request) -> None:
-        """Of a request that is not open any more."""
+        """Remove a request that is no longer open."""
         self._all.remove_one(self._open)
         if not request.addressees:
             self._to_nobody.remove_one(self._open)
@@ -114,33 +115,33 @@ class WaitingRequests:
                 del self._to_agent[agent]
 
     def choose(self, answerer: str | None) -> int | None:
-        """The oldest addressed to the answer's author; else the oldest without addressees; else the oldest."""
-        mine = self._to_agent.get(answerer) if answerer is not None else None
-        return (mine or self._to_nobody or self._all).first(self._open)
+        """The oldest request addressed to the answer's author; else the oldest without addressees; else the oldest."""
+        addressed = self._to_agent.get(answerer) if answerer is not None else None
+        return (addressed or self._to_nobody or self._all).first(self._open)
 
 
 class RequestTable:
-    """The requests of one file that an answer may still belong to."""
+    """The requests of one file that a later answer may belong to."""
 
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
         self._open_with: dict[str, int | dict[int, None]] = {}
-        """By correlation: the one that has it, as almost always, or those that do, the newest at the end."""
+        """By correlation: the one request that has it (almost always), or the requests that have it, newest last."""
         self._waiting: WaitingRequests | None = None
-        """Those that expect a response: made when an answer is first looked for among them, as in few files."""
+        """Open requests that expect a response. Built when first needed, which is in few files."""
         self._waiting_bare: WaitingRequests | None = None
-        """Those of them without a correlation of their own."""
+        """Those of them without a correlation. Built when first needed."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
         self._early: OrderedDict[str, None] = OrderedDict()
         self.opened: set[int] = set()
-        """Opened since the last `forget_changes`, so that saving the state costs what changed."""
+        """Opened since the last `forget_changes`, so that a save costs only what changed; `closed` likewise."""
         self.closed: set[int] = set()
 
-    # ---- a request comes
+    # ---- requests
 
-    def ask(self, request: Request) -> bool:
-        """Take in a new request; True where an answer came before it, so that it is born answered."""
+    def add_request(self, request: Request) -> bool:
+        """Add a new request; True where its answer came before it, so that it is already answered."""
         if request.correlation is not None and _short(request.correlation) in self._early:
             self._keep_answered(request)
             return True
@@ -165,23 +166,23 @@ class RequestTable:
             if self._waiting_bare is not None and request.correlation is None:
                 self._waiting_bare.add(request)
 
-    # ---- an answer comes
+    # ---- answers
 
-    def answer(self, correlation: str | None, answerer: str | None) -> Request | None:
-        """The request that an answer belongs to, answered from now on, with the correlation that it then has."""
+    def match_answer(self, correlation: str | None, answerer: str | None) -> Request | None:
+        """The request that an answer belongs to, now marked as answered, with the correlation it has from then on."""
         if correlation is None:
             return self._answer_bare(answerer)
         same = self._open_with.get(correlation)
         if same is not None:
             return self._close(same if isinstance(same, int) else next(reversed(same)))
-        if kept := self._answered_with.get(correlation):
-            return self._keep_answered(self._answered[max(kept)])
+        if answered := self._answered_with.get(correlation):
+            return self._keep_answered(self._answered[max(answered)])
         if self._waiting_bare is None:
-            bare_ones = (one for one in self._open.values() if one.expects and one.correlation is None)
-            self._waiting_bare = WaitingRequests(self._open, bare_ones)
-        bare = self._waiting_bare.choose(answerer)
-        if bare is not None:
-            return self._close(bare, correlation)
+            bare = (one for one in self._open.values() if one.expects and one.correlation is None)
+            self._waiting_bare = WaitingRequests(self._open, bare)
+        key = self._waiting_bare.choose(answerer)
+        if key is not None:
+            return self._close(key, correlation)
         early = _short(correlation)
         self._early[early] = None
         self._early.move_to_end(early)
@@ -199,7 +200,7 @@ class RequestTable:
             return None
         return self._answered[next(reversed(self._answered))]
 
-    def _close(self, key: int, taken: str | None = None) -> Request:
+    def _close(self, key: int, new_correlation: str | None = None) -> Request:
         request = self._open.pop(key)
         if request.correlation is not None:
             same = self._open_with[request.correlation]
@@ -216,12 +217,12 @@ class RequestTable:
             self.opened.discard(key)
         else:
             self.closed.add(key)
-        if taken is not None:
-            request = request._replace(correlation=taken)
+        if new_correlation is not None:
+            request = request._replace(correlation=new_correlation)
         return self._keep_answered(request)
 
     def _keep_answered(self, request: Request) -> Request:
-        """Make this the request answered last."""
+        """Remember a request as the one answered last."""
         key = request.byte_offset
         if key in self._answered:
             self._answered.move_to_end(key)
@@ -234,18 +235,18 @@ class RequestTable:
             else:
                 same.add(key)
         if len(self._answered) > MAX_REMEMBERED_ANSWERS:
-            oldest, gone = self._answered.popitem(last=False)
-            if gone.correlation is not None:
-                kept = self._answered_with[gone.correlation]
-                kept.discard(oldest)
-                if not kept:
-                    del self._answered_with[gone.correlation]
+            oldest, forgotten = self._answered.popitem(last=False)
+            if forgotten.correlation is not None:
+                remaining = self._answered_with[forgotten.correlation]
+                remaining.discard(oldest)
+                if not remaining:
+                    del self._answered_with[forgotten.correlation]
         return request
 
-    # ---- saved and restored
+    # ---- save and restore
 
     def __len__(self) -> int:
-        """How much is remembered."""
+        """Number of requests and early correlations held."""
         return len(self._open) + len(self._answered) + len(self._early)
 
     @property
@@ -255,21 +256,21 @@ class RequestTable:
 
     @property
     def answered(self) -> Iterator[tuple[int, int]]:
-        """Day and byte offset of the answered requests that are remembered, the one answered last at the end."""
+        """Day and byte offset of the remembered answered requests, in the order in which they were answered."""
         return ((request.day, key) for key, request in self._answered.items())
 
     @property
     def early(self) -> list[str]:
-        """Correlations of answers that came before their request, the latest at the end; long ones as a hash."""
+        """Correlations of answers that came before their request, latest last; long ones as a hash."""
         return list(self._early)
 
     def forget_changes(self) -> None:
-        """All changes so far have been saved."""
+        """Reset `opened` and `closed`: all changes so far have been saved."""
         self.opened = set()
         self.closed = set()
 
     def restore(self, open_: Iterable[Request], answered: Iterable[Request], early: Iterable[str]) -> None:
-        """Fill an empty memory with what was saved, in the order in which it was saved."""
+        """Fill an empty table with saved requests and correlations, in the order in which they were saved."""
         for request in open_:
             self._add_open(request)
         for request in answered:

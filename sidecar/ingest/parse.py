@@ -1,4 +1,4 @@
-"""From line to record, or to the reason why it is none."""
+"""Parse a line into a record, or into the reason why it is not one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ NO_EVENT_TYPE = "no-event-type"
 
 
 def parse(line: Line, format_: Format, named_type: str | None = None) -> Record | Rejected:
-    """What the line says, read as `format_` tells; `named_type` is the event type in an event file's name.
+    """Parse a line by a format; `named_type` is the event type in an event file's name.
 
-    Invalid UTF-8, NaN, lone surrogates and nesting too deep are no JSON to orjson, nor to the law (section 6).
+    Invalid UTF-8, NaN, lone surrogates and too deep nesting are not JSON, to orjson as well as to the law
+    (`docs/derivation.md`, section 2).
     """
     try:
         document = orjson.loads(line.data)
@@ -28,5 +29,5 @@ def parse(line: Line, format_: Format, named_type: str | None = None) -> Record 
 
 
 def reject(line: Line, reason: str) -> Rejected:
-    """This line, as one that is no record."""
+    """The line as a rejected one, with the reason."""
     return Rejected(line.line_number, line.byte_offset, len(line.data), reason)

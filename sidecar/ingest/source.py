@@ -1,6 +1,6 @@
-"""One source's way from lines to rows: parse and derive every line, and keep the accounts.
+"""The state of one source: its lines are parsed and derived into rows here, and its bytes accounted for.
 
-Live tailing, rebuild and verify all go through `Progress.ingest`; there is no second way to make a row.
+Live tailing, rebuild and verify all go through `SourceState.ingest`; there is no other way to make a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", r
 
 @dataclass(slots=True)
 class Counts:
-    """Where the bytes of a file went, line ends counted with their lines, and how many entries came of them (P3)."""
+    """The bytes of a file by what became of them, line ends counted with their lines, and the number of entries.
+
+    Every byte before the file's offset is in exactly one of the first four.
+    """
 
     indexed: int = 0
     blank: int = 0
@@ -35,12 +38,12 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Bytes accounted for: the file's offset, always."""
+        """Bytes accounted for; always equal to the file's offset."""
         return self.indexed + self.blank + self.rejected + self.skipped
 
 
 class SessionNote(NamedTuple):
-    """What one source says of a session."""
+    """What one source says about a session."""
 
     initiating_agent: str
     created_at: float
@@ -49,18 +52,18 @@ class SessionNote(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What some lines of one source became."""
+    """The rows of some lines of one source, and the requests that they answer."""
 
     path: str
     rows: list[Row]
     answered: list[Answered]
 
     def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
-        """The rows of each day, and the requests of that day which are answered now, by their byte offsets."""
+        """By day number: the rows of that day, and the requests of that day answered by this batch, by byte offset."""
         days: defaultdict[int, tuple[list[Row], dict[int, Answered]]] = defaultdict(lambda: ([], {}))
-        named = {row[0] for row in self.rows}
-        if len(named) == 1:  # as almost always
-            days[named.pop()][0].extend(self.rows)
+        row_days = {row[0] for row in self.rows}
+        if len(row_days) == 1:  # almost always
+            days[row_days.pop()][0].extend(self.rows)
         else:
             for row in self.rows:
                 days[row.day][0].append(row)
@@ -71,60 +74,65 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class SourceState:
-    """Everything known of one source: how far it was read, what its next row depends on, and where its bytes went."""
+    """All that is known about one source: how far it was read, what its next row depends on, and its byte counts."""
 
     id: int
     path: str
     source: Source
     first_mtime: float | None = None
-    """Modification time when the file was first seen, in seconds; None until it has been."""
+    """Modification time when the file was first seen, in seconds since 1970; None before that."""
     cursor: Cursor = NEW
     counts: Counts = field(default_factory=Counts)
     state: DerivationState = field(init=False)
     named_type: str | None = field(init=False)
     """The event type in an event file's name."""
     _is_dated: bool = field(init=False)
-    """By the event file's name."""
+    """The event file's name bears a time."""
     rejected: list[Rejected] = field(default_factory=list)
-    """Since the last checkpoint, as is what follows."""
+    """Lines rejected since the last checkpoint."""
     sessions: dict[str, SessionNote] = field(default_factory=dict)
+    """Sessions seen since the last checkpoint."""
     waiting: tuple[int, int, float] | None = None
-    """Of an event file that does not parse: its size and time of change, and when it was first seen with them."""
+    """For an event file that does not parse yet: its size and ctime (ns), and when it was first seen with both."""
     archived: tuple[Extent, ...] = ()
-    """What of it lies in the archive. Offsets and lines count from the first of these bytes on."""
+    """The log's archived extents. Offsets and line numbers count from the first archived byte."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)
-        named: float | None = None
+        named_time: float | None = None
         self.named_type = None
         if self.source.layout == "file" and (name := _EVENT_NAME.fullmatch(stem)):
             self.named_type = name["type"]
-            seconds = float(name["seconds"])  # and nothing else: a name says its unit
-            named = seconds if seconds < YEAR_10000 else None
-        self._is_dated = named is not None
-        self.state = DerivationState(self.source.layout, stem, self.first_mtime or 0.0 if named is None else named)
+            seconds = float(name["seconds"])  # always seconds: unlike a number in a record, a name states its unit
+            named_time = seconds if seconds < YEAR_10000 else None
+        self._is_dated = named_time is not None
+        start_time = self.first_mtime or 0.0 if named_time is None else named_time
+        self.state = DerivationState(self.source.layout, stem, start_time)
 
     @property
     def cost(self) -> int:
-        """How much must be remembered of it: requests and roles, of which a file may have any number."""
+        """Number of requests and roles held in memory; a file may have any number of them."""
         return len(self.state.requests) + len(self.state.roles)
 
     def note_first_seen(self, mtime_ns: int) -> None:
-        """Note the modification time that the file had when it was first seen, unless that is noted already."""
+        """Set the modification time that the file had when it was first seen, unless it is set already."""
         if self.first_mtime is None:
             whole, rest = divmod(mtime_ns, 1_000_000_000)
-            self.first_mtime = max(0.0, whole + 1e-9 * rest)  # as os.stat gives it
+            self.first_mtime = max(0.0, whole + 1e-9 * rest)  # the same float that os.stat returns
             if not self._is_dated:
                 self.__post_init__()
 
     def begin_again(self) -> None:
-        """Forget all that came of the file: its bytes are others now."""
+        """Start again from the first byte: the file was replaced or rewritten."""
         self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
         self.__post_init__()
 
     def ingest(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
-        """Derive the rows of some lines, which follow those taken before; `line_end` bytes end each of them."""
+        """Derive the rows of the next lines, and count the lines and those in `rejected`.
+
+        Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 where an event file has none.
+        """
         rows: list[Row] = []
         answered: list[Answered] = []
         counts, format_, state, named_type = self.counts, self.source.format, self.state, self.named_type
@@ -150,15 +158,15 @@ class SourceState:
             if session_id:
                 known = sessions.get(session_id)
                 if known is None or record.is_completed or known.initiating_agent == UNKNOWN:
-                    self._note(row, record.is_completed)
-        for refused in rejected:
-            counts.rejected += refused.byte_length + line_end
-            self.rejected.append(refused)
+                    self._note_session(row, record.is_completed)
+        for one in rejected:
+            counts.rejected += one.byte_length + line_end
+            self.rejected.append(one)
         counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
         counts.entries += len(rows)
         return Batch(self.path, rows, answered)
 
-    def _note(self, row: Row, is_completed: bool) -> None:
+    def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)
         if known is None:
             self.sessions[row.session_id] = SessionNote(

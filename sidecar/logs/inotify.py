@@ -1,24 +1,24 @@
-"""The reader of inotify: it reads seldom and merges what it read, so that a log that is written often costs little, and
-it tells what watchdog keeps to itself.
+"""An inotify reader that batches and merges events, and reports the errors that watchdog swallows.
 
-Watchdog takes every event through three threads. At 20,000 lines a second they would spend a core on saying the same
-twenty names again and again, and keep the indexing thread from running. So here:
+Watchdog passes every event through three threads. At 20,000 lines per second they would spend a core on repeating the
+same twenty names, and starve the indexing thread. So here:
 
-- after a read the reader pauses, the longer the more comes (`_pause`); the first event after a silence is read at once.
-  What comes meanwhile waits in the kernel;
-- of what it then reads, an event that says again what one before it said is dropped unread (`merge_events`). The kernel
-  does the same, but only with the last event in its queue;
-- what concerns a file is a hint and nothing more, so it goes straight to the hints, all of one read at once. Only what
-  concerns a folder goes watchdog's way, which sets the watches that follow it.
+- after each read the reader pauses, for longer the more events arrive (`_pause`); the first event after a silence is
+  read at once. Events that arrive during the pause wait in the kernel;
+- of the events read, one that repeats an earlier one is dropped unparsed (`merge_events`). The kernel does the same,
+  but compares only with the last event in its queue;
+- an event about a file is only a hint, so it goes straight to the hints, all those of one read together. Only events
+  about folders go through watchdog, which sets the watches that follow them.
 
-Nothing is held back but by the pause, so there is no busy mode to switch to and fro in which a file could be missed.
-Where the kernel's queue runs over all the same, a scan follows.
+Only the pause delays an event, so there is no busy mode to switch in and out of, in which a file could be missed. Where
+the kernel's queue overflows all the same, a scan follows.
 
-What watchdog keeps to itself: it swallows the failure to watch a folder below the one that was asked for, and nobody
-there looks whether the reader lives. After an overflow it sets every watch anew, and what happens meanwhile is told to
-nobody; so the loss is told when that is done.
+What watchdog swallows: the failure to watch a folder below the one that was requested, and the death of its reader.
+After an overflow it sets every watch again and reports nothing of what happens meanwhile; so the loss is reported here
+once that is done.
 
-All this rests on how watchdog 7 is made inside; `tests/test_hot.py` says what of that has to hold.
+All this depends on the internals of watchdog 7. `check_watchdog` finds a missing name, and the tests of this module say
+what else has to hold.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ BUFFER_BYTES = 1 << 18
 """Bytes read at once: 5,000 events of files with common names."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.02
-"""Seconds of a pause after few events, and after very many."""
+"""Seconds of the pause after few events, and after very many."""
 
 BUSY_RATE = 20_000
-"""Events a second at which the pause is longest."""
+"""Events per second from which on the pause is longest."""
 
 MAX_EVENT_BYTES = 16 + 256
-"""Bytes of an event with the longest name."""
+"""Size of an event with the longest name."""
 
 _HEAD = Struct("iIII")
 """Watch, mask, cookie, and the length of the name that follows."""
 
 _GONE = {errno.ENOENT, errno.ENOTDIR}
-"""A folder that is gone need not be watched."""
+"""Errors of a folder that no longer exists, which need not be watched."""
 
 
 def check_watchdog() -> None:
@@ -73,10 +73,10 @@ def check_watchdog() -> None:
 
 
 class BatchingObserver(BaseObserver):
-    """An observer by inotify. `mark(paths)` is called when something happened to files, `lost()` when events were lost,
-    `failed(why)` when it cannot serve any more; all from threads of its own.
+    """An inotify observer. It calls `mark(paths)` when files may have changed, `lost()` when events were lost, and
+    `failed(why)` when it can no longer serve; all from its own threads.
 
-    Raises OSError where there are too many instances of inotify.
+    Raises OSError where the limit of inotify instances is reached.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BatchingObserver(BaseObserver):
 
 
 class BatchingReader(InotifyFD):
-    """Watchdog's reading thread, told to do less and say more."""
+    """Watchdog's reader thread, with batching, merging and error reports."""
 
     def __init__(
         self, mark: Callable[[Iterable[str]], None], lost: Callable[[], None], failed: Callable[[str], None]
@@ -104,9 +104,9 @@ class BatchingReader(InotifyFD):
         self._lost = lost
         self._failed = failed
         self._events = 0
-        """What the last read brought, before it was merged."""
+        """Number of events in the last read, before merging."""
         self._is_full = False
-        """It brought as much as it could take: there is more."""
+        """The last read filled the buffer: there is more."""
 
     def run(self) -> None:
         try:
@@ -114,15 +114,15 @@ class BatchingReader(InotifyFD):
             while self.should_keep_running():
                 events = self.read_events(event_buffer_size=BUFFER_BYTES)
                 ended = time.monotonic()
-                self.deal_out(events)
+                self.dispatch(events)
                 if not self._is_full:
                     time.sleep(_pause(self._events, ended - began))
                 began = ended
         except Exception as error:
             self._failed(f"its reader has died: {error!r}")
 
-    def deal_out(self, events: Iterable[InotifyEvent]) -> None:
-        """Files to the hints, the rest to watchdog, in the order in which it happened."""
+    def dispatch(self, events: Iterable[InotifyEvent]) -> None:
+        """Pass events about files to the hints and the rest to watchdog, in the order in which they happened."""
         paths: set[str] = set()
         for event in events:
             if event.is_directory or event.is_ignored or event.is_queue_overflow or not event.name:
@@ -133,7 +133,7 @@ class BatchingReader(InotifyFD):
             self._mark(paths)
 
     def _paths(self, event: InotifyEvent) -> Iterator[str]:
-        """Where a file lies, as watchdog knows it, which follows its folders through renames."""
+        """The paths of an event's file. Watchdog knows them, because it follows folders through renames."""
         with self._lock:
             watch = self._watch_for_wd.get(event.wd)
             callbacks = list(watch.callbacks.values()) if watch is not None else []
@@ -152,7 +152,7 @@ class BatchingReader(InotifyFD):
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
         try:
             number = super().add_callback(path, mask, callback, id_)
-            if number == -1:  # watchdog takes a folder that may not be read for one that is watched
+            if number == -1:  # watchdog treats an unreadable folder as watched
                 raise OSError(errno.EACCES, f"{os.fsdecode(path)} may not be watched")
         except OSError as error:
             if error.errno not in _GONE:
@@ -167,29 +167,30 @@ class BatchingReader(InotifyFD):
 
 
 def merge_events(buffer: bytes) -> tuple[int, bytes]:
-    """The number of events in a buffer, and the buffer without those that say again that a file was modified.
+    """The number of events in a buffer, and the buffer without repeated modifications of the same file.
 
-    Only between two others: what is renamed or deleted in between may be another file of the same name.
+    A modification counts as repeated only until an event of another kind: after a rename or a deletion the same name
+    may be another file.
     """
     count = at = 0
     kept: list[bytes] = []
-    said: set[bytes] = set()
+    seen: set[bytes] = set()
     while at < len(buffer):
         _, mask, _, length = _HEAD.unpack_from(buffer, at)
         event = buffer[at : at + _HEAD.size + length]
         at += len(event)
         count += 1
         if mask != InotifyConstants.IN_MODIFY:
-            said.clear()
-        elif event in said:
+            seen.clear()
+        elif event in seen:
             continue
         else:
-            said.add(event)
+            seen.add(event)
         kept.append(event)
     return count, b"".join(kept)
 
 
 def _pause(events: int, seconds: float) -> float:
-    """Seconds until the next read, after one that brought so many events of that long."""
+    """Seconds until the next read, after one that returned this many events from that many seconds."""
     rate = events / max(seconds, SHORTEST_PAUSE)
     return SHORTEST_PAUSE + (LONGEST_PAUSE - SHORTEST_PAUSE) * min(1.0, rate / BUSY_RATE)

@@ -1,10 +1,10 @@
-"""From a pointer to its bytes: in the log file, or in the archive, or neither and why. There is no other way to read.
+"""Read a record by its pointer, from the log file or from the archive. There is no other way to read one.
 
-A log that was archived and goes on is one log: its archived bytes first, then those of the new file. So an entry of
-the new file has an offset behind all archived bytes, and no two entries of a log share one.
+A log that was archived and then continues is one log: its archived bytes first, then those of the new file. So an entry
+of the new file has an offset after all archived bytes, and no two entries of a log share an offset.
 
-The log file is tried first, at the offset itself: nothing is asked of the catalog for what lies there, and a checksum
-says whether these are the bytes.
+The log file is tried first, at the offset itself: a checksum tells whether the bytes are the right ones, and the
+catalog need not be queried for them.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ from .tail import NotAFile, open_regular
 _UNREADABLE = "check the file and its permissions"
 
 ExtentsOf = Callable[[str], tuple[Extent, ...]]
-"""From a log to what of it lies in the archive."""
+"""From the path of a log to its archived extents."""
 
 
 @dataclass(slots=True)
 class LogReader:
-    """One log, open for reading wherever its bytes are."""
+    """One log, open for reading from its file and from the archive."""
 
     path: str
     root: Path
     _fd: int | None
     _size: int
     _archive: Archive
-    _parts: ExtentsOf
+    _extents_of: ExtentsOf
 
     def read(self, offset: int, length: int, checksum: int) -> bytes:
         """The bytes of the record at an offset.
 
-        Raises SourceMissing (ArchiveMissing) where they are gone, SourceChanged (ArchiveDamaged) where they are others.
+        Raises SourceMissing (ArchiveMissing) where they are gone, SourceChanged (ArchiveDamaged) where they differ.
         """
         data = self._in_file(offset, length)
-        if _fits(data, length, checksum):
+        if _matches(data, length, checksum):
             return data
         where = f"{self.path}, byte {offset}"
-        parts = self._parts(self.path)
-        begin = 0
-        for part in parts:
-            if offset < begin + part.size:
-                data = self._archive.read(part.file, part.at + offset - begin, min(length, part.size))
-                if _fits(data, length, checksum):
+        start = 0
+        for extent in self._extents_of(self.path):
+            if offset < start + extent.size:
+                data = self._archive.read(extent.file, extent.at + offset - start, min(length, extent.size))
+                if _matches(data, length, checksum):
                     return data
-                raise ArchiveDamaged(f"{where}: {self._archive.folder / part.file} holds other bytes than were indexed")
-            begin += part.size
+                file = self._archive.folder / extent.file
+                raise ArchiveDamaged(f"{where}: {file} holds other bytes than were indexed")
+            start += extent.size
         if self._fd is None:
             raise SourceMissing(f"{self.path} is gone from {self.root}")
-        data = self._in_file(offset - begin, length) if begin else data
-        if not _fits(data, length, checksum):
+        data = self._in_file(offset - start, length) if start else data
+        if not _matches(data, length, checksum):
             raise SourceChanged(f"{where}: the bytes are no longer those that were indexed")
         return data
 
     def _in_file(self, offset: int, length: int) -> bytes:
         if self._fd is None:
             return b""
-        # A length is not trusted either: it may ask for more memory than there is.
+        # The length is not trusted either: it may be larger than the memory.
         try:
             return os.pread(self._fd, min(length, self._size), offset)
         except OSError as error:
             raise SourceError(f"{self.path}, byte {offset}: {error}", hint=_UNREADABLE) from error
 
 
-def _fits(data: bytes, length: int, checksum: int) -> bool:
+def _matches(data: bytes, length: int, checksum: int) -> bool:
     return len(data) == length and crc32(data) == checksum
 
 
 @contextmanager
-def open_log(root: Path, path: str, archive: Archive, parts: ExtentsOf) -> Iterator[LogReader]:
+def open_log(root: Path, path: str, archive: Archive, extents_of: ExtentsOf) -> Iterator[LogReader]:
     """Open a log. Raises UnsafePath where its path leaves the root, SourceError where its file cannot be read."""
     file = resolve_under(root, path)
     with ExitStack() as stack:
@@ -92,4 +92,4 @@ def open_log(root: Path, path: str, archive: Archive, parts: ExtentsOf) -> Itera
             pass  # it may be in the archive
         except (OSError, NotAFile) as error:
             raise SourceError(f"{path}: {error}", hint=_UNREADABLE) from error
-        yield LogReader(path, root, fd, size, archive, parts)
+        yield LogReader(path, root, fd, size, archive, extents_of)

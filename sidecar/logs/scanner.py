@@ -1,7 +1,7 @@
-"""What there is: every file below the root that belongs to a source, with its status. The scan is the truth.
+"""Find every file below the root that belongs to a source, with its status. The scan is the truth.
 
-Events from the watcher are only hints; a scan finds what they missed. How often one runs adapts to what the last one
-found and cost.
+Events from the watcher are only hints; a scan finds what they missed. The interval between scans adapts to what the
+last one found and cost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sidecar.fs import to_text
 
 
 class FoundFile(NamedTuple):
-    """A file that a source claims."""
+    """A file that belongs to a source."""
 
     path: str
     source: Source
@@ -29,22 +29,22 @@ class FoundFile(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """One walk over the folders that sources may lie in. Iterate it once; then `failed` and `passed_over` are full."""
+    """One walk over the folders of all sources. Iterate it once; after that `failed` and `passed_over` are complete."""
 
     settings: Settings
     failed: dict[str, str] = field(default_factory=dict)
-    """Folders that could not be read, and why: nothing that lies below them may be taken for gone."""
+    """Folders that could not be read, and why: no file below them may be considered gone."""
     passed_over: dict[str, str] = field(default_factory=dict)
-    """Names that look like a log and are none, and what they are instead."""
+    """Paths that match a source without being regular files, and what they are instead."""
 
     def __iter__(self) -> Iterator[FoundFile]:
         root = self.settings.root
         if not root.is_dir():
-            self.failed[""] = f"{root} is no folder"
+            self.failed[""] = f"{root} is not a folder"
             return
         for prefix in self.settings.glob_prefixes:
             if not Path(os.path.realpath(root / prefix)).is_relative_to(os.path.realpath(root)):
-                self.failed[prefix] = "it is a link out of the root"
+                self.failed[prefix] = "it is a link that leads out of the root"
                 continue
             yield from self._walk(prefix)
 
@@ -97,73 +97,73 @@ def _kind(mode: int) -> str:
 # ---- when to scan
 
 FILES_PER_TURN = 2_000
-"""Files that are looked at in one turn."""
+"""Files examined per turn."""
 POLL_INTERVAL = 0.5
 """Seconds between scans where there are no events."""
 MAX_SCAN_SHARE = 0.005
-"""Of the time, spent scanning at most, however many files there are."""
+"""Share of the time spent scanning at most, however many files there are."""
 
 
 class FinishedScan(NamedTuple):
-    """A scan that came to its end."""
+    """A completed scan."""
 
     seen: set[str]
-    """The paths of all files that are there."""
+    """The paths of all files found."""
     scan: Scan
 
 
 class ScanSchedule:
-    """The scans of one sidecar. Whoever reads hints asks for more of them than are due by themselves."""
+    """When one sidecar scans: at intervals, and when a hint requests it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.due = 0.0
-        """When the next one is to begin; it may have begun."""
+        """When the next scan is to begin, in seconds since 1970; it may have begun already."""
         self._found: Iterator[FoundFile] | None = None
         self._scan = Scan(settings)
         self._seen: set[str] = set()
         self._spent = 0.0
-        self._is_asked = False
-        """Since the present scan began, which may have passed already what is meant."""
-        self._asked_due = 0.0
+        self._is_requested = False
+        """A scan was requested since the current one began, which may have passed the change already."""
+        self._request_due = 0.0
 
     @property
     def is_on(self) -> bool:
-        """A scan has begun and has not come to its end."""
+        """A scan is in progress."""
         return self._found is not None
 
     def ask(self) -> None:
-        """Something happened of which only a scan can tell what."""
-        self.due = min(self.due, self._asked_due)
-        self._is_asked = True
+        """Request a scan as soon as one is allowed: something changed, and only a scan can find out what."""
+        self.due = min(self.due, self._request_due)
+        self._is_requested = True
 
     def begin_by(self, moment: float) -> None:
-        """Let the next one begin at this moment at the latest."""
+        """Make the next scan begin at this moment at the latest."""
         self.due = min(self.due, moment)
 
-    def begin_anew(self) -> None:
-        """Forget the present one, and begin another at once."""
+    def restart(self) -> None:
+        """Abandon the current scan, and make another begin at once."""
         self._found = None
         self.due = 0.0
 
     def clock_stepped_back(self, seconds: float) -> None:
-        """What was due at a moment is due as long from now as it was before."""
+        """Move the due times back with the clock, so that the time left until them stays the same."""
         self.due -= seconds
-        self._asked_due -= seconds
+        self._request_due -= seconds
 
     def begins(self, now: float) -> bool:
-        """Begin one if it is due."""
+        """Begin a scan if one is due; true where one begins."""
         if self.is_on or now < self.due:
             return False
         self._scan = Scan(self._settings)
         self._found = iter(self._scan)
         self._seen = set()
         self._spent = 0.0
-        self._is_asked = False
+        self._is_requested = False
         return True
 
     def turn(self, differs: Callable[[FoundFile], bool]) -> tuple[list[FoundFile], FinishedScan | None]:
-        """A slice of the present scan: the files that differ, and where it has come to its end, what it was."""
+        """Continue the current scan by a slice: the files that differ, and the scan itself where it is complete."""
         if self._found is None:
             return [], None
         began = time.perf_counter()
@@ -177,13 +177,13 @@ class ScanSchedule:
         return differing, FinishedScan(self._seen, self._scan)
 
     def plan(self, now: float, *, polling: bool, is_well: bool) -> None:
-        """Say when the next one is due, after the last: at a steady interval, a short one where there are no events, a
+        """Set when the next scan is due, after the last one: at a steady interval, a short one while polling, and a
         longer one where a scan takes long and nothing is wrong."""
-        # No more than half of the time for scans, though every one of them be asked for.
-        self._asked_due = now + self._spent
+        # At most half of the time goes to scans, even if every one of them is requested.
+        self._request_due = now + self._spent
         interval = self._settings.scan_interval
         if polling:
             interval = max(min(POLL_INTERVAL, interval), self._spent * 10)
         else:
             interval = max(interval, self._spent / MAX_SCAN_SHARE if is_well else self._spent * 10)
-        self.due = self._asked_due if self._is_asked else now + interval
+        self.due = self._request_due if self._is_requested else now + interval

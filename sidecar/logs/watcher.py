@@ -1,8 +1,8 @@
-"""Which paths may have changed: watchdog, and nothing but this and `inotify.py` knows of it.
+"""Report which paths may have changed, by watchdog. Only this module and `inotify.py` import it.
 
-Its threads do one thing, mark a path as dirty. Events are hints: an overflow, a folder that came or went, or a watch
-that could not be set asks for a scan, and only the scan is believed. Where inotify cannot serve there are no events at
-all, and the caller scans at a short interval instead.
+Watchdog's threads do one thing: mark a path as dirty. Events are hints. An overflow, a folder that came or went, or a
+watch that could not be set requests a scan, and only the scan is believed. Where inotify cannot serve, the caller scans
+at a short interval instead.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from sidecar.fs import POLLING_CONFIGURED, why_polling
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
-# Without a filter every read of a log, ours too, would come back as an event.
+# Without a filter every read of a log, including our own, would cause an event.
 _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent),
     *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
 ]
 
 REFRESH_INTERVAL = 1.0
-"""Seconds between two looks whether a watched folder is still the one of its name: no event tells of its renaming."""
+"""Seconds between checks that a watched folder still has its name: its renaming causes no event."""
 
 RETRY_INOTIFY_AFTER = 60.0
 """Seconds of polling after inotify has failed, until it is tried again."""
@@ -66,9 +66,9 @@ def why_public_observer() -> str:
 
 
 class Hints(FileSystemEventHandler, logging.Handler):
-    """Collects what watchdog's threads say, until the indexing thread fetches it.
+    """Collects the hints of watchdog's threads until the indexing thread fetches them.
 
-    It also listens to watchdog's log: that is the only place where an overflow of the kernel's queue is told.
+    It is a log handler as well: an overflow of the kernel's queue is reported only in watchdog's log.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self._scan = False
         self._wake = threading.Event()
         self.failure = ""
-        """Why inotify cannot serve any more; empty while it does."""
+        """Why inotify can no longer serve; empty while it does."""
 
     def dispatch(self, event: FileSystemEvent) -> None:
         with self._guard:
@@ -91,7 +91,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self._wake.set()
 
     def mark(self, paths: Iterable[str]) -> None:
-        """Something happened to these files."""
+        """Note that these files may have changed."""
         with self._guard:
             self._paths.update(paths)
         self._wake.set()
@@ -100,13 +100,13 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self.ask_for_scan()
 
     def ask_for_scan(self) -> None:
-        """Something happened of which only a scan can tell what."""
+        """Request a scan: something changed, and only a scan can find out what."""
         with self._guard:
             self._scan = True
         self._wake.set()
 
     def fail(self, why: str) -> None:
-        """What happens from now on may be told to nobody."""
+        """Note that changes from now on may go unreported, and why."""
         self.failure = self.failure or why
         self._wake.set()
 
@@ -119,16 +119,16 @@ class Hints(FileSystemEventHandler, logging.Handler):
         return paths, scan
 
     def wait(self, seconds: float) -> None:
-        """Return when something was hinted or somebody called `wake`, at the latest after these seconds."""
+        """Return when there is a hint or `wake` is called, after `seconds` at the latest."""
         self._wake.wait(seconds)
 
     def wake(self) -> None:
-        """Let `wait` return."""
+        """Make `wait` return."""
         self._wake.set()
 
 
 class Watcher:
-    """Watches the folders that sources lie in, as far as they exist; `refresh` follows them as they come and go."""
+    """Watches the folders of all sources, as far as they exist; `refresh` follows them as they come and go."""
 
     def __init__(self, root: Path, folders: Iterable[str], *, polling: bool = False) -> None:
         self._root = root
@@ -139,8 +139,8 @@ class Watcher:
         self.why_polling = POLLING_CONFIGURED if polling else why_polling(root)
         """Empty while inotify serves by itself."""
         self._refresh_at = 0.0
-        self._again_at = 0.0
-        """When, on the monotonic clock, to try inotify again; 0 for never."""
+        self._retry_at = 0.0
+        """When to try inotify again, on the monotonic clock; 0 for never."""
         if not self.why_polling:
             self._start()
 
@@ -154,7 +154,7 @@ class Watcher:
         logging.getLogger("watchdog.observers.inotify").addHandler(self.hints)
         self.hints.failure = ""
         try:
-            self._observer = self._made()
+            self._observer = self._new_observer()
             self._observer.start()
         except OSError as error:
             self._fall_back(error.strerror or str(error))
@@ -163,7 +163,7 @@ class Watcher:
         else:
             self.refresh()
 
-    def _made(self) -> BaseObserver:
+    def _new_observer(self) -> BaseObserver:
         self.why_polling = why_public_observer()
         if sys.platform == "linux" and not self.why_polling:
             from . import inotify
@@ -174,46 +174,46 @@ class Watcher:
         return Observer()
 
     def check(self) -> None:
-        """Poll from now on where events have failed, and try them again after a while."""
+        """Fall back to polling where events have failed, and try inotify again after a while."""
         if self._observer is not None:
             if self.hints.failure or not self._observer.is_alive():
                 self._fall_back(self.hints.failure or "its dispatcher has died")
             elif self._dead() or time.monotonic() >= self._refresh_at:
                 self.refresh()
-        elif self._again_at and time.monotonic() >= self._again_at:
-            self.why_polling, self._again_at = "", 0.0
+        elif self._retry_at and time.monotonic() >= self._retry_at:
+            self.why_polling, self._retry_at = "", 0.0
             self._start()
 
     def _dead(self) -> set[ObservedWatch]:
-        """Watches whose thread has ended: it does when its folder is deleted, though the folder may be back."""
+        """Watches whose thread has ended, as it does when the folder is deleted; the folder may be back by now."""
         assert self._observer is not None
         return {emitter.watch for emitter in self._observer.emitters if not emitter.is_alive()}
 
     def refresh(self) -> None:
-        """Set the watches that are missing, and renew those whose folder is another one now."""
+        """Set missing watches, and renew those whose folder was replaced."""
         if self._observer is None:
             return
         self._refresh_at = time.monotonic() + REFRESH_INTERVAL
-        wanted = dict(self._wanted())
+        folders = dict(self._folders_to_watch())
         dead = self._dead()
         try:
             for path, (recursive, identity, watch) in list(self._watched.items()):
-                if wanted.get(path) != (recursive, identity) or watch in dead:
+                if folders.get(path) != (recursive, identity) or watch in dead:
                     del self._watched[path]
                     self._observer.unschedule(watch)
-            for path, (recursive, identity) in wanted.items():
+            for path, (recursive, identity) in folders.items():
                 if path not in self._watched:
                     watch = self._observer.schedule(self.hints, str(path), recursive=recursive, event_filter=_EVENTS)
                     self._watched[path] = (recursive, identity, watch)
-                    # Whatever came between the last scan and this watch was told to nobody.
+                    # Changes between the last scan and this watch caused no event.
                     self.hints.ask_for_scan()
         except FileNotFoundError:
             self.hints.ask_for_scan()
         except OSError as error:
             self._fall_back(error.strerror or str(error))
 
-    def _wanted(self) -> Iterable[tuple[Path, tuple[bool, tuple[int, int]]]]:
-        """Each source folder with all below it; where it does not exist yet, the nearest folder above that does."""
+    def _folders_to_watch(self) -> Iterable[tuple[Path, tuple[bool, tuple[int, int]]]]:
+        """Each source folder, recursively; where it does not exist yet, the nearest existing folder above it."""
         for folder in self._folders:
             path = self._root / folder
             recursive = True
@@ -228,7 +228,7 @@ class Watcher:
     def _fall_back(self, why: str) -> None:
         self.close()
         self.why_polling = f"inotify: {why}"
-        self._again_at = time.monotonic() + RETRY_INOTIFY_AFTER
+        self._retry_at = time.monotonic() + RETRY_INOTIFY_AFTER
         get_logger(__name__).warning("polling instead of inotify: %s", why)
         self.hints.ask_for_scan()
 

@@ -163,7 +163,7 @@ class Sidecar:
 
     def _drain(self) -> None:
         """Make one last scan, because a hint may still be on its way, and read what it finds."""
-        self._scans.begin_anew()
+        self._scans.restart()
         deadline = time.monotonic() + DRAIN_SECONDS
         while self.step(time.time()) and time.monotonic() < deadline:
             pass
@@ -229,7 +229,7 @@ class Sidecar:
         """The open index; after a failure it is opened again, and a scan begins."""
         if self._writer is None:
             self._writer = IndexWriter(self.settings, self.file_states)
-            self._scans.begin_anew()
+            self._scans.restart()
         return self._writer
 
     def _check_for_tampering(self, writer: IndexWriter, now: float) -> None:
