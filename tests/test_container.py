@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import write_lines
+
+from helpers.support import write_lines
 
 SCRIPT = """
 set -e

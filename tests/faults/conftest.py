@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from disturbed import TOLD_AFTER
-from tally import Tallies, Tally
+
+from faults.disturbed import TOLD_AFTER
+from helpers.tally import Tallies, Tally
 
 _TALLIES = pytest.StashKey[Tallies]()
 

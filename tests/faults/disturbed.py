@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from corpora import BASE
-from model import COLUMNS, model_file
-from support import command, eventually, indexed, reference
-from tally import Tally
 
+from helpers.corpora import BASE
+from helpers.support import command, eventually, indexed, reference
+from helpers.tally import Tally
+from oracle.model import COLUMNS, model_file
 from sidecar.errors import SidecarError
 from sidecar.fs import to_os, to_text
 from sidecar.health.status import Status, status_of

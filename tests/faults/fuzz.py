@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
 try:
     import atheris
@@ -37,9 +37,9 @@ with atheris.instrument_imports(include=["sidecar"]):
     from sidecar.service import supervisor as service
     from sidecar.store import layout as swap
 
-from model import model_file  # noqa: E402
-from support import LATER, any_source, as_dict, reference, rows_of, write_lines  # noqa: E402
-from test_hostile_input import FIRST, TOKENS  # noqa: E402
+from faults.test_hostile_input import FIRST, TOKENS  # noqa: E402
+from helpers.support import LATER, any_source, as_dict, reference, rows_of, write_lines  # noqa: E402
+from oracle.model import model_file  # noqa: E402
 
 SEEDS = [
     FIRST,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from corpora import random_log
-from trees import FIRST, Copier
+from helpers.corpora import random_log
+from helpers.trees import FIRST, Copier
 
 
 class Meddler(Copier):

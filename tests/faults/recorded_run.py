@@ -14,9 +14,9 @@ from pathlib import Path
 from unittest import mock
 
 import orjson
-from corpora import BASE, DAY
-from support import Stepped, reference
 
+from helpers.corpora import BASE, DAY
+from helpers.support import Stepped, reference
 from sidecar.bulk.rebuild import reindex
 from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal

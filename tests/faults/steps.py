@@ -19,6 +19,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,13 @@ def steps_of(folder: Path, work: Callable[[], object]) -> list[str]:
 
         assert not died(in_a_child(telling))
         return log.steps()
+
+
+def children(process: int) -> list[int]:
+    """Processes that another one has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(stat.parent.name))
+    return found

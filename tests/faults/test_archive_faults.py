@@ -18,11 +18,24 @@ from random import Random
 from typing import Any
 
 import pytest
-from archives import AT_ONCE, COMPLETED, aged, archived, event, files, known, logs, same, session, take_in, where
-from corpora import BASE
-from support import command, eventually, everything, rebuilt, reference, running, scratch, write_lines
-from tally import Tally
 
+from helpers.archives import (
+    AT_ONCE,
+    COMPLETED,
+    aged,
+    archived,
+    event,
+    files,
+    known,
+    logs,
+    same,
+    session,
+    take_in,
+    where,
+)
+from helpers.corpora import BASE
+from helpers.support import command, eventually, everything, rebuilt, reference, running, scratch, write_lines
+from helpers.tally import Tally
 from sidecar import Index, SidecarError
 from sidecar.archive.job import archive
 from sidecar.bulk.rebuild import reindex

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from corpora import BASE, DAY
-from disks import (
+
+from faults.disks import (
     failing,
     fill,
     given_away,
@@ -23,7 +23,7 @@ from disks import (
     small_disk,
     without_privileges,
 )
-from disturbed import (
+from faults.disturbed import (
     SECONDS,
     SESSIONS,
     expected,
@@ -36,9 +36,9 @@ from disturbed import (
     state,
     within,
 )
-from support import command, everything, rebuilt, reference, scratch, with_constants, write_lines
-from tally import Tally
-
+from helpers.corpora import BASE, DAY
+from helpers.support import command, everything, rebuilt, reference, scratch, with_constants, write_lines
+from helpers.tally import Tally
 from sidecar.service import heartbeat as beacon
 from sidecar.service.supervisor import run_once
 

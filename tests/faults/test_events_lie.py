@@ -15,11 +15,22 @@ from pathlib import Path
 
 import pytest
 import watchdog
-from corpora import BASE
-from disturbed import SECONDS, SESSIONS, expected, it_has_everything, it_says, said, sidecar, state, stopped, within
-from support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
-from tally import Tally
 
+from faults.disturbed import (
+    SECONDS,
+    SESSIONS,
+    expected,
+    it_has_everything,
+    it_says,
+    said,
+    sidecar,
+    state,
+    stopped,
+    within,
+)
+from helpers.corpora import BASE
+from helpers.support import Stepped, everything, indexed, rebuilt, reference, scratch, write_lines
+from helpers.tally import Tally
 from sidecar.logs import scanner as scans
 from sidecar.logs import watcher as watch
 from sidecar.service.daemon import Sidecar

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from corpora import BASE, DAY
-from disturbed import (
+
+from faults.disturbed import (
     SECONDS,
     SESSIONS,
     Row,
@@ -35,9 +35,9 @@ from disturbed import (
     state,
     within,
 )
-from support import Stepped, everything, indexed, rebuilt, reference, scratch
-from tally import Tally
-
+from helpers.corpora import BASE, DAY
+from helpers.support import Stepped, everything, indexed, rebuilt, reference, scratch
+from helpers.tally import Tally
 from sidecar.errors import SourceChanged
 from sidecar.fs import to_text
 from sidecar.query.index import Index

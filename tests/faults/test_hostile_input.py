@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 import pytest
-from corpora import BASE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model import model_file
-from support import (
+
+from helpers.corpora import BASE
+from helpers.support import (
     Stepped,
     any_source,
     command,
@@ -28,8 +28,8 @@ from support import (
     scratch,
     write_lines,
 )
-from tally import Tally
-
+from helpers.tally import Tally
+from oracle.model import model_file
 from sidecar.indexer import index_writer as ledger
 from sidecar.indexer.saved_source import to_save
 from sidecar.ingest.source import SourceState

@@ -15,10 +15,10 @@ from pathlib import Path
 import orjson
 import pytest
 from click.testing import CliRunner
-from corpora import BASE, DAY
-from support import command, reference, scratch, with_constants, write_lines
-from tally import Tally
 
+from helpers.corpora import BASE, DAY
+from helpers.support import command, reference, scratch, with_constants, write_lines
+from helpers.tally import Tally
 from sidecar import Index
 from sidecar.cli import cli
 from sidecar.service.supervisor import run_once

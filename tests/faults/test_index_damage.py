@@ -1,7 +1,7 @@
 """Each file of an index deleted, cut or overwritten, at rest and under a running sidecar that follows a writer.
 
-`tests/test_heal.py` takes each damage by itself; here they come at every place of a file, together, with the logs of
-SQLite, and with traffic.
+`tests/service/test_repair.py` takes each damage by itself; here they come at every place of a file, together, with the
+logs of SQLite, and with traffic.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import BASE, DAY
-from support import (
+
+from helpers.corpora import BASE, DAY
+from helpers.support import (
     Everything,
     eventually,
     everything,
@@ -31,8 +32,7 @@ from support import (
     scratch,
     write_lines,
 )
-from tally import Tally
-
+from helpers.tally import Tally
 from sidecar.errors import SidecarError
 from sidecar.indexer.day_files import MAX_OPEN_DAYS
 from sidecar.query.index import Index

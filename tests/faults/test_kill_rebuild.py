@@ -18,9 +18,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from corpora import BASE, DAY
-from steps import died, dies_at, in_a_child, steps_of
-from support import (
+
+from faults.steps import children, died, dies_at, in_a_child, steps_of
+from helpers.corpora import BASE, DAY
+from helpers.support import (
     Everything,
     Stepped,
     command,
@@ -34,8 +35,7 @@ from support import (
     scratch,
     write_lines,
 )
-from tally import Tally
-
+from helpers.tally import Tally
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing
@@ -230,16 +230,6 @@ def test_a_start_that_finds_a_half_done_swap_may_be_killed_at_every_step(
 
 
 # ---- several processes
-
-
-def children(process: int) -> list[int]:
-    """Processes that another one has started."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
-                found.append(int(stat.parent.name))
-    return found
 
 
 def kill_one_of(arguments: list[str], among: str, after: float) -> list[int]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from corpora import BASE, DAY
-from meddler import Meddler
-from steps import STAGES, Fate, Log, died, in_a_child, of_files, of_stages
-from support import (
+
+from faults.meddler import Meddler
+from faults.steps import STAGES, Fate, Log, died, in_a_child, of_files, of_stages
+from helpers.corpora import BASE, DAY
+from helpers.support import (
     Stepped,
     everything,
     indexed,
@@ -30,9 +31,8 @@ from support import (
     scratch,
     write_lines,
 )
-from tally import Tally
-from trees import tree
-
+from helpers.tally import Tally
+from helpers.trees import tree
 from sidecar.config.settings import Settings
 from sidecar.indexer import tamper as seal
 from sidecar.service.lock import root_locked

@@ -19,10 +19,10 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from disk import SHARED_MEMORY, Disk, Names, Op, recorded
-from support import indexed, modelled, nothing_is_saved_ahead_of_its_rows, reference, scratch
-from tally import Tally
 
+from faults.disk import SHARED_MEMORY, Disk, Names, Op, recorded
+from helpers.support import indexed, modelled, nothing_is_saved_ahead_of_its_rows, reference, scratch
+from helpers.tally import Tally
 from sidecar.service import repair as service
 from sidecar.service.supervisor import run_once
 from sidecar.store import layout as swap

@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 
 import orjson
-from corpora import BASE, DAY
-from support import command, eventually, everything, modelled, rebuilt, reference, scratch
-from tally import Tally
 
+from helpers.corpora import BASE, DAY
+from helpers.support import command, eventually, everything, modelled, rebuilt, reference, scratch
+from helpers.tally import Tally
 from sidecar import Index, SidecarError
 from sidecar.health.status import status_of
 from sidecar.service.supervisor import rebuild

@@ -19,10 +19,10 @@ from typing import Any
 import orjson
 import pytest
 from click.testing import CliRunner
-from corpora import BASE, DAY
-from support import eventually, everything, indexed, modelled, reference, running, scratch, write_lines
-from tally import Tally
 
+from helpers.corpora import BASE, DAY
+from helpers.support import eventually, everything, indexed, modelled, reference, running, scratch, write_lines
+from helpers.tally import Tally
 from sidecar.cli import cli
 from sidecar.errors import SidecarError
 from sidecar.service.supervisor import run_once

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import BASE, DAY
-from steps import died, in_a_child
-from support import (
+
+from faults.steps import died, in_a_child
+from helpers.corpora import BASE, DAY
+from helpers.support import (
     Stepped,
     command,
     eventually,
@@ -33,8 +34,7 @@ from support import (
     scratch,
     write_lines,
 )
-from tally import Tally
-
+from helpers.tally import Tally
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError

@@ -1,0 +1,273 @@
+"""What several tests need: settings for a tree, rows as dictionaries, and the model of a whole tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import orjson
+
+from oracle.model import COLUMNS, ModelFile, model_file
+from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
+from sidecar.config.formats import load_formats
+from sidecar.config.settings import Settings, Source, load_settings
+from sidecar.fs import split_path
+from sidecar.ingest.reader import read_next
+from sidecar.ingest.source import SourceState
+from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
+from sidecar.records import Answered, RejectedLine, Row, Session
+from sidecar.service.daemon import Sidecar
+from sidecar.store import layout as swap
+from sidecar.times import day_name
+
+TESTS = Path(__file__).parents[1]
+"""What a script of the tests needs in its `sys.path`, as pytest has it (`pythonpath` in pyproject.toml)."""
+
+LATER = 4_000_000_000.0
+"""A moment at which every event file counts as settled."""
+
+
+def any_source(layout: str) -> Source:
+    """A source of the reference format that has every file."""
+    return Source("any", "**", layout, load_formats()["reference"])  # type: ignore[arg-type]
+
+
+def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes: int = 16 << 20) -> ModelFile:
+    """What the package makes of a file, in the model's words."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, path)
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        os.utime(file, (mtime, mtime))
+        progress = SourceState(1, path, any_source(layout))
+        rows: list[Row] = []
+        answered: list[Answered] = []
+        more = True
+        while more:
+            seen = read_next(progress, Path(folder), max_line_bytes, LATER)
+            assert not seen.changed
+            if seen.batch:
+                rows += seen.batch.rows
+                answered += seen.batch.answered
+            more = seen.more
+    found = {row.byte_offset: as_dict(row, path) for row in rows}
+    for answer in answered:
+        found[answer.byte_offset]["has_response"] = 1
+        found[answer.byte_offset]["correlation_id"] = answer.correlation_id
+    counts = progress.counts
+    return ModelFile(
+        list(found.values()),
+        [tuple(one) for one in progress.rejected],  # type: ignore[misc]
+        {key: getattr(counts, key) for key in ("indexed", "blank", "rejected", "skipped")},
+        {session for session, note in progress.sessions.items() if note.is_completed},
+    )
+
+
+def as_dict(row: Row, path: str) -> dict[str, Any]:
+    """A row as the view shows it, with its day and length."""
+    values = row._asdict()
+    return {
+        **{key: values[key] for key in COLUMNS if key in values and not key.startswith(("is_", "has_", "requests_"))},
+        "id": f"{split_path(path)[1]}:{row.byte_offset}",
+        "file_path": path,
+        "participating_agents": list(row.participants),
+        "agent_roles": dict(row.roles),
+        "is_completion": int(row.is_completion),
+        "is_request": int(row.is_request),
+        "has_response": int(row.has_response),
+        "requests_response": int(row.requests_response),
+        "day": day_name(row.day),
+        "byte_length": row.byte_length,
+    }
+
+
+# ---- whole trees
+
+
+def reference(root: Path, **changes: Any) -> Settings:
+    """The reference preset on a root, as a test without a config file has it."""
+    from dataclasses import replace
+
+    return replace(load_settings(root=root, preset="reference"), **changes)
+
+
+def indexed(root: Path) -> list[tuple[Any, ...]]:
+    """Every row of every day's `ksi_index`, in the order of file and place."""
+    rows: list[tuple[Any, ...]] = []
+    for path in sorted((root / "index" / "daily").glob("*.db")):
+        day = DayReader(path)
+        rows += day.rows()
+        day.close()
+    return sorted(rows, key=lambda row: (row[4], row[6]))
+
+
+def modelled(root: Path) -> list[tuple[Any, ...]]:
+    """What the model makes of the reference tree below `root`, as rows of the view."""
+    rows = []
+    files = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
+    files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
+    for path, layout in files:
+        relative = path.relative_to(root).as_posix()
+        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=path.stat().st_mtime)
+        for row in found.rows:
+            row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
+            row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
+            rows.append(tuple(row[column] for column in COLUMNS))
+    return sorted(rows, key=lambda row: (row[4], row[6]))
+
+
+def write_lines(path: Path, *records: Any) -> None:
+    """Append records to a log, one `write` each, as a daemon does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        for record in records:
+            file.write(record if isinstance(record, bytes) else orjson.dumps(record) + b"\n")
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for a test that syncs thousands of times: in memory where that can be, where a sync costs nothing."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+# ---- processes
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of the real `sidecar`."""
+    return [sys.executable, "-m", "sidecar", *map(str, arguments)]
+
+
+def with_constants(module: str, **values: object) -> str:
+    """Python for another process: the module's constants have these values there. One that it has not fails loudly."""
+    checks = "; ".join(f"module.{name}" for name in values)
+    return f"import {module} as module; {checks}; vars(module).update({values!r})"
+
+
+@contextmanager
+def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `sidecar run` on a root, which has begun to watch; stopped at the end."""
+    process = subprocess.Popen(
+        command("--root", root, *arguments, "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        eventually(lambda: (root / "index" / "running.json").exists() or process.poll() is not None)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=20)
+
+
+def eventually(condition: Any, seconds: float = 20.0) -> None:
+    """Wait until a condition of another process holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+# ---- an index held against the same log, rebuilt
+
+
+class Everything(NamedTuple):
+    """All that an index says: what has to be equal however it came about."""
+
+    rows: list[tuple[Any, ...]]
+    rejected: list[RejectedLine]
+    sources: list[tuple[Any, ...]]
+    """Path, offset, and where the bytes went."""
+    sessions: list[Session]
+    days: list[tuple[Any, ...]]
+
+
+def everything(folder: Path) -> Everything:
+    """What the index in a folder says, by default `<root>/index`."""
+    rows: list[tuple[Any, ...]] = []
+    for path in swap.daily_paths(folder):
+        with closing(DayReader(path)) as day:
+            rows += day.rows()
+    with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
+        return Everything(
+            sorted(rows, key=lambda row: (row[4], row[6])),
+            list(catalog.rejected()),
+            catalog.sources(),
+            list(catalog.sessions(None)),
+            catalog.days(),
+        )
+
+
+def rebuilt(settings: Settings, workers: int = 1) -> Everything:
+    """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
+    clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
+    with tempfile.TemporaryDirectory() as folder, clock:
+        todo = read_tasks(settings, first_seen_times(settings.index_folder))
+        build_index(settings, Path(folder), todo, workers, lambda _: None)
+        return everything(Path(folder))
+
+
+def nothing_is_saved_ahead_of_its_rows(root: Path) -> None:
+    """P4: every entry that the catalog counts is there, for every file, right after a kill."""
+    folder = root / "index"
+    if not swap.catalog_path(folder).exists():
+        return
+    # The catalog first: what is committed in a daily file afterwards can only be more.
+    with closing(CatalogReader(swap.catalog_path(folder))) as catalog:
+        sources = catalog.sources()
+    rows: dict[str, int] = {}
+    offsets = {source[0]: source[1] for source in sources}
+    for path in swap.daily_paths(folder):
+        with closing(DayReader(path)) as day:
+            for row in day.rows():
+                if row[6] < offsets.get(row[4], 0):
+                    rows[row[4]] = rows.get(row[4], 0) + 1
+    for path_, _, _, _, _, _, entries in sources:
+        assert rows.get(path_, 0) == entries
+
+
+class Stepped:
+    """A sidecar without a watcher, whose time is handed in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.now = time.time()
+        self.sidecar = Sidecar(settings, watch=False)
+
+    def __enter__(self) -> Stepped:
+        self.sidecar.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.sidecar.close()
+        else:
+            self.sidecar.abandon()
+
+    def turn(self, seconds: float = 60.0) -> None:
+        """Let time pass, enough for a scan and a checkpoint, and take turns until nothing is left to do."""
+        self.now += seconds
+        while self.sidecar.step(self.now):
+            pass
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """What queries see now."""
+        return indexed(self.settings.root)
+
+
+def once(settings: Settings) -> None:
+    """Open the index, take in what is there, and close it, as a start and a stop do."""
+    with closing(Sidecar(settings, watch=False)) as sidecar:
+        sidecar.open()
+        sidecar.run_once()

@@ -1,0 +1,57 @@
+"""The law of derivation, held against an independent reading of it, and against cases worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from helpers.corpora import event_files, random_log, session_files
+from helpers.support import rows_of
+from oracle.cases import CASES, Case
+from oracle.model import model_file
+
+SESSION = "responses/sessions/s.jsonl"
+MTIME = 1_700_000_000.25
+
+
+def held(content: bytes, path: str, layout: str) -> None:
+    """Rows, rejected lines and byte counts are the model's."""
+    model = model_file(content, path=path, layout=layout, mtime=MTIME)
+    derived = rows_of(content, path, layout, MTIME)
+    assert derived.rows == model.rows
+    assert derived.rejected == model.rejected
+    assert derived.bytes == {key: value for key, value in model.bytes.items() if key != "waiting"}
+
+
+@given(session_files())
+@settings(max_examples=300, deadline=None)
+def test_a_session_file_gives_the_rows_of_the_law(content: bytes) -> None:
+    held(content, SESSION, "session")
+
+
+@given(session_files())
+@settings(max_examples=200, deadline=None)
+def test_a_stream_file_gives_the_rows_of_the_law(content: bytes) -> None:
+    held(content, "events/all.jsonl", "stream")
+
+
+@given(event_files())
+@settings(max_examples=200, deadline=None)
+def test_an_event_file_gives_the_row_of_the_law(file: tuple[str, bytes]) -> None:
+    name, content = file
+    held(content, f"events/2024-01-15/{name}", "file")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_log_with_every_oddity_gives_the_rows_of_the_law(seed: int) -> None:
+    held(random_log(seed, 3_000), SESSION, "session")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_worked_by_hand_comes_out_as_expected(case: Case) -> None:
+    derived = rows_of(case.content, case.path, case.layout, case.mtime, case.max_line_bytes)
+    assert derived.rejected == list(case.rejected)
+    assert derived.completed_sessions == set(case.completed)
+    assert len(derived.rows) == len(case.expected)
+    for row, expected in zip(derived.rows, case.expected, strict=True):
+        assert {key: row[key] for key in expected} == expected
