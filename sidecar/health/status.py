@@ -1,4 +1,4 @@
-"""How the index is doing: P3's sum over every file, what lags, and who runs. Reads only."""
+"""`sidecar status`: the sum of P3 over every file, the lag, and the running sidecar. Reads only."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import NotAFile, open_regular
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Extent, archived_size
-from sidecar.service import heartbeat
+from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.lock import lock_holder
 from sidecar.store import layout
 
 MAX_LISTED = 5
-"""Archives that are gone, told one by one."""
+"""Missing archives that are listed one by one."""
 
 MAX_HEALTHY_LAG = 10.0
-"""Seconds of lag from which it is no longer health."""
+"""Seconds of lag above which the sidecar counts as unhealthy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByteSum:
-    """Where the bytes of the logs went: `total` is the sum of the others, or something is wrong (P3)."""
+    """Where the bytes of the logs went. `total` is the sum of the others, or something is wrong (P3)."""
 
     total: int = 0
     indexed: int = 0
@@ -38,7 +38,7 @@ class ByteSum:
     rejected: int = 0
     skipped: int = 0
     waiting: int = 0
-    """Behind the last line end: unfinished lines."""
+    """After the last line end: incomplete lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,25 @@ class SourceStatus:
     skipped: int
     waiting: int
     behind: int
-    """Bytes of whole lines that are not indexed yet."""
+    """Bytes of complete lines that are not indexed yet."""
     entries: int
     status: str
     """`ok`, `behind`, `archived` with no file of its own left, `missing` or `wrong`."""
     archived: int = 0
-    """Bytes of it that lie in the archive; `size` is with them."""
+    """Bytes of it that are in the archive; `size` includes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """What lies in the archive. Its bytes of log are in the sum like any others."""
+    """What is in the archive. Its bytes of log count in the sum like any others."""
 
     logs: int = 0
     """Sources of which something is archived."""
     bytes: int = 0
-    """Of log."""
+    """Bytes of log, as they were before they were archived."""
     files: int = 0
     disk_bytes: int = 0
-    """What these files take."""
+    """Bytes that the archive files take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,14 @@ class Status:
     bytes: ByteSum
     behind_bytes: int
     rejected: int
-    """Lines that are no records."""
+    """Lines that are not records."""
     missing: int
-    """Sources whose file is gone; their bytes are in no sum."""
+    """Sources whose file is gone; their bytes are not part of the sum."""
     days: int
     lag_seconds: float
-    """For how long the oldest line that is not indexed has been there."""
+    """Age in seconds of the oldest line that is not indexed."""
     watching: str
-    """`inotify` or `polling`: of the running sidecar, or what one would use."""
+    """`inotify` or `polling`: the mode of the running sidecar, or the one it would use."""
     running: int | None
     """Process id of the sidecar that holds the root."""
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
@@ -104,46 +104,48 @@ class Status:
 
 @dataclass(slots=True)
 class _CatalogView:
-    """What the catalog says of a source."""
+    """What the catalog records of a source."""
 
     offset: int
     counts: tuple[int, int, int, int]
     entries: int
-    looked: tuple[int, int]
-    """Size and time of change of the file as it was last looked at."""
-    parts: tuple[Extent, ...]
+    last_read: tuple[int, int]
+    """Size and modification time (ns) of the file when it was last read."""
+    extents: tuple[Extent, ...]
 
     @property
     def archived(self) -> int:
-        """Bytes of it that lie in the archive."""
-        return archived_size(self.parts)
+        """Bytes of it that are in the archive."""
+        return archived_size(self.extents)
 
 
 def status_of(settings: Settings, *, sources: bool = False) -> Status:
-    """Compare every log file with what the catalog says of it. Raises ConfigError where there is no root."""
+    """Compare every log file with what the catalog records of it. Raises ConfigError where there is no root."""
     now = time.time()
     folder = settings.index_folder
     held = lock_holder(folder)
-    said = heartbeat.read_heartbeat(folder) if held else None
-    reasons = [*(said.trouble if said else ()), *_of_the_disk(settings)]
-    noted, rejected, days, entries = _catalog(folder, reasons)
-    archive = _archive(settings, [one.parts for one in noted.values() if one.parts], reasons)
+    heartbeat = read_heartbeat(folder) if held else None
+    reasons = [*(heartbeat.trouble if heartbeat else ()), *_disk_faults(settings)]
+    recorded, rejected, days, entries = _catalog(folder, reasons)
+    archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
     files: list[SourceStatus] = []
     oldest = now
     scan = Scan(settings)
     for found in scan:
-        file = _compare(settings.root, found, noted.pop(found.path, None))
+        file = _compare(settings.root, found, recorded.pop(found.path, None))
         if file.behind:
             oldest = min(oldest, found.status.st_mtime)
         files.append(file)
     reasons += [f"cannot read {name or settings.root}: {why}" for name, why in scan.failed.items()]
-    away = [_away(path, one) for path, one in noted.items() if one.parts and one.offset <= one.archived]
-    files += away
-    gone = [
+    archived_only = [
+        _archived_file(path, one) for path, one in recorded.items() if one.extents and one.offset <= one.archived
+    ]
+    files += archived_only
+    missing = [
         SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing")
-        for path, one in noted.items()
-        if not one.parts or one.offset > one.archived
+        for path, one in recorded.items()
+        if not one.extents or one.offset > one.archived
     ]
 
     wrong = [file.path for file in files if file.status == "wrong"]
@@ -151,7 +153,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         reasons.append(f"the sum does not add up for {len(wrong)} files, first {wrong[0]}")
     behind = sum(file.behind for file in files)
     lag = max(0.0, now - oldest) if behind else 0.0
-    watching, why = (said.watching, said.why) if said and said.watching else _would_watch(settings)
+    watching, why = (heartbeat.watching, heartbeat.why) if heartbeat and heartbeat.watching else _would_watch(settings)
     if behind and held is None:
         reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
     elif lag > MAX_HEALTHY_LAG:
@@ -159,7 +161,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     return Status(
         healthy=not reasons,
         reasons=tuple(reasons),
-        sources=len(files) + len(gone),
+        sources=len(files) + len(missing),
         entries=entries,
         bytes=ByteSum(
             sum(file.size for file in files),
@@ -171,19 +173,19 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         ),
         behind_bytes=behind,
         rejected=rejected,
-        missing=len(gone),
+        missing=len(missing),
         days=days,
         lag_seconds=round(lag, 3),
         watching=watching,
         running=held[0] if held and held[1].startswith("run") else None,
         archive=archive,
-        source_list=tuple(sorted([*files, *gone], key=lambda file: file.path)) if sources else (),
+        source_list=tuple(sorted([*files, *missing], key=lambda file: file.path)) if sources else (),
         why_polling=why,
     )
 
 
-def _of_the_disk(settings: Settings) -> Iterator[str]:
-    """What a sidecar may be unable to say for itself, because it can write nothing."""
+def _disk_faults(settings: Settings) -> Iterator[str]:
+    """Faults of the disk that a sidecar may be unable to report itself, because it cannot write."""
     root, folder = settings.root, settings.index_folder
     try:
         with os.scandir(root) as entries:
@@ -192,7 +194,7 @@ def _of_the_disk(settings: Settings) -> Iterator[str]:
         disk = os.statvfs(folder)
         owned_by_root = os.stat(folder).st_uid == 0
     except OSError:
-        return  # the scan or the catalog tells of it
+        return  # reported by the scan or the catalog
     if disk.f_flag & os.ST_RDONLY:
         yield f"{folder} lies on a file system that is mounted read-only"
     if disk.f_blocks and not (disk.f_bfree if owned_by_root else disk.f_bavail):
@@ -206,22 +208,25 @@ def _would_watch(settings: Settings) -> tuple[str, str]:
 
 
 def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView], int, int, int]:
-    """Sources by path, rejected lines, days and entries; nothing, and a reason, where there is no catalog."""
+    """Sources by path, and the numbers of rejected lines, days and entries; nothing where there is no catalog.
+
+    Appends to `reasons` what is missing or cannot be read.
+    """
     try:
         with closing(open_catalog(folder)) as catalog:
             sources = catalog.sources()
-            parts = catalog.archived()
-            looked = catalog.looked()  # after them: a source may have come in between, and none ever goes
-            noted = {
+            extents = catalog.archived()
+            last_read = catalog.looked()  # after the sources: one may be added in between, and none is ever removed
+            recorded = {
                 path: _CatalogView(
-                    offset, (indexed, blank, rejected, skipped), entries, looked[path], parts.get(path, ())
+                    offset, (indexed, blank, rejected, skipped), entries, last_read[path], extents.get(path, ())
                 )
                 for path, offset, indexed, blank, rejected, skipped, entries in sources
             }
             days = catalog.days()
             there = {path.name for path in layout.daily_paths(folder)}
             reasons += [f"the index of {day} is missing" for day, *_ in days if f"{day}.db" not in there]
-            return noted, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
+            return recorded, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
         reasons.append("there is no index yet")
     except SidecarError as error:
@@ -229,44 +234,55 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
     return {}, 0, 0, 0
 
 
-def _compare(root: Path, found: FoundFile, noted: _CatalogView | None) -> SourceStatus:
-    """One file against its accounts. What lies behind the offset waits, or is behind if it holds a line end."""
+def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> SourceStatus:
+    """Compare a file with its catalog row. Bytes after the offset are behind if they hold a line end, else waiting."""
     path, file = found.path, found.status
-    offset = noted.offset if noted else 0
-    counts = noted.counts if noted else (0, 0, 0, 0)
-    begin = noted.archived if noted else 0
-    if noted and begin and offset == begin and noted.looked == (file.st_size, file.st_mtime_ns) and file.st_size:
-        return _away(path, noted)  # it was archived, and is about to be deleted
+    offset = recorded.offset if recorded else 0
+    counts = recorded.counts if recorded else (0, 0, 0, 0)
+    begin = recorded.archived if recorded else 0
+    if (
+        recorded
+        and begin
+        and offset == begin
+        and recorded.last_read == (file.st_size, file.st_mtime_ns)
+        and file.st_size
+    ):
+        return _archived_file(path, recorded)  # archived, and about to be deleted
     size = begin + file.st_size
-    rest = size - offset
+    unindexed = size - offset
     if sum(counts) != offset or offset < 0:
-        return SourceStatus(path, size, *counts, max(0, rest), 0, noted.entries if noted else 0, "wrong", begin)
+        return SourceStatus(
+            path, size, *counts, max(0, unindexed), 0, recorded.entries if recorded else 0, "wrong", begin
+        )
     if found.source.layout == "file":
-        # All of an event file counts, or nothing of it yet: then it was looked at, and waits, or it was not.
-        looked = (file.st_size, file.st_mtime_ns)
-        is_behind = noted is None or (rest != 0 if noted.offset > begin else noted.looked != looked)
+        # An event file is indexed as a whole or not at all. If not, it waits if it was read as it is now, else it is
+        # behind.
+        as_now = (file.st_size, file.st_mtime_ns)
+        is_behind = recorded is None or (unindexed != 0 if recorded.offset > begin else recorded.last_read != as_now)
     else:
-        is_behind = rest < 0 or (rest > 0 and _has_line_end(root, path, offset - begin))
-    waiting, behind = (0, abs(rest)) if is_behind else (rest, 0)
+        is_behind = unindexed < 0 or (unindexed > 0 and _has_line_end(root, path, offset - begin))
+    waiting, behind = (0, abs(unindexed)) if is_behind else (unindexed, 0)
     state = "behind" if behind else "ok"
-    return SourceStatus(path, size, *counts, waiting, behind, noted.entries if noted else 0, state, begin)
+    return SourceStatus(path, size, *counts, waiting, behind, recorded.entries if recorded else 0, state, begin)
 
 
-def _away(path: str, noted: _CatalogView) -> SourceStatus:
-    """A log that lies in the archive whole. What was not read there, because it is damaged, is behind."""
-    behind = noted.archived - noted.offset
-    state = "wrong" if sum(noted.counts) != noted.offset else "behind" if behind else "archived"
-    return SourceStatus(path, noted.archived, *noted.counts, 0, behind, noted.entries, state, noted.archived)
+def _archived_file(path: str, recorded: _CatalogView) -> SourceStatus:
+    """A log that is wholly in the archive. Bytes that could not be read there, because of damage, are behind."""
+    behind = recorded.archived - recorded.offset
+    state = "wrong" if sum(recorded.counts) != recorded.offset else "behind" if behind else "archived"
+    return SourceStatus(
+        path, recorded.archived, *recorded.counts, 0, behind, recorded.entries, state, recorded.archived
+    )
 
 
 def _archive(settings: Settings, logs: list[tuple[Extent, ...]], reasons: list[str]) -> ArchiveStatus:
-    """What the archive takes; a reason for each file of it that is gone, the first few of them."""
+    """The size of the archive. Adds to `reasons` the first few of its files that cannot be read."""
     if not logs:
         return ArchiveStatus()
     archive = Archive(settings.archive)
     disk = 0
     lost: list[str] = []
-    files = sorted({part.file for parts in logs for part in parts})
+    files = sorted({extent.file for extents in logs for extent in extents})
     for file in files:
         try:
             disk += archive.size(file)

@@ -1,4 +1,7 @@
-"""P1 and P2 on the user's own data: rebuild elsewhere, compare row by row, and read every record that is pointed to."""
+"""`sidecar verify`: P1 and P2 on the user's own data.
+
+The index is rebuilt in a temporary folder and compared row by row, and every record that is pointed to is read.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 
 MAX_LISTED = 100
-"""Differences that are told one by one."""
+"""Differences that are listed one by one."""
 
 MAX_ATTEMPTS = 5
-"""Comparisons begun before an index that is swapped meanwhile, each time, is an error."""
+"""Comparisons begun before it is an error that the index is replaced during each of them."""
 
 _LATER = {12, 15}
-"""Columns of the view that a later answer changes: correlation_id and has_response."""
+"""Columns of the view that a later response changes: correlation_id and has_response."""
 
 _COLUMNS = (
     *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
@@ -44,20 +47,20 @@ RowValues = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What `compare` found."""
+    """The result of `compare`."""
 
     entries: int
     """Rows compared."""
     pointers: int
     """Records read and compared with what was indexed."""
     differences: tuple[str, ...]
-    """What does not hold, the first hundred of them."""
+    """What does not hold, the first MAX_LISTED of it."""
     missing_sources: int
-    """Log files that are gone; their rows cannot be checked, and are not counted as different."""
+    """Log files that are gone; their rows cannot be checked, and do not count as differences."""
 
     @property
     def holds(self) -> bool:
-        """No difference was found."""
+        """Whether no difference was found."""
         return not self.differences
 
 
@@ -66,15 +69,15 @@ class _Difference:
     path: str
     text: str
     may_be_later: bool
-    """Differs only in what a later answer changes."""
+    """The difference is only in columns that a later response changes."""
 
 
 def compare(settings: Settings, report: Reporter = lambda _: None) -> Verification:
     """Compare the index with one rebuilt from the logs, as far as each file had been indexed when this began.
 
-    May run beside a sidecar or a rebuild, and takes no lock: where another index is swapped in meanwhile, it begins
-    again with that one. What it compares with lies in a temporary folder. Raises IndexMissing, IndexDamaged,
-    SchemaMismatch.
+    May run beside a sidecar or a rebuild, and takes no lock: if another index is swapped in meanwhile, it starts over
+    with that one. The rebuilt index is in a temporary folder. Raises IndexMissing, IndexDamaged, SchemaMismatch, and
+    SidecarError if the index was replaced MAX_ATTEMPTS times.
     """
     folder = settings.index_folder
     for _ in range(MAX_ATTEMPTS):
@@ -87,11 +90,13 @@ def compare(settings: Settings, report: Reporter = lambda _: None) -> Verificati
         else:
             if _build(folder) == before:
                 return verified
-    raise SidecarError("the index was replaced again and again while it was compared", hint="let `reindex` end first")
+    raise SidecarError(
+        "the index was replaced again and again while it was compared", hint="wait until `reindex` has ended"
+    )
 
 
 def _build(folder: Path) -> str | None:
-    """Names the rebuild that the index in `folder` came of."""
+    """The name of the rebuild that produced the index in `folder`."""
     with closing(open_catalog(folder)) as catalog:
         return catalog.fact("build")
 
@@ -109,9 +114,9 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
     limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
     limits |= {path: archived_size(archived[path]) for path in missing if path in archived}
     todo = [
-        ReadTask(number, path, limit, first_mtimes.get(path), limit, parts, limit > archived_size(parts))
+        ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, limit > archived_size(extents))
         for number, (path, limit) in enumerate(sorted(limits.items()), 1)
-        for parts in (archived.get(path, ()),)
+        for extents in (archived.get(path, ()),)
         if settings.source_for(to_os(path)) is not None
     ]
     with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
@@ -130,18 +135,18 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
             read, wrong = _check_pointers(settings, folder, name, limits, archived)
             pointers += read
             found += wrong
-    moved = _moved_on(folder, limits)
-    told = [one.text for one in found if not (one.may_be_later and one.path in moved)]
-    return Verification(entries, pointers, tuple(told[:MAX_LISTED]), len(missing))
+    grown = _grown(folder, limits)
+    differences = [one.text for one in found if not (one.may_be_later and one.path in grown)]
+    return Verification(entries, pointers, tuple(differences[:MAX_LISTED]), len(missing))
 
 
 def _is_gone(settings: Settings, path: str) -> bool:
-    """The file is not there, though nobody has noticed yet; with the root gone as well, that says nothing."""
+    """Whether the file is gone, though no scan has noticed yet. If the root is gone as well, that is not known."""
     return settings.root.is_dir() and not os.path.lexists(settings.root / to_os(path))
 
 
 def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[RowValues]:
-    """A day's rows of the index in `folder`, as far as the limits go, in the order of path and offset."""
+    """A day's rows of the index in `folder`, up to the limit of each file, ordered by path and offset."""
     for day in _days(folder, name):
         for row in day.rows():
             if row[6] < limits.get(row[4], 0):
@@ -149,7 +154,7 @@ def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[RowValues
 
 
 def _compare(here: Iterator[RowValues], there: Iterator[RowValues]) -> Iterator[_Difference | None]:
-    """Walk two days side by side; None for each pair of equal rows."""
+    """Compare two days side by side. Yields None for each pair of equal rows."""
     ours, theirs = next(here, None), next(there, None)
     while ours is not None or theirs is not None:
         if theirs is None or (ours is not None and (ours[4], ours[6]) < (theirs[4], theirs[6])):
@@ -173,7 +178,7 @@ def _compare(here: Iterator[RowValues], there: Iterator[RowValues]) -> Iterator[
 def _check_pointers(
     settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Extent, ...]]
 ) -> tuple[int, list[_Difference]]:
-    """Read the record behind every entry of a day; files are opened one after the other."""
+    """Read the record behind every entry of a day, one file after the other. Returns how many, and the differences."""
     read = 0
     found: list[_Difference] = []
     with Archive(settings.archive) as archive:
@@ -199,16 +204,16 @@ def _check_pointers(
     return read, found
 
 
-def _moved_on(folder: Path, limits: dict[str, int]) -> set[str]:
-    """Files of which more has been indexed meanwhile, so that a request may have got its answer."""
-    moved = set()
+def _grown(folder: Path, limits: dict[str, int]) -> set[str]:
+    """Files of which more has been indexed meanwhile, so that a request may have been answered."""
+    grown = set()
     for day in _days(folder):
-        moved |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
-    return moved
+        grown |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
+    return grown
 
 
 def _days(folder: Path, name: str | None = None) -> Iterator[DayReader]:
-    """The daily files of an index, or the one of this name, each open for as long as it is looked at."""
+    """The daily files of an index, or the one of this name, each open until the next is asked for."""
     for path in layout.daily_paths(folder):
         if name in (None, path.name):
             try:

@@ -132,7 +132,7 @@ def test_lines_that_are_no_records_are_told_with_share_reason_and_place(settings
     finding = found(settings, "source sessions")
     assert finding.status == "warning"
     assert finding.message == (
-        "2 files, format reference; 60% of 10 lines looked at are no records: "
+        "2 files, format reference; 60% of 10 lines checked are not records: "
         "5 no-event-type, first responses/sessions/sess_2.jsonl line 3"
     )
     assert "`event_type`" in finding.advice
@@ -173,13 +173,13 @@ def test_of_many_files_some_are_looked_at(settings: Settings) -> None:
     for i in range(100):
         (sessions(settings) / f"sess_{i}.jsonl").write_text(RECORD * 200)
     finding = found(settings, "source sessions")
-    assert finding.message == "100 files, format reference; all of 2,000 lines looked at are records"
+    assert finding.message == "100 files, format reference; all of 2,000 lines checked are records"
 
 
 def test_a_file_without_a_whole_line_is_well(settings: Settings) -> None:
     (sessions(settings) / "sess_1.jsonl").write_text('{"event"')
     finding = found(settings, "source sessions")
-    assert (finding.status, "no whole line" in finding.message) == ("ok", True)
+    assert (finding.status, "no complete line" in finding.message) == ("ok", True)
 
 
 # --- the index --------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_an_index_made_under_other_settings_is_told(settings: Settings) -> None:
     run_once(settings, lambda _: None)
     finding = found(load_settings(root=settings.root, preset="ksi-daemon"), "index")
     assert finding.status == "warning"
-    assert finding.message == "sources or formats have changed since it was made"
+    assert finding.message == "sources or formats have changed since it was built"
 
 
 def test_a_running_sidecar_is_named(settings: Settings) -> None:
@@ -219,7 +219,7 @@ def test_a_running_sidecar_is_named(settings: Settings) -> None:
         finding = found(settings, "sidecar")
     finally:
         lock.release()
-    assert finding.message == f"`sidecar run` runs on this root, process {os.getpid()}"
+    assert finding.message == f"`sidecar run` is running on this root, process {os.getpid()}"
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_on_a_network_file_system_it_polls_and_the_index_needs_another_place(
 
 def test_polling_that_was_asked_for_is_well(settings: Settings) -> None:
     (settings.root.parent / "config.yaml").write_text("polling: true\n")
-    assert found(load_settings(root=settings.root), "watching").message.startswith("by polling, as the configuration")
+    assert found(load_settings(root=settings.root), "watching").message.startswith("by polling, as configured")
 
 
 def test_an_index_folder_that_cannot_be_written_is_an_error(
