@@ -196,7 +196,7 @@ def _disk_faults(settings: Settings) -> Iterator[str]:
     except OSError:
         return  # reported by the scan or the catalog
     if disk.f_flag & os.ST_RDONLY:
-        yield f"{folder} lies on a file system that is mounted read-only"
+        yield f"{folder} is on a file system that is mounted read-only"
     if disk.f_blocks and not (disk.f_bfree if owned_by_root else disk.f_bavail):
         yield f"{folder}: no space left on the disk"
 

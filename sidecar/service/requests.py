@@ -24,6 +24,7 @@ from uuid import uuid4
 import orjson
 
 from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
 from sidecar.errors import RootLocked, SidecarError
 from sidecar.fs import MTIME_GRANULARITY, write_small
 from sidecar.indexer.index_writer import IndexWriter
@@ -43,6 +44,7 @@ NEXT_REQUEST_WITHIN = 5.0
 POLL_INTERVAL = 0.02
 """Seconds between two polls for requests within that time."""
 _REQUEST_SUFFIX, _ANSWER_SUFFIX = ".json", ".done"
+_log = get_logger(__name__)
 
 
 class IndexOwner(Protocol):
@@ -89,6 +91,7 @@ class RemoteIndexOwner:
         path = folder / f"{uuid4().hex}{_REQUEST_SUFFIX}"
         answer = path.with_suffix(_ANSWER_SUFFIX)
         write_small(path, orjson.dumps(content), durable=True)
+        _log.debug("waiting for the running sidecar to process %s", path)
         deadline = time.monotonic() + ANSWER_TIMEOUT
         polls = 0
         while not answer.exists():
