@@ -1,19 +1,19 @@
-"""Archive files: their format, and the archive folder of one root, read.
+"""Archive files: their format, and reading the archive folder of a root.
 
-An archive file is zstd in the seekable format, with a note in front that says what it contains:
+An archive file is zstd in the seekable format, preceded by a note that says what it contains:
 
-    note      a skippable frame: which logs, and where in the content each of them lies
-    frames    the content, in frames of about `FRAME_BYTES` bytes that end where a record ends
-    table     the seek table, as the format defines it
+    note      a skippable frame: the logs, and where in the content each of them is
+    frames    the content, in frames of about `FRAME_BYTES` bytes that end at the end of a record
+    table     the seek table, as the seekable format defines it
 
-`zstd -dc` skips the first and the last and prints the content alone. The note makes an archive complete in itself: a
-lost index is rebuilt from logs and archives without unpacking them first. The folder:
+`zstd -dc` skips the note and the table and prints the content alone. The note makes an archive self-contained: a lost
+index is rebuilt from logs and archives without unpacking them first. The folder:
 
-    archive.json                          whose archive this is
+    archive.json                          the root that this archive belongs to
     sessions/<day>/<stem>.jsonl.zst       one log
-    events/events_<day>.tar.zst           a folder of a day
+    events/events_<day>.tar.zst           a day's folder of event files
 
-An index may name the archive folder, but is not trusted to: it may come from anybody. A reader takes the folder it was
+An index may name the archive folder, but is not trusted to: it may come from anybody. A reader uses the folder it was
 given, else the one beside the root. A folder named by the index counts only if its `archive.json`, which only
 `sidecar archive` writes, says that it is the archive of this very root.
 """
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
 
 FRAME_BYTES = 128 << 10
-"""Bytes of content in a frame: what is unpacked for one record. Half of it costs 6 % in size, twice saves 4 %."""
+"""Bytes of content per frame: what is decompressed to read one record. Half costs 6 % in size, twice saves 4 %."""
 COMPRESSION_LEVEL = 6
-"""Of compression. The next ones save some percent, for twice the time and more."""
+"""The zstd level. The next ones save a few percent for twice the time or more."""
 MAX_FRAME_BYTES = 16 << 20
-"""Bytes of one line from which it is cut, so that memory stays bounded."""
+"""Bytes of one line from which on it is split over frames, so that memory is bounded."""
 MAX_NOTE_BYTES = 1 << 30
-"""Bytes of a note that are believed."""
+"""Largest size of a note; a larger one counts as damaged."""
 _NOTE = 0x184D2A55
 _TABLE = 0x184D2A5E
 _SEEKABLE = 0x8F92EAB1
@@ -55,29 +55,29 @@ _KIND = b"sidecar1"
 
 
 class ArchivedLog(NamedTuple):
-    """A log, or the next part of one, as it lies in the content of an archive."""
+    """A log, or the next extent of one, within the content of an archive file."""
 
     path: str
-    """Relative to the root, as the index has it."""
+    """Relative to the root, as in the index."""
     start: int
-    """Bytes of the log that lie in archives before: 0, unless it went on after it was archived."""
+    """Bytes of the log in earlier archives: 0, unless it continued after it was archived."""
     at: int
-    """Where it begins in the content."""
+    """Its offset in the content."""
     size: int
     lines: int
     sign: int
-    """Hash of its bytes."""
+    """Digest of its bytes."""
     first_mtime: float | None
-    """The file's modification time when it was first seen: the time of records that bear none."""
+    """The file's modification time when it was first seen: the time of records without one."""
 
 
 def write(path: Path, members: Sequence[ArchivedLog], pieces: Iterable[bytes]) -> None:
-    """Make an archive file, whose every piece is a frame of its own; durable when this returns. Raises OSError."""
+    """Write an archive file, each piece as a frame of its own; durable when this returns. Raises OSError."""
     from pyzstd import CParameter, SeekableZstdFile
 
     note = _note(members)
     with path.open("wb") as file:
-        # A file of the seekable format that holds the note alone; the library appends to it.
+        # A file in the seekable format that holds only the note; the library appends to it.
         file.write(note)
         file.write(struct.pack("<IIIIIBI", _TABLE, 8 + 9, len(note), 0, 1, 0, _SEEKABLE))
     options: dict[int, int] = {CParameter.compressionLevel: COMPRESSION_LEVEL, CParameter.checksumFlag: 1}
@@ -97,7 +97,7 @@ def _note(members: Sequence[ArchivedLog]) -> bytes:
 
 
 def read_note(file: BinaryIO, name: str) -> list[ArchivedLog]:
-    """What an archive says that it holds. Raises ArchiveDamaged where it says nothing that can be read."""
+    """The logs that an archive's note lists. Raises ArchiveDamaged where the note cannot be read."""
     from pyzstd import ZstdError, decompress
 
     try:
@@ -109,7 +109,7 @@ def read_note(file: BinaryIO, name: str) -> list[ArchivedLog]:
             raise ValueError("no note of ours")
         return [_member(*values) for values in orjson.loads(decompress(content[len(_KIND) :]))]
     except (ValueError, TypeError, struct.error, ZstdError, EOFError) as error:
-        raise ArchiveDamaged(f"{name}: this is no archive of the sidecar's, or its note is damaged") from error
+        raise ArchiveDamaged(f"{name}: not an archive of the sidecar, or its note is damaged") from error
 
 
 def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, first_mtime: float | None) -> ArchivedLog:
@@ -121,7 +121,7 @@ def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, fi
 
 
 def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut lines that come in chunks of any size into frames that end at a line end; a longer line stands alone."""
+    """Regroup chunks of any size into frames that end at a line end; a line longer than a frame is one by itself."""
     data = b""
     for chunk in chunks:
         data += chunk
@@ -141,12 +141,12 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
 # ---- the archive of a root
 
 ARCHIVE_FOLDER = "archive"
-"""Of the folder beside the root."""
+"""Name of the default archive folder, beside the root."""
 OWNER_FILE = "archive.json"
 KINDS = ("sessions", "events")
 SUFFIX = ".zst"
 MAX_OPEN_ARCHIVES = 8
-"""Archive files that are kept open, with their seek tables."""
+"""Archive files kept open, with their seek tables."""
 _CHUNK = 1 << 20
 
 
@@ -161,7 +161,7 @@ class _OpenArchive(NamedTuple):
 
 
 class Archive:
-    """The archive files below a folder. To be used by one thread at a time; close it, or use it in a `with`."""
+    """The archive files below a folder. For one thread at a time; close it, or use it in a `with`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -174,12 +174,12 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened. The archive can be used again afterwards."""
+        """Close all open files. The archive can be used again afterwards."""
         while self._open:
             self._open.popitem()[1].close()
 
     def read(self, file: str, at: int, length: int) -> bytes:
-        """Bytes of what an archive file holds, `length` of them unless it ends before.
+        """`length` bytes of an archive file's content from `at` on; fewer where it ends before.
 
         Raises ArchiveMissing, ArchiveDamaged, UnsafePath.
         """
@@ -193,7 +193,7 @@ class Archive:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def sign(self, file: str, at: int, length: int) -> int | None:
-        """Hash of some bytes; None where there are not so many. Errors as with `read`."""
+        """Digest of `length` bytes of the content; None where there are fewer. Raises the errors of `read`."""
         hashed = blake2b(digest_size=8)
         while length:
             data = self.read(file, at, min(_CHUNK, length))
@@ -204,17 +204,17 @@ class Archive:
         return int.from_bytes(hashed.digest(), "big", signed=True)
 
     def members(self, file: str) -> list[ArchivedLog]:
-        """What an archive file says that it holds. Errors as with `read`."""
+        """The logs that an archive file's note lists. Raises the errors of `read`."""
         with self._descriptor(file) as fd, open(fd, "rb", closefd=False) as content:
             return read_note(content, str(self.folder / file))
 
     def size(self, file: str) -> int:
-        """Bytes that an archive file takes on disk. Raises ArchiveMissing."""
+        """Size of an archive file on disk, in bytes. Raises ArchiveMissing."""
         with self._descriptor(file) as fd:
             return os.fstat(fd).st_size
 
     def files(self) -> list[str]:
-        """All archive files, in order of their names. Raises ArchiveMissing where a folder cannot be read."""
+        """All archive files, sorted by name. Raises ArchiveMissing where a folder cannot be read."""
         found = []
         for kind in KINDS:
             folders = [kind]
@@ -284,16 +284,16 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: {error.strerror}", hint="check the disk") from error
 
 
-# ---- whose archive a folder is
+# ---- the root that an archive folder belongs to
 
 
 def beside(root: Path) -> Path:
-    """Where the archive of a root lies, unless it was told otherwise."""
+    """The default archive folder of a root."""
     return root.parent / ARCHIVE_FOLDER
 
 
 def owner_of(folder: Path) -> Path | None:
-    """The root that a folder says to be the archive of; None where it says nothing."""
+    """The root that a folder says it is the archive of; None where it does not say."""
     try:
         return Path(str(orjson.loads((folder / OWNER_FILE).read_bytes())["root"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -310,35 +310,35 @@ def is_of(folder: Path, root: Path) -> bool:
     return False
 
 
-def folder_of(root: Path, said: str | None) -> Path:
-    """The archive folder of a root whose index says that it is `said`."""
-    if said is not None and Path(said).is_absolute() and is_of(Path(said), root):
-        return Path(said)
+def folder_of(root: Path, named: str | None) -> Path:
+    """The archive folder of a root; `named` is the one that its index names."""
+    if named is not None and Path(named).is_absolute() and is_of(Path(named), root):
+        return Path(named)
     return beside(root)
 
 
 UNFINISHED = ".part"
-"""Ends the name of a file of the archive that is being written."""
+"""Suffix of an archive file that is being written."""
 
-# ---- a file beside what is archived
+# ---- a log file beside its archived extents
 
 
-def begins_with(file: Path, part: Extent) -> bool:
-    """Whether a file begins with the bytes of an archived part. Raises OSError, NotAFile."""
+def begins_with(file: Path, extent: Extent) -> bool:
+    """Whether a file begins with the bytes of an archived extent. Raises OSError, NotAFile."""
     with open_regular(file) as (fd, status):
-        if status.st_size < part.size:
+        if status.st_size < extent.size:
             return False
         hashed = blake2b(digest_size=8)
         position = 0
-        while position < part.size:
-            data = os.pread(fd, min(CHUNK_BYTES, part.size - position), position)
+        while position < extent.size:
+            data = os.pread(fd, min(CHUNK_BYTES, extent.size - position), position)
             if not data:
                 return False
             hashed.update(data)
             position += len(data)
-        return int.from_bytes(hashed.digest(), "big", signed=True) == part.sign
+        return int.from_bytes(hashed.digest(), "big", signed=True) == extent.sign
 
 
-def still_archived(file: Path, parts: tuple[Extent, ...]) -> tuple[Extent, ...]:
-    """The parts that count beside a file of the log's name: without the last where the file begins with it."""
-    return parts[:-1] if parts and begins_with(file, parts[-1]) else parts
+def still_archived(file: Path, extents: tuple[Extent, ...]) -> tuple[Extent, ...]:
+    """The extents that count beside a log file: all but the last where the file begins with that one."""
+    return extents[:-1] if extents and begins_with(file, extents[-1]) else extents

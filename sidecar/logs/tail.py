@@ -1,10 +1,10 @@
-"""A file and a cursor in, whole lines and the next cursor out.
+"""Read the lines appended to a file: a file and a cursor in, whole lines and the next cursor out.
 
 A cursor says how far a file has been read and how to recognize it: device, inode, and fingerprints of its first bytes
-and of the bytes just before the position. They tell a file that was appended to from one that was truncated, truncated
-and grown past the old position, replaced, or given the inode of a deleted one.
+and of the bytes just before the position. They distinguish a file that was appended to from one that was truncated,
+truncated and grown past the old position, replaced, or given the inode of a deleted one.
 
-Nothing is kept open between two looks, and nothing is read beyond `CHUNK_BYTES` at a time, unless one line is longer.
+Nothing is kept open between two reads, and at most `CHUNK_BYTES` are read at a time, unless one line is longer.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from sidecar.errors import SourceError
 from sidecar.records import TOO_LONG, Line, Rejected
 
 CHUNK_BYTES = 1 << 20
-"""Bytes read in one look, so that no file starves another."""
+"""Bytes read from a file at a time, so that no file starves another."""
 
 FINGERPRINT_BYTES = 1024
-"""Bytes at the head, and bytes before the position, by which a file is known again."""
+"""Bytes at the head, and bytes before the position, by which a file is recognized."""
 
 LONG_LINE = 1 << 16
-"""Bytes of an unfinished line from which it is worth knowing that they hold no LF."""
+"""Bytes of an unfinished line from which on it pays to remember that they hold no LF."""
 
 
-# O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside. O_NONBLOCK: opening a FIFO
-# that nobody writes to must not hang.
+# O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside it. O_NONBLOCK: opening a
+# FIFO without a writer must not hang.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class NotAFile(SourceError):
-    """This is not a regular file."""
+    """The path is not a regular file."""
 
     hint = "links, pipes, sockets and folders are not indexed"
 
@@ -50,40 +50,40 @@ class Cursor(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
-    """Size and time as of the last look: while they stay, there is nothing new to see."""
+    """Size and modification time at the last read: while they are unchanged, there is nothing new to read."""
     offset: int
-    """Bytes consumed; always behind an LF, or at the end of an event file."""
+    """Bytes consumed; always just after an LF, or at the end of an event file."""
     lines: int
     """Lines consumed."""
     head: int
     tail: int
-    """Hashes of the first and the last consumed bytes; of an event file, `head` is that of the whole."""
+    """Fingerprints of the first and the last consumed bytes; for an event file `head` is that of the whole file."""
     scanned: int = 0
     """Bytes after `offset` known to hold no LF. A hint, never saved."""
     searched: int = 0
-    """Hash of the last of them, where they are many."""
+    """Fingerprint of the last of these bytes, where there are at least `LONG_LINE`."""
 
 
 NEW = Cursor(0, 0, 0, 0, 0, 0, 0, 0)
-"""The cursor of a file that has never been looked at."""
+"""The cursor of a file that has never been read."""
 
 
 class ReadResult(NamedTuple):
-    """What one look at a file brought."""
+    """The lines of one read, and the next cursor."""
 
     cursor: Cursor
     lines: list[Line]
     rejected: list[Rejected]
     more: bool
-    """The chunk was full: look again without waiting for an event."""
+    """The chunk was full: read again without waiting for an event."""
     changed: bool = False
-    """These are not the bytes that were read before: begin again from `NEW`, and drop what came of them."""
+    """The bytes read before have changed: start again from `NEW`, and drop the rows derived from them."""
 
 
 def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int | None = None) -> ReadResult:
-    """Read the next whole lines of a growing file, at most up to the byte `limit`.
+    """Read the next whole lines of a growing file from the cursor on, at most up to the byte `limit`.
 
-    Raises OSError when the file cannot be opened or read, `NotAFile` when it is no regular file.
+    Raises OSError when the file cannot be opened or read, NotAFile when it is not a regular file.
     """
     with open_regular(path) as (fd, status):
         device, inode = identity(status)
@@ -93,11 +93,11 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if scanned != cursor.scanned:
             cursor = cursor._replace(scanned=scanned)
         start = cursor.offset + cursor.scanned
-        # Asking for no more than there is saves the making of a large buffer for a small file.
+        # Requesting no more than there is avoids a large buffer for a small file.
         end = status.st_size if limit is None else min(limit, status.st_size)
         data = os.pread(fd, max(0, min(CHUNK_BYTES, end - start)), start)
-        # The bytes before the position are checked after the read, not before it: a file truncated and written anew
-        # between the two would otherwise pass, and its new bytes be taken for a continuation of the old.
+        # The bytes before the position are checked after the read, not before it: otherwise a file truncated and
+        # rewritten between the two would pass, and its new bytes be taken for a continuation of the old ones.
         if not _is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
         seen = Cursor(device, inode, status.st_size, status.st_mtime_ns, *cursor[4:])
@@ -113,7 +113,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
             return ReadResult(cursor, [], [], more=False, changed=True)
         lines, rejected = _split(fd, cursor, data, max_line_bytes)
-        if lines and b"\n" in lines[0].data:  # the unfinished line was written anew: search it from its start
+        if lines and b"\n" in lines[0].data:  # the unfinished line was rewritten: search it from its start
             return ReadResult(seen._replace(scanned=0), [], [], more=True)
         head = cursor.head if cursor.offset >= FINGERPRINT_BYTES else fingerprint(os.pread(fd, window, 0))
         count = cursor.lines + len(lines) + len(rejected)
@@ -122,8 +122,8 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
 
 
 def _still_scanned(cursor: Cursor, status: os.stat_result) -> int:
-    """How much of the unfinished line need not be searched again; without this, a line that grows slowly costs its
-    length at every look. Trusted only for a long line of a file that has grown, or not changed at all."""
+    """How much of the unfinished line need not be searched again. Without this, every read would search the whole of a
+    line that grows slowly. Trusted only for a long line of a file that has grown, or not changed at all."""
     grown = status.st_size > cursor.size
     same = (status.st_size, status.st_mtime_ns) == (cursor.size, cursor.mtime_ns)
     known = identity(status) == (cursor.device, cursor.inode)
@@ -131,13 +131,13 @@ def _still_scanned(cursor: Cursor, status: os.stat_result) -> int:
 
 
 def _searched(fd: int, cursor: Cursor, scanned: int) -> Cursor:
-    """The cursor, with so many bytes after its offset known to hold no LF, and how to know them again."""
+    """The cursor with `scanned` bytes after its offset known to hold no LF, and their fingerprint."""
     searched = _end(fd, cursor.offset + scanned, scanned) if scanned >= LONG_LINE else 0
     return cursor if (scanned, searched) == cursor[8:] else cursor._replace(scanned=scanned, searched=searched)
 
 
 def _end(fd: int, end: int, length: int) -> int:
-    """Hash of the last of `length` bytes that end there."""
+    """Fingerprint of the last bytes before `end`, at most `length` of them."""
     window = min(FINGERPRINT_BYTES, length)
     return fingerprint(os.pread(fd, window, end - window))
 
@@ -166,25 +166,26 @@ def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[l
 
 
 _line = partial(tuple.__new__, Line)
-"""Makes a line of its values for a third of the price of calling its class."""
+"""Makes a line from its values at a third of the cost of calling its class."""
 
 
 def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Cursor, Line | int]:
-    """The one record of an event file, without a last LF; its length alone where that is more than a line may have.
+    """The file's status, a cursor that has consumed the whole file, and the one record of an event file, without a last
+    LF; instead of the record its length, where that is more than `max_line_bytes`.
 
-    The cursor that it gives has consumed the whole file. Errors as with `read_lines`.
+    Raises the errors of `read_lines`.
     """
-    fd, status = _open(path)  # not `open_regular`, which costs as much as the opening: there may be very many of these
+    fd, status = _open(path)  # not `open_regular`, which costs as much again: there may be very many of these
     try:
         seen = Cursor(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
-        # A byte more than there is, so that one call finds the end; where the file has grown since, there is more.
-        wanted = min(CHUNK_BYTES, status.st_size + 1)
-        data = chunk = os.pread(fd, wanted, 0)
-        while len(chunk) == wanted:
-            wanted = CHUNK_BYTES
-            chunk = os.pread(fd, wanted, len(data))
+        # One byte more than the size, so that one call finds the end; where the file has grown since, there is more.
+        size_to_read = min(CHUNK_BYTES, status.st_size + 1)
+        data = chunk = os.pread(fd, size_to_read, 0)
+        while len(chunk) == size_to_read:
+            size_to_read = CHUNK_BYTES
+            chunk = os.pread(fd, size_to_read, len(data))
             data += chunk
             if len(data) > max_line_bytes + 1:
                 return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
@@ -196,13 +197,13 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_resu
 
 
 def _bare_length(fd: int, size: int) -> int:
-    """The length without a last LF."""
+    """The length of the file without a last LF."""
     return size - (os.pread(fd, 1, size - 1) == b"\n")
 
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
-    """A regular file, open for reading only, and its status."""
+    """A regular file, open read-only: its descriptor and status. Raises OSError, NotAFile."""
     fd, status = _open(path)
     try:
         yield fd, status
@@ -228,12 +229,12 @@ def identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def fingerprint(data: bytes) -> int:
-    """A hash of some bytes, as a signed 64-bit integer, which is what SQLite keeps."""
+    """A 64-bit BLAKE2b hash, as a signed integer, which is what SQLite stores."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
 def _is_same(fd: int, cursor: Cursor) -> bool:
-    """The file still begins with the bytes that were read, and still has them before the position."""
+    """Whether the file still has the bytes that were read, at its head and before the position."""
     if cursor.offset == 0:
         return True
     window = min(FINGERPRINT_BYTES, cursor.offset)
