@@ -3,36 +3,95 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 
+from helpers.tally import TALLIES, Tallies
+
 # Python starts a process of its own for those that are spawned, once, and keeps a pipe to it.
 resource_tracker.ensure_running()
 
+# A shell starts background jobs with SIGINT ignored, which children inherit: the tests that interrupt one need it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # watchdog keeps one reader thread for the whole process, whoever watches.
 _SHARED = {"InotifyFD"}
+
+_HAS_FAILED = pytest.StashKey[bool]()
+
+
+# ---- leaks
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_HAS_FAILED] = True
+    return report
 
 
 def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if type(thread).__name__ not in _SHARED}
 
 
-def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def _descriptors() -> Counter[str]:
+    """What is open in this process, by name."""
+    found: Counter[str] = Counter()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the descriptor by which the folder is read
+            found[str(link.readlink())] += 1
+    return found
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_leaked() -> Iterator[None]:
+def nothing_is_leaked(request: pytest.FixtureRequest) -> Iterator[None]:
     threads, descriptors = _threads(), _descriptors()
     yield
+    if request.node.stash.get(_HAS_FAILED, False):
+        return  # its traceback keeps its variables, and with them what is open: one failure is enough
     for thread in _threads() - threads:
         thread.join(2)
     assert not _threads() - threads, "threads were left running"
     gc.collect()
     # Its three descriptors, and what it had no time to close of the test before.
     allowed = 5 if any(type(thread).__name__ in _SHARED for thread in threading.enumerate()) else 0
-    assert _descriptors() <= descriptors + allowed, "descriptors were left open"
+    now = _descriptors()
+    assert now.total() <= descriptors.total() + allowed, f"left open: {now - descriptors}"
+
+
+# ---- the table of faults: each process of a run counts for itself, and the one that prints has the sum
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TALLIES] = Tallies()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tallies"] = session.config.stash[TALLIES].as_data()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    if output := getattr(node, "workeroutput", None):  # one that crashed has none
+        node.config.stash[TALLIES].add(output["tallies"])  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if table := config.stash[TALLIES].table():
+        terminalreporter.section("faults")
+        for line in table:
+            terminalreporter.write_line(line)
+        if after := config.stash[TALLIES].reported_after:
+            terminalreporter.write_line(
+                f"`status` told of trouble {len(after)} times, after {max(after):.1f} s at most"
+            )

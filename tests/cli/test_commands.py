@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from helpers.support import HANG
 from sidecar.cli import cli
 
 COMMAND = [sys.executable, "-m", "sidecar"]
@@ -71,7 +72,7 @@ def asked(root: Path, *arguments: str) -> Result:
 def sidecar(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     command = [*COMMAND, "--root", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def objects(root: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -216,7 +217,7 @@ def test_run_follows_until_it_is_told_to_stop(root: Path) -> None:
         assert objects(root, "status")[0]["running"] == process.pid
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=HANG)
         assert time.monotonic() - began < 2
     assert process.returncode == 0
     assert json.loads(out)["entries"] == 5
@@ -242,7 +243,7 @@ def test_a_run_that_is_stopped_in_a_rebuild_stops_at_once_and_the_next_one_makes
         wait_for(lambda: (root / "index/rebuild/catalog.db").exists())
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=HANG)
         assert time.monotonic() - began < 2
     assert process.returncode == 0
     assert "Traceback" not in err and "caught up" not in err
@@ -428,14 +429,14 @@ def test_follow_prints_entries_as_they_come_until_ctrl_c(root: Path) -> None:
         with running(root, "follow", "--agent", "late", "--json") as follower:
             # It says nothing before the first entry, so entries come until it has seen one.
             assert follower.stdout is not None
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + HANG
             while not select.select([follower.stdout], [], [], 0.1)[0]:
                 assert time.monotonic() < deadline
                 append(root)
             first = json.loads(follower.stdout.readline())
             assert (first["schema_version"], first["participating_agents"]) == (1, ["late"])
             follower.send_signal(signal.SIGINT)
-            _, err = follower.communicate(timeout=10)
+            _, err = follower.communicate(timeout=HANG)
         assert (follower.returncode, err) == (130, "")
 
 
@@ -483,7 +484,7 @@ def test_colours_can_be_switched_off(indexed: Path) -> None:
     assert not re.search(r"\x1b\[(3|9)[0-7]m", seen)
 
 
-def wait_for(holds: Any, seconds: float = 20) -> None:
+def wait_for(holds: Any, seconds: float = HANG) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

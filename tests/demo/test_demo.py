@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from helpers.support import command, eventually, running
+from helpers.support import HANG, command, eventually, running
 from sidecar import Index
 from sidecar.config.settings import load_settings
 from sidecar.demo.stats import DemoStats
@@ -38,7 +38,7 @@ def acts(count: int, agents: int = 8, seed: int = 7) -> list[Act]:
 def demo(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     words = command(*arguments)
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+        words, capture_output=True, text=True, timeout=HANG, check=False, env={**os.environ, **environment}
     )
 
 
@@ -246,7 +246,7 @@ def test_the_printed_commands_work_in_any_folder(
     monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
     assert len(played["commands"]) == 3
     for line in played["commands"]:
-        done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=HANG, check=False)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) > 2, line
     roles = subprocess.run(f"{played['commands'][1]} --json", shell=True, capture_output=True, text=True, check=True)
@@ -294,7 +294,7 @@ def test_a_signal_ends_it_early_with_everything_indexed_and_no_process_left(tmp_
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
         assert len(processes_about(root)) == 3
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (0, b"")
     summary = json.loads(out)
     assert summary["written"] == summary["indexed"] > 0
@@ -311,7 +311,7 @@ def test_an_impatient_second_signal_leaves_no_process_either(tmp_path: Path) -> 
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=HANG)
     assert process.returncode in (0, 130)
     assert processes_about(root) == []
 
@@ -322,7 +322,7 @@ def test_agents_that_die_are_told_and_leave_no_process(tmp_path: Path) -> None:
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
         kill(lambda line: "sidecar.demo.agents" in line and str(root) in line)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=HANG)
     assert process.returncode == 1
     assert err.startswith("error: the agents: ") and "Traceback" not in err
     assert processes_about(root) == []

@@ -5,24 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from faults.disturbed import TOLD_AFTER
-from helpers.tally import Tallies, Tally
-
-_TALLIES = pytest.StashKey[Tallies]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_TALLIES] = Tallies()
+from helpers.tally import TALLIES, Tally
 
 
 @pytest.fixture
 def tally(pytestconfig: pytest.Config) -> Callable[[str], Tally]:
     """`tally("what is done to it")` is the line of the table in which a test counts."""
-    return pytestconfig.stash[_TALLIES].of
+    return pytestconfig.stash[TALLIES].of
 
 
 @pytest.fixture(params=["short", pytest.param("long", marks=pytest.mark.slow)])
@@ -31,12 +25,8 @@ def often(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     return lambda short, long: long if request.param == "long" else short
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if table := config.stash[_TALLIES].table():
-        terminalreporter.section("faults")
-        for line in table:
-            terminalreporter.write_line(line)
-        if TOLD_AFTER:
-            terminalreporter.write_line(
-                f"`status` told of trouble {len(TOLD_AFTER)} times, after {max(TOLD_AFTER):.1f} s at most"
-            )
+@pytest.fixture(autouse=True, scope="session")
+def status_reports(pytestconfig: pytest.Config) -> Iterator[None]:
+    """How long `status` took to name each trouble, for the end of the run."""
+    yield
+    pytestconfig.stash[TALLIES].reported_after = TOLD_AFTER

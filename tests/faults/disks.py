@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.support import HANG
+
 
 def run(*arguments: str | Path) -> str:
     """Run a command; gives what is wrong, empty for nothing."""
@@ -86,7 +88,7 @@ def failing(pid: int, calls: str, error: str, *options: str) -> Iterator[None]:
         yield
     finally:
         tracer.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG
         while tracer.poll() is None and time.monotonic() < deadline:
             with suppress(OSError):
                 tracer.stderr.read()  # a full pipe would hold it up

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from helpers.corpora import BASE
-from helpers.support import command, eventually, indexed, reference
+from helpers.support import HANG, command, eventually, indexed, reference
 from helpers.tally import Tally
 from oracle.model import COLUMNS, model_file
 from sidecar.errors import SidecarError
@@ -184,4 +184,4 @@ def child(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=HANG)

@@ -37,7 +37,7 @@ from faults.disturbed import (
     within,
 )
 from helpers.corpora import BASE, DAY
-from helpers.support import command, everything, rebuilt, reference, scratch, with_constants, write_lines
+from helpers.support import HANG, command, everything, rebuilt, reference, scratch, with_constants, write_lines
 from helpers.tally import Tally
 from sidecar.service import heartbeat as beacon
 from sidecar.service.supervisor import run_once
@@ -180,7 +180,7 @@ def started(root: Path) -> Iterator[int]:
         assert process.poll() is None, f"it ended by itself: {process.communicate()[1].decode()}"
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors.decode()
 
 
@@ -360,7 +360,7 @@ def test_a_disk_that_is_mounted_read_only_is_named_at_the_start(root: Path) -> N
         if why := run("mount", "-o", "remount,ro", disk):
             pytest.skip(f"cannot remount: {why}")
         it_says(root, "read-only")
-        done = subprocess.run(command("--root", root, "run"), capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command("--root", root, "run"), capture_output=True, text=True, check=False, timeout=HANG)
         assert done.returncode == 1
         assert "read-only" in done.stderr.lower() and "Traceback" not in done.stderr
 

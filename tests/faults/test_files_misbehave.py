@@ -36,7 +36,7 @@ from faults.disturbed import (
     within,
 )
 from helpers.corpora import BASE, DAY
-from helpers.support import Stepped, everything, indexed, rebuilt, reference, scratch
+from helpers.support import HANG, Stepped, everything, indexed, rebuilt, reference, scratch
 from helpers.tally import Tally
 from sidecar.errors import SourceChanged
 from sidecar.fs import to_text
@@ -267,7 +267,7 @@ def readers(root: Path, count: int) -> Iterator[Counter[str]]:
     finally:
         for process in processes:
             process.terminate()
-        ended = [(process, *process.communicate(timeout=120)) for process in processes]
+        ended = [(process, *process.communicate(timeout=HANG)) for process in processes]
     for process, told, errors in ended:
         assert process.returncode == 0, errors
         seen.update(json.loads(told))

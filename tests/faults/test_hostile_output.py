@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.corpora import BASE, DAY
-from helpers.support import command, reference, scratch, with_constants, write_lines
+from helpers.support import HANG, command, reference, scratch, with_constants, write_lines
 from helpers.tally import Tally
 from sidecar import Index
 from sidecar.cli import cli
@@ -130,7 +130,7 @@ def on_a_terminal(*arguments: str) -> str:
         with suppress(OSError), open(ours, "rb", buffering=0) as terminal:
             while chunk := terminal.read(65536):
                 seen += chunk
-        process.wait(60)
+        process.wait(HANG)
     return seen.decode()
 
 
@@ -270,7 +270,7 @@ def test_settings_that_are_too_much_are_refused_in_words(name: str, tmp_path: Pa
     (tmp_path / "logs").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "sidecar", "--config", config, "--root", tmp_path / "logs", "run", "--once"],
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2_000:]
     assert done.returncode in (0, 2)
@@ -288,6 +288,6 @@ def test_no_glob_takes_for_ever_to_say_no(glob: str, tmp_path: Path) -> None:
     config.write_text(orjson.dumps({"preset": "none", "sources": [source]}).decode())
     done = subprocess.run(
         [sys.executable, "-m", "sidecar", "--config", config, "--root", tmp_path / "logs", "run", "--once"],
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr and done.returncode in (0, 2), done.stderr[-2_000:]

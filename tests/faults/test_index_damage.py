@@ -331,7 +331,7 @@ def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows
 
             began = time.monotonic()
             try:
-                eventually(is_whole, 20)
+                eventually(is_whole)
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}, {damage.__name__}: {error}") from error
             counted.took(time.monotonic() - began)
@@ -385,7 +385,7 @@ def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
                 found = whole(root)
                 return found is not None and found.rows == expected
 
-            eventually(is_healed, 20)
+            eventually(is_healed)
             assert path.name in (aside / "why.txt").read_text()
             assert [kept for kept in aside.iterdir() if kept.name.endswith(path.name)]
             counted.tried += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from faults.steps import children
 from helpers.corpora import BASE, DAY
 from helpers.support import (
+    HANG,
     command,
     eventually,
     everything,
@@ -71,7 +72,7 @@ def run(root: Path, wait: float | None, chance: random.Random) -> tuple[float, b
             for victim in victims:
                 with suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANG)
         assert process.returncode in (0, -signal.SIGKILL), said.decode()
         if wait is not None:
             eventually(lambda: not any(Path(f"/proc/{reader}/fd/0").exists() for reader in readers))

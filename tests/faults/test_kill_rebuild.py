@@ -22,6 +22,7 @@ import pytest
 from faults.steps import children, died, dies_at, in_a_child, steps_of
 from helpers.corpora import BASE, DAY
 from helpers.support import (
+    HANG,
     Everything,
     Stepped,
     command,
@@ -248,7 +249,7 @@ def kill_one_of(arguments: list[str], among: str, after: float) -> list[int]:
         for victim in victims[-1:]:
             os.kill(victim, signal.SIGKILL)
     if among == "workers":
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANG)
         assert process.returncode in (0, 1), said.decode()
         assert b"Traceback" not in said, said.decode()
         assert process.returncode == 0 or b"process died" in said, said.decode()

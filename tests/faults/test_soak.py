@@ -244,7 +244,7 @@ def settled(root: Path, process: subprocess.Popen[bytes], counted: Tally) -> Non
         return False
 
     try:
-        eventually(is_quiet, 60)
+        eventually(is_quiet)
     except AssertionError:
         print(status_of(reference(root)))
         counted.compare(everything(root / "index").rows, modelled(root))

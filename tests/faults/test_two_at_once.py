@@ -21,6 +21,7 @@ import pytest
 from faults.steps import died, in_a_child
 from helpers.corpora import BASE, DAY
 from helpers.support import (
+    HANG,
     Stepped,
     command,
     eventually,
@@ -69,7 +70,7 @@ def rebuild(settings: Settings) -> None:
 
 
 def sidecar(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command("--root", root, *arguments), capture_output=True, check=False, timeout=60)
+    return subprocess.run(command("--root", root, *arguments), capture_output=True, check=False, timeout=HANG)
 
 
 # ---- who comes second
@@ -90,7 +91,7 @@ def rebuilding(root: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANG)
     assert process.returncode == 0
 
 
@@ -526,7 +527,7 @@ def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_wor
         with reading(told, lambda: look_at_logs(root, told, 0), lambda: verify_forever(root, told, 1)) as all_is_well:
             while min(told.answers[:2]) < enough:
                 # No faster than they read, or they would never be done.
-                eventually(lambda: written.total() < 100 * (1 + min(told.answers[:2])) or not all_is_well(), seconds=60)
+                eventually(lambda: written.total() < 100 * (1 + min(told.answers[:2])) or not all_is_well())
                 assert all_is_well()
                 for _ in range(chance.choice([1, 10, 50])):
                     session, day = chance.choice("abcde"), BASE // DAY + chance.randrange(1, 5)

@@ -32,6 +32,9 @@ from sidecar.times import day_name
 TESTS = Path(__file__).parents[1]
 """What a script of the tests needs in its `sys.path`, as pytest has it (`pythonpath` in pyproject.toml)."""
 
+HANG = 300.0
+"""Seconds. A limit for what ends by itself, however loaded the machine: only a hang reaches it."""
+
 LATER = 4_000_000_000.0
 """A moment at which every event file counts as settled."""
 
@@ -167,11 +170,11 @@ def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=HANG)
 
 
-def eventually(condition: Any, seconds: float = 20.0) -> None:
-    """Wait until a condition of another process holds."""
+def eventually(condition: Any, seconds: float = HANG) -> None:
+    """Wait until a condition of another process holds. Only where the time itself is promised, `seconds` is less."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

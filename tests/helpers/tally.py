@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import pytest
 
 Row = tuple[Any, ...]
 """A row of the view `ksi_index`."""
@@ -56,10 +58,25 @@ class Tallies:
 
     def __init__(self) -> None:
         self._lines: dict[str, Tally] = {}
+        self.reported_after: list[float] = []
+        """Seconds from each cause until `status` named it."""
 
     def of(self, fault: str) -> Tally:
         """The line of a fault, which several tests may share."""
         return self._lines.setdefault(fault, Tally(fault))
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain values, for another process to `add`."""
+        return {"lines": [asdict(line) for line in self._lines.values()], "reported_after": self.reported_after}
+
+    def add(self, data: dict[str, Any]) -> None:
+        """Add what another process has counted."""
+        for values in data["lines"]:
+            line = self.of(values["fault"])
+            for name in ("tried", "rows", "lost", "doubled", "wrong"):
+                setattr(line, name, getattr(line, name) + values[name])
+            line.took(values["slowest"])
+        self.reported_after += data["reported_after"]
 
     def table(self) -> list[str]:
         """As Markdown."""
@@ -69,3 +86,7 @@ class Tallies:
             counts = [f"{count:,}" for count in (one.tried, one.rows, one.lost, one.doubled, one.wrong)]
             lines.append(f"| {' | '.join([one.fault, *counts, f'{one.slowest:.1f} s' if one.slowest else ''])} |")
         return lines if self._lines else []
+
+
+TALLIES = pytest.StashKey[Tallies]()
+"""Where pytest keeps those of the run."""

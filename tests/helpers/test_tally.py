@@ -31,3 +31,13 @@ def test_what_is_equal_counts_its_rows() -> None:
     tally = Tallies().of("none")
     tally.compare([row(9), row(0)], [row(0), row(9)])
     assert (tally.rows, tally.lost, tally.doubled, tally.wrong) == (2, 0, 0, 0)
+
+
+def test_what_several_processes_count_is_added_up() -> None:
+    sums, other = Tallies(), Tallies()
+    for one, seconds in ((sums, 1.0), (other, 2.0)):
+        one.of("a").compare([row(0)], [row(0)])
+        one.of("a").took(seconds)
+    other.of("b").tried = 3
+    sums.add(other.as_data())
+    assert (sums.of("a").rows, sums.of("a").slowest, sums.of("b").tried) == (2, 2.0, 3)

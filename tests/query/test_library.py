@@ -20,7 +20,7 @@ import pytest
 from peewee import OperationalError
 
 from helpers.corpora import BASE, DAY, write_tree
-from helpers.support import Stepped, eventually, indexed, reference, running, write_lines
+from helpers.support import HANG, Stepped, eventually, indexed, reference, running, write_lines
 from sidecar import Entry, Index, SidecarError
 from sidecar.bulk.rebuild import reindex
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SchemaMismatch
@@ -312,7 +312,7 @@ class Following:
         """Seconds after BASE of the next entries."""
         found = []
         for _ in range(count):
-            came = self._came.get(timeout=10)
+            came = self._came.get(timeout=HANG)
             if isinstance(came, BaseException):
                 raise came
             found.append(came.timestamp - BASE)
@@ -326,7 +326,7 @@ class Following:
 
     def end(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(HANG)
         assert not self._thread.is_alive()
 
 

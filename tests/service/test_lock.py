@@ -14,7 +14,18 @@ import orjson
 import pytest
 
 from helpers.corpora import write_tree
-from helpers.support import command, eventually, everything, indexed, modelled, rebuilt, reference, running, write_lines
+from helpers.support import (
+    HANG,
+    command,
+    eventually,
+    everything,
+    indexed,
+    modelled,
+    rebuilt,
+    reference,
+    running,
+    write_lines,
+)
 from sidecar.errors import ConfigError, RootLocked
 from sidecar.service import lock
 from sidecar.service.lock import RootLock
@@ -107,7 +118,7 @@ def test_a_signal_ends_it_within_two_seconds_with_everything_indexed(root: Path,
         write_lines(log, *[LINE] * 500)
         began = time.monotonic()
         process.send_signal(number)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=HANG)
         assert time.monotonic() - began < 2
     assert process.returncode == 0, said.decode()
     assert indexed(root) == modelled(root)

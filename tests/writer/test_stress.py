@@ -130,7 +130,7 @@ class Stress:
             self.figures.deaths -= self.figures.kills
             self._close_torn_lines()
             settings = reference(self.root)
-            eventually(lambda: status_of(settings).behind_bytes == 0, 120)
+            eventually(lambda: status_of(settings).behind_bytes == 0)
             self.figures.seconds = round(time.monotonic() - begun, 1)
         finally:
             for process in self.writers:

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.support import HANG
 from sidecar.config.formats import load_formats
 from sidecar.errors import InvalidName, InvalidRecord, SessionLocked, WriterClosed, WriterError
 from sidecar.ingest.derive import DerivationState, derive
@@ -66,7 +67,7 @@ def child(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 def run(code: str, *arguments: object) -> str:
     """What another Python that runs `code` prints."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=HANG).stdout
 
 
 HOLD = """
@@ -330,7 +331,7 @@ while won < 30:
     command = [sys.executable, "-c", code, str(tmp_path)]
     writers = {who: subprocess.Popen([*command, who], stdout=subprocess.PIPE, text=True) for who in ("one", "two")}
     for who, writer in writers.items():
-        output, _ = writer.communicate(timeout=60)
+        output, _ = writer.communicate(timeout=HANG)
         assert writer.returncode == 0
         for said in output.splitlines():
             line_number, byte_offset, number = map(int, said.split())
@@ -554,7 +555,7 @@ for number in range(100):
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     writers = [subprocess.Popen([*command, str(who)], stdout=subprocess.PIPE, text=True) for who in range(8)]
-    places = [path for writer in writers for path in writer.communicate(timeout=60)[0].splitlines()]
+    places = [path for writer in writers for path in writer.communicate(timeout=HANG)[0].splitlines()]
     assert len(set(places)) == 800
     events = [json.loads(path.read_bytes()) for path in (tmp_path / "events" / "1970-01-01").iterdir()]
     assert {(event["who"], event["number"]) for event in events} == {(str(w), n) for w in range(8) for n in range(100)}
