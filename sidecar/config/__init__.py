@@ -1,5 +1,5 @@
-"""Settings, and the formats that say where in a record each attribute stands.
+"""Settings, and the formats that say where in a record each attribute is.
 
-Here: `config.yaml` and the command line turned into frozen settings, YAML read with file and line for every error,
+Here: frozen settings from `config.yaml` and the command line, YAML parsed with file and line for every error, and
 formats compiled into plain functions. Not here: anything that opens a log or an index.
 """

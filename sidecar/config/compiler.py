@@ -1,7 +1,7 @@
-"""A format, compiled to one plain function: `extract(document, named_type) -> Record | None`.
+"""Compile a format into one plain function: `extract(document, named_type) -> Record | None`.
 
-Half a million records pass through it, forty paths each, so a path is not interpreted: it becomes a line of Python.
-For `author: [data.agent_id, agent_id]` that reads
+Half a million records pass through it, with forty paths each, so a path is not interpreted but becomes a line of
+Python. For `author: [data.agent_id, agent_id]` the lines are
 
     o1 = document.get('data')
     if o1.__class__ is not dict: o1 = EMPTY      # once for all paths below `data`
@@ -15,11 +15,11 @@ For `author: [data.agent_id, agent_id]` that reads
         author = None
         break
 
-Text from a format enters that source only through `repr()` of a string, a number or a boolean: a format can name any
-key, and cannot inject code.
+Text from a format enters the generated code only through `repr()` of a string, a number or a boolean: a format can name
+any key, but cannot inject code.
 
-The coercions below (`id_text`, `add_ids`, `timestamp_of`, `classifier`) say what a JSON value counts as. Each takes any
-JSON value and raises for none. Source: section 6 of the design.
+The coercions below (`id_text`, `add_ids`, `timestamp_of`, `classifier`) define what a JSON value counts as. None of
+them raises for any JSON value. The rules are those of `docs/derivation.md`, sections 3 and 4.
 """
 
 from __future__ import annotations
@@ -36,27 +36,28 @@ from sidecar.records import Kind, Record
 from sidecar.times import YEAR_10000
 
 PROBE_FROM = 4
-"""So many keys are looked up in an object that it pays to see first whether it has any of them."""
+"""Number of keys looked up in one object from which on it pays to test first whether it has any of them."""
 Path: TypeAlias = tuple[str, ...]
 Constant: TypeAlias = str | int | bool
 
 
 class Extract(Protocol):
-    """What a record says; None where it names no event type. `named_type` is the one in a file's name."""
+    """The Record of a JSON object; None where it has no event type. `named_type` is the type in a file's name."""
 
     def __call__(self, document: dict[str, Any], named_type: str | None = None, /) -> Record | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AttributePaths:
-    """Where the attributes stand, and what holds where the record is silent."""
+    """The paths of each attribute, and the constants used where a record has no value."""
 
     paths: Mapping[str, tuple[Path, ...]]
     constants: Mapping[str, Any]
-    """A string; for a list of ids a tuple of strings; for a flag a boolean."""
+    """By attribute: a string; for a list of ids a tuple of strings; for a flag a boolean."""
 
     def overridden_by(self, own: AttributePaths) -> AttributePaths:
-        """These, but for what `own` lists. An event type that it sets with no path beside it stands alone."""
+        """These paths and constants, overridden by those in `own`. A constant event type in `own` without paths beside
+        it also removes the inherited paths."""
         paths = {**self.paths, **own.paths}
         if "event_type" in own.constants and "event_type" not in own.paths:
             paths["event_type"] = ()
@@ -65,7 +66,7 @@ class AttributePaths:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Holds where the path has one of the values; without `values`, where it has any but null."""
+    """True where the path has one of the values; without `values`, where it has any value but null."""
 
     path: Path
     values: tuple[Constant, ...] | None
@@ -73,11 +74,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class FormatSpec:
-    """A format as it was written, with all that it extends."""
+    """A format as written, merged with all that it extends."""
 
     places: AttributePaths
     shapes: tuple[tuple[Condition, AttributePaths], ...]
-    """The first whose condition holds overrides `places`."""
+    """The first whose condition is true overrides `places`."""
     completions: tuple[str, ...]
     requests: tuple[str, ...]
     answers: tuple[str, ...]
@@ -85,7 +86,7 @@ class FormatSpec:
 
 
 def compile_spec(name: str, spec: FormatSpec) -> Extract:
-    """The function that takes a JSON object apart as `spec` says. It raises on no JSON value."""
+    """The function that extracts a Record from a JSON object as `spec` says. It raises for no JSON value."""
     code = _Code(_all_paths(spec))
     for condition, places in spec.shapes:
         code.add(f"if {_holds(code, condition)}:")
@@ -97,7 +98,7 @@ def compile_spec(name: str, spec: FormatSpec) -> Extract:
         **code.constants,
         "EMPTY": {},
         "Record": Record,
-        "new": tuple.__new__,  # a third of the price of Record(...), which is a Python function
+        "new": tuple.__new__,  # a third of the cost of Record(...), which is a Python function
         "text": id_text,
         "gather": add_ids,
         "moment": timestamp_of,
@@ -118,42 +119,42 @@ def _all_paths(spec: FormatSpec) -> Iterator[Path]:
 
 
 class _Code:
-    """Python lines under way, and the names of the objects that they have looked up already."""
+    """Generated Python lines, and the variables that hold objects looked up so far."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, frozenset[str]] = {}
-        """Names that the lines use."""
+        """Values of the names that the lines use."""
         self._indent = "    "
         self._found: dict[Path, str] = {(): "document"}
-        self._wanted: defaultdict[Path, frozenset[str]] = defaultdict(frozenset)
-        """What is looked up in the object at a path, anywhere in the format."""
+        self._keys_at: defaultdict[Path, frozenset[str]] = defaultdict(frozenset)
+        """By path: the keys looked up in the object there, anywhere in the format."""
         for path in paths:
             for depth in range(len(path)):
-                self._wanted[path[:depth]] |= {path[depth]}
+                self._keys_at[path[:depth]] |= {path[depth]}
 
     def add(self, line: str, *, deeper: int = 0) -> None:
         self.lines.append(self._indent + "    " * deeper + line)
 
     def branch(self) -> _Code:
-        """The same lines, a step deeper. What the branch looks up is unknown after it."""
+        """The same lines, indented by one more level. Objects looked up in the branch are not known after it."""
         branch = copy(self)
         branch._indent, branch._found = self._indent + "    ", dict(self._found)
         return branch
 
     def holder(self, path: Path) -> str:
-        """The name of the object at `path`: an empty one where the record has none."""
+        """The variable that holds the object at `path`; an empty object where the record has none."""
         if path not in self._found:
             found = self.get(path)
             name = f"o{len(self._found)}"
             self.add(f"{name} = {found}")
-            keys = self._wanted.get(path, frozenset())
+            keys = self._keys_at.get(path, frozenset())
             if len(keys) < PROBE_FROM:
                 self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
-            else:  # an object may be there and have none of what is looked up in it
-                wanted = f"wanted{len(self.constants)}"
-                self.constants[wanted] = keys
-                self.add(f"if {name}.__class__ is not dict or {wanted}.isdisjoint({name}): {name} = EMPTY")
+            else:  # an object may exist and have none of the keys looked up in it
+                known = f"keys{len(self.constants)}"
+                self.constants[known] = keys
+                self.add(f"if {name}.__class__ is not dict or {known}.isdisjoint({name}): {name} = EMPTY")
             self._found[path] = name
         return self._found[path]
 
@@ -161,7 +162,7 @@ class _Code:
         return f"{self.holder(path[:-1])}.get({path[-1]!r})"
 
     def each(self, target: str, paths: Iterable[Path], then: list[str], *, deeper: int = 0) -> None:
-        """Does `then` with each path's value that is not null. Neighbours share the test of their holder."""
+        """Run `then` for each path's value that is not null. Adjacent paths share the test of their object."""
         for parent, group in groupby(paths, key=lambda path: path[:-1]):
             inner = deeper
             if parent:
@@ -174,7 +175,7 @@ class _Code:
                     self.add(line, deeper=inner + 1)
 
     def first(self, target: str, paths: tuple[Path, ...], take: list[str], otherwise: str) -> None:
-        """`target` becomes what the first of `paths` gives; `take` leaves by `break` with what it accepts."""
+        """Set `target` to the value of the first of `paths` that the lines `take` accept, which they do by `break`."""
         if paths:
             self.add("while True:")
             self.each(target, paths, take, deeper=1)
@@ -185,7 +186,7 @@ class _Code:
 
 
 def _record(code: _Code, places: AttributePaths) -> None:
-    """The lines that make a Record by `places` and return it."""
+    """Add the lines that make a Record by `places` and return it."""
 
     def paths(attribute: str) -> tuple[Path, ...]:
         return places.paths.get(attribute, ())
@@ -197,7 +198,7 @@ def _record(code: _Code, places: AttributePaths) -> None:
     for path in (path for attribute in places.paths for path in paths(attribute)):
         code.holder(path[:-1])
     t = "timestamp"
-    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # spares most records a call
+    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # saves a call for most records
     code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
@@ -210,8 +211,8 @@ def _record(code: _Code, places: AttributePaths) -> None:
         if attribute in places.constants:
             code.add(f"if not {attribute}: {attribute} = {constant(attribute)}")
     code.first("broadcast", paths("broadcast"), _take_flag("broadcast"), constant("broadcast", False))
-    silent = constant("requests_response") if "requests_response" in places.constants else "kind.is_request"
-    code.first("expects", paths("requests_response"), _take_flag("expects"), silent)
+    default = constant("requests_response") if "requests_response" in places.constants else "kind.is_request"
+    code.first("expects", paths("requests_response"), _take_flag("expects"), default)
     completed = " or ".join(f"{code.get(path)} == 'completed'" for path in paths("status")) or "False"
     if "status" in places.constants:
         code.first("status", paths("status"), _take_text("status"), constant("status"))
@@ -223,7 +224,7 @@ def _record(code: _Code, places: AttributePaths) -> None:
 
 
 def _event_type(code: _Code, paths: tuple[Path, ...], constant: str) -> None:
-    """The type first: without one there is no record, and nothing else needs looking up."""
+    """Add the lines for the event type. It comes first: without it there is no record, and no other path matters."""
     for path in paths:
         code.holder(path[:-1])
     otherwise = f"named_type or {constant}" if paths or constant == "None" else constant
@@ -241,7 +242,7 @@ def _take_flag(target: str) -> list[str]:
 
 
 def _holds(code: _Code, condition: Condition) -> str:
-    """The condition as an expression. In Python 1 equals True, in JSON not: so classes are compared too."""
+    """The condition as a Python expression. In Python 1 equals True, in JSON not, so classes are compared too."""
     place = code.get(condition.path)
     if condition.values is None:
         return f"{place} is not None"
@@ -252,24 +253,24 @@ def _holds(code: _Code, condition: Condition) -> str:
 
 # ---- what a JSON value counts as
 
-_KINDS_KEPT = 4096
-_LONGEST_TYPE_KEPT = 200
+_MAX_CACHED_KINDS = 4096
+_MAX_CACHED_TYPE_CHARACTERS = 200
 
 
 def id_text(value: Any) -> str | None:
-    """An id: a non-empty string, or a whole number as its digits; else None."""
+    """An id: a non-empty string, or an integer as its decimal digits; else None."""
     if value.__class__ is str:
         return value or None
     if value.__class__ is int:
         try:
             return str(value)
-        except ValueError:  # more digits than Python is willing to write
+        except ValueError:  # more digits than Python converts
             return None
     return None
 
 
 def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
-    """`ids`, and after them the ids in `value` that are new: it is one id, or a list of them."""
+    """`ids` followed by the new ids in `value`, which is one id or a list of them."""
     if value.__class__ is str:
         return (*ids, value) if value and value not in ids else ids
     found = value if value.__class__ is list else (value,)
@@ -280,8 +281,8 @@ def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
 def timestamp_of(value: Any) -> float | None:
     """Seconds since 1970, UTC, between 1970 and 9999; else None.
 
-    A number counts as seconds, from 1e11 on as milliseconds, from 1e14 as microseconds, from 1e17 as
-    nanoseconds. A string is ISO 8601, and without a zone UTC.
+    A number counts seconds, from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string
+    is ISO 8601; without a zone it is UTC.
     """
     if value.__class__ is str:
         try:
@@ -297,7 +298,7 @@ def timestamp_of(value: Any) -> float | None:
 
 
 def _unit(number: float) -> int:
-    """How many of what `number` counts make a second."""
+    """How many of the units that `number` counts make a second."""
     if number < 10**11:
         return 1
     if number < 10**14:
@@ -310,26 +311,28 @@ def classifier(
     requests: tuple[str, ...],
     answers: tuple[str, ...],
     skip: tuple[str, ...],
-    kept: dict[str, Kind],
+    cache: dict[str, Kind],
 ) -> Callable[[str], Kind]:
-    """From event type to kind, by a format's patterns. `kept` remembers, and stays small whatever comes."""
+    """A function from event type to kind, by the patterns of a format. `cache` holds its results and is bounded."""
     is_completion, is_request, is_answer, is_skipped = map(_matcher, (completions, requests, answers, skip))
 
     def kind_of(event_type: str) -> Kind:
-        asks = is_request(event_type)  # what matches both patterns asks: else it could never be answered
-        answering = not asks and is_answer(event_type)
-        kind = Kind(is_completion(event_type), asks, answering, is_skipped(event_type))
-        if len(event_type) <= _LONGEST_TYPE_KEPT:
-            if len(kept) >= _KINDS_KEPT:
-                kept.clear()
-            kept[event_type] = kind
+        requesting = is_request(
+            event_type
+        )  # a type that matches both is a request: otherwise it could never be answered
+        answering = not requesting and is_answer(event_type)
+        kind = Kind(is_completion(event_type), requesting, answering, is_skipped(event_type))
+        if len(event_type) <= _MAX_CACHED_TYPE_CHARACTERS:
+            if len(cache) >= _MAX_CACHED_KINDS:
+                cache.clear()
+            cache[event_type] = kind
         return kind
 
     return kind_of
 
 
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """`a:b` is that type, `a:` begins so, `:b` has the last segment `b`."""
+    """A test for event types: `a:b` matches that type, `a:` a prefix, `:b` the last segment."""
     beginnings = tuple(p for p in patterns if p.endswith(":"))
     endings = {p[1:] for p in patterns if p.startswith(":")}
     exact = {p for p in patterns if not (p.startswith(":") or p.endswith(":"))}

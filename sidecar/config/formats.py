@@ -1,19 +1,19 @@
-"""Formats: where in a record the attributes of the law of derivation stand, as data.
+"""Formats: where in a record the attributes of the law of derivation (`docs/derivation.md`) are, as data.
 
 A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
 
     mine:
-      extends: reference                  # what is not said here is as there; without it, absent
-      author: [sender.id, from]           # the first path that holds something; for addressees, all
-      pattern: [[data, "kind.of.talk"]]   # a path as a list of keys, where a key has a dot of its own
-      requests: ["ask:", ":request"]      # `a:b` is that type, `a:` begins so, `:b` has that last segment
-      set: {team: red}                    # holds where the record itself is silent
-      shapes:                             # the first whose condition holds overrides what it lists
+      extends: reference                  # what is not set here is inherited; without `extends`, absent
+      author: [sender.id, from]           # the first path that has a value; for addressees, all of them
+      pattern: [[data, "kind.of.talk"]]   # a path as a list of keys, where a key contains a dot
+      requests: ["ask:", ":request"]      # `a:b` is that type, `a:` a prefix, `:b` the last segment
+      set: {team: red}                    # used where the record itself has no value
+      shapes:                             # the first whose condition is true overrides what it lists
         - when: {path: kind, is: reply}   # or `in: [a, b]`; or the path alone: present, and not null
           set: {event_type: "chat:response"}
 
-A type that matches `requests` and `answers` is a request. A constant event type with no `event_type` paths
-beside it is the type of every record of its shape; with paths, it comes last, after an event file's name.
+A type that matches both `requests` and `answers` is a request. A constant event type without `event_type` paths beside
+it is the type of every record of its shape; with paths, it is tried last, after the name of an event file.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _TEXTS = ("event_type", "session_id", "author", "correlation", "pattern", "conve
 _CONSTANTS = (*_TEXTS, "status", *_LISTS, *_FLAGS)
 _ATTRIBUTES = ("timestamp", *_CONSTANTS)
 _EVENT_TYPES = ("completions", "requests", "answers", "skip")
-_LONGEST_PATH = 50
-_MOST_BELOW = 50
-"""Formats that extend one another in a chain."""
+_MAX_PATH_KEYS = 50
+_MAX_EXTENDS = 50
+"""Formats in a chain of `extends`."""
 _PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus")
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format, ready to use. It can be sent to another process, which compiles it anew."""
+    """A compiled format. It can be pickled; the receiving process compiles it again."""
 
     name: str
     spec: FormatSpec = field(repr=False, compare=False)
     fingerprint: str = field(init=False)
-    """Differs where the format differs; the name is no part of it."""
+    """Differs where the format differs; the name is not part of it."""
     extract: Extract = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        said = json.dumps(asdict(self.spec), sort_keys=True)
-        object.__setattr__(self, "fingerprint", sha256(said.encode()).hexdigest())
+        content = json.dumps(asdict(self.spec), sort_keys=True)
+        object.__setattr__(self, "fingerprint", sha256(content.encode()).hexdigest())
         object.__setattr__(self, "extract", compile_spec(self.name, self.spec))
 
     def __reduce__(self) -> tuple[type[Format], tuple[str, FormatSpec]]:
@@ -61,9 +61,9 @@ class Format:
 
 
 def load_formats(user: YamlValue | None = None) -> dict[str, Format]:
-    """The packaged formats and those of `user`, the value of `formats` in config.yaml, by name.
+    """The packaged formats and those in `user`, the value of `formats` in config.yaml, by name.
 
-    Raises ConfigError, with file, line and key, for the first thing that is wrong.
+    Raises ConfigError, with file, line and key, for the first mistake.
     """
     packaged = _packaged_formats()
     own = user.mapping("a mapping from names to formats") if user else {}
@@ -75,7 +75,7 @@ def load_formats(user: YamlValue | None = None) -> dict[str, Format]:
 
 
 def read_packaged(name: str) -> YamlValue:
-    """A YAML file of the package."""
+    """Parse a YAML file of the package, by its name without the suffix."""
     file = f"{name}.yaml"
     value = parse_yaml((files("sidecar") / "formats" / file).read_text("utf-8"), f"sidecar/formats/{file}")
     assert value is not None, f"{file} is empty"
@@ -92,15 +92,16 @@ def _packaged_formats() -> Mapping[str, Format]:
 def _spec(
     name: str, values: Mapping[str, YamlValue], known: dict[str, FormatSpec], below: tuple[str, ...]
 ) -> FormatSpec:
-    """The format `name` with all that it extends. `below` are the formats that extend it; `known` grows."""
+    """The spec of the format `name`, with all that it extends. `below` are the formats that extend it; specs are added
+    to `known`."""
     if name in known:
         return known[name]
     given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "shapes"))
     parent = FormatSpec(AttributePaths({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
-        if len(below) >= _MOST_BELOW:
-            raise given["extends"].refuse(f"a chain of at most {_MOST_BELOW} formats")
+        if len(below) >= _MAX_EXTENDS:
+            raise given["extends"].refuse(f"a chain of at most {_MAX_EXTENDS} formats")
         if base in (*below, name):
             raise given["extends"].refuse("a format that does not extend this one in turn")
         parent = _spec(base, values, known, (*below, name))
@@ -142,11 +143,11 @@ def _paths(value: YamlValue) -> tuple[Path, ...]:
 
 
 def _path(value: YamlValue) -> Path:
-    """`a.b.c`, or a list of keys, where a key has a dot of its own."""
+    """Parse `a.b.c`, or a list of keys, for keys that contain a dot."""
     expected = "a path: keys with dots between (`data.agent_id`), or a list of keys"
     keys = [key.text() for key in value.items()] if value.is_list else value.text(expected).split(".")
     path = tuple(keys)
-    if not path or not all(path) or len(path) > _LONGEST_PATH:
+    if not path or not all(path) or len(path) > _MAX_PATH_KEYS:
         raise value.refuse(expected)
     return path
 

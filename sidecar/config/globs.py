@@ -1,7 +1,7 @@
-"""Globs over paths below the root, as regular expressions over whole paths.
+"""Translate globs over paths below the root into regular expressions over whole paths.
 
-`*`, `?` and `[...]` mean what they mean to fnmatch, within one component; `**` as a component stands for any
-number of folders, none included. Case counts, and a leading dot is a character like any other.
+`*`, `?` and `[...]` work as in fnmatch, within one component; `**` as a component matches any number of folders,
+including none. Matching is case-sensitive, and a leading dot is a character like any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 def split_glob(glob: str) -> list[str]:
-    """The components of a glob. Raises ValueError, with what is expected, where it may leave the root."""
+    """The components of a glob. Raises ValueError, with what is expected, where the glob could leave the root."""
     parts = glob.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in glob:
         raise ValueError(EXPECTED)
@@ -21,34 +21,34 @@ def split_glob(glob: str) -> list[str]:
 
 
 def glob_regex(glob: str) -> str:
-    """A regular expression for the paths that `glob` matches, to be used with `fullmatch`; without groups.
+    """A regular expression without capturing groups, for use with `fullmatch`, for the paths that `glob` matches.
 
-    What stands between two stars is taken where it comes first, for good (`(?>`): a later place can match nothing
-    that this one does not. Without that, a glob of twenty stars would try more ways than there is time for.
+    The text between two stars is matched at its first occurrence, in an atomic group (`(?>`): a later occurrence can
+    match nothing that the first does not. Without it, a glob of twenty stars would backtrack exponentially.
     """
-    runs: list[list[str]] = [[]]  # components, with a `**` between each two
+    runs: list[list[str]] = [[]]  # runs of components, separated by `**`
     for part in split_glob(glob):
         if part != "**":
             runs[-1].append(_component(part))
-        elif runs[-1] or len(runs) == 1:  # several in a row say no more than one
+        elif runs[-1] or len(runs) == 1:  # several in a row mean the same as one
             runs.append([])
     first, *middle, last = [[], *runs] if len(runs) == 1 else runs
-    written = "".join(f"{part}/" for part in first)
-    written += "".join(f"(?>(?:[^/]+/)*?{'/'.join(run)}/)" for run in middle)
+    regex = "".join(f"{part}/" for part in first)
+    regex += "".join(f"(?>(?:[^/]+/)*?{'/'.join(run)}/)" for run in middle)
     if len(runs) > 1:
-        written += "(?:[^/]+/)*" if last else ".+"
-    return f"(?s:{written}{'/'.join(last)})"
+        regex += "(?:[^/]+/)*" if last else ".+"
+    return f"(?s:{regex}{'/'.join(last)})"
 
 
 def glob_prefix(glob: str) -> str:
-    """The folder below which all that `glob` matches lies; "" for the root."""
+    """The deepest folder that contains every path `glob` can match; "" for the root."""
     folders = split_glob(glob)[:-1]
     magic = [i for i, part in enumerate(folders) if _MAGIC.search(part)]
     return "/".join(folders[: magic[0]] if magic else folders)
 
 
 def _component(part: str) -> str:
-    between: list[str] = [""]  # what stands between the stars
+    between: list[str] = [""]  # the text between the stars
     position = 0
     while position < len(part):
         character = part[position]
@@ -65,16 +65,16 @@ def _component(part: str) -> str:
     if len(between) == 1:
         return between[0]
     first, *middle, last = between
-    return first + "".join(f"(?>[^/]*?{some})" for some in middle if some) + "[^/]*" + last
+    return first + "".join(f"(?>[^/]*?{text})" for text in middle if text) + "[^/]*" + last
 
 
 def _end_of_choice(part: str, start: int) -> int:
-    """Where the `]` stands, -1 where there is none. One that comes first in the brackets is a character."""
+    """Position of the closing `]`, -1 where there is none. A `]` that comes first in the brackets is a character."""
     return part.find("]", start + 1 + part.startswith("!", start))
 
 
 def _choice(inside: str) -> str:
-    """`[abc]`, `[a-z]` or `[!a]`. A range that runs backwards is empty, as in fnmatch."""
+    """The regular expression for `[abc]`, `[a-z]` or `[!a]`. A descending range is empty, as in fnmatch."""
     negated = inside.startswith("!")
     characters: list[str] = []
     rest = inside[negated:]

@@ -1,7 +1,7 @@
-"""Settings: which files below which root are read, as what, and how often.
+"""Settings: which files below which root are read, in which layout and format, and how often.
 
-They come from config.yaml and from the command line, which wins. Whatever is wrong with them is a ConfigError
-that names file, line and key, and what was expected there.
+They come from config.yaml and from the command line, which takes precedence. Every mistake in them is a ConfigError
+that names the file, the line, the key, and what was expected there.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _KEYS = ("root", "archive", "preset", "sources", "formats", *_SCALARS)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files of one kind: which they are, how records lie in them, where in a record the attributes stand."""
+    """Files of one kind: their glob, their layout, and the format of their records."""
 
     name: str
     glob: str
-    """Relative to the root. `*`, `?`, `[...]` stay within a component; `**` is any number of folders."""
+    """Relative to the root. `*`, `?` and `[...]` match within a component; `**` matches any number of folders."""
     layout: Layout
-    """`session`: lines, a file is a session; `stream`: lines of many sessions; `file`: one record a file."""
+    """`session`: lines, one session per file; `stream`: lines of many sessions; `file`: one record per file."""
     format: Format
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that can be set. Folders are absolute."""
+    """All settings. Folders are absolute."""
 
     root: Path
     archive: Path
@@ -71,7 +71,7 @@ class Settings:
     checkpoint_interval: float = 1.0
     """Seconds between two commits of the offsets."""
     polling: bool = False
-    """Look again and again, where the system's notifications cannot serve."""
+    """Scan at a short interval instead of relying on the system's notifications."""
     preset: str = PRESET
     config_file: Path | None = None
 
@@ -81,13 +81,13 @@ class Settings:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Differs where rows could: an index made under another one has to be made again."""
+        """Differs where the rows could: an index made under another fingerprint has to be rebuilt."""
         sources = [(source.glob, source.layout, source.format.fingerprint) for source in self.sources]
         return sha256(json.dumps([sources, self.max_line_bytes]).encode()).hexdigest()
 
     @cached_property
     def glob_prefixes(self) -> tuple[str, ...]:
-        """The folders below which all sources lie, relative to the root, which is ""; none within another."""
+        """The folders that contain all sources, relative to the root, which is ""; none is inside another."""
         found = dict.fromkeys(globs.glob_prefix(source.glob) for source in self.sources)
         return tuple(
             folder
@@ -96,8 +96,8 @@ class Settings:
         )
 
     def source_for(self, relative_path: str) -> Source | None:
-        """The first source that has this path. Nothing in the index folder is a source's."""
-        # A scan asks this for each of 100,000 paths, so all globs are tried in one match.
+        """The first source whose glob matches this path. Nothing in the index folder belongs to a source."""
+        # A scan calls this for each of 100,000 paths, so all globs are tried in one match.
         match = self._any_source.fullmatch(relative_path)
         return self.sources[match.lastindex - 1] if match and match.lastindex else None
 
@@ -108,9 +108,9 @@ class Settings:
 
 
 def load_settings(config: Path | None = None, root: Path | None = None, preset: str | None = None) -> Settings:
-    """The settings in `config`, by default `./config.yaml` if there is one; `root` and `preset` win over it.
+    """The settings in the file `config`, by default `./config.yaml` if it exists; `root` and `preset` override it.
 
-    A folder named in the file is relative to the file, one given here to the working directory. Raises
+    A folder named in the file is relative to the file's folder, one given here to the working directory. Raises
     ConfigError.
     """
     file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
@@ -132,7 +132,7 @@ def load_settings(config: Path | None = None, root: Path | None = None, preset: 
 
 
 def _sources(given: Mapping[str, YamlValue], preset: str | None) -> tuple[str, tuple[Source, ...]]:
-    """The preset's name, and the sources: those of config.yaml, then the preset's."""
+    """The name of the preset, and all sources: those of config.yaml, then those of the preset."""
     presets = read_packaged("presets").mapping()
     in_file = given["preset"].choice(presets, "preset") if "preset" in given else PRESET
     if preset is not None and preset not in presets:

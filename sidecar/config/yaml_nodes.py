@@ -1,9 +1,9 @@
-"""YAML whose values know where they stand: what is wrong with one can be said with file, line and key.
+"""YAML values that know their position, so that an error can name the file, the line and the key.
 
-    value = read("root: [logs]", "config.yaml")
+    value = parse_yaml("root: [logs]", "config.yaml")
     value.fields({"root"})["root"].text()  # ConfigError: config.yaml:1: root: expected a string, found a list
 
-Stricter than YAML itself: a key that is unknown or given twice is refused, nothing is converted in silence.
+Stricter than YAML itself: an unknown or repeated key is refused, and nothing is converted silently.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, slots=True)
 class YamlValue:
-    """One value of a YAML file. A method that gives its content raises ConfigError where it is another."""
+    """One value of a YAML file. A method that returns its content raises ConfigError where the type differs."""
 
     file: str
     key: str
-    """Its key path, as `formats.mine.shapes[1].when`; empty for the whole file."""
+    """Its key path, for example `formats.mine.shapes[1].when`; empty for the whole file."""
     node: yaml.Node
 
     def refuse(self, expected: str) -> ConfigError:
-        """The error that says that `expected` should stand here, and what stands here instead."""
+        """The error that says what was expected here, and what was found."""
         return self.error(f"expected {expected}, found {_found(self.node)}")
 
     def error(self, message: str) -> ConfigError:
-        """The error that says `message` about this place."""
+        """An error about this value, with its file, line and key."""
         key = f"{self.key}: " if self.key else ""
         return ConfigError(f"{self.file}:{self.node.start_mark.line + 1}: {key}{message}")
 
@@ -73,7 +73,7 @@ class YamlValue:
 
     def seconds(self) -> float:
         """A duration above 0: a number of seconds, or an age."""
-        expected = "a duration above 0: seconds, or an age as `5s`, `2m`, `1h`"
+        expected = "a duration above 0: seconds, or an age such as `5s`, `2m`, `1h`"
         scalar = self._scalar(expected)
         if isinstance(scalar, str) and (age := _AGE.fullmatch(scalar)):
             scalar = float(age[1]) * _SECONDS[age[2]]
@@ -85,7 +85,7 @@ class YamlValue:
             raise self.refuse(expected) from None
 
     def choice(self, names: Collection[str], what: str) -> str:
-        """One of `names`; else an error that gives them all, the nearest last."""
+        """One of `names`. The error for any other lists them all, and suggests the most similar."""
         chosen = self.text(f"the name of a {what}")
         if chosen not in names:
             raise self.error(unknown_name(what, chosen, names))
@@ -97,7 +97,7 @@ class YamlValue:
         return [YamlValue(self.file, f"{self.key}[{i}]", node) for i, node in enumerate(self.node.value)]
 
     def mapping(self, expected: str = "a mapping") -> dict[str, YamlValue]:
-        """Its values by key, in order. A key that is no string, or is given twice, is refused."""
+        """Its values by key, in order. A key that is not a string, or is repeated, is refused."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.refuse(expected)
         values: dict[str, YamlValue] = {}
@@ -110,7 +110,7 @@ class YamlValue:
         return values
 
     def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, YamlValue]:
-        """As `mapping`, where the keys are ours: an unknown one, or a required one absent, is refused."""
+        """As `mapping`, for a fixed set of keys: an unknown key, or a missing required one, is refused."""
         values = self.mapping(f"a mapping with {_listed(required or known)}")
         for key_node, _ in self.node.value:
             if key_node.value not in known:
@@ -126,36 +126,36 @@ class YamlValue:
             raise self.refuse(expected)
         try:
             return yaml.SafeLoader("").construct_object(self.node)
-        except (yaml.YAMLError, ValueError):  # a tag that we do not know; a number or date that is none
+        except (yaml.YAMLError, ValueError):  # an unknown tag; an invalid number or date
             raise self.refuse(expected) from None
 
 
 def parse_yaml(text: str, file: str) -> YamlValue | None:
-    """The one YAML document in `text`, named `file` in errors; None where it is empty."""
+    """Parse the one YAML document in `text`, which errors name `file`; None where it is empty. Raises ConfigError."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{file}{line}: no valid YAML: {problem}") from error
+        raise ConfigError(f"{file}{line}: not valid YAML: {problem}") from error
     except RecursionError:
-        raise ConfigError(f"{file}: no valid YAML: nested too deep") from None
+        raise ConfigError(f"{file}: not valid YAML: nested too deep") from None
     return None if node is None else YamlValue(file, "", node)
 
 
 def parse_yaml_file(path: Path) -> YamlValue | None:
-    """As `parse_yaml`, from a file that must be there and be UTF-8."""
+    """As `parse_yaml`, from a file, which must exist and be UTF-8."""
     try:
         return parse_yaml(path.read_text("utf-8-sig"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no valid YAML: not UTF-8") from error
+        raise ConfigError(f"{path}: not valid YAML: not UTF-8") from error
 
 
 def unknown_name(what: str, given: str, names: Collection[str]) -> str:
-    """The message for a name that is none of `names`."""
+    """The error message for a name that is not one of `names`."""
     nearest = get_close_matches(given, names, 1)
     advice = f"; did you mean `{nearest[0]}`?" if nearest else ""
     return f"unknown {what} `{given}`, expected {_listed(names)}{advice}"
