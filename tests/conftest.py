@@ -1,4 +1,4 @@
-"""Whatever a test leaves behind fails it: threads of ours and descriptors, as warnings do by configuration."""
+"""Fixtures of many tests; and whatever a test leaves behind fails it: threads of ours, descriptors, and warnings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.support import Stepped, reference, scratch
 from helpers.tally import TALLIES, Tallies
 
 # Python starts a process of its own for those that are spawned, once, and keeps a pipe to it.
@@ -66,6 +67,47 @@ def nothing_is_leaked(request: pytest.FixtureRequest) -> Iterator[None]:
     allowed = 5 if any(type(thread).__name__ in _SHARED for thread in threading.enumerate()) else 0
     now = _descriptors()
     assert now.total() <= descriptors.total() + allowed, f"left open: {now - descriptors}"
+
+
+# ---- folders and a sidecar; a module whose tests begin with more has a `root` of its own
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
+    with scratch() as folder:
+        yield folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty log folder; `tmp_path` itself is left to what has to be outside."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def stepped(root: Path) -> Iterator[Stepped]:
+    """A sidecar on `root` whose time is handed in."""
+    with Stepped(reference(root)) as one:
+        yield one
+
+
+# ---- the longest first, so that none of them is left over at the end for one process alone
+
+_LONGEST = [
+    "test_kill_rebuild.py",
+    "test_index_damage.py",
+    "test_disk_says_no.py",
+    "test_hostile_input.py",
+    "test_archive_faults.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path.name, len(order)), "faults" not in item.path.parts))
 
 
 # ---- the table of faults: each process of a run counts for itself, and the one that prints has the sum

@@ -34,7 +34,7 @@ from helpers.archives import (
     where,
 )
 from helpers.corpora import BASE
-from helpers.support import command, eventually, everything, rebuilt, reference, running, scratch, write_lines
+from helpers.support import command, eventually, everything, rebuilt, reference, running, write_lines
 from helpers.tally import Tally
 from sidecar import Index, SidecarError
 from sidecar.archive.job import archive
@@ -55,13 +55,6 @@ _STEPS = {
 
 Tallier = Callable[[str], Tally]
 Often = Callable[[int, int], int]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
-    with scratch() as folder:
-        yield folder
 
 
 def made(root: Path) -> Settings:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from helpers.support import (
     nothing_is_saved_ahead_of_its_rows,
     rebuilt,
     reference,
-    scratch,
     write_lines,
 )
 from helpers.tally import Tally
@@ -59,13 +58,6 @@ def take_in(settings: Settings) -> None:
 def rebuild(settings: Settings) -> None:
     with root_locked(settings, "reindex"):
         reindex(settings, 1)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
-    with scratch() as folder:
-        yield folder
 
 
 # ---- roots to begin with

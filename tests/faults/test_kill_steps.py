@@ -12,10 +12,8 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from faults.meddler import Meddler
 from faults.steps import STAGES, Fate, Log, died, in_a_child, of_files, of_stages
@@ -28,7 +26,6 @@ from helpers.support import (
     nothing_is_saved_ahead_of_its_rows,
     rebuilt,
     reference,
-    scratch,
     write_lines,
 )
 from helpers.tally import Tally
@@ -44,13 +41,6 @@ Tallied = Callable[[str], Tally]
 
 A_SERIES = 50
 """Kills after which an index is compared with its logs, and another begun."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
-    with scratch() as folder:
-        yield folder
 
 
 # ---- an indexing process

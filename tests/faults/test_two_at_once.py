@@ -32,7 +32,6 @@ from helpers.support import (
     rebuilt,
     reference,
     running,
-    scratch,
     write_lines,
 )
 from helpers.tally import Tally
@@ -52,12 +51,6 @@ Often = Callable[[int, int], int]
 Tallied = Callable[[str], Tally]
 
 LOG = "responses/sessions/s.jsonl"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with scratch() as folder:
-        yield folder
 
 
 def take_in(settings: Settings) -> None:

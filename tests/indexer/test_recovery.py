@@ -25,7 +25,6 @@ from helpers.support import (
     nothing_is_saved_ahead_of_its_rows,
     rebuilt,
     reference,
-    scratch,
     write_lines,
 )
 from helpers.trees import Copier, tree
@@ -134,13 +133,6 @@ def dies_at_step(number: int, settings: Settings, work: Callable[[Settings], obj
     except BaseException:
         os._exit(1)
     os._exit(0)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
-    with scratch() as folder:
-        yield folder
 
 
 @pytest.fixture

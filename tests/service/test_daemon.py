@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -61,20 +60,6 @@ def event(root: Path, name: str = "evt_1735500000.5_agent_spawn.json") -> Path:
     path = root / EVENTS / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A log folder; `tmp_path` itself is left to what has to be outside."""
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def stepped(root: Path) -> Iterator[Stepped]:
-    with Stepped(reference(root)) as one:
-        yield one
 
 
 def ids(stepped: Stepped) -> list[str]:
