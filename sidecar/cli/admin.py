@@ -1,4 +1,4 @@
-"""The commands that check and rebuild an index: reindex, status, verify, doctor; and completion."""
+"""The commands that rebuild and check an index: reindex, status, verify, doctor. And shell completion."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .options import GlobalOptions, json_option, print_json, print_json_lines
 @click.command(
     epilog="""\b
 Examples:
-  sidecar reindex                 recovers from everything that can be wrong with an index
-  sidecar reindex --workers 1     leave the other processors alone
+  sidecar reindex                 recover from anything that is wrong with an index
+  sidecar reindex --workers 1     use one processor only
 """
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes that read; default: one a processor.")
+@click.option("--workers", type=click.IntRange(1), help="Number of reading processes. Default: one per processor.")
 @json_option
 @click.pass_obj
-def reindex(given: GlobalOptions, workers: int | None, as_json: bool) -> None:
-    """Make a new index from the logs, and swap it in.
+def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
+    """Rebuild the index from the logs and swap it in.
 
-    Queries are answered from the old index until the new one is whole. A running sidecar has to be stopped first.
+    Queries are answered from the old index until the new one is complete. Stop a running sidecar first.
     """
     from dataclasses import asdict
 
     from sidecar.service.supervisor import rebuild
     from sidecar.terminal import ProgressBar, counted, duration_text, print_note, size_text
 
-    settings = given.settings()
+    settings = options.settings()
     with ProgressBar() as progress:
         done = rebuild(settings, workers or 0, progress)
     for problem in done.unreadable:
-        print_note(f"not read: {problem}")
+        print_note(f"could not read {problem}")
     rate = size_text(done.bytes / max(done.seconds, 0.001))
     print_note(
         f"{counted(done.entries, 'entry', 'entries')} from {counted(done.sources, 'file')}, {size_text(done.bytes)}, "
@@ -47,26 +47,26 @@ def reindex(given: GlobalOptions, workers: int | None, as_json: bool) -> None:
     epilog="""\b
 Examples:
   sidecar status
-  sidecar status --sources        where the bytes of each file went
+  sidecar status --sources        account for the bytes of each file
   sidecar status --json | jq .healthy
 """
 )
-@click.option("--sources", is_flag=True, help="Also tell of each file.")
+@click.option("--sources", is_flag=True, help="List each file as well.")
 @json_option
 @click.pass_obj
-def status(given: GlobalOptions, sources: bool, as_json: bool) -> None:
-    """Whether every byte of the logs is accounted for, and how fresh the index is."""
+def status(options: GlobalOptions, sources: bool, as_json: bool) -> None:
+    """Show whether every byte of the logs is accounted for, and how fresh the index is."""
     from dataclasses import asdict
 
     from sidecar.health.status import status_of
 
-    settings = given.settings()
+    settings = options.settings()
     found = status_of(settings, sources=sources)
     if as_json:
-        told = asdict(found)
+        values = asdict(found)
         if not sources:
-            del told["source_list"]
-        print_json(told)
+            del values["source_list"]
+        print_json(values)
     else:
         from sidecar.terminal import Screen
 
@@ -84,9 +84,9 @@ Example:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Rebuild the index in a temporary folder and compare: row by row, pointer by pointer.
+    """Rebuild the index in a temporary folder and compare it row by row, pointer by pointer.
 
-    Exits with 1 where they differ. It may run beside a running sidecar.
+    Exits with 1 if the two differ. Safe to use while a sidecar is running.
     """
     from dataclasses import asdict
 
@@ -116,10 +116,10 @@ Examples:
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look for what could go wrong here, and tell what to do about it.
+    """Look for problems on this machine, and suggest what to do about them.
 
-    Watch limits, file systems, permissions, disk, whether the formats fit the logs. Exits with 1 where something is in
-    the way of indexing.
+    Checks watch limits, file systems, permissions, disk space, and whether the formats fit the logs. Exits with 1 if
+    anything prevents indexing.
     """
     from dataclasses import asdict
 
@@ -128,18 +128,18 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     from . import admin_views
 
-    findings = run_checks(ctx.obj.settings())
+    results = run_checks(ctx.obj.settings())
     if as_json:
-        print_json_lines(asdict(finding) for finding in findings)
+        print_json_lines(asdict(result) for result in results)
     else:
-        admin_views.doctor_view(Screen(), findings)
-    if any(finding.status == "error" for finding in findings):
+        admin_views.doctor_view(Screen(), results)
+    if any(result.status == "error" for result in results):
         ctx.exit(1)
 
 
 @click.command(
     epilog="""\b
-How to switch it on:
+How to enable it:
   bash   echo 'eval "$(sidecar completion bash)"' >> ~/.bashrc
   zsh    echo 'eval "$(sidecar completion zsh)"' >> ~/.zshrc
   fish   sidecar completion fish > ~/.config/fish/completions/sidecar.fish
@@ -148,7 +148,7 @@ How to switch it on:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that lets a shell complete this command's words."""
+    """Print the shell script that enables tab completion for sidecar."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

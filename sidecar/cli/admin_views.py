@@ -1,4 +1,4 @@
-"""What a person sees of `status`, `verify` and `doctor`. Imported when a table is printed, not for `--help`."""
+"""The output of `status`, `verify` and `doctor` for people. Imported when it is printed, not for `--help`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARKS: dict[str, Piece] = {"ok": ("✓", "green"), "warning": ("!", "bold yello
 
 
 def status_view(screen: Screen, settings: Settings, found: Status) -> None:
-    """Health in a word, its reasons, and where the bytes are."""
+    """Health in one word, the reasons, and where the bytes went."""
     word: Piece = ("healthy", "bold green") if found.healthy else ("unhealthy", "bold red")
     screen.line(word, ("  " + str(settings.root), ""))
     for reason in found.reasons:
@@ -27,7 +27,7 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
     why = f" ({found.why_polling})" if found.why_polling else ""
     facts = (
         ("running", running),
-        ("watching", ("" if found.running else "would be by ") + found.watching + why),
+        ("watching", ("" if found.running else "not now; would be by ") + found.watching + why),
         ("lag", _lag(found)),
         ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
@@ -60,7 +60,7 @@ def _archived(found: Status) -> str:
 
 
 def _bytes(screen: Screen, found: Status) -> None:
-    """The sum: what the lines above the total do not hold is told, not hidden."""
+    """The sum of bytes. What the lines above the total do not cover gets a line of its own."""
     sums = found.bytes
     parts = [(name, getattr(sums, name)) for name in sums.__slots__ if name != "total"]
     missing = sums.total - sum(count for _, count in parts)
@@ -92,33 +92,33 @@ def _sources(screen: Screen, found: Status) -> None:
 
 
 def verify_view(screen: Screen, found: Verification) -> None:
-    """Whether the index is what the logs say."""
+    """Whether the index agrees with the logs."""
     if found.holds:
-        screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} as a rebuild makes them,")
+        screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} match a fresh rebuild,")
         screen.line(f"{counted(found.pointers, 'pointer')} lead to the bytes that were indexed", indent=7)
     else:
         screen.line(("does not hold", "bold red"), f"  {counted(len(found.differences), 'difference')}")
         for difference in found.differences:
             screen.line(difference, label=("  ·", "red"), indent=4)
-        screen.line("run `sidecar reindex` to make the index again")
+        screen.line("run `sidecar reindex` to rebuild the index")
     if found.missing_sources:
         missing = counted(found.missing_sources, "log file is", "log files are")
         screen.line((f"{missing} gone; their entries could not be checked", "yellow"))
 
 
-def doctor_view(screen: Screen, findings: Sequence[CheckResult]) -> None:
-    """Each finding, with the advice below it."""
-    widest = max((len(finding.check) for finding in findings), default=0)
-    for finding in findings:
-        mark, style = _MARKS[finding.status]
-        screen.line(finding.message, label=(f"{mark} {finding.check}", style), indent=widest + 4)
-        for line in finding.advice.splitlines():
+def doctor_view(screen: Screen, results: Sequence[CheckResult]) -> None:
+    """Each result, with the advice below it."""
+    widest = max((len(result.check) for result in results), default=0)
+    for result in results:
+        mark, style = _MARKS[result.status]
+        screen.line(result.message, label=(f"{mark} {result.check}", style), indent=widest + 4)
+        for line in result.advice.splitlines():
             screen.line("→ ", (line, "italic"), indent=widest + 4)
-    counts = {status: sum(finding.status == status for finding in findings) for status in _MARKS}
+    counts = {status: sum(result.status == status for result in results) for status in _MARKS}
     screen.line()
-    verdict: Piece = ("nothing is in the way", "bold green")
+    verdict: Piece = ("no problems found", "bold green")
     if counts["error"]:
-        verdict = (f"{counted(counts['error'], 'thing')} in the way of indexing", "bold red")
+        verdict = (f"{counted(counts['error'], 'problem prevents', 'problems prevent')} indexing", "bold red")
     elif counts["warning"]:
-        verdict = (f"it will work; {counted(counts['warning'], 'thing')} to know", "bold yellow")
+        verdict = (f"indexing will work; {counted(counts['warning'], 'warning')}", "bold yellow")
     screen.line(verdict)

@@ -1,7 +1,7 @@
-"""The command `sidecar`: arguments in, the library called, results rendered.
+"""The command `sidecar`: parses arguments, calls the library, renders the result.
 
-Only click is imported at the top, here and in the modules of the commands: `sidecar --help` and a shell that completes
-a word must not wait for what a command may need.
+Only click is imported at module level, here and in the command modules: `sidecar --help` and shell completion must not
+wait for imports that only a command needs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from . import admin, archive, demo, query, run
 from .options import GlobalOptions, OrderedGroup, accept_verbose, verbose_option
 
 INTERRUPTED = 130
-"""Exit status after ctrl-C, as shells have it."""
+"""Exit status after ctrl-C, by the convention of shells."""
 
 BROKEN_PIPE = 141
-"""Exit status when nobody reads on, as of any program that the signal ends."""
+"""Exit status when the reader of stdout is gone: that of a program ended by SIGPIPE."""
 
 
 class Failure(click.ClickException):
-    """What a SidecarError is on the command line: its message, its hint, its exit status."""
+    """A SidecarError on the command line: its message, its hint, its exit status."""
 
     def __init__(self, error: SidecarError) -> None:
         super().__init__(str(error))
@@ -38,11 +38,11 @@ class Failure(click.ClickException):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """The error's own."""
+        """The exit status of the error."""
         return self.error.exit_status
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002
-        """Two lines on stderr."""
+        """Print the message, and the hint if there is one, on stderr."""
         from sidecar.terminal import print_note
 
         print_note(f"error: {self.message}")
@@ -51,8 +51,8 @@ class Failure(click.ClickException):
 
 
 @contextmanager
-def _wrong_use_escaped() -> Iterator[None]:
-    """A script may hand on what a log holds: click repeats it as it is."""
+def _usage_errors_escaped() -> Iterator[None]:
+    """Escape control characters in usage errors: click repeats an argument verbatim, and it may come from a log."""
     try:
         yield
     except click.UsageError as error:
@@ -63,17 +63,17 @@ def _wrong_use_escaped() -> Iterator[None]:
 
 
 class Commands(OrderedGroup):
-    """A group whose commands end in the way that is promised for all of them."""
+    """The top-level group. Every command ends with one of the documented exit statuses."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments apart."""
-        with _wrong_use_escaped():
+        """Parse the arguments."""
+        with _usage_errors_escaped():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and turn whatever ends it into an exit status."""
+        """Run the command and turn any error into an exit status."""
         try:
-            with _wrong_use_escaped():
+            with _usage_errors_escaped():
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except SidecarError as error:
@@ -81,7 +81,7 @@ class Commands(OrderedGroup):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # What is still in the buffer must not raise again when Python flushes it at the end.
+            # The rest of the buffer must not raise again when Python flushes it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         except OSError as error:
@@ -95,23 +95,25 @@ class Commands(OrderedGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  sidecar run                                   index var/logs, and follow it
+  sidecar run                                   index var/logs and keep following it
   sidecar --root /srv/ksi/var/logs --preset ksi-daemon run --once
-  sidecar query pending                         requests that nobody answered
+  sidecar query pending                         requests without an answer
   sidecar query timeline --agent agent_analyzer --since 2h
 """,
 )
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default: ./config.yaml.")
-@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="The log folder; default: var/logs.")
-@click.option("--preset", metavar="NAME", help="Which files are read as what: reference (default), ksi-daemon, none.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings file. Default: ./config.yaml."
+)
+@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="Log folder. Default: var/logs.")
+@click.option("--preset", metavar="NAME", help="Set of log sources: reference (default), ksi-daemon, none.")
 @verbose_option
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str | None) -> None:
-    """Who talked to whom, who led when, which requests were never answered: from the logs that agents leave behind.
+    """Find out who talked to whom, who led when, and which requests were never answered, from the logs of your agents.
 
-    The sidecar reads append-only JSON logs and keeps a small index of pointers beside them, in the folder `index` below
-    the root. It never writes to a log, and the index can be deleted and made again at any time.
+    The sidecar reads append-only JSON logs and keeps a small index of pointers to them in the folder `index` below the
+    root. It never writes to a log. The index can be deleted and rebuilt at any time.
     """
     ctx.obj = GlobalOptions(config, root, preset)
 
@@ -125,7 +127,7 @@ for command in (
 
 
 def main() -> None:
-    """The entry point."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a locale that knows few letters is no reason to stop half-way
+    """Entry point of the console script."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a small character set must not stop the output half-way
         sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="sidecar")

@@ -1,4 +1,4 @@
-"""The command `archive`: its options, and its confirmation."""
+"""The command `archive`: its options and its confirmation prompt."""
 
 from __future__ import annotations
 
@@ -19,43 +19,49 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """An option's length of time, in seconds."""
+    """The value of an option in seconds, from an age such as `7d`."""
     from sidecar.errors import BadTime
     from sidecar.times import duration
 
     try:
         return None if value is None else duration(value)
     except BadTime:
-        raise click.BadParameter(f"{value!r} is no age: give seconds, or 12h, 7d, 4w") from None
+        raise click.BadParameter(f"{value!r} is not an age: give seconds, or 12h, 7d, 4w") from None
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """An option's number of bytes."""
+    """The value of an option in bytes, from a size such as `20G`."""
     if value is None:
         return None
     found = _SIZE.fullmatch(value.strip())
     if found is None:
-        raise click.BadParameter(f"{value!r} is no size: give bytes, or 500M, 20G")
+        raise click.BadParameter(f"{value!r} is not a size: give bytes, or 500M, 20G")
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
 @click.command(
     epilog="""\b
 Examples:
-  sidecar archive --dry-run             what would go where, what it saves, and what stays for which reason
-  sidecar archive --older-than 7d       completed sessions and past days that have been unchanged for a week
-  sidecar archive --keep 365d           and delete archives of days that were over a year ago, with their entries
+  sidecar archive --dry-run             show what would be archived, what it saves, and what is kept and why
+  sidecar archive --older-than 7d       archive what has been unchanged for a week
+  sidecar archive --keep 365d           also delete archives over a year old, with their entries
 """
 )
-@click.option("--older-than", callback=_age, default="1d", metavar="AGE", help="Unchanged for so long; default: 1d.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-@click.option("--keep", callback=_age, metavar="AGE", help="Delete archives older than that; else none ever is.")
-@click.option("--keep-size", callback=_size, metavar="SIZE", help="Delete the oldest archives beyond this: 20G.")
-@click.option("--yes", is_flag=True, help="Do not ask before archives are deleted.")
+@click.option(
+    "--older-than",
+    callback=_age,
+    default="1d",
+    metavar="AGE",
+    help="Only what is unchanged for so long. Default: 1d.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--keep", callback=_age, metavar="AGE", help="Delete archives older than this. Default: never.")
+@click.option("--keep-size", callback=_size, metavar="SIZE", help="Delete the oldest archives beyond this total: 20G.")
+@click.option("--yes", is_flag=True, help="Delete old archives without asking.")
 @json_option
 @click.pass_obj
 def archive(
-    given: GlobalOptions,
+    options: GlobalOptions,
     older_than: float,
     dry_run: bool,
     keep: float | None,
@@ -63,30 +69,30 @@ def archive(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Compress completed sessions and past days; everything stays findable and readable.
+    """Compress completed sessions and past days. Everything can still be found and read.
 
-    A session goes to archive/sessions/DAY/NAME.jsonl.zst, a past day's folder to archive/events/events_DAY.tar.zst;
-    `zstd -dc` and `tar --zstd` open them. Logs are deleted once their archive is compared with them and known to the
-    index. May run beside `sidecar run` and beside writers, and may be killed at any moment. The index of past days is
-    made smaller. With --json, one object tells what was done.
+    A session goes to archive/sessions/DAY/NAME.jsonl.zst, the folder of a past day to
+    archive/events/events_DAY.tar.zst; `zstd -dc` and `tar --zstd` open them. A log is deleted only after its archive
+    has been compared with it and recorded in the index. The index of past days is compacted as well. Safe to use beside
+    `sidecar run` and beside writers, and to kill at any moment. With --json, a summary object is printed.
     """
     from sidecar.archive import job
     from sidecar.terminal import ProgressBar
 
-    settings = given.settings()
-    options = job.ArchiveOptions(older_than, keep, keep_size)
+    settings = options.settings()
+    archive_options = job.ArchiveOptions(older_than, keep, keep_size)
     if dry_run:
-        done = job.preview(settings, options)
+        done = job.preview(settings, archive_options)
     else:
         with ProgressBar() as progress:
 
-            def agreed(going: list[ExpiredArchive]) -> bool:
+            def may_delete(expired: list[ExpiredArchive]) -> bool:
                 progress.pause()
-                return _agreed(going, yes)
+                return _may_delete(expired, yes)
 
-            done = job.archive(settings, options, progress, agreed)
+            done = job.archive(settings, archive_options, progress, may_delete)
     if as_json:
-        print_json(_told(done))
+        print_json(_as_object(done))
     else:
         from sidecar.terminal import Screen
 
@@ -95,33 +101,33 @@ def archive(
         archive_views.archive_view(Screen(), settings, done)
 
 
-def _agreed(going: list[ExpiredArchive], yes: bool) -> bool:
-    """Show what is going to be deleted; on a terminal, ask."""
+def _may_delete(expired: list[ExpiredArchive], yes: bool) -> bool:
+    """List the archives about to be deleted; on a terminal, ask for confirmation."""
     from sidecar.terminal import counted, print_note, size_text
 
-    total = sum(one.size for one in going)
-    logs = sum(len(one.logs) for one in going)
+    total = sum(one.size for one in expired)
+    logs = sum(len(one.logs) for one in expired)
     print_note(
-        f"to be deleted: {counted(len(going), 'archive')}, {size_text(total)},"
+        f"will delete: {counted(len(expired), 'archive')}, {size_text(total)},"
         f" with the entries of {counted(logs, 'log')}"
     )
-    for one in going:
+    for one in expired:
         print_note(f"  {one.file}  {size_text(one.size)}")
     if yes or not sys.stdin.isatty():
         return True
     return click.confirm("Delete them?", err=True)
 
 
-def _told(done: ArchiveResult) -> dict[str, Any]:
+def _as_object(done: ArchiveResult) -> dict[str, Any]:
     from dataclasses import asdict
 
-    told = asdict(done)
+    values = asdict(done)
     for name in ("archived", "kept", "compacted", "days_kept"):
-        told[name] = [one._asdict() for one in getattr(done, name)]
-    told["deleted"] = [{"file": one.file, "archive_bytes": one.size, "logs": list(one.logs)} for one in done.deleted]
-    told["log_bytes"] = sum(one.log_bytes for one in done.archived)
-    told["archive_bytes"] = sum(one.archive_bytes for one in done.archived)
-    return told
+        values[name] = [one._asdict() for one in getattr(done, name)]
+    values["deleted"] = [{"file": one.file, "archive_bytes": one.size, "logs": list(one.logs)} for one in done.deleted]
+    values["log_bytes"] = sum(one.log_bytes for one in done.archived)
+    values["archive_bytes"] = sum(one.archive_bytes for one in done.archived)
+    return values
 
 
 COMMANDS = (archive,)

@@ -1,4 +1,4 @@
-"""What a person sees of an archive that was made, or would be. Imported when it is printed, not for `--help`."""
+"""The output of `archive` for people. Imported when it is printed, not for `--help`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from sidecar.config.settings import Settings
 
 MAX_LISTED = 3
-"""Logs that stay for a reason, told by name."""
+"""Names listed per reason for keeping logs."""
 
 
 def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> None:
-    """What went where and what it saves, what stays and why, what was deleted."""
+    """What was archived where and what it saves, what was deleted, and what was kept and why."""
     about = "~" if done.dry_run else ""
     if done.archived:
         columns = (
@@ -44,8 +44,8 @@ def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> Non
             f"{counted(len(done.deleted), 'old archive')} {_verb(done, 'deleted')}, {size_text(total)},"
             f" with the entries of {counted(logs, 'log')}"
         )
-        for doomed in done.deleted if done.dry_run else ():
-            screen.line(f"{doomed.file}  {size_text(doomed.size)}", label=("  ·", "red"), indent=4)
+        for expired in done.deleted if done.dry_run else ():
+            screen.line(f"{expired.file}  {size_text(expired.size)}", label=("  ·", "red"), indent=4)
     _kept(screen, done)
 
 
@@ -57,7 +57,7 @@ def _sum(screen: Screen, settings: Settings, done: ArchiveResult, about: str) ->
     logs = sum(one.logs for one in done.archived)
     before, after = (sum(getattr(one, name) for one in done.archived) for name in ("log_bytes", "archive_bytes"))
     if not logs:
-        screen.line(f"nothing {'would go' if done.dry_run else 'went'} to {settings.archive}")
+        screen.line(f"nothing {'to archive' if done.dry_run else 'archived'} in {settings.archive}")
         return
     screen.line(
         f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size_text(before)} become "
@@ -67,15 +67,15 @@ def _sum(screen: Screen, settings: Settings, done: ArchiveResult, about: str) ->
 
 def _compacted(screen: Screen, done: ArchiveResult) -> None:
     for day, why in done.days_kept[:MAX_LISTED]:
-        screen.line(f"the index of {day} stays as it is: {why}")
+        screen.line(f"the index of {day} was not compacted: {why}")
     if not done.compacted:
         return
     before, after = (sum(getattr(one, name) for one in done.compacted) for name in ("before", "after"))
     what = f"the index of {counted(len(done.compacted), 'day')}"
     screen.line(
-        f"{what} would be made smaller"
+        f"{what} would be compacted"
         if done.dry_run
-        else f"{what} {size_text(before)} before, {size_text(after)} now"
+        else f"{what} compacted from {size_text(before)} to {size_text(after)}"
     )
 
 
@@ -86,7 +86,7 @@ def _kept(screen: Screen, done: ArchiveResult) -> None:
     if not reasons:
         return
     screen.line()
-    screen.line(f"{counted(len(done.kept), 'log stays', 'logs stay')} where they are:")
+    screen.line(f"{counted(len(done.kept), 'log')} kept in place:")
 
     def rows() -> Iterator[Sequence[Cell]]:
         for why, paths in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):

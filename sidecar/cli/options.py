@@ -1,4 +1,4 @@
-"""What the commands share: the choice of settings, and how JSON is printed."""
+"""Shared by the commands: the global options, the filter options, and JSON output."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ if TYPE_CHECKING:
     from sidecar.records import Entry
 
 SCHEMA_VERSION = 1
-"""Of everything that is printed as JSON. A key that goes or changes its meaning makes it 2."""
+"""Version of all JSON output. Raised when a key is removed or changes its meaning."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The options before the command."""
+    """The options given before the command."""
 
     config: Path | None
     root: Path | None
     preset: str | None
 
     def settings(self) -> Settings:
-        """The settings that they choose; raises ConfigError."""
+        """The settings that these options select. Raises ConfigError."""
         from sidecar.config.settings import load_settings
 
         return load_settings(self.config, self.root, self.preset)
 
     def index(self) -> Index:
-        """The index of their root, for reading."""
+        """The index below the root, opened for reading."""
         from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
         settings = self.settings()
-        is_named = settings.archive != beside(settings.root)  # else the index knows where it was archived to
+        is_named = settings.archive != beside(settings.root)  # otherwise the index itself names the archive folder
         return Index(settings.root, settings.archive if is_named else None)
 
 
 class OrderedGroup(click.Group):
-    """A group that lists its commands in the order in which one meets them."""
+    """A group that lists its commands in the order they were added, not by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """As they were added."""
+        """The names of the commands."""
         return list(self.commands)
 
 
 _FILTERS = (
-    click.option("--agent", help="Entries that this agent takes part in."),
-    click.option("--session", help="Entries of this session."),
-    click.option("--event", "event_type", help="Entries of this event type."),
-    click.option("--pattern", help="Entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
-    click.option("--conversation", help="Entries of this conversation."),
-    click.option("--correlation", help="A request and its answers."),
+    click.option("--agent", help="Only entries this agent takes part in."),
+    click.option("--session", help="Only entries of this session."),
+    click.option("--event", "event_type", help="Only entries of this event type."),
+    click.option("--pattern", help="Only entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
+    click.option("--conversation", help="Only entries of this conversation."),
+    click.option("--correlation", help="Only the request with this id, and its answers."),
 )
 since_option = click.option(
-    "--since", metavar="TIME", help="From then on: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z or seconds."
+    "--since", metavar="TIME", help="Start time: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z, or seconds since 1970."
 )
-limit_option = click.option("--limit", type=click.IntRange(0), metavar="N", help="So many at most.")
+limit_option = click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N results.")
 
 
 def filter_options(command: _F) -> _F:
-    """The options that say which entries are wanted, handed over under the names that `Index` has for them."""
+    """Add the filter options. The parameters have the names that `Index.timeline` uses."""
     for option in reversed(_FILTERS):
         command = option(command)
     return command
 
 
 def json_option(command: _F) -> _F:
-    """`--json`, handed over as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")(command)
+    """Add `--json`, passed to the command as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, and nothing else.")(command)
 
 
 def _log_to_stderr(ctx: click.Context, _option: click.Parameter, count: int) -> None:
@@ -111,7 +111,7 @@ def accept_verbose(command: click.Command) -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One object, on one line. In pure ASCII: no terminal and no encoding stumbles over what a log holds."""
+    """Print one object on one line, in ASCII, so that no terminal or encoding trips over the content of a log."""
     import json
 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **value}, default=dict)
@@ -119,11 +119,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
-    """One object a line."""
+    """Print one object per line."""
     for value in values:
         print_json(value)
 
 
 def as_object(entry: Entry) -> dict[str, Any]:
-    """An entry's 17 columns, by name."""
+    """The 17 columns of an entry, by name."""
     return {name: getattr(entry, name) for name in entry.__slots__}

@@ -1,4 +1,4 @@
-"""The commands that ask the index: query, show, follow."""
+"""The commands that read the index: query, show, follow."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   sidecar query timeline --since 2h             what happened in the last two hours
-  sidecar query peers agent_analyzer            who talked with agent_analyzer
-  sidecar query pending                         which requests nobody answered
+  sidecar query peers agent_analyzer            whom agent_analyzer talked with
+  sidecar query pending                         requests without an answer
   sidecar query agents --json | jq -r .agent
 """,
 )
 def query() -> None:
-    """Ask the index: who talked to whom, who led when, what waits for an answer.
+    """Ask the index who talked to whom, who led when, and what still waits for an answer.
 
-    Answers do not depend on a running sidecar. With --json each line is one object. Times are UTC.
+    Works with or without a running sidecar. With --json, each line is one object. All times are UTC.
     """
 
 
@@ -55,15 +55,15 @@ Examples:
 """
 )
 @since_option
-@click.option("--until", metavar="TIME", help="Before then.")
+@click.option("--until", metavar="TIME", help="End time, exclusive; same forms as --since.")
 @filter_options
 @limit_option
-@click.option("--reverse", is_flag=True, help="The latest first.")
+@click.option("--reverse", is_flag=True, help="Latest first.")
 @json_option
 @click.pass_obj
-def timeline(given: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
-    """Entries in the order of time. `…` behind an event: it waits for a response."""
-    with closing(given.index()) as index:
+def timeline(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
+    """List entries in time order. A `…` after an event marks a request without a response."""
+    with closing(options.index()) as index:
         entries = index.timeline(**filters)
         if as_json:
             print_json_lines(map(as_object, entries))
@@ -86,13 +86,13 @@ Example:
 @limit_option
 @json_option
 @click.pass_obj
-def peers(given: GlobalOptions, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
-    """With whom AGENT talked, one to one."""
+def peers(options: GlobalOptions, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
+    """List one-to-one messages that AGENT sent or received."""
     from sidecar.times import moment_of
 
     now = time.time()
     window = now - (0.0 if since is None else moment_of(since, now))
-    with closing(given.index()) as index:
+    with closing(options.index()) as index:
         found = index.find_peer_interactions(agent, window)[:limit]
         if as_json:
             rows = (dict(row) for row in found)
@@ -115,9 +115,9 @@ Example:
 @click.argument("session")
 @json_option
 @click.pass_obj
-def roles(given: GlobalOptions, agent: str, session: str, as_json: bool) -> None:
-    """Which roles AGENT held in SESSION, and for how long."""
-    with closing(given.index()) as index:
+def roles(options: GlobalOptions, agent: str, session: str, as_json: bool) -> None:
+    """Show which roles AGENT held in SESSION, and for how long."""
+    with closing(options.index()) as index:
         history = index.get_agent_role_history(agent, session)
     if as_json:
         print_json_lines(history)
@@ -133,19 +133,19 @@ def roles(given: GlobalOptions, agent: str, session: str, as_json: bool) -> None
     epilog="""\b
 Examples:
   sidecar query pending
-  sidecar query pending --since 5m              those of the last five minutes
+  sidecar query pending --since 5m              only those of the last five minutes
 """
 )
 @since_option
 @limit_option
 @json_option
 @click.pass_obj
-def pending(given: GlobalOptions, since: str | None, limit: int | None, as_json: bool) -> None:
-    """Requests that nobody answered, the oldest first."""
+def pending(options: GlobalOptions, since: str | None, limit: int | None, as_json: bool) -> None:
+    """List requests without an answer, oldest first."""
     from sidecar.times import moment_of
 
     now = time.time()
-    with closing(given.index()) as index:
+    with closing(options.index()) as index:
         found = index.find_pending_requests(None if since is None else now - moment_of(since, now))[:limit]
         if as_json:
             print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
@@ -166,9 +166,9 @@ Example:
 @click.argument("session")
 @json_option
 @click.pass_obj
-def participants(given: GlobalOptions, session: str, as_json: bool) -> None:
-    """Who took part in SESSION."""
-    with closing(given.index()) as index:
+def participants(options: GlobalOptions, session: str, as_json: bool) -> None:
+    """List the agents that took part in SESSION."""
+    with closing(options.index()) as index:
         if as_json:
             print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
         else:
@@ -191,12 +191,12 @@ Examples:
 @limit_option
 @json_option
 @click.pass_obj
-def conversation(given: GlobalOptions, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
-    """What was said in CONVERSATION, to be read from top to bottom.
+def conversation(options: GlobalOptions, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
+    """Print CONVERSATION as a transcript.
 
-    A conversation without an id of its own has that of its session. With --json each entry has its `record`.
+    A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`.
     """
-    with closing(given.index()) as index:
+    with closing(options.index()) as index:
         entries = index.timeline(conversation=conversation_id, limit=limit)
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
@@ -209,7 +209,7 @@ def conversation(given: GlobalOptions, conversation_id: str, full: bool, limit: 
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
-    """The entry, and its record or the reason why there is none."""
+    """The entry with its record, or with the reason why that cannot be read."""
     from sidecar.errors import SourceError
 
     try:
@@ -219,39 +219,39 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
 
 
 @query.command()
-@click.option("--status", type=click.Choice(["active", "completed"]), help="Only these.")
+@click.option("--status", type=click.Choice(["active", "completed"]), help="Only sessions with this status.")
 @limit_option
 @json_option
 @click.pass_obj
-def sessions(given: GlobalOptions, status: str | None, limit: int | None, as_json: bool) -> None:
-    """All sessions, in the order of their creation."""
-    _list(given, limit, as_json, lambda index: index.sessions(status), "sessions")
+def sessions(options: GlobalOptions, status: str | None, limit: int | None, as_json: bool) -> None:
+    """List all sessions in order of creation."""
+    _list(options, limit, as_json, lambda index: index.sessions(status), "sessions")
 
 
 @query.command()
 @limit_option
 @json_option
 @click.pass_obj
-def agents(given: GlobalOptions, limit: int | None, as_json: bool) -> None:
-    """All agents, and when they were first and last seen."""
-    _list(given, limit, as_json, lambda index: index.agents(), "all_agents")
+def agents(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
+    """List all agents, with when each was first and last seen."""
+    _list(options, limit, as_json, lambda index: index.agents(), "all_agents")
 
 
 @query.command()
 @limit_option
 @json_option
 @click.pass_obj
-def rejected(given: GlobalOptions, limit: int | None, as_json: bool) -> None:
-    """Lines that are no records, and why: not-json, not-object, no-event-type, too-long."""
-    _list(given, limit, as_json, lambda index: index.rejected(), "rejected")
+def rejected(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
+    """List lines that are not records, and why: not-json, not-object, no-event-type, too-long."""
+    _list(options, limit, as_json, lambda index: index.rejected(), "rejected")
 
 
 def _list(
-    given: GlobalOptions, limit: int | None, as_json: bool, ask: Callable[[Index], Iterable[Any]], screen: str
+    options: GlobalOptions, limit: int | None, as_json: bool, find: Callable[[Index], Iterable[Any]], view: str
 ) -> None:
-    """Print values of one kind, which are frozen dataclasses."""
-    with closing(given.index()) as index:
-        found = islice(ask(index), limit)
+    """Print frozen dataclasses, as JSON or with the view of this name."""
+    with closing(options.index()) as index:
+        found = islice(find(index), limit)
         if as_json:
             print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
         else:
@@ -259,11 +259,11 @@ def _list(
 
             from . import query_views
 
-            getattr(query_views, screen)(Screen(), found)
+            getattr(query_views, view)(Screen(), found)
 
 
 def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
-    """The entries that the reference's rows are about."""
+    """The entries behind the rows of a reference query."""
     from sidecar.errors import AmbiguousId, EntryNotFound
 
     for row in rows:
@@ -272,7 +272,7 @@ def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
         except AmbiguousId:
             yield index.get(f"{row.file_path}:{row.id.rpartition(':')[2]}")
         except EntryNotFound:
-            continue  # dropped since it was found
+            continue  # removed since it was found
 
 
 # ---- show
@@ -288,12 +288,12 @@ Examples:
 @click.argument("id_", metavar="ID")
 @json_option
 @click.pass_obj
-def show(given: GlobalOptions, id_: str, as_json: bool) -> None:
-    """The record behind an entry, and what the index knows of it.
+def show(options: GlobalOptions, id_: str, as_json: bool) -> None:
+    """Print the record behind an entry, and what the index knows about it.
 
-    ID stands at the end of each line of a timeline. Where several files have it, give `<file path>:<byte offset>`.
+    ID is in the last column of a timeline. If it is ambiguous, give `<file path>:<byte offset>` instead.
     """
-    with closing(given.index()) as index:
+    with closing(options.index()) as index:
         entry = index.get(id_)
         record = index.read(entry)
     if as_json:
@@ -316,13 +316,13 @@ Examples:
 @filter_options
 @json_option
 @click.pass_obj
-def follow(given: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
-    """New entries as they come into the index, until ctrl-C. A sidecar has to run beside it."""
+def follow(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
+    """Print new entries as they are indexed, until ctrl-C. Needs a running sidecar."""
     from sidecar.terminal import Screen
 
     from . import query_views
 
-    with closing(given.index()) as index:
+    with closing(options.index()) as index:
         screen = Screen()
         for entry in index.follow(**filters):
             if as_json:

@@ -1,4 +1,4 @@
-"""What a person sees for each question that the command answers."""
+"""The output of `query`, `show` and `follow` for people."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _EVENT = Column("event", least=20)
 _PATTERN = Column("pattern", least=12, optional=True)
 
 _INDENT = 10
-"""Of what is said, right of the time."""
+"""Columns that the text of a record is indented by, to stand right of the time."""
 
 MAX_LINES = 12
-"""Lines of one record in a conversation, unless all are asked for."""
+"""Lines printed per record in a conversation, unless --full is given."""
 
 
 def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
-    """Entries, one a line."""
+    """Entries, one per line."""
     columns = (_TIME, _EVENT, _AGENTS, _PATTERN, _ID)
     count = 0
 
@@ -63,7 +63,7 @@ def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
 
 
 def _event(entry: Entry) -> Cell:
-    """The event type; requests stand out, and more so while they wait for a response."""
+    """The event type. Requests are highlighted, with a mark while they wait for a response."""
     pieces: list[Piece] = [(entry.event_type, "bold" if entry.is_request else "")]
     if entry.requests_response and not entry.has_response:
         pieces.append((" …", "bold yellow"))
@@ -71,7 +71,7 @@ def _event(entry: Entry) -> Cell:
 
 
 def followed(screen: Screen, entry: Entry) -> None:
-    """One entry as it comes; its columns stand where those of most entries stand."""
+    """One entry as it comes, in columns wide enough for most entries."""
     who = agents_pieces(entry.participating_agents)
     room = max(1, 40 - sum(len(name) for name, _ in who))
     event = entry.event_type.ljust(24)
@@ -82,7 +82,7 @@ def followed(screen: Screen, entry: Entry) -> None:
 
 
 def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
-    """How a role changed: one line for as long as it was held."""
+    """How the role of an agent changed: one line per role held."""
 
     def rows() -> Iterator[Sequence[Cell]]:
         held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
@@ -97,7 +97,7 @@ def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
-    """Requests without an answer, the oldest first."""
+    """Requests without an answer, oldest first."""
     now = time.time()
 
     def rows() -> Iterator[Sequence[Cell]]:
@@ -109,11 +109,11 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
 
     columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
     count = screen.table(columns, rows())
-    print_note(counted(count, "request waits", "requests wait") if count else "no request waits for a response")
+    print_note(counted(count, "pending request") if count else "no pending requests")
 
 
 def participants(screen: Screen, entries: Iterable[Entry]) -> None:
-    """Who took part in a session: how often, from when to when, and in which role at last."""
+    """The agents of a session: number of entries, first and last time, and last role."""
     seen: dict[str, list[Any]] = {}
     for entry in entries:
         for name in entry.participating_agents:
@@ -172,7 +172,7 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
 
 
 def sessions(screen: Screen, found: Iterable[Session]) -> None:
-    """The session registry; where each lives, once some live in the archive."""
+    """The session registry, with a column for the place once any session is archived."""
     known = list(found)
     some_archived = any(one.lives_in != "log" for one in known)
 
@@ -199,7 +199,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
 
 
 def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
-    """Every agent, and how much there is of it."""
+    """Every agent, with its number of entries."""
     columns = (
         *(Column("agent", least=12), Column("entries", right=True)),
         *(Column("first seen (UTC)", "dim"), Column("last seen (UTC)", "dim")),
@@ -217,7 +217,7 @@ def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
 
 
 def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
-    """Lines that are no records."""
+    """Lines that are not records, and why."""
     columns = (
         *(Column("reason", "yellow"), Column("line", right=True), Column("byte", "dim", right=True)),
         *(Column("length", "dim", right=True), Column("file", least=22)),
@@ -227,11 +227,11 @@ def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
         for one in lines
     )
     count = screen.table(columns, rows)
-    print_note(counted(count, "line is no record", "lines are no records") if count else "every line is a record")
+    print_note(counted(count, "line is not a record", "lines are not records") if count else "every line is a record")
 
 
 def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
-    """An entry, and the record behind it."""
+    """An entry and the record behind it."""
     flags = ("is_completion", "is_request", "has_response", "requests_response")
     facts: list[tuple[str, Cell]] = [
         ("event", ((entry.event_type, "bold"),)),

@@ -247,7 +247,7 @@ def test_a_run_that_is_stopped_in_a_rebuild_stops_at_once_and_the_next_one_makes
         assert time.monotonic() - began < 2
     assert process.returncode == 0
     assert "Traceback" not in err and "caught up" not in err
-    assert err.endswith("stopped while the index was being made; the next run begins that again\n")
+    assert err.endswith("stopped during a rebuild of the index; the next run starts it over\n")
     assert "80,004 entries indexed" in sidecar(root, "run", "--once").stderr
 
 

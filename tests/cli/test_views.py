@@ -199,7 +199,7 @@ def test_pending_requests_have_a_readable_age(
     out, err = capsys.readouterr()
     assert [line.split("  ")[0].strip() for line in out.splitlines()] == ["waits", "4m 12s", ""]
     assert "   12s  planner" in out  # nobody is named in it, so its owner is
-    assert err == "2 requests wait\n"
+    assert err == "2 pending requests\n"
 
 
 def test_a_role_is_one_line_for_as_long_as_it_was_held(capsys: pytest.CaptureFixture[str]) -> None:
