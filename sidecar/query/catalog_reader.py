@@ -92,7 +92,7 @@ class CatalogReader(OpenDatabase):
         return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
     def first_mtimes(self) -> dict[str, float]:
-        """The notes of section 6: each source's modification time when it was first seen."""
+        """The notes that docs/derivation.md asks for: each source's modification time when it was first seen."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
         return dict(self._typed((str, float), sql))
 

@@ -67,7 +67,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened. The index can be used again afterwards."""
+        """Close all open files. They are opened again when the index is next used."""
         self._files.close()
         if self._archive is not None:
             self._archive.close()
@@ -134,7 +134,7 @@ class Index:
             size = min(2048, size * 2)
 
     def conversation(self, id: str) -> Iterator[Entry]:
-        """All that was said in a conversation."""
+        """All entries of a conversation, in time order."""
         return self.timeline(conversation=id)
 
     def exchange(self, correlation_id: str) -> Iterator[Entry]:
@@ -273,7 +273,7 @@ class Index:
             raise IndexMissing(f"the index of {name} was removed while it was read")
         return moments
 
-    # ---- the reference's four questions
+    # ---- the four reference queries
 
     def find_peer_interactions(self, agent_id: str, time_window: float | str) -> list[PeerInteraction]:
         """Peer-to-peer interactions that an agent took part in, within a time until now (seconds, or an age)."""
@@ -306,6 +306,6 @@ class Index:
         ]
 
     def get_session_participants(self, session_id: str) -> list[str]:
-        """Everybody who took part in a session, in the order of their names."""
+        """The agents that took part in a session, sorted by name."""
         without = self._days_without([session_id])
         return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id), without=without)))
