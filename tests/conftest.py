@@ -97,11 +97,13 @@ def stepped(root: Path) -> Iterator[Stepped]:
 # ---- the longest first, so that none of them is left over at the end for one process alone
 
 _LONGEST = [
-    "test_kill_rebuild.py",
-    "test_index_damage.py",
-    "test_disk_says_no.py",
-    "test_hostile_input.py",
     "test_archive_faults.py",
+    "test_index_damage.py",
+    "test_power_loss.py",
+    "test_kill_rebuild.py",
+    "test_disk_says_no.py",
+    "test_kill_backlog.py",
+    "test_kill_steps.py",
 ]
 
 
