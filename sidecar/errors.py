@@ -7,6 +7,7 @@
     ├── IndexUnavailable
     │   ├── IndexMissing            there is no index yet
     │   ├── IndexDamaged            an index file is not what it should be
+    │   │   └── ForeignFile         a link, a pipe or another user's file lies where a file of ours should
     │   └── SchemaMismatch          the index was made by another version
     ├── EntryNotFound               no entry has this id
     ├── AmbiguousId                 several entries have this id
@@ -74,6 +75,12 @@ class IndexDamaged(IndexUnavailable):
     """An index file is damaged."""
 
     hint = "run `sidecar reindex`; a running sidecar does that by itself"
+
+
+class ForeignFile(IndexDamaged):
+    """Something in a folder of the sidecar's is not the sidecar's."""
+
+    hint = "see who put it there, and delete it"
 
 
 class SchemaMismatch(IndexUnavailable):

@@ -17,16 +17,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from sidecar.guarded import GuardedFolder, check_database
 from sidecar.indexer.day_files import stats_of
 from sidecar.indexer.day_writer import STATE
 from sidecar.query.catalog_reader import CatalogReader
 from sidecar.records import Compacted
+from sidecar.service.requests import COMPACT_FOLDER
 from sidecar.store import layout
 from sidecar.store.bloom import PENDING, build_filter
 from sidecar.times import day_of
-
-COMPACT_FOLDER = "compact"
-"""In the index folder, for the copies."""
 
 _TEXTS = "SELECT text FROM label UNION SELECT stem FROM source"
 _PENDING = "SELECT 1 FROM entry WHERE response = 2 LIMIT 1"
@@ -44,10 +43,12 @@ def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted |
 
     `checkpoint` is the number of the last one, read before this. Raises OSError, sqlite3.Error.
     """
-    folder = index_folder / COMPACT_FOLDER
-    folder.mkdir(exist_ok=True)
-    made = folder / path.name
-    made.unlink(missing_ok=True)
+    with GuardedFolder.open(index_folder) as index, index.folder(COMPACT_FOLDER, create=True) as folder:
+        folder.delete(path.name)
+        # Made empty first, with the permissions of the folder: SQLite would ask the umask.
+        os.close(folder.create(path.name))
+    made = index_folder / COMPACT_FOLDER / path.name
+    check_database(path)
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as day:
         state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:
@@ -73,7 +74,5 @@ def _texts(day: sqlite3.Connection) -> Iterator[str]:
 
 def delete_stale_copies(index_folder: Path) -> None:
     """Delete copies that nobody took."""
-    with suppress(OSError):
-        for left in (index_folder / COMPACT_FOLDER).iterdir():
-            left.unlink(missing_ok=True)
-        (index_folder / COMPACT_FOLDER).rmdir()
+    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+        index.delete_all(COMPACT_FOLDER)

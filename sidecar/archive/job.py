@@ -28,13 +28,14 @@ import orjson
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, sync_folder
+from sidecar.fs import resolve_under
+from sidecar.guarded import GuardedFolder, folder_inside
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.logs.archive_file import OWNER_FILE, UNFINISHED, Archive, ArchivedLog, begins_with, is_of, owner_of
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Extent, Report, Reporter
 from sidecar.service import requests
-from sidecar.service.lock import RootLock
+from sidecar.service.lock import root_locked
 from sidecar.service.requests import IndexOwner, index_owner
 
 from . import compact, remove
@@ -123,20 +124,19 @@ def archive(
         raise ConfigError(f"the root {settings.root} is no folder", hint="give --root")
     with closing(open_catalog(settings.index_folder)):
         pass  # IndexMissing, before anything is made
-    lock = RootLock(settings.index_folder, ARCHIVE_LOCK_FILE)
-    lock.acquire("archive")
-    try:
-        with index_owner(settings) as owner_, Archive(settings.archive) as folder:
-            claim_archive_folder(settings)
-            requests.delete_stale_requests(settings.index_folder)
-            compact.delete_stale_copies(settings.index_folder)
-            remove.delete_leftovers(settings.index_folder)
-            for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
-                unfinished.unlink(missing_ok=True)
-            job.run(owner_, folder, agreed)
-            remove.delete_leftovers(settings.index_folder)
-    finally:
-        lock.release()
+    with (
+        root_locked(settings, "archive", ARCHIVE_LOCK_FILE),
+        index_owner(settings) as owner_,
+        Archive(settings.archive) as folder,
+    ):
+        claim_archive_folder(settings)
+        requests.delete_stale_requests(settings.index_folder)
+        compact.delete_stale_copies(settings.index_folder)
+        remove.delete_leftovers(settings.index_folder)
+        for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
+            unfinished.unlink(missing_ok=True)
+        job.run(owner_, folder, agreed)
+        remove.delete_leftovers(settings.index_folder)
     job.done.seconds = time.perf_counter() - began
     return job.done
 
@@ -263,24 +263,25 @@ class _Job:
         count = 0
         folders: set[Path] = set()
         for path, looks in logs:
-            file = resolve_under(self.settings.root, path)
             try:
                 patience = WRITER_GRACE if is_session else 0.0
-                remove.remove_log(file, looks, self.settings.index_folder, patience=patience)
+                log_folder = remove.remove_log(
+                    self.settings.root, path, looks, self.settings.index_folder, patience=patience
+                )
             except FileNotFoundError:
-                pass
+                log_folder = resolve_under(self.settings.root, path).parent
             except (OSError, SourceError) as error:
                 why = getattr(error, "strerror", None) or error
                 self.done.kept.append(SkippedLog(path, f"archived, and not deleted: {why}"))
                 continue
             count += 1
-            folders.add(file.parent)
+            folders.add(log_folder)
             if isinstance(owner_, IndexWriter):
                 owner_.vanished(path)
         if not is_session:
             for folder in folders:
-                with suppress(OSError):  # something else lies in it
-                    folder.rmdir()
+                with suppress(OSError, SourceError), folder_inside(self.settings.root, folder.parent) as parent:
+                    os.rmdir(folder.name, dir_fd=parent)  # where nothing else lies in it
         return count
 
     def _delete(self, owner_: IndexOwner, folder: Archive, going: list[ExpiredArchive]) -> None:
@@ -353,13 +354,8 @@ def check_archive_folder(settings: Settings) -> None:
 def claim_archive_folder(settings: Settings) -> None:
     """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
     check_archive_folder(settings)
-    folder = settings.archive
-    folder.mkdir(parents=True, exist_ok=True)
-    if not is_of(folder, settings.root):
-        temporary = folder / f"{OWNER_FILE}{UNFINISHED}"
-        with temporary.open("wb") as file:
-            file.write(orjson.dumps({"root": os.fspath(settings.root)}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / OWNER_FILE)
-        sync_folder(folder)
+    settings.archive.mkdir(parents=True, exist_ok=True)
+    if not is_of(settings.archive, settings.root):
+        with GuardedFolder.open(settings.archive) as folder:
+            folder.write(OWNER_FILE, orjson.dumps({"root": os.fspath(settings.root)}) + b"\n", durable=True)
+            folder.sync()

@@ -20,13 +20,17 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
-from sidecar.errors import SourceError
+from sidecar.errors import ForeignFile, SourceError
+from sidecar.fs import resolve_under
+from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
 from sidecar.logs.tail import identity, open_regular
 
 GOING_FOLDER = "going"
@@ -35,6 +39,9 @@ GOING_FOLDER = "going"
 Stat = tuple[int, int, int, int]
 """Device, inode, size and modification time of a file."""
 
+MAX_OWNER_BYTES = 256
+"""Bytes of a lock file that are read to name its owner: a log writer decides what the file holds."""
+
 _LEASE = hasattr(fcntl, "F_SETLEASE")
 
 
@@ -42,67 +49,94 @@ class InUse(SourceError):
     """Somebody writes to this log, or has changed it."""
 
 
-def remove_log(file: Path, looks: Stat, index_folder: Path, *, patience: float = 0.0) -> None:
-    """Delete a log file that looks as given, and its lock. Raises InUse where somebody has it or has changed it;
-    OSError. Then it is there as before.
+def remove_log(root: Path, path: str, looks: Stat, index_folder: Path, *, patience: float = 0.0) -> Path:
+    """Delete a log file that looks as given, and its lock; returns the folder that it lay in.
+
+    The folder is opened once, and everything is done by its descriptor: a link that takes its place meanwhile leads
+    nothing elsewhere. Raises InUse where somebody has the file or has changed it, UnsafePath, and OSError. Then it is
+    there as before.
 
     `patience`: seconds that a writer gets who has found the name, to open the file.
     """
-    with _locked(file.with_name(f"{file.name}.lock")), open_regular(file) as (fd, _), _leased(fd) as is_leased:
+    file = resolve_under(root, path)
+    with (
+        folder_inside(root, file.parent) as folder,
+        _locked(folder, f"{file.name}.lock"),
+        _opened(folder, file.name) as fd,
+        _leased(fd) as is_leased,
+    ):
         status = os.fstat(fd)
         if (*identity(status), status.st_size, status.st_mtime_ns) != looks:
             raise InUse("it has changed since it was archived")
-        kept = _second_name(file, index_folder)
-        try:
-            named = os.stat(file, follow_symlinks=False)
+        with _second_name(folder, file.name, index_folder) as kept:
+            named = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
             if identity(named) != looks[:2]:
                 raise InUse("another file has its name")
-            file.unlink()
+            os.unlink(file.name, dir_fd=folder)
             if patience:
                 time.sleep(patience)
             if is_leased and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
                 if kept is None:
                     raise InUse("somebody opened it while it was deleted; what was archived of it is safe")
-                os.link(kept, file)  # unless a new file has the name: then that one goes on
+                kept.put_back(folder, file.name)  # unless a new file has the name: then that one goes on
                 raise InUse("somebody opened it for writing")
-        finally:
-            if kept is not None:
-                kept.unlink(missing_ok=True)
+    return file.parent
 
 
 def delete_leftovers(index_folder: Path) -> None:
     """Delete what a run that was killed left behind."""
-    with suppress(OSError):
-        for left in (index_folder / GOING_FOLDER).iterdir():
-            left.unlink(missing_ok=True)
-        (index_folder / GOING_FOLDER).rmdir()
+    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+        index.delete_all(GOING_FOLDER)
 
 
-def _second_name(file: Path, index_folder: Path) -> Path | None:
-    """Another name for a file; None where the file system has no such thing."""
-    folder = index_folder / GOING_FOLDER
-    name = folder / uuid4().hex
-    try:
-        folder.mkdir(exist_ok=True)
-        os.link(file, name, follow_symlinks=False)
-    except OSError:
-        return None
-    return name
+class _SecondName(NamedTuple):
+    going: GuardedFolder
+    name: str
+
+    def put_back(self, folder: int, name: str) -> None:
+        """Give the file its own name again. Raises OSError, FileExistsError among them."""
+        os.link(self.name, name, src_dir_fd=self.going.fd, dst_dir_fd=folder, follow_symlinks=False)
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
+def _second_name(folder: int, name: str, index_folder: Path) -> Iterator[_SecondName | None]:
+    """Another name for a file, as long as the `with` statement lasts; None where the file system has no such thing."""
+    with ExitStack() as stack:
+        kept = None
+        with suppress(OSError, ForeignFile):
+            index = stack.enter_context(GuardedFolder.open(index_folder))
+            going = stack.enter_context(index.folder(GOING_FOLDER, create=True))
+            second = uuid4().hex
+            going.link_here(name, second, folder)
+            stack.callback(going.delete, second)
+            kept = _SecondName(going, second)
+        yield kept
+
+
+@contextmanager
+def _opened(folder: int, name: str) -> Iterator[int]:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    with closing_fd(fd):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise InUse("it is not a regular file any more")
+        yield fd
+
+
+@contextmanager
+def _locked(folder: int, lock: str) -> Iterator[None]:
     """Hold a session's lock, where there is one, and delete it at the end, if all went well.
 
     Deleted while it is held: whoever has it open finds, once it is theirs, that the name is gone, and makes another
     (`writer/lock.py`).
     """
     try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        status = os.stat(lock, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         yield
         return
-    try:
+    if not stat.S_ISREG(status.st_mode):
+        raise InUse(f"{lock} is not a lock file")
+    with closing_fd(os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,9 +144,8 @@ def _locked(lock: Path) -> Iterator[None]:
         if os.fstat(fd).st_nlink == 0:
             raise InUse("its writer has just given it back")
         yield
-        lock.unlink(missing_ok=True)
-    finally:
-        os.close(fd)
+        with suppress(FileNotFoundError):
+            os.unlink(lock, dir_fd=folder)
 
 
 @contextmanager
@@ -158,6 +191,9 @@ def writer_of(lock: Path) -> str | None:
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     if not any(device in line.split() and "FLOCK" in line for line in locks.splitlines()):
         return None
-    with suppress(OSError):
-        return lock.read_text(errors="replace").partition("\n")[0]
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    with suppress(OSError), closing_fd(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
+        first = os.read(fd, MAX_OWNER_BYTES).partition(b"\n")[0].decode(errors="replace")
+        return "".join(letter if letter.isprintable() else "?" for letter in first)
     return ""

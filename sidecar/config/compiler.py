@@ -9,7 +9,7 @@ Python. For `author: [data.agent_id, agent_id]` the lines are
         if o1:
             author = o1.get('agent_id')
             if author is not None:
-                if author.__class__ is not str: author = text(author)
+                if author.__class__ is not str or len(author) > 1024: author = text(author)
                 if author: break
         ...
         author = None
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
@@ -202,7 +203,7 @@ def _record(code: _Code, places: AttributePaths) -> None:
     code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
-    one = "value.__class__ is str and value and not addressees"
+    one = f"value.__class__ is str and value and len(value) <= {MAX_ID_CHARACTERS} and not addressees"
     usual = f"addressees = (value,) if {one} else gather(addressees, value)"
     listed = "if value.__class__ is list: members = gather(members, value)"
     for attribute, take in (("addressees", usual), ("members", listed)):
@@ -230,11 +231,13 @@ def _event_type(code: _Code, paths: tuple[Path, ...], constant: str) -> None:
     otherwise = f"named_type or {constant}" if paths or constant == "None" else constant
     code.first("event_type", paths, ["if event_type.__class__ is str and event_type: break"], otherwise)
     code.add("if not event_type: return None")
+    code.add(f"if len(event_type) > {MAX_ID_CHARACTERS}: event_type = text(event_type)")
     code.add("kind = known_kind(event_type) or kind_of(event_type)")
 
 
 def _take_text(target: str) -> list[str]:
-    return [f"if {target}.__class__ is not str: {target} = text({target})", f"if {target}: break"]
+    long = f"{target}.__class__ is not str or len({target}) > {MAX_ID_CHARACTERS}"
+    return [f"if {long}: {target} = text({target})", f"if {target}: break"]
 
 
 def _take_flag(target: str) -> list[str]:
@@ -257,21 +260,36 @@ _MAX_CACHED_KINDS = 4096
 _MAX_CACHED_TYPE_CHARACTERS = 200
 
 
+MAX_ID_CHARACTERS = 1024
+"""Characters of an id or name; of a longer one the index keeps a beginning and a digest, so that neither the index nor
+an answer grows with it."""
+_KEPT_CHARACTERS = 64
+
+
 def id_text(value: Any) -> str | None:
-    """An id: a non-empty string, or an integer as its decimal digits; else None."""
+    """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
     if value.__class__ is str:
-        return value or None
-    if value.__class__ is int:
+        text: str = value
+    elif value.__class__ is int:
         try:
-            return str(value)
+            text = str(value)
         except ValueError:  # more digits than Python converts
             return None
-    return None
+    else:
+        return None
+    return (text if len(text) <= MAX_ID_CHARACTERS else shortened(text)) or None
+
+
+def shortened(text: str) -> str:
+    """What stands for an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
+    digits of BLAKE2b over its UTF-8 bytes."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{text[:_KEPT_CHARACTERS]}…{digest}"
 
 
 def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
     """`ids` followed by the new ids in `value`, which is one id or a list of them."""
-    if value.__class__ is str:
+    if value.__class__ is str and len(value) <= MAX_ID_CHARACTERS:
         return (*ids, value) if value and value not in ids else ids
     found = value if value.__class__ is list else (value,)
     new = [id for each in found if (id := id_text(each))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from sidecar.records import Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.lock import lock_holder
 from sidecar.store import layout
+
+from .readers import held_logs
 
 MAX_LISTED = 5
 """Missing archives that are listed one by one."""
@@ -126,6 +128,8 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     held = lock_holder(folder)
     heartbeat = read_heartbeat(folder) if held else None
     reasons = [*(heartbeat.trouble if heartbeat else ()), *_disk_faults(settings)]
+    with suppress(SidecarError):  # the catalog reports it
+        reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 

@@ -5,9 +5,11 @@ The file holds the name of its holder: process id, job, and since when.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,10 +23,15 @@ from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, RootLocked
 from sidecar.fs import read_small
+from sidecar.guarded import GuardedFolder, permissions_of, restrict, restricted_umask
+
+from .heartbeat import HEARTBEAT_FILE
 
 LOCK_FILE = "sidecar.lock"
 HOLDER_BYTES = 127
 """Bytes reserved for the holder's name."""
+_PERMISSIONS = 0o600
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACQUIRE_TIMEOUT = 0.3
 """Seconds to wait: a process that probes the lock holds it for a moment."""
@@ -38,18 +45,30 @@ class RootLock:
 
     def __init__(self, index_folder: Path, name: str = LOCK_FILE) -> None:
         self._path = index_folder / name
-        self._lock = FileLock(self._path)
+        # Only its owner may open the file: whoever can open a file, even for reading only, can lock it.
+        self._lock = FileLock(self._path, mode=_PERMISSIONS, fallback_to_soft=False)
         self._identity = (0, 0)
 
     def acquire(self, job: str) -> None:
-        """Take the lock for a job, whose name others will read. Raises RootLocked, which names the holder."""
+        """Take the lock for a job, whose name others will read.
+
+        Raises RootLocked, which names the holder, and ConfigError if the file system has no locks.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._make_private()
         began = time.monotonic()
         try:
             self._lock.acquire(timeout=ACQUIRE_TIMEOUT, poll_interval=0.02)
         except Timeout:
             pid, what = _read(self._path)
             raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise ConfigError(
+                f"{self._path}: the file system has no locks ({error.strerror})",
+                hint="put the index on a local disk: `index` in config.yaml, or --index DIR",
+            ) from error
         waited = time.monotonic() - began
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
         # Only the holder writes, so that a latecomer never erases the holder's name. It does not write through a link,
@@ -60,6 +79,16 @@ class RootLock:
             self._identity = _identity(os.fstat(file.fileno()))
             file.write(name.ljust(HOLDER_BYTES) + b"\n")
             file.truncate()
+
+    def _make_private(self) -> None:
+        """Make sure that the lock is a regular file that only its owner can open. What else has its name is deleted:
+        none of ours ever holds a lock on it."""
+        with suppress(FileNotFoundError), GuardedFolder.open(self._path.parent) as folder:
+            status = folder.status_of(self._path.name)
+            if not stat.S_ISREG(status.st_mode):
+                folder.delete(self._path.name)
+            else:
+                folder.restrict_file(self._path.name, _PERMISSIONS)
 
     def stands(self) -> bool:
         """Whether the held lock is still the root's: not if the folder has been moved, unmounted or deleted."""
@@ -80,10 +109,17 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def lock_holder(index_folder: Path) -> tuple[int, str] | None:
-    """Process id and job of the process that holds the root now, or None. Reads only."""
+    """Process id and job of the process that holds the root now, or None. Reads only.
+
+    Users who may only read the index cannot open the lock. For them the kernel's list of locks says whether it is held,
+    and the job is `run` if a running sidecar has left its status file.
+    """
     path = index_folder / LOCK_FILE
     try:
         fd = os.open(path, os.O_RDONLY | _FLAGS)
+    except PermissionError:
+        pid = pid_of_lock(path)
+        return None if pid is None else (pid, "run" if (index_folder / HEARTBEAT_FILE).exists() else "?")
     except OSError:
         return None
     try:
@@ -92,6 +128,21 @@ def lock_holder(index_folder: Path) -> tuple[int, str] | None:
         return _read(path)
     finally:
         os.close(fd)
+    return None
+
+
+def pid_of_lock(path: Path) -> int | None:
+    """The process that holds a `flock` on a file, as the kernel lists it; None where nobody does, or it is not told."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return None
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in locks.splitlines():
+        words = line.split()
+        if "FLOCK" in words and device in words:
+            return int(words[words.index(device) - 1])
     return None
 
 
@@ -104,18 +155,32 @@ def _read(path: Path) -> tuple[int, str]:
 
 
 @contextmanager
-def root_locked(settings: Settings, job: str) -> Iterator[RootLock]:
-    """Hold the root for a job. Raises RootLocked, and ConfigError if there is no root."""
+def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator[RootLock]:
+    """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root."""
     if not settings.root.is_dir():
         raise ConfigError(
             f"the root {settings.root} is not a folder", hint="start the daemon that logs there first, or give --root"
         )
-    lock = RootLock(settings.index_folder)
-    lock.acquire(job)
-    try:
-        # The index folder may be new: without its own name being durable, nothing synced in it is.
-        with suppress(OSError):  # a scan will report what is wrong with the root
-            fs.sync_folder(settings.root)
-        yield lock
-    finally:
-        lock.release()
+    permissions = index_permissions(settings)
+    with restricted_umask(permissions):
+        lock = RootLock(settings.index_folder, name)
+        lock.acquire(job)
+        try:
+            restrict(settings.index_folder, permissions)
+            # The index folder may be new: without its own name being durable, nothing synced in it is.
+            with suppress(OSError):  # a scan will report what is wrong with the root
+                fs.sync_folder(settings.root)
+            yield lock
+        finally:
+            lock.release()
+
+
+def index_permissions(settings: Settings) -> int:
+    """The permissions of the index: it says who talked to whom, which nobody may read who may not read the logs."""
+    folders = {settings.root}
+    for prefix in settings.glob_prefixes:
+        folder = settings.root / prefix
+        while folder.is_relative_to(settings.root):
+            folders.add(folder)
+            folder = folder.parent
+    return permissions_of(folders)

@@ -25,20 +25,28 @@ import orjson
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import RootLocked, SidecarError
-from sidecar.fs import MTIME_GRANULARITY, write_small
+from sidecar.errors import ForeignFile, IndexDamaged, RootLocked, SidecarError
+from sidecar.fs import MTIME_GRANULARITY
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.index_writer import IndexWriter
-from sidecar.records import Compacted, Extent, Move
+from sidecar.records import Compacted, Move
 from sidecar.store import layout
 
 from .lock import lock_holder, root_locked
 from .repair import database_errors_named, reason_to_rebuild
+from .request_values import ArchiveRequest, parse_request, to_json
 
 REQUESTS_FOLDER = "requests"
+COMPACT_FOLDER = "compact"
+"""In the index folder, for copies of days that the owner may take."""
 LOGS_PER_TURN = 200
 """Logs recorded as archived in one turn of a running sidecar, so that fresh lines do not wait long."""
 ANSWER_TIMEOUT = 120.0
 """Seconds to wait for an answer of a running sidecar before giving up."""
+MAX_REQUEST_BYTES = 64 << 20
+"""Bytes of a request that are read: what is larger is not a request of ours."""
+PATHS_PER_REQUEST = 10_000
+"""Logs to forget that one request names: their paths have at most 4 KiB each, so it stays below that."""
 NEXT_REQUEST_WITHIN = 5.0
 """Seconds after a request in which the next one is expected."""
 POLL_INTERVAL = 0.02
@@ -74,49 +82,68 @@ class RemoteIndexOwner:
     wait: Callable[[float], None] = time.sleep
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
-        """As `IndexOwner`. Raises SidecarError if the sidecar does not answer; then nothing may be deleted."""
-        return self._request({"archive": folder, "moves": [[*move[:2], list(move.part)] for move in moves]})
+        """As `IndexOwner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
+        return self._request(ArchiveRequest(folder=folder, moves=tuple(moves)))
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
         """As `IndexOwner`."""
-        return self._request({"drop": list(paths)})
+        refused: dict[str, str] = {}
+        for batch in _batched(list(paths), PATHS_PER_REQUEST):
+            refused |= self._request(ArchiveRequest(drop=tuple(batch)))
+        return refused
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
         """As `IndexOwner`."""
-        return self._request({"days": [list(day) for day in days]})
+        return self._request(ArchiveRequest(days=tuple(days)))
 
-    def _request(self, content: dict[str, Any]) -> dict[str, str]:
-        folder = self.index_folder / REQUESTS_FOLDER
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{uuid4().hex}{_REQUEST_SUFFIX}"
-        answer = path.with_suffix(_ANSWER_SUFFIX)
-        write_small(path, orjson.dumps(content), durable=True)
-        _log.debug("waiting for the running sidecar to process %s", path)
+    def _request(self, request: ArchiveRequest) -> dict[str, str]:
+        name = uuid4().hex
+        with GuardedFolder.open(self.index_folder) as index, index.folder(REQUESTS_FOLDER, create=True) as folder:
+            folder.write(name + _REQUEST_SUFFIX, to_json(request), durable=True)
+            _log.debug("waiting for the running sidecar to process %s", folder.path / (name + _REQUEST_SUFFIX))
+            answer = self._answer(folder, name)
+        if "error" in answer:
+            raise SidecarError(f"the running sidecar could not record it: {answer['error']}")
+        refused = answer.get("refused")
+        if not isinstance(refused, dict):
+            raise ForeignFile(f"{folder.path / (name + _ANSWER_SUFFIX)} is not an answer of the sidecar")
+        return {str(path): str(why) for path, why in refused.items()}
+
+    def _answer(self, folder: GuardedFolder, name: str) -> dict[str, Any]:
+        """The answer to a request. Raises SidecarError where none comes."""
         deadline = time.monotonic() + ANSWER_TIMEOUT
-        polls = 0
-        while not answer.exists():
-            polls += 1
-            ended = polls % 25 == 0 and lock_holder(self.index_folder) is None
-            if (ended or time.monotonic() > deadline) and not answer.exists():
-                path.unlink(missing_ok=True)
+        turns = 0
+        while folder.status(name + _ANSWER_SUFFIX) is None:
+            turns += 1
+            ended = turns % 25 == 0 and lock_holder(self.index_folder) is None
+            if (ended or time.monotonic() > deadline) and folder.status(name + _ANSWER_SUFFIX) is None:
+                folder.delete(name + _REQUEST_SUFFIX)
                 why = "has ended" if ended else "does not answer"
                 raise SidecarError(f"the sidecar that runs on this root {why}", hint="run `sidecar archive` again")
             self.wait(POLL_INTERVAL)
-        reply = orjson.loads(answer.read_bytes())
-        answer.unlink(missing_ok=True)
-        if "error" in reply:
-            raise SidecarError(f"the running sidecar could not record it: {reply['error']}")
-        return {str(path): str(why) for path, why in reply["refused"].items()}
+        content = folder.read(name + _ANSWER_SUFFIX)
+        folder.delete(name + _ANSWER_SUFFIX)
+        try:
+            answer = orjson.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ForeignFile(f"{folder.path / (name + _ANSWER_SUFFIX)} is not an answer of the sidecar")
+        return answer
 
 
 # ---- the running sidecar's side
 
 
 class RequestInbox:
-    """The requests in an index folder, processed one slice per turn. Only the indexing thread touches this."""
+    """The requests in an index folder, processed one slice per turn. Only the indexing thread touches this.
+
+    Anyone who can write to the index folder can put something here. What is not one of our requests is answered with an
+    error and deleted, as far as possible, and never stops or ends the sidecar.
+    """
 
     def __init__(self, index_folder: Path) -> None:
-        self._folder = index_folder / REQUESTS_FOLDER
+        self._index_folder = index_folder
         self._seen = 0
         self._in_progress: Iterator[None] | None = None
         self._expected_until = 0.0
@@ -128,18 +155,12 @@ class RequestInbox:
         """
         if self._in_progress is None:
             try:
-                changed = os.stat(self._folder).st_mtime_ns
-            except OSError:
+                name = self._next()
+            except (OSError, IndexDamaged):
                 return False
-            if changed == self._seen:
+            if name is None:
                 return False
-            requested = sorted(self._folder.glob(f"*{_REQUEST_SUFFIX}"))
-            if not requested:
-                # Not sooner: a request that came since may have left the folder with the same mtime.
-                if time.time_ns() - changed > MTIME_GRANULARITY:
-                    self._seen = changed
-                return False
-            self._in_progress = _answering(requested[0], owner)
+            self._in_progress = _answering(self._index_folder, name, owner)
         self._expected_until = time.monotonic() + NEXT_REQUEST_WITHIN
         try:
             next(self._in_progress)
@@ -149,6 +170,21 @@ class RequestInbox:
             self.begin_again()
             raise
         return True
+
+    def _next(self) -> str | None:
+        """The name of the next request; None where there is none. Raises OSError, ForeignFile."""
+        path = self._index_folder / REQUESTS_FOLDER
+        changed = os.stat(path, follow_symlinks=False).st_mtime_ns
+        if changed == self._seen:
+            return None
+        with GuardedFolder.open(self._index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
+            names = [name for name in folder.names() if name.endswith(_REQUEST_SUFFIX)]
+        if not names:
+            # Not sooner: a request that came since may have left the folder with the same mtime.
+            if time.time_ns() - changed > MTIME_GRANULARITY:
+                self._seen = changed
+            return None
+        return names[0]
 
     def due(self) -> float:
         """When to poll next, in seconds since 1970: soon after a request, else never (infinity)."""
@@ -160,31 +196,39 @@ class RequestInbox:
         self._seen = 0
 
 
-def _answering(path: Path, owner: IndexOwner) -> Iterator[None]:
+def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[None]:
     refused: dict[str, str] = {}
     answer: dict[str, Any] = {"refused": refused}
     try:
-        requested = orjson.loads(path.read_bytes())
-        moves = [Move(log, tuple(looks), Extent(*part)) for log, looks, part in requested.get("moves", ())]
-        days = [Compacted(*values) for values in requested.get("days", ())]
-        drop = [str(one) for one in requested.get("drop", ())]
-        folder = str(requested.get("archive", ""))
+        request = parse_request(_content(index_folder, name), COMPACT_FOLDER)
     except FileNotFoundError:
         return  # withdrawn
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, ForeignFile) as error:
         answer = {"error": f"a request that cannot be read: {error}"}
     else:
-        for batch in _batched(moves, LOGS_PER_TURN):
-            refused |= owner.archive(batch, folder)
+        for batch in _batched(list(request.moves), LOGS_PER_TURN):
+            refused |= owner.archive(batch, request.folder)
             yield
-        for day in days:
+        for day in request.days:
             refused |= owner.compact([day])
             yield
-        if drop:
-            refused |= owner.drop(drop)
-    with suppress(OSError):  # the command may be gone, and the folder with it
-        write_small(path.with_suffix(_ANSWER_SUFFIX), orjson.dumps(answer), durable=True)
-        path.unlink(missing_ok=True)
+        if request.drop:
+            refused |= owner.drop(request.drop)
+    # The command may be gone, and the folder with it.
+    with (
+        suppress(OSError, IndexDamaged),
+        GuardedFolder.open(index_folder) as index,
+        index.folder(REQUESTS_FOLDER) as folder,
+    ):
+        try:
+            folder.write(name.removesuffix(_REQUEST_SUFFIX) + _ANSWER_SUFFIX, orjson.dumps(answer), durable=True)
+        finally:
+            folder.delete(name)  # even if it cannot be answered, or it would be processed for ever
+
+
+def _content(index_folder: Path, name: str) -> bytes:
+    with GuardedFolder.open(index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
+        return folder.read(name, MAX_REQUEST_BYTES)
 
 
 def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
@@ -194,10 +238,8 @@ def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 def delete_stale_requests(index_folder: Path) -> None:
     """Delete unfetched answers and the requests of dead commands. No request may be in progress."""
-    with suppress(OSError):
-        for stale in (index_folder / REQUESTS_FOLDER).iterdir():
-            stale.unlink(missing_ok=True)
-        (index_folder / REQUESTS_FOLDER).rmdir()
+    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+        index.delete_all(REQUESTS_FOLDER)
 
 
 # ---- either side

@@ -35,7 +35,7 @@ def looks(log: Path) -> Stat:
 
 
 def take_away(log: Path, as_it_was: Stat | None = None) -> None:
-    remove_log(log, as_it_was or looks(log), log.parent / "index")
+    remove_log(log.parent, log.name, as_it_was or looks(log), log.parent / "index")
 
 
 def names(folder: Path) -> list[str]:
@@ -113,7 +113,7 @@ def test_who_waits_for_a_lock_that_is_deleted_gets_one_that_counts(folder: Path)
     lock = log.with_name("s.jsonl.lock")
     fd = os.open(lock, os.O_RDWR)  # as a writer has it that is about to lock it
     (root / "index").mkdir()
-    remove_log(log, looks(log), root / "index")
+    remove_log(root, log.relative_to(root).as_posix(), looks(log), root / "index")
     assert not lock.exists()
     with SessionWriter(root, "s", "second"):
         assert "second" in (writer_of(lock) or "")

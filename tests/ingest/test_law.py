@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from hypothesis import given, settings
 
@@ -55,3 +56,33 @@ def test_a_case_worked_by_hand_comes_out_as_expected(case: Case) -> None:
     assert len(derived.rows) == len(case.expected)
     for row, expected in zip(derived.rows, case.expected, strict=True):
         assert {key: row[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("length", [64, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("letter", ["x", "é", "🜚"])
+def test_no_id_or_name_is_longer_than_the_law_allows_wherever_it_stands(length: int, letter: str) -> None:
+    def named(kind: str) -> str:
+        return (kind + letter * length)[:length]
+
+    asked = {
+        "event": named("e") + ":request",
+        "timestamp": MTIME,
+        "correlation_id": named("c"),
+        "data": {
+            "agent_id": named("a"),
+            "role": named("r"),
+            "session_id": named("s"),
+            "conversation_id": named("v"),
+            "pattern": named("p"),
+            "to_agents": [named("t"), named("u"), named("t")],
+            "participants": [named("m"), int("9" * 19)],
+        },
+    }
+    answered = {"event": "x:result", "correlation_id": named("c"), "data": {"agent_id": named("t")}}
+    content = orjson.dumps(asked) + b"\n" + orjson.dumps(answered) + b"\n"
+    for layout in ("session", "stream"):
+        held(content, SESSION, layout)
+        first, second = rows_of(content, SESSION, layout, MTIME).rows
+        assert second["correlation_id"] == first["correlation_id"]
+        names = [first["correlation_id"], *first["participating_agents"], *first["agent_roles"].values()]
+        assert all(len(name) == (97 if length > 1024 else length) for name in names if name[0] in "catumr")

@@ -6,6 +6,7 @@ other. Slow on purpose: every choice is a scan over a list, in the order of the 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -342,7 +343,7 @@ def _is_answered(state: State, request: Request) -> None:
 def _event_type(record: dict[str, Any], path: str, layout: str) -> str | None:
     event = record.get("event")
     if isinstance(event, str) and event:
-        return event
+        return _text(event)
     if layout == "file" and (name := _event_file_name(path)):
         return name[2]
     return None
@@ -417,11 +418,13 @@ def _at(record: dict[str, Any], path: str) -> Any:
 
 def _text(value: Any) -> str | None:
     """A non-empty string, or an integer as its decimal string; anything else is absent."""
-    if isinstance(value, str) and value:
-        return value
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return None
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value) > 1024:
+        return value[:64] + "…" + hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
+    return value
 
 
 def _first_of(record: dict[str, Any], *paths: str) -> str | None:
