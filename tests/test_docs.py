@@ -4,11 +4,13 @@ exists."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html import unescape
 from pathlib import Path
 
@@ -216,3 +218,49 @@ def test_every_setting_and_every_key_of_a_format_is_described() -> None:
     assert {key for key in settings._KEYS if f"| `{key}` |" not in (DOCS / "operations.md").read_text()} == set()
     keys = ("extends", *formats._ATTRIBUTES, *formats._EVENT_TYPES, "set", "shapes")
     assert {key for key in keys if f"`{key}`" not in (DOCS / "formats.md").read_text()} == set()
+
+
+# ---- the map of the code
+
+
+def test_the_layers_on_the_map_are_those_of_the_contracts() -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    (shown,) = blocks(DOCS / "architecture.md", "text")
+    assert shown.split("\n")[:-1] == layers
+
+
+def test_every_package_is_on_the_map() -> None:
+    named = names_on(DOCS / "architecture.md")
+    assert {name for name in PACKAGES if name not in ("__init__", "__main__") and not is_on_map(name, named)} == set()
+
+
+def is_on_map(name: str, named: set[str]) -> bool:
+    return f"sidecar/{name}/" in named or f"sidecar/{name}.py" in named
+
+
+def steps() -> list[tuple[str, str]]:
+    """Each step of the walks that is part of another, with that one."""
+    found = []
+    above: list[tuple[int, str]] = []
+    for line in (DOCS / "architecture.md").read_text().splitlines():
+        step = re.match(r"( *)- `([a-z_]+(?:\.\w+)+)`", line)
+        if step is None:
+            if line.startswith("#"):
+                above = []
+            continue
+        depth = len(step[1])
+        above = [(other, name) for other, name in above if other < depth]
+        if above:
+            found.append((above[-1][1], step[2]))
+        above.append((depth, step[2]))
+    return found
+
+
+@pytest.mark.parametrize(("caller", "called"), steps())
+def test_a_step_of_a_walk_is_called_where_the_map_says(caller: str, called: str) -> None:
+    function = resolve(caller)
+    source = inspect.getsource(getattr(function, "callback", function))  # type: ignore[arg-type]
+    name = called.rpartition(".")[2]
+    assert exists(called)
+    assert re.search(rf"\b{name}\b", source), f"{caller} does not name {name}"
