@@ -150,7 +150,8 @@ class IndexWriter:
     def begin_again(self, progress: SourceState, *, keeps_time: bool = False) -> None:
         """A file is another one now: its old rows go, first in the catalog's word, then in fact.
 
-        `keeps_time`: it begins with the bytes that it had, so that the note of section 6 stays.
+        `keeps_time`: it begins with the bytes that it had, so the note of its first modification time is kept
+        (`docs/derivation.md`, section 5).
         """
         if progress.path in self.known or progress.cursor.lines:
             with invalid_values_as_damage(self._folder):

@@ -22,7 +22,8 @@ class CatalogSource(Table):
     layout = TextField()
     stem = TextField()
     first_mtime = FloatField(null=True)
-    """The note of section 6: the time of records that bear none, with none before them. Null until there is a look."""
+    """The file's modification time when it was first seen: that of records without a time, with none before them
+    (`docs/derivation.md`, section 5). Null until the file was read."""
     device = BigIntegerField()
     inode = BigIntegerField()
     size = BigIntegerField()

@@ -1,7 +1,7 @@
 """What may be written: a record as one line of bytes, a session id as one file name, agents by the law.
 
 Everything that can be refused is refused here, before a byte reaches a file. How agents speak in a record is the law of
-the index (section 6 of the design) told a second time, because a daemon that writes must not load the indexer; a
+the index (`docs/derivation.md`) a second time, because a daemon that writes must not load the indexer; a
 property test holds the two together.
 """
 

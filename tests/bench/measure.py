@@ -39,7 +39,7 @@ class Plan:
 
 
 class Goal(NamedTuple):
-    """What section 10 asks for."""
+    """What is to be reached."""
 
     bound: float
     of: str = "ours"

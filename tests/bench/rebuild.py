@@ -29,7 +29,7 @@ INDEXED = ("timestamp", "session_id", "author", "addressee", "correlation", "con
 
 
 def corpus(plan: Plan) -> Corpus:
-    """The corpus of section 10."""
+    """The corpus of the figures in `docs/testing.md`."""
     times = plan.scale
     return Corpus(plan.folder, plan.sized(500_000 * times), plan.sized(2000 * times), 5)
 

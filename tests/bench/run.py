@@ -1,4 +1,4 @@
-"""Measure every figure of section 10 of the design, beside its floor or peer, in one run on one machine.
+"""Measure every figure of `docs/testing.md`, beside its floor or peer, in one run on one machine.
 
     python tests/bench/run.py                       all of it; about half an hour, and 8 GB of disk in --folder
     python tests/bench/run.py --quick               everything, a twentieth as large: a smoke run of a minute

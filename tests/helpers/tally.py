@@ -1,6 +1,6 @@
 """What the attacks found, counted: how often each fault was tried, rows compared, and rows lost, doubled or wrong.
 
-The counts of a run are printed at its end as the table that the README shows.
+The counts of a run are printed at its end as the table of `docs/testing.md`.
 """
 
 from __future__ import annotations

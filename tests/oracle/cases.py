@@ -1,4 +1,5 @@
-"""Cases of section 6 worked by hand. Whatever reads logs by that law must give these rows.
+"""Cases of the law of derivation (`docs/derivation.md`) worked by hand. Whatever reads logs by that
+law must give these rows.
 
 `expected` has one dict a row, with the columns that the case is about; `{}` is a row of which only the presence counts.
 """

@@ -1,4 +1,4 @@
-"""Section 6 of the design as a plain model, for the reference format only.
+"""The law of derivation (`docs/derivation.md`) as a plain model, for the reference format only.
 
 It is written from the text alone and shares nothing with the package, so that the two readings can be held against each
 other. Slow on purpose: every choice is a scan over a list, in the order of the law.
