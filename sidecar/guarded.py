@@ -3,7 +3,7 @@
 Other users may be able to write there, so nothing in such a folder is taken for what we left. Everything is reached by
 the folder's descriptor, never through a link, and only what is a regular file of a trusted owner is opened. What is
 read has a limit and never waits for a pipe; what is written is a new file that takes the place of the old one in one
-step. The rest of the package has no other way to do these things (`tests/test_layers.py` holds it to that).
+step.
 
 The folder at the top may itself be reached through a link: where the index lies is its owner's choice.
 

@@ -67,7 +67,7 @@ class RootLock:
                 raise
             raise ConfigError(
                 f"{self._path}: the file system has no locks ({error.strerror})",
-                hint="put the index on a local disk: `index` in config.yaml, or --index DIR",
+                hint="the index lies beside the logs, so the root must be on a local disk",
             ) from error
         waited = time.monotonic() - began
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)

@@ -83,7 +83,7 @@ def reason_to_rebuild(settings: Settings) -> str | None:
     folder = settings.index_folder
     with closing(CatalogReader(layout.catalog_path(folder))) as catalog:
         if catalog.fact("config") != settings.fingerprint:
-            return "sources or formats have changed"
+            return "sources, formats or the law of derivation have changed"
         checkpoints = {f"{day}.db": number for day, number in catalog.checkpoints().items()}
         trusted = set((catalog.fact("files") or "").split())
         closed = catalog.fact("closed") or "0"

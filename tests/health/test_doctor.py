@@ -209,7 +209,7 @@ def test_an_index_made_under_other_settings_is_told(settings: Settings) -> None:
     run_once(settings, lambda _: None)
     finding = found(load_settings(root=settings.root, preset="ksi-daemon"), "index")
     assert finding.status == "warning"
-    assert finding.message == "sources or formats have changed since it was built"
+    assert finding.message == "sources, formats or the law of derivation have changed since it was built"
 
 
 def test_a_running_sidecar_is_named(settings: Settings) -> None:
