@@ -357,7 +357,7 @@ def test_a_file_system_without_locks_is_refused_with_a_way_out(logs: Path, monke
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(ConfigError, match="has no locks") as found:
         index_once(reference(logs))
-    assert "--index" in found.value.hint
+    assert "local disk" in found.value.hint
     monkeypatch.undo()
     index_once(reference(logs))  # and nothing is left behind that would keep a later one out
 
