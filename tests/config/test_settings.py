@@ -309,6 +309,15 @@ def test_a_fingerprint_differs_where_rows_could(tmp_path: Path) -> None:
         assert fingerprint(other) != base
 
 
+def test_a_fingerprint_differs_under_another_version_of_the_law(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(tmp_path, "")
+    before = load_settings(config).fingerprint
+    monkeypatch.setattr("sidecar.config.settings.LAW", 1)
+    assert load_settings(config).fingerprint != before
+
+
 def test_settings_go_to_another_process(tmp_path: Path) -> None:
     found = load_settings(write(tmp_path, "preset: ksi-daemon"))
     found.source_for("a")
