@@ -10,7 +10,7 @@ from sidecar.fs import split_path
 from sidecar.records import Entry
 from sidecar.store.bloom import PENDING
 from sidecar.store.codec import agents_of, checked_columns, checked_row, decode_entry
-from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_damage, read_errors_named
+from sidecar.store.connection import DAILY, OpenDatabase
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SECOND_OF_DAY, SPAN_IDS, hash_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
@@ -153,9 +153,8 @@ class DayReader(OpenDatabase):
         # Walks along the numbers, whatever else is asked for.
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
-        rows = self._all(_NAMED.format(chosen=chosen, order="e.id"), after, last, *asked.values, size)
-        with invalid_values_as_damage(self.path):
-            return last, [decode_entry(row) for row in rows]
+        sql = _NAMED.format(chosen=chosen, order="e.id")
+        return last, self._decoded(decode_entry, sql, after, last, *asked.values, size)
 
     def last_number(self) -> int:
         """The number of the entry written last; numbers only grow."""
@@ -195,15 +194,11 @@ class DayReader(OpenDatabase):
         """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
         columns = f"{_PATH}, e.byte_offset, e.byte_length, e.checksum + {CHECKSUM_OFFSET}"
         sql = f"SELECT {columns} FROM entry e {_PLACED} ORDER BY 1, 2"
-        with read_errors_named(self.path), invalid_values_as_damage(self.path):
-            for row in self._database.execute_sql(sql):
-                yield checked_row(row, (str, int, int, int))
+        return self._each(lambda row: checked_row(row, (str, int, int, int)), sql)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The view `ksi_index`, whole, in the order of path and offset."""
-        with read_errors_named(self.path), invalid_values_as_damage(self.path):
-            for row in self._database.execute_sql("SELECT * FROM ksi_index ORDER BY file_path, byte_offset"):
-                yield checked_columns(row)
+        return self._each(checked_columns, "SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
 
     def facts(self) -> dict[str, str]:
         """What the file says of itself: its `day`, and the `checkpoint` that last wrote it."""
@@ -234,8 +229,8 @@ class DayReader(OpenDatabase):
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        with invalid_values_as_damage(self.path):
-            return {agent for (agents,) in self._all(sql, self._label(session)) for agent in agents_of(agents)}
+        sets = self._decoded(lambda row: agents_of(*row), sql, self._label(session))
+        return {agent for agents in sets for agent in agents}
 
     # ---- how it is asked
 
@@ -298,6 +293,4 @@ class DayReader(OpenDatabase):
         order = f"{ENTRY_SECOND}{way}, e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
         chosen = f"{_CHOSEN.format(hint=asked.hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        rows = self._all(_NAMED.format(chosen=chosen, order=order), *asked.values, size)
-        with invalid_values_as_damage(self.path):
-            return [decode_entry(row) for row in rows]
+        return self._decoded(decode_entry, _NAMED.format(chosen=chosen, order=order), *asked.values, size)

@@ -6,10 +6,10 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
@@ -19,6 +19,8 @@ from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarEr
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SECOND_OF_DAY, SEGMENT_TABLES
+
+T = TypeVar("T")
 
 VERSION = 2
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
@@ -39,6 +41,8 @@ _PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 """What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
+_STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
+"""What a statement may raise: Python's sqlite3 decodes the texts of a row, and reports what is not UTF-8 itself."""
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
@@ -167,23 +171,25 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     _refuse_strangers(path)
     database = _connect_for_reading(path, "mode=ro")
     try:
-        with read_errors_named(path):
-            try:
-                version = check_version(database, path, kind)
-            except DatabaseError as error:
-                if "unable to open" not in str(error) and "readonly" not in str(error):
-                    raise
-                if not path.exists():  # deleted or moved since
-                    raise IndexMissing(f"{path} does not exist") from None
-                # A file in WAL mode cannot be opened where its -shm cannot be made. In a folder that nobody can
-                # write to, and without a -wal, nobody writes either, which is what `immutable` asks for.
-                if path.with_name(path.name + "-wal").exists():
-                    raise
-                database.close()
-                database = _connect_for_reading(path, "mode=ro&immutable=1")
-                version = check_version(database, path, kind)
-            if version == 0:
-                raise IndexMissing(f"{path} is empty")
+        try:
+            version = check_version(database, path, kind)
+        except DatabaseError as error:
+            if "unable to open" not in str(error) and "readonly" not in str(error):
+                raise
+            if not path.exists():  # deleted or moved since
+                raise IndexMissing(f"{path} does not exist") from None
+            # A file in WAL mode cannot be opened where its -shm cannot be made. In a folder that nobody can
+            # write to, and without a -wal, nobody writes either, which is what `immutable` asks for.
+            if path.with_name(path.name + "-wal").exists():
+                raise
+            database.close()
+            database = _connect_for_reading(path, "mode=ro&immutable=1")
+            version = check_version(database, path, kind)
+        if version == 0:
+            raise IndexMissing(f"{path} is empty")
+    except _STATEMENT_ERRORS as error:
+        database.close()
+        raise _read_error(path, error) from error
     except BaseException:
         database.close()
         raise
@@ -233,37 +239,44 @@ def looks_whole(path: Path) -> bool:
 
 @contextmanager
 def database_damage_as_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a broken file into IndexDamaged."""
+    """Raise IndexDamaged for what SQLite says of a broken file; other errors pass."""
     try:
         yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        if is_damage(error):
-            raise IndexDamaged(f"{path}: {error}") from error
-        raise
-    except UnicodeDecodeError as error:  # what SQLite would say repeats what stands in the file
-        raise IndexDamaged(f"{path}: malformed: {error}") from error
+    except _STATEMENT_ERRORS as error:
+        damage = _damage(path, error)
+        if damage is None:
+            raise
+        raise damage from error
 
 
 @contextmanager
 def invalid_values_as_damage(path: Path) -> Iterator[None]:
-    """Turn what comes of values that the sidecar never writes into IndexDamaged: around what reads rows, no more."""
+    """Raise IndexDamaged for errors that come of values which the sidecar never writes. Wrap only what decodes rows."""
     try:
         yield
     except _NONSENSE as error:
-        raise IndexDamaged(f"{path}: holds what the sidecar never writes ({error})") from error
+        raise _invalid_values(path, error) from error
 
 
-@contextmanager
-def read_errors_named(path: Path) -> Iterator[None]:
-    """Turn whatever SQLite says while a file is read into an error of ours."""
-    try:
-        with database_damage_as_errors(path):
-            yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
-            raise IndexMissing(f"{path} was moved or deleted while it was read") from error
-        # Busy, forbidden, or a disk that fails: none of it says that the index has to be made again.
-        raise SidecarError(f"{path}: {error}", hint=_UNREADABLE) from error
+def _read_error(path: Path, error: Exception) -> SidecarError:
+    """The error to raise for one that a statement raised while `path` was read."""
+    damage = _damage(path, error)
+    if damage is not None:
+        return damage
+    if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
+        return IndexMissing(f"{path} was moved or deleted while it was read")
+    # Busy, forbidden, or a disk that fails: none of it says that the index has to be made again.
+    return SidecarError(f"{path}: {error}", hint=_UNREADABLE)
+
+
+def _damage(path: Path, error: Exception) -> IndexDamaged | None:
+    if isinstance(error, UnicodeDecodeError):  # what SQLite would say repeats what stands in the file
+        return IndexDamaged(f"{path}: malformed: {error}")
+    return IndexDamaged(f"{path}: {error}") if is_damage(error) else None
+
+
+def _invalid_values(path: Path, error: Exception) -> IndexDamaged:
+    return IndexDamaged(f"{path}: holds what the sidecar never writes ({error})")
 
 
 def is_damage(error: BaseException) -> bool:
@@ -301,18 +314,37 @@ class OpenDatabase:
         """Close the file."""
         self._database.close()
 
+    # Every statement of a reader goes through `_all` or `_each`: they alone turn SQLite's errors into the sidecar's.
+
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with read_errors_named(self.path):
+        """The rows as SQLite has them. Raises IndexDamaged, IndexMissing, or SidecarError for what may pass."""
+        try:
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
+        except _STATEMENT_ERRORS as error:
+            raise _read_error(self.path, error) from error
         return rows
 
-    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """As `_all`, of an index that may come from anybody: SQLite keeps a text where a number should stand."""
+    def _decoded(self, decode: Callable[[Any], T], sql: str, *values: Any) -> list[T]:
+        """What `decode` makes of each row. Raises IndexDamaged for rows it fails on, else as `_all`."""
         rows = self._all(sql, *values)
-        with invalid_values_as_damage(self.path):
-            for row in rows:
-                checked_row(row, types)
-        return rows
+        try:
+            return [decode(row) for row in rows]
+        except _NONSENSE as error:
+            raise _invalid_values(self.path, error) from error
+
+    def _each(self, decode: Callable[[Any], T], sql: str) -> Iterator[T]:
+        """As `_decoded`, row by row: for answers that do not fit into memory."""
+        try:
+            for row in self._database.execute_sql(sql):
+                yield decode(row)
+        except _STATEMENT_ERRORS as error:
+            raise _read_error(self.path, error) from error
+        except _NONSENSE as error:
+            raise _invalid_values(self.path, error) from error
+
+    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of just these types: SQLite keeps a text where a number should be, and an index may be anybody's."""
+        return self._decoded(lambda row: checked_row(row, types), sql, *values)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
