@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sidecar.archive.job import ArchiveResult
     from sidecar.archive.plan import ExpiredArchive
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|[kmgt]b?)", re.IGNORECASE)
+_UNITS = {"b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -29,14 +29,30 @@ def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> flo
         raise click.BadParameter(f"{value!r} is not an age: give seconds, or 12h, 7d, 4w") from None
 
 
-def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+def _age_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """As `_age`, of an option that deletes: without a unit, `--keep 800` would keep thirteen minutes."""
+    from sidecar.times import seconds_of
+
+    if value is None:
+        return None
+    seconds = seconds_of(value)
+    if seconds is None:
+        text = value.strip()
+        example = f"{text}s, {text}h or {text}d" if text.isdecimal() else "12h, 30d or 52w"
+        raise click.BadParameter(f"{value!r} is not an age with a unit: give {example}")
+    return seconds
+
+
+def _size_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """The value of an option in bytes, from a size such as `20G`."""
     if value is None:
         return None
     found = _SIZE.fullmatch(value.strip())
     if found is None:
-        raise click.BadParameter(f"{value!r} is not a size: give bytes, or 500M, 20G")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+        text = value.strip()
+        example = f"{text}B, {text}M or {text}G" if text.isdecimal() else "500M, 20G or 1T"
+        raise click.BadParameter(f"{value!r} is not a size with a unit: give {example}")
+    return int(float(found[1]) * _UNITS[found[2][0].lower()])
 
 
 @click.command(
@@ -44,7 +60,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 Examples:
   sidecar archive --dry-run             show what would be archived, what it saves, and what is kept and why
   sidecar archive --older-than 7d       archive what has been unchanged for a week
-  sidecar archive --keep 365d           also delete archives over a year old, with their entries
+  sidecar archive --keep 365d           also delete archives over a year old, with their entries; asks first
 """
 )
 @click.option(
@@ -55,9 +71,19 @@ Examples:
     help="Only what is unchanged for so long. Default: 1d.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
-@click.option("--keep", callback=_age, metavar="AGE", help="Delete archives older than this. Default: never.")
-@click.option("--keep-size", callback=_size, metavar="SIZE", help="Delete the oldest archives beyond this total: 20G.")
-@click.option("--yes", is_flag=True, help="Delete old archives without asking.")
+@click.option(
+    "--keep",
+    callback=_age_with_unit,
+    metavar="AGE",
+    help="Delete archives older than this, with their entries: 365d. Default: never.",
+)
+@click.option(
+    "--keep-size",
+    callback=_size_with_unit,
+    metavar="SIZE",
+    help="Delete the oldest archives, with their entries, beyond this total: 20G. Default: never.",
+)
+@click.option("--yes", is_flag=True, help="Delete without asking; needed where there is no terminal to ask on.")
 @json_option
 @click.pass_obj
 def archive(
@@ -75,12 +101,22 @@ def archive(
     archive/events/events_DAY.tar.zst; `zstd -dc` and `tar --zstd` open them. A log is deleted only after its archive
     has been compared with it and recorded in the index. The index of past days is compacted as well. Safe to use beside
     `sidecar run` and beside writers, and to kill at any moment. With --json, a summary object is printed.
+
+    Only --keep and --keep-size delete for good. They list what they would delete and ask on the terminal; without a
+    terminal they need --yes.
     """
     from sidecar.archive import job
+    from sidecar.errors import ConfigError
     from sidecar.terminal import ProgressBar
 
     settings = options.settings()
     archive_options = job.ArchiveOptions(older_than, keep, keep_size)
+    deletes = [name for name, value in (("--keep", keep), ("--keep-size", keep_size)) if value is not None]
+    if deletes and not (dry_run or yes or sys.stdin.isatty()):
+        raise ConfigError(
+            f"{deletes[0]} deletes for good, and there is no terminal to ask on",
+            hint="add --yes to delete without being asked, or --dry-run to see what would be deleted",
+        )
     if dry_run:
         done = job.preview(settings, archive_options)
     else:
@@ -102,7 +138,7 @@ def archive(
 
 
 def _may_delete(expired: list[ExpiredArchive], yes: bool) -> bool:
-    """List the archives about to be deleted; on a terminal, ask for confirmation."""
+    """List the archives about to be deleted, and ask, unless `yes` was given."""
     from sidecar.terminal import counted, print_note, size_text
 
     total = sum(one.size for one in expired)
@@ -113,9 +149,7 @@ def _may_delete(expired: list[ExpiredArchive], yes: bool) -> bool:
     )
     for one in expired:
         print_note(f"  {one.file}  {size_text(one.size)}")
-    if yes or not sys.stdin.isatty():
-        return True
-    return click.confirm("Delete them?", err=True)
+    return yes or click.confirm("Delete them?", err=True)
 
 
 def _as_object(done: ArchiveResult) -> dict[str, Any]:

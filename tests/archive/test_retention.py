@@ -14,7 +14,7 @@ import pytest
 
 from helpers.archives import aged, archived, event, files, known, logs, session, take_in, where
 from helpers.corpora import BASE
-from helpers.support import command, rebuilt, reference, running, scratch, write_lines
+from helpers.support import command, on_a_terminal, rebuilt, reference, running, scratch, write_lines
 from sidecar import Index
 from sidecar.archive.job import ArchiveOptions, archive, preview
 from sidecar.bulk.rebuild import reindex
@@ -118,7 +118,7 @@ def test_it_asks_first_and_a_no_deletes_nothing(settings: Settings) -> None:
 
 
 def test_the_command_tells_what_it_deletes_beside_a_running_sidecar(settings: Settings) -> None:
-    options = ("--root", settings.root, "--preset", "reference", "archive", "--keep", "3650d")
+    options = ("--root", settings.root, "--preset", "reference", "archive", "--keep", "3650d", "--yes")
     with running(settings.root, "--preset", "reference"):
         done = subprocess.run(command(*options, "--json"), capture_output=True, text=True, check=True)
         said = orjson.loads(done.stdout)
@@ -128,6 +128,58 @@ def test_the_command_tells_what_it_deletes_beside_a_running_sidecar(settings: Se
         ]
         assert f"sessions/{OLD}/old.jsonl.zst" in done.stderr
     whole(settings)
+
+
+def retention(settings: Settings, *options: str) -> tuple[str | Path, ...]:
+    return ("--root", settings.root, "--preset", "reference", "archive", *options)
+
+
+@pytest.mark.parametrize("option", [("--keep", "3650d"), ("--keep-size", "1B")], ids=str)
+def test_without_a_terminal_nothing_is_deleted_unless_yes_was_said_on_the_command_line(
+    settings: Settings, option: tuple[str, str]
+) -> None:
+    before = files(settings)
+    for answer in ("y\n", "n\n", ""):
+        words = command(*retention(settings, *option))
+        done = subprocess.run(words, input=answer, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and files(settings) == before
+        assert f"error: {option[0]} deletes for good" in done.stderr and "--yes" in done.stderr
+    words = command(*retention(settings, *option, "--dry-run", "--json"))
+    previewed = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    would_go = [one["file"] for one in orjson.loads(previewed.stdout)["deleted"]]
+    assert would_go and files(settings) == before
+    words = command(*retention(settings, *option, "--yes"))
+    subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert sorted({*before} - {*files(settings)}) == sorted(would_go)
+
+
+def test_on_a_terminal_a_no_keeps_what_a_yes_deletes(settings: Settings) -> None:
+    options = retention(settings, "--keep", "3650d")
+    status, seen = on_a_terminal(*options, typed="n\n")
+    assert (status, len(files(settings))) == (0, 4)
+    assert f"sessions/{OLD}/old.jsonl.zst" in seen and "Delete them? [y/N]" in seen
+    status, _ = on_a_terminal(*options, typed="y\n")
+    assert (status, len(files(settings))) == (0, 2)
+    whole(settings)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--keep", "800", "give 800s, 800h or 800d"),
+        ("--keep", "soon", "give 12h, 30d or 52w"),
+        ("--keep-size", "20", "give 20B, 20M or 20G"),
+        ("--keep-size", "much", "give 500M, 20G or 1T"),
+        ("--keep-size", "20 Gibi", "give 500M, 20G or 1T"),
+    ],
+)
+def test_what_deletes_is_refused_without_a_unit_and_told_with_one(
+    settings: Settings, option: str, value: str, told: str
+) -> None:
+    words = command(*retention(settings, option, value, "--yes"))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and told in " ".join(done.stderr.split())
+    assert len(files(settings)) == 4
 
 
 @pytest.mark.parametrize("step", ["begin_drop", "delete_rows_of", "finish_drop"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import shutil
@@ -14,14 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers.support import HANG
+from helpers.support import HANG, on_a_terminal
 from sidecar.cli import cli
 
 COMMAND = [sys.executable, "-m", "sidecar"]
@@ -454,32 +453,17 @@ def test_a_full_disk_behind_stdout_is_an_error(indexed: Path) -> None:
     assert "error: No space left on device" in done.stderr and "Traceback" not in done.stderr
 
 
-def on_a_terminal(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    """What a command writes to a terminal of 80 columns."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, "--root", str(root), *arguments]
-    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **(environment or {})}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=variables) as process:
-        os.close(theirs)
-        seen = b""
-        # Linux ends the reading of a terminal that nobody holds any more with an error.
-        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-            while chunk := terminal.read(65536):
-                seen += chunk
-        assert process.wait(20) == 0, seen.decode()
-    return seen.decode()
-
-
 def test_a_terminal_gets_colours_and_nothing_else_that_moves_it(indexed: Path) -> None:
-    seen = on_a_terminal(indexed, "query", "conversation", "sess_1")
+    status, seen = on_a_terminal("--root", indexed, "query", "conversation", "sess_1")
+    assert status == 0
     assert "\x1b[" in seen
     assert re.sub(r"\x1b\[[0-9;]*m", "", seen).find("\x1b") < 0
     assert r"[bold]Join[/bold] \x1b[2J\u202e" in re.sub(r"\x1b\[[0-9;]*m", "", seen)
 
 
 def test_colours_can_be_switched_off(indexed: Path) -> None:
-    seen = on_a_terminal(indexed, "query", "timeline", environment={"NO_COLOR": "1"})
-    assert not re.search(r"\x1b\[(3|9)[0-7]m", seen)
+    status, seen = on_a_terminal("--root", indexed, "query", "timeline", NO_COLOR="1")
+    assert status == 0 and not re.search(r"\x1b\[(3|9)[0-7]m", seen)
 
 
 def wait_for(holds: Any, seconds: float = HANG) -> None:

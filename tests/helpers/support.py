@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -150,6 +151,21 @@ def scratch() -> Iterator[Path]:
 def command(*arguments: str | Path) -> list[str]:
     """The command line of the real `sidecar`."""
     return [sys.executable, "-m", "sidecar", *map(str, arguments)]
+
+
+def on_a_terminal(*arguments: str | Path, typed: str = "", **environment: str) -> tuple[int, str]:
+    """Exit status of the real `sidecar`, and what it writes to its terminal of 80 columns, on which `typed` comes."""
+    ours, theirs = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
+    with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        seen = b""
+        # Linux ends the reading of a terminal that nobody holds any more with an error.
+        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(65536):
+                seen += chunk
+        return process.wait(HANG), seen.decode()
 
 
 def with_constants(module: str, **values: object) -> str:
