@@ -6,15 +6,16 @@ import sys
 
 import click
 
-from .options import GlobalOptions, json_option, print_json, print_json_lines
+from .options import Command, GlobalOptions, json_option, print_json, print_json_lines
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar reindex                 recover from anything that is wrong with an index
   sidecar reindex --workers 1     use one processor only
-"""
+""",
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of reading processes. Default: one per processor.")
 @json_option
@@ -44,18 +45,19 @@ def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar status
   sidecar status --sources        account for the bytes of each file
   sidecar status --json | jq .healthy
-"""
+""",
 )
 @click.option("--sources", is_flag=True, help="List each file as well.")
 @json_option
 @click.pass_obj
 def status(options: GlobalOptions, sources: bool, as_json: bool) -> None:
-    """Show whether every byte of the logs is accounted for, and how fresh the index is."""
+    """Account for every byte of the logs, and tell what is wrong."""
     from dataclasses import asdict
 
     from sidecar.health.status import status_of
@@ -76,17 +78,19 @@ def status(options: GlobalOptions, sources: bool, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Example:
   sidecar verify && echo every pointer resolves
-"""
+""",
 )
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Rebuild the index in a temporary folder and compare it row by row, pointer by pointer.
+    """Compare the index with one made anew, and read every pointer.
 
-    Exits with 1 if the two differ. Safe to use while a sidecar is running.
+    The other index is made in a temporary folder. Exits with 1 if the two differ. Safe to use while a sidecar is
+    running.
     """
     from dataclasses import asdict
 
@@ -107,16 +111,17 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar doctor
   sidecar --root /srv/ksi/var/logs --preset ksi-daemon doctor --json
-"""
+""",
 )
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look for problems on this machine, and suggest what to do about them.
+    """Look for problems on this machine, and say what to do.
 
     Checks watch limits, file systems, permissions, disk space, and whether the formats fit the logs. Exits with 1 if
     anything prevents indexing.
@@ -138,17 +143,18 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 How to enable it:
   bash   echo 'eval "$(sidecar completion bash)"' >> ~/.bashrc
   zsh    echo 'eval "$(sidecar completion zsh)"' >> ~/.zshrc
   fish   sidecar completion fish > ~/.config/fish/completions/sidecar.fish
-"""
+""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the shell script that enables tab completion for sidecar."""
+    """Print the script that completes words in your shell."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -20,7 +19,7 @@ from sidecar import __version__
 from sidecar.errors import SidecarError
 
 from . import admin, archive, demo, query, run
-from .options import GlobalOptions, OrderedGroup, accept_verbose, verbose_option
+from .options import Group, accept_global_options
 
 INTERRUPTED = 130
 """Exit status after ctrl-C, by the convention of shells."""
@@ -62,7 +61,7 @@ def _usage_errors_escaped() -> Iterator[None]:
         raise click.UsageError(message, error.ctx) from error
 
 
-class Commands(OrderedGroup):
+class Commands(Group):
     """The top-level group. Every command ends with one of the documented exit statuses."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -101,29 +100,21 @@ Examples:
   sidecar query timeline --agent agent_analyzer --since 2h
 """,
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings file. Default: ./config.yaml."
-)
-@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="Log folder. Default: var/logs.")
-@click.option("--preset", metavar="NAME", help="Set of log sources: reference (default), ksi-daemon, none.")
-@verbose_option
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
-@click.pass_context
-def cli(ctx: click.Context, config: Path | None, root: Path | None, preset: str | None) -> None:
+def cli() -> None:
     """Find out who talked to whom, who led when, and which requests were never answered, from the logs of your agents.
 
     The sidecar reads append-only JSON logs and keeps a small index of pointers to them in the folder `index` below the
     root. It never writes to a log. The index can be deleted and rebuilt at any time.
     """
-    ctx.obj = GlobalOptions(config, root, preset)
 
 
 for command in (
     *(*run.COMMANDS, *query.COMMANDS, *demo.COMMANDS),
     *(*archive.COMMANDS, *admin.COMMANDS),
 ):
-    accept_verbose(command)
     cli.add_command(command)
+accept_global_options(cli)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import GlobalOptions, json_option, print_json
+from .options import Command, GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.archive.job import ArchiveResult
@@ -56,12 +56,13 @@ def _size_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | N
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar archive --dry-run             show what would be archived, what it saves, and what is kept and why
   sidecar archive --older-than 7d       archive what has been unchanged for a week
   sidecar archive --keep 365d           also delete archives over a year old, with their entries; asks first
-"""
+""",
 )
 @click.option(
     "--older-than",

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from .options import GlobalOptions, json_option, print_json
+from .options import Command, GlobalOptions, json_option, print_json
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar demo                                  half a minute, in a temporary folder
   sidecar demo --agents 12 --rate 400 --seconds 60
   sidecar --root /tmp/talk demo --seconds 5 --json
-"""
+""",
 )
 @click.option("--seconds", type=click.FloatRange(0.1, 86400), default=30, show_default=True, help="Duration.")
 @click.option("--rate", type=click.FloatRange(0.1, 100_000), default=50, show_default=True, help="Records per second.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Version of all JSON output. Raised when a key is removed or changes its meaning."""
 
+JSON_HELP = "Print JSON to stdout, and nothing else."
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The options given before the command."""
+    """The options that every command takes, before its name or behind it; behind it counts more."""
 
-    config: Path | None
-    root: Path | None
-    preset: str | None
+    config: Path | None = None
+    root: Path | None = None
+    preset: str | None = None
+    as_json: bool = False
 
     def settings(self) -> Settings:
         """The settings that these options select. Raises ConfigError."""
@@ -45,12 +49,95 @@ class GlobalOptions:
         return Index(settings.root, settings.archive if is_named else None)
 
 
-class OrderedGroup(click.Group):
-    """A group that lists its commands in the order they were added, not by name."""
+# ---- options of every command
+
+
+class _GlobalOption(click.Option):
+    """An option of every command. The help lists them in a section of their own."""
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep the value in the context's GlobalOptions, which a command inherits from the group that it is in."""
+    options = ctx.ensure_object(GlobalOptions)
+    if value is not None and value is not False and param.name is not None:
+        ctx.obj = replace(options, **{param.name: value})
+
+
+def _log_to_stderr(ctx: click.Context, _option: click.Parameter, count: int) -> None:
+    if count:
+        from sidecar.diagnostics import log_to_stderr
+
+        ctx.meta[_VERBOSITY] = ctx.meta.get(_VERBOSITY, 0) + count  # shared by the command and the group it is in
+        log_to_stderr(ctx.meta[_VERBOSITY])
+
+
+_VERBOSITY = f"{__name__}.verbosity"
+
+
+def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.Option]:
+    option = partial(_GlobalOption, expose_value=False, callback=_remember)
+    path = click.Path(path_type=Path)
+    root_help = "Log folder. Default: $SIDECAR_ROOT, or var/logs."
+    options: list[click.Option] = [
+        option(["--config"], type=path, metavar="FILE", help="Settings file. Default: ./config.yaml."),
+        option(["--root"], type=path, metavar="DIR", envvar=root_variable, help=root_help),
+        option(["--preset"], metavar="NAME", help="Set of log sources: reference (default), ksi-daemon, none."),
+    ]
+    if as_json:
+        options.append(option(["--json", "as_json"], is_flag=True, help=JSON_HELP))
+    log = partial(_GlobalOption, expose_value=False, callback=_log_to_stderr)
+    return [*options, log(["-v", "--verbose"], count=True, help="Log what is done to stderr; -vv in detail.")]
+
+
+def accept_global_options(command: click.Command, root_variable: str | None = "SIDECAR_ROOT") -> None:
+    """Let a command, and each command of a group, take the options of every command."""
+    is_group = isinstance(command, click.Group)
+    # A command that prints JSON has the option itself. Only the outermost looks at the environment, which counts less
+    # than an option that stands before or behind it.
+    command.params += _global_options(as_json=is_group, root_variable=root_variable)
+    for one in command.commands.values() if isinstance(command, click.Group) else ():
+        accept_global_options(one, root_variable=None)
+
+
+class Command(click.Command):
+    """A command whose help lists the options of every command after its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, in two sections."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Options of every command": []}
+        for param in self.get_params(ctx):
+            title = list(sections)[isinstance(param, _GlobalOption)]
+            if record := param.get_help_record(ctx):
+                sections[title].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Group(Command, click.Group):
+    """A group that lists its commands in the order they were added, and that prints its help where none is named."""
+
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The names of the commands."""
         return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Nothing at all is a question for help, and no mistake."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+# ---- options of some
 
 
 _FILTERS = (
@@ -74,40 +161,16 @@ def filter_options(command: _F) -> _F:
     return command
 
 
+def _or_before(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    return value or ctx.ensure_object(GlobalOptions).as_json
+
+
 def json_option(command: _F) -> _F:
-    """Add `--json`, passed to the command as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, and nothing else.")(command)
+    """Add `--json`, passed to the command as `as_json`, wherever on the command line it stands."""
+    return click.option("--json", "as_json", is_flag=True, callback=_or_before, help=JSON_HELP)(command)
 
 
-def _log_to_stderr(ctx: click.Context, _option: click.Parameter, count: int) -> None:
-    if count:
-        from sidecar.diagnostics import log_to_stderr
-
-        ctx.meta[_VERBOSITY] = ctx.meta.get(_VERBOSITY, 0) + count  # shared by the command and the group it is in
-        log_to_stderr(ctx.meta[_VERBOSITY])
-
-
-_VERBOSITY = f"{__name__}.verbosity"
-
-
-def verbose_option(command: _F) -> _F:
-    """`-v` and `--verbose`, which take effect at once and are not passed to the function."""
-    return click.option(
-        *("-v", "--verbose"),
-        count=True,
-        expose_value=False,
-        callback=_log_to_stderr,
-        help="Log what is done to stderr; -vv in detail.",
-    )(command)
-
-
-def accept_verbose(command: click.Command) -> None:
-    """Let a command, or each command of a group, take `--verbose` behind its name as well."""
-    if isinstance(command, click.Group):
-        for one in command.commands.values():
-            accept_verbose(one)
-    else:
-        verbose_option(command)
+# ---- JSON
 
 
 def print_json(value: Mapping[str, Any]) -> None:

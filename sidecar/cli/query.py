@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
+    Command,
     GlobalOptions,
-    OrderedGroup,
+    Group,
     as_object,
     filter_options,
     json_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    cls=OrderedGroup,
+    cls=Group,
     epilog="""\b
 Examples:
   sidecar query timeline --since 2h             what happened in the last two hours
@@ -40,7 +41,7 @@ Examples:
 """,
 )
 def query() -> None:
-    """Ask the index who talked to whom, who led when, and what still waits for an answer.
+    """Ask the index who talked to whom, who led, and what waits.
 
     Works with or without a running sidecar. With --json, each line is one object. All times are UTC.
     """
@@ -242,7 +243,10 @@ def agents(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def rejected(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
-    """List lines that are not records, and why: not-json, not-object, no-event-type, too-long."""
+    """List lines that are not records, and why.
+
+    The reasons: not-json, not-object, no-event-type, too-long.
+    """
     _list(options, limit, as_json, lambda index: index.rejected(), "rejected")
 
 
@@ -279,17 +283,18 @@ def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar show sess_abc123:0
   sidecar show sess_abc123:0 --json | jq .record
-"""
+""",
 )
 @click.argument("id_", metavar="ID")
 @json_option
 @click.pass_obj
 def show(options: GlobalOptions, id_: str, as_json: bool) -> None:
-    """Print the record behind an entry, and what the index knows about it.
+    """Print the record behind an entry, and what is known of it.
 
     ID is in the last column of a timeline. If it is ambiguous, give `<file path>:<byte offset>` instead.
     """
@@ -307,11 +312,12 @@ def show(options: GlobalOptions, id_: str, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar follow
   sidecar follow --agent agent_analyzer --json | jq -r .event_type
-"""
+""",
 )
 @filter_options
 @json_option

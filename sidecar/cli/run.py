@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import GlobalOptions, json_option, print_json
+from .options import Command, GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   sidecar run                     index what is there, then follow; stop with ctrl-C
   sidecar run --once              index what is there, then exit
   sidecar --root /srv/logs run --once --json
-"""
+""",
 )
 @click.option("--once", is_flag=True, help="Index what is there now, then exit.")
 @json_option

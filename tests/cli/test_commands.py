@@ -126,6 +126,14 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
     assert f"Usage: cli {' '.join(words)}" in shown.output
 
 
+@pytest.mark.parametrize("words", [(), ("query",)], ids=" ".join)
+def test_a_group_alone_prints_its_help_and_cuts_no_summary(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli, words, terminal_width=80)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("Usage: ") and shown.stderr == ""
+    assert "..." not in shown.stdout.replace("[ARGS]...", "")
+
+
 def test_the_commands_are_those_of_the_design() -> None:
     assert [" ".join(words) for words in every_command()] == [
         *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
@@ -180,6 +188,37 @@ def test_a_root_of_strange_bytes_breaks_no_message(tmp_path: Path) -> None:
         done = sidecar(strange, *arguments)
         assert "Traceback" not in done.stderr
         assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--root logs --json query agents",
+        "--json query --root logs agents",
+        "query --json agents --root logs",
+        "--root nowhere query agents --json --root logs",
+    ],
+)
+@pytest.mark.usefixtures("indexed")
+def test_the_options_of_every_command_stand_before_or_behind_it(line: str) -> None:
+    done = CliRunner().invoke(cli, line.split())
+    assert done.exit_code == 0, done.output
+    assert [json.loads(one)["agent"] for one in done.stdout.splitlines()] == ["analyzer", "explorer"]
+
+
+def test_the_preset_and_the_settings_are_chosen_behind_a_command_as_well(indexed: Path) -> None:
+    (indexed.parent / "other.yaml").write_text("root: logs\n")
+    assert CliRunner().invoke(cli, ["query", "agents", "--config", "other.yaml"]).exit_code == 0
+    doctor = CliRunner().invoke(cli, ["doctor", "--root", "logs", "--preset", "ksi-daemon"])
+    assert "preset ksi-daemon" in doctor.stdout
+
+
+def test_the_environment_names_the_root_where_no_option_does(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (indexed.parent / "config.yaml").write_text("root: nowhere\n")
+    monkeypatch.setenv("SIDECAR_ROOT", "logs")
+    assert CliRunner().invoke(cli, ["query", "agents"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["query", "agents", "--root", "elsewhere"]).exit_code == 1
+    assert CliRunner().invoke(cli, ["--root", "elsewhere", "query", "agents"]).exit_code == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
