@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidecar.errors import IndexMissing
 from sidecar.records import Extent, RejectedLine, Session
 from sidecar.store import layout
-from sidecar.store.bloom import probe
-from sidecar.store.codec import decode_state
+from sidecar.store.bloom import FilterProbe, probe
+from sidecar.store.codec import checked_row, decode_state
 from sidecar.store.connection import CATALOG, OpenDatabase
 
 _PARTS = (
@@ -32,6 +32,27 @@ class SourceSummary(NamedTuple):
     entries: int
     first_mtime: float | None
     status: str
+
+
+_EXTENT = (str, str, int, int, int, int)
+_SOURCE_SUMMARY = (str, str, str, int, int, int, int, int, int, int, float, str)
+_SOURCE_SUMMARY_UNREAD = (*_SOURCE_SUMMARY[:10], type(None), str)
+
+
+def _source_summary(row: Any) -> SourceSummary:
+    checked_row(row, _SOURCE_SUMMARY if row[10] is not None else _SOURCE_SUMMARY_UNREAD)
+    path, stem, layout_, *looks, offset, lines, entries, first_mtime, status = row
+    return SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
+
+
+def _hits(asked: FilterProbe) -> Callable[[Any], tuple[str, bool]]:
+    """Decodes a day and the block of its filter: the day, and whether the string may be on it."""
+
+    def decode(row: Any) -> tuple[str, bool]:
+        day, bits = checked_row(row, (str, bytes))
+        return day, asked.hits(bits)
+
+    return decode
 
 
 ASK_SINGLY_UP_TO = 40
@@ -101,12 +122,12 @@ class CatalogReader(OpenDatabase):
     def parts(self, path: str) -> tuple[Extent, ...]:
         """What of a source lies in the archive, in order."""
         sql = f"{_PARTS} WHERE s.path = ? ORDER BY a.start"
-        return tuple(Extent(*values) for _, *values in self._all(sql, path))
+        return tuple(Extent(*values) for _, *values in self._typed(_EXTENT, sql, path))
 
     def archived(self) -> dict[str, tuple[Extent, ...]]:
         """The same of every source of which anything does."""
         found: dict[str, tuple[Extent, ...]] = {}
-        for path, *values in self._all(f"{_PARTS} ORDER BY s.path, a.start"):
+        for path, *values in self._typed(_EXTENT, f"{_PARTS} ORDER BY s.path, a.start"):
             found[path] = (*found.get(path, ()), Extent(*values))
         return found
 
@@ -118,7 +139,8 @@ class CatalogReader(OpenDatabase):
             " LEFT JOIN (SELECT source, SUM(size) AS size FROM archived GROUP BY source) a ON a.source = p.source"
             " WHERE EXISTS (SELECT 1 FROM archived) GROUP BY p.session_id"
         )
-        return {str(one): "archive" if whole else "log, archive" for one, whole, some in self._all(sql) if some}
+        rows = self._typed((str, int, int), sql)
+        return {session: "archive" if whole else "log, archive" for session, whole, some in rows if some}
 
     def standing(self) -> Iterator[SourceSummary]:
         """Every source as it was last looked at."""
@@ -126,17 +148,18 @@ class CatalogReader(OpenDatabase):
             "SELECT path, stem, layout, device, inode, size, mtime_ns, offset, lines, entries, first_mtime, status"
             " FROM source"
         )
-        for path, stem, layout_, *looks, offset, lines, entries, first_mtime, status in self._all(sql):
-            yield SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
+        return iter(self._decoded(_source_summary, sql))
 
     def last_timestamp(self, path: str) -> float | None:
         """The time of the last record of a source; None where it has none."""
-        rows = self._all("SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL", path)
-        return float(decode_state(rows[0][0])["timestamp"]) if rows else None
+        sql = "SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL"
+        times = self._decoded(lambda row: float(decode_state(row[0])["timestamp"]), sql, path)
+        return times[0] if times else None
 
     def filtered(self) -> dict[str, bool]:
         """The days that have a filter, and whether their files are compact."""
-        return {str(day): bool(compact) for day, compact in self._all("SELECT day, is_compact FROM filtered_day")}
+        rows = self._typed((str, int), "SELECT day, is_compact FROM filtered_day")
+        return {day: bool(compact) for day, compact in rows}
 
     def days_without(self, texts: Iterable[str]) -> set[str]:
         """Days on which, of these strings, at least one is certainly not: days that need not be opened."""
@@ -150,10 +173,11 @@ class CatalogReader(OpenDatabase):
             asked = probe(text)
             if found and len(others) <= ASK_SINGLY_UP_TO:
                 # The days that are left are looked at one by one.
-                rows = [row for day in others for row in self._all(f"{sql} WHERE h.day = ?", asked.number, day)]
+                one = f"{sql} WHERE h.day = ?"
+                rows = [row for day in others for row in self._decoded(_hits(asked), one, asked.number, day)]
             else:
-                rows = self._all(sql, asked.number)
-            without = {day for day, bits in rows if not asked.hits(bits)}
+                rows = self._decoded(_hits(asked), sql, asked.number)
+            without = {day for day, may_be_there in rows if not may_be_there}
             others = {day for day, _ in rows} - without - found
             found |= without
         return found

@@ -20,6 +20,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from helpers.archives import session
 from helpers.corpora import BASE, DAY
 from helpers.support import eventually, everything, indexed, modelled, reference, running, scratch, write_lines
 from helpers.tally import Tally
@@ -431,3 +432,51 @@ def test_rows_that_cannot_be_are_an_error_in_words_and_no_way_out(root: Path, fi
         asked(root, "verify")
         asked(root, "reindex")
         assert indexed(root) == modelled(root)
+
+
+ARCHIVE_LIES = [
+    "UPDATE archived SET at = 'x'",
+    "UPDATE archived SET at = -1",
+    "UPDATE archived SET size = 'x'",
+    "UPDATE archived SET size = -size",
+    "UPDATE archived SET size = 9223372036854775807",
+    "UPDATE archived SET lines = x'00'",
+    "UPDATE archived SET sign = 'x'",
+    "UPDATE archived SET file = 'x'",
+    "UPDATE archive_file SET name = x'ff'",
+    "UPDATE archive_file SET name = '../../outside/responses/sessions/s.jsonl'",
+    "UPDATE archive_file SET name = '/etc/passwd'",
+    "UPDATE archive_file SET name = char(0)",
+    "UPDATE meta SET value = '/etc' WHERE key = 'archive'",
+    "UPDATE meta SET value = x'ff' WHERE key = 'archive'",
+    "UPDATE filtered_day SET blocks = 'x'",
+    "UPDATE filtered_day SET blocks = 0",
+    "UPDATE filtered_day SET blocks = -1",
+    "UPDATE filtered_day SET is_compact = 'x'",
+    "UPDATE filtered_day SET day = x'ff' || day",
+    "UPDATE filtered_day SET day = 'never' || day",
+    "UPDATE day_filter SET bits = x'00'",
+    "UPDATE day_filter SET bits = 'text'",
+    "UPDATE day_filter SET bits = 5",
+    "DROP TABLE archived",
+    "DROP TABLE day_filter",
+    "DROP TABLE filtered_day",
+]
+
+
+@pytest.mark.parametrize("sql", ARCHIVE_LIES)
+def test_rows_about_the_archive_that_cannot_be_are_an_error_in_words_and_no_way_out(root: Path, sql: str) -> None:
+    session(root, "done")
+    run_once(reference(root), lambda _: None)
+    before = everything(root / "index").rows
+    assert "1 log" in asked(root, "archive --older-than 0s --yes")
+    lie(root / "index/catalog.db", sql)
+    with untouched(root.parent / "outside"):
+        for words in (*READING, "query timeline --agent ours", "query participants s", "show done:0", "doctor"):
+            asked(root, words)
+        asked(root, "archive --older-than 0s --dry-run")
+        write_lines(root / "responses/sessions/t.jsonl", record(1, "ours"))
+        for words in ("run --once", "archive --older-than 0s", "verify", "reindex"):
+            asked(root, words)
+    rows = everything(root / "index").rows
+    assert [row for row in rows if row in before] == before
