@@ -1,19 +1,19 @@
-"""Sources never seen before, when they are very many: read by several processes, while the indexing thread goes on.
+"""New sources while they are very many: worker processes read them, and the indexing thread goes on meanwhile.
 
-A hundred thousand files that are made, unpacked or moved in at once would keep one thread busy for many seconds, and
-fresh lines of other files waiting behind them. So they are handed out, a slice at a time, and read as a rebuild reads
-them (`load.py`), into parts of days; the indexing thread takes these into the daily files.
+A hundred thousand files that are created, unpacked or moved in at once would keep one thread busy for many seconds,
+and new lines of other files would wait for it. So a slice of them at a time is read by workers, as in a rebuild, into
+segments (`workers.py`), and the indexing thread merges the segments into the daily files.
 
-At each moment one process has a file: what was handed out is not looked at here until it has come back. What becomes
-of a slice:
+At any moment one process at most reads a file: a source in flight is not read here until it has come back. A slice can
+end in three ways:
 
-- It comes back, and its rows are committed, with the number of the checkpoint that will cover them. A crash before that
-  checkpoint has them taken back, as all others (`index.py`).
-- The sidecar is killed, stopped, or drops what is in memory before that: nothing of the slice is in the index, and a
-  scan finds its files as new as before. What the readers have written lies in a folder that the next start deletes;
-  they end when nobody asks them any more.
-- A reader fails: it dies, a log is rewritten while it is read, the disk is full. Then the files of the slice are looked
-  at in the ordinary way, which tells what is wrong with which.
+- It comes back, and its rows are committed together with the number of the checkpoint that will cover them. A crash
+  before that checkpoint rolls them back, like all others (`indexer/day_files.py`).
+- The sidecar is killed, stopped, or drops what is in memory before that. Then nothing of the slice is in the index, and
+  the next scan finds its files as new as before. The segments lie in a folder that the next start deletes; the workers
+  end when the pipe to them is closed.
+- A worker fails: it dies, a log is rewritten while it is read, the disk is full. Then the indexing thread reads the
+  files of the slice itself, and reports what is wrong with which of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
@@ -30,123 +32,146 @@ from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.tail import CHUNK_BYTES
 
-from .workers import ReadChunk, ReadTask, WorkerPool
+from .messages import ClosedSegments, ReadChunk, ReadSources, ReadTask, Result
+from .workers import WorkerPool
 
 BACKLOG_FOLDER = "incoming"
-"""In the index folder: what is not in the index yet."""
+"""Folder in the index folder for segments that are not merged yet."""
 START_WORKERS_AT = 10_000
-"""New sources from which on it pays to start processes; fewer take less than a second."""
+"""New sources for which workers are started; the indexing thread reads fewer in less than a second."""
 DISPATCH_AT = 1_000
-"""New sources from which on it pays to hand them out to processes that have started, and to wait for the end of a scan
-that finds more and more."""
+"""New sources that are handed to workers once these run; and for which the end of a scan is awaited that may find
+more."""
 MAX_IN_FLIGHT = 20_000
-"""New sources that are out at once, at most: so many come into the index in one turn, which delays fresh lines."""
+"""Sources in a slice, at most: it is merged in one turn, in which new lines of other files wait."""
 MAX_WORKERS = 4
-"""Processes that read, at most; there is one writer."""
+"""Workers, at most: one thread merges what they read."""
 
 
 class BacklogTurn(NamedTuple):
-    """What came of a turn."""
+    """The result of one turn."""
 
     again: list[str]
-    """Paths that are to be looked at in the ordinary way."""
+    """Paths for the indexing thread to read."""
     entries: int = 0
+    """Entries that workers have read, and that are now in the index."""
     bytes: int = 0
+    """Bytes of log that workers have read."""
 
 
 class Backlog:
-    """The new sources that wait, and the processes that read them while they are many."""
+    """New sources that wait, and the workers that read them while they are many. It belongs to the indexing thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = settings.index_folder / BACKLOG_FOLDER
         self._new: dict[str, None] = {}
-        self._out: dict[str, None] = {}
-        """In the order in which they were handed out."""
-        self._readers: WorkerPool | None = None
+        """Paths that wait, in the order in which they came."""
+        self._in_flight: dict[str, None] = {}
+        """Paths of the slice that workers are reading, in the order in which they were handed out."""
+        self._pool: WorkerPool | None = None
+        self._results: list[Result] = []
+        """What workers have reported of the slice in flight."""
         self._handed_out_at = 0
+        """When the slice in flight was handed out, in nanoseconds since 1970."""
 
     def __len__(self) -> int:
-        """Sources that are waiting or being read."""
-        return len(self._new) + len(self._out)
+        """Sources that wait or are in flight."""
+        return len(self._new) + len(self._in_flight)
 
     def add(self, path: str) -> None:
-        """A source that the index does not know."""
+        """Add a source that the index does not know."""
         self._new[path] = None
 
     def is_out(self, path: str) -> bool:
-        """Whether somebody is reading it now."""
-        return path in self._out
+        """Whether a source is in flight: a worker may be reading it now."""
+        return path in self._in_flight
 
-    def turn(self, ledger: IndexWriter, patience: float, *, is_scanning: bool) -> BacklogTurn:
-        """Go on, and wait for readers so many seconds at most. What comes back is in the index then."""
-        if self._readers is None and len(self._new) < START_WORKERS_AT:
-            return BacklogTurn([] if is_scanning and len(self._new) >= DISPATCH_AT else self._all_new())
-        if self._readers is None:
-            self.clear()
-            self._readers = WorkerPool(self._settings, self._folder, min(MAX_WORKERS, os.cpu_count() or 1))
+    def turn(self, writer: IndexWriter, wait: float, *, is_scanning: bool) -> BacklogTurn:
+        """Merge a slice that has come back and hand out the next; wait for the workers at most `wait` seconds.
+
+        While a scan is on, sources that are neither few nor many enough for workers stay, because it may find more.
+        Raises what `IndexWriter.merge_segments` raises.
+        """
+        if self._pool is None and len(self._new) < START_WORKERS_AT:
+            return BacklogTurn([] if is_scanning and len(self._new) >= DISPATCH_AT else self._take_new())
         try:
-            are_done = self._readers.are_done(patience)
+            if self._pool is None:
+                self.clear()
+                self._pool = WorkerPool(self._settings, self._folder, min(MAX_WORKERS, os.cpu_count() or 1))
+            self._results += self._pool.poll(wait)
         except SidecarError as error:
             get_logger(__name__).warning("worker processes failed, reading without them: %s", error)
-            given_back = [*self._out, *self._all_new()]
+            given_back = [*self._in_flight, *self._take_new()]
             self.close()
             return BacklogTurn(given_back)
-        return self._go_on(ledger, self._readers) if are_done else BacklogTurn([])
+        return self._next_slice(writer, self._pool) if self._pool.is_idle else BacklogTurn([])
 
-    def _go_on(self, ledger: IndexWriter, readers: WorkerPool) -> BacklogTurn:
-        """Take in what has come back, while the next slice is read."""
-        parts, results = readers.fetch()
-        saved = [one for one in results if isinstance(one, SavedSource)]
-        # The files that could not be read, and those that were read in part: there is more, or it is not settled.
-        read_to = {path: (offset, size) for path, offset, size in map(_read_to, saved)}
-        again = [path for path in self._out if path not in read_to]
-        again += [path for path, (offset, size) in read_to.items() if offset < size or not size]
+    def _next_slice(self, writer: IndexWriter, pool: WorkerPool) -> BacklogTurn:
+        """Hand out the next slice, and merge the one that has come back while workers read."""
+        results, self._results = self._results, []
+        came_back, self._in_flight = self._in_flight, {}
         began = self._handed_out_at
-        came_back = self._out
-        self._out = {}
-        again += self._hand_out(ledger, readers, came_back)
-        ledger.merge_segments(parts, saved, began)
-        if not self._out:
+        again = self._hand_out(writer, pool, came_back)
+        saved = [one for one in results if isinstance(one, SavedSource)]
+        segments: defaultdict[int, list[Path]] = defaultdict(list)
+        for closed in results:
+            if isinstance(closed, ClosedSegments):
+                for day, paths in closed.by_day.items():
+                    segments[day] += paths
+        writer.merge_segments(dict(segments), saved, began)
+        if not self:
             self.close()
-        read = [one for one in results if isinstance(one, ReadChunk)]
-        return BacklogTurn(again, sum(one.entries for one in read), sum(one.bytes for one in read))
+        chunks = [one for one in results if isinstance(one, ReadChunk)]
+        return BacklogTurn(
+            [*_to_continue(came_back, saved), *again],
+            sum(one.entries for one in chunks),
+            sum(one.bytes for one in chunks),
+        )
 
-    def _hand_out(self, ledger: IndexWriter, readers: WorkerPool, came_back: dict[str, None]) -> list[str]:
-        """Hand out the next slice, so that it is read while the last is taken in; gives what is not new any more, or
-        all that wait where they are few."""
+    def _hand_out(self, writer: IndexWriter, pool: WorkerPool, came_back: dict[str, None]) -> list[str]:
+        """Hand the next slice to the workers. Returns paths for the indexing thread: of sources that are not new any
+        more, or of all that wait where they are few."""
         if len(self._new) < DISPATCH_AT:
-            return self._all_new()
-        # In the order of their names, which is that of the index on them, and of time where names begin with it.
+            return self._take_new()
+        # In the order of their names: that of the index on names, and of time where names begin with it.
         paths = sorted(self._new)[:MAX_IN_FLIGHT]
         for path in paths:
             del self._new[path]
-        fresh = ledger.unknown(path for path in paths if path not in came_back)
-        self._out = dict.fromkeys(fresh)
-        self._handed_out_at = time.time_ns()
-        ids = ledger.new_ids(len(fresh))
-        # No more than a chunk of each, as in a look: there may be a large one among them.
-        readers.begin([ReadTask(id_, path, 0, None, CHUNK_BYTES) for id_, path in zip(ids, fresh, strict=True)])
-        return [path for path in paths if path not in self._out]
+        unknown = writer.unknown(path for path in paths if path not in came_back)
+        if unknown:
+            self._in_flight = dict.fromkeys(unknown)
+            self._handed_out_at = time.time_ns()
+            ids = writer.new_ids(len(unknown))
+            # A chunk of each at most, as in a turn of the indexing thread: one of them may be large.
+            tasks = [ReadTask(id_, path, 0, None, CHUNK_BYTES) for id_, path in zip(ids, unknown, strict=True)]
+            # A share for each worker, all at once, so that they need nobody while this thread is busy merging.
+            for number in range(min(pool.count, len(tasks))):
+                pool.submit(ReadSources(tasks[number :: pool.count]))
+            pool.close_segments()
+        return [path for path in paths if path not in self._in_flight]
 
-    def _all_new(self) -> list[str]:
+    def _take_new(self) -> list[str]:
         paths = list(self._new)
         self._new = {}
         return paths
 
     def close(self) -> None:
-        """End the readers, and forget what waits and what is out: a scan finds it again."""
-        readers, self._readers = self._readers, None
-        self._new, self._out = {}, {}
-        if readers is not None:
-            readers.close()
+        """End the workers, and forget all sources: a scan finds them again."""
+        pool, self._pool = self._pool, None
+        self._new, self._in_flight, self._results = {}, {}, []
+        if pool is not None:
+            pool.close()
             self.clear()
 
     def clear(self) -> None:
-        """Delete what readers have written, or a killed one may have left."""
+        """Delete what workers have written; call it at a start, too, because a killed sidecar leaves it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _read_to(saved: SavedSource) -> tuple[str, int, int]:
-    """A source's path, how far it was read, and its size then."""
-    return saved.source[1], saved.source[9], saved.source[7]
+def _to_continue(came_back: dict[str, None], saved: list[SavedSource]) -> list[str]:
+    """Sources of a slice that could not be read, or not to their end, or that are empty and may not be settled."""
+    read_to = {one.source[1]: (one.source[9], one.source[7]) for one in saved}  # position and size
+    return [
+        path for path in came_back if path not in read_to or read_to[path][0] < read_to[path][1] or not read_to[path][1]
+    ]

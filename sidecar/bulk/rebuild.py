@@ -31,7 +31,9 @@ from sidecar.logs.scanner import Scan
 from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 
-from .workers import LogRewritten, MergedDay, ReadChunk, ReadTask, load
+from .load import load
+from .messages import MergedDay, ReadChunk, ReadTask, UnreadableSource
+from .workers import LogRewritten
 
 SOURCES_PER_SAVE = 1_000
 """Sources whose states are written to the catalog in one transaction."""
@@ -128,22 +130,26 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
     unreadable: list[str] = []
     waiting: list[SavedSource] = []
     days: dict[int, tuple[float, float, int]] = {}
-    with closing(CatalogWriter(target / layout.CATALOG_NAME, bulk=True)) as catalog:
-        for result in load(settings, todo, target / layout.DAILY_NAME, workers):
-            if isinstance(result, ReadChunk):
-                entries += result.entries
-                done += result.bytes
-                report(Report("rebuilding", done, total, entries))
-            elif isinstance(result, SavedSource):
-                waiting.append(result)
-                if len(waiting) >= SOURCES_PER_SAVE:
-                    catalog.save(waiting, ())
-                    waiting = []
-            elif isinstance(result, MergedDay):
-                days[result.day] = result.summary
-                report(Report("rebuilding", done, total, entries))
-            else:
-                unreadable.append(result.why)
+    with (
+        closing(CatalogWriter(target / layout.CATALOG_NAME, bulk=True)) as catalog,
+        closing(load(settings, todo, target / layout.DAILY_NAME, workers)) as results,
+    ):
+        for result in results:
+            match result:
+                case ReadChunk():
+                    entries += result.entries
+                    done += result.bytes
+                    report(Report("rebuilding", done, total, entries))
+                case SavedSource():
+                    waiting.append(result)
+                    if len(waiting) >= SOURCES_PER_SAVE:
+                        catalog.save(waiting, ())
+                        waiting = []
+                case UnreadableSource(why):
+                    unreadable.append(why)
+                case MergedDay(day, summary):
+                    days[day] = summary
+                    report(Report("rebuilding", done, total, entries))
         catalog.save(waiting, sorted(days.items()))
         catalog.note("files", signatures(target / layout.DAILY_NAME))
         if any(task.archived for task in todo):

@@ -15,8 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from sidecar.bulk.messages import ReadTask
 from sidecar.bulk.rebuild import build_index
-from sidecar.bulk.workers import ReadTask
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
 from sidecar.fs import to_os

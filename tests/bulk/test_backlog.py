@@ -74,8 +74,8 @@ def handed_out(stepped: Stepped) -> list[str]:
     """Go on until readers have files; gives these."""
     stepped.now += 60
     it = stepped.sidecar._backlog
-    eventually(lambda: stepped.sidecar.step(stepped.now) and it._out)
-    return list(it._out)
+    eventually(lambda: stepped.sidecar.step(stepped.now) and it._in_flight)
+    return list(it._in_flight)
 
 
 def settled(stepped: Stepped) -> Everything:

@@ -80,7 +80,7 @@ def test_run_once_has_the_rows_of_the_model(settled: Settings) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_does_not_show(settled: Settings, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.bulk.workers.MIN_PARALLEL_BYTES", 0)
+    monkeypatch.setattr("sidecar.bulk.load.MIN_PARALLEL_BYTES", 0)
     rebuild(settled, workers, lambda _: None)
     assert indexed(settled.root) == modelled(settled.root)
     assert everything(settled.index_folder).rows == rebuilt(settled).rows

@@ -1,0 +1,97 @@
+"""New daily files, made from all of their sources: by worker processes, or here where there is little to read.
+
+Sources are read into segments first, and then the segments of each day are merged into its daily file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+from sidecar.config.settings import Settings
+from sidecar.indexer.saved_source import SavedSource
+from sidecar.indexer.segment import SegmentWriter, merge_segments
+from sidecar.logs.archive_file import Archive
+from sidecar.times import day_name
+
+from .messages import ClosedSegments, MergedDay, MergeSegments, ReadChunk, ReadSources, ReadTask, UnreadableSource
+from .workers import WorkerPool, read_source, without_gc
+
+MIN_PARALLEL_BYTES = 8 << 20
+"""Bytes of log for which it is not worth starting processes."""
+BATCH_BYTES = 4 << 20
+"""Bytes of log that a worker is given at a time."""
+BYTES_PER_OPEN = 4 << 10
+"""Bytes that are read in the time that it takes to open a file and to close it."""
+
+LoadResult = ReadChunk | SavedSource | UnreadableSource | MergedDay
+
+
+def load(settings: Settings, todo: list[ReadTask], target: Path, workers: int) -> Generator[LoadResult]:
+    """Make the daily files of some sources in the new folder `target`. Yields what is done, as it is done.
+
+    Sources are read in the order in which they were last changed, so that days come one after another and few of them
+    are written at once. Raises LogRewritten, and SidecarError if a worker fails or dies.
+    """
+    target.mkdir(parents=True)
+    # A name that no other load has: should this process be killed, a worker may live on for a moment.
+    folder = target / f"parts-{uuid4().hex}"
+    folder.mkdir()
+    todo = sorted(todo, key=lambda task: (task.mtime, task.path))
+    total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in todo)
+    if workers <= 1 or len(todo) < 2 or total <= MIN_PARALLEL_BYTES:
+        yield from _load_here(settings, todo, target, folder / "0")
+    else:
+        with closing(WorkerPool(settings, folder, workers)) as pool:
+            yield from _load_with(pool, todo, target)
+    shutil.rmtree(folder)
+
+
+def _load_here(settings: Settings, todo: list[ReadTask], target: Path, folder: Path) -> Iterator[LoadResult]:
+    with without_gc(), Archive(settings.archive) as archive:
+        segments = SegmentWriter(folder)
+        for task in todo:
+            yield from read_source(settings, task, segments, archive)
+        for day, paths in segments.close().items():
+            yield MergedDay(day, merge_segments(paths, _daily_path(target, day)))
+
+
+def _load_with(pool: WorkerPool, todo: list[ReadTask], target: Path) -> Iterator[LoadResult]:
+    for batch in _batches(todo):
+        pool.submit(ReadSources(batch))
+    pool.close_segments()
+    segments: defaultdict[int, list[Path]] = defaultdict(list)
+    for result in pool.results():
+        if isinstance(result, ClosedSegments):
+            for day, paths in result.by_day.items():
+                segments[day] += paths
+        else:
+            yield result
+    sizes = {day: sum(path.stat().st_size for path in paths) for day, paths in segments.items()}
+    for day in sorted(sizes, key=sizes.__getitem__, reverse=True):  # so that nobody waits for the largest at the end
+        pool.submit(MergeSegments(day, segments[day], _daily_path(target, day)))
+    for result in pool.results():
+        assert not isinstance(result, ClosedSegments)
+        yield result
+
+
+def _batches(todo: list[ReadTask]) -> Iterator[list[ReadTask]]:
+    """Tasks in their order, few at a time, so that nobody waits for the slowest worker at the end."""
+    batch: list[ReadTask] = []
+    size = 0
+    for task in todo:
+        batch.append(task)
+        size += task.size + BYTES_PER_OPEN
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _daily_path(folder: Path, day: int) -> Path:
+    return folder / f"{day_name(day)}.db"

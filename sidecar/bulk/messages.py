@@ -1,0 +1,99 @@
+"""What a worker pool and its workers send each other: commands to the workers, results and reports back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.errors import SidecarError
+from sidecar.indexer.saved_source import SavedSource
+from sidecar.records import Extent
+
+# ---- commands, from the pool to a worker
+
+
+class ReadTask(NamedTuple):
+    """A source to read."""
+
+    id: int
+    path: str
+    size: int
+    """Bytes of the log, archived ones included."""
+    first_mtime: float | None
+    """The modification time noted when the file was first seen; None for a file never seen before."""
+    limit: int | None = None
+    """Read up to this byte; None: to the end."""
+    archived: tuple[Extent, ...] = ()
+    """What of it is archived."""
+    has_file: bool = True
+    """False for a log of which only archived bytes are left."""
+    mtime: float = 0.0
+    """When it was last changed; a rebuild reads its sources in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSources:
+    """Read these sources, and write their rows into the worker's segments."""
+
+    tasks: list[ReadTask]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSegments:
+    """Close all segments written since the last such command, and report them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSegments:
+    """Merge all segments of a day into its daily file."""
+
+    day: int
+    segments: list[Path]
+    target: Path
+
+
+Command = ReadSources | CloseSegments | MergeSegments
+
+
+# ---- results, from a worker to the pool
+
+
+class ReadChunk(NamedTuple):
+    """A chunk of a source has been read."""
+
+    entries: int
+    bytes: int
+
+
+class UnreadableSource(NamedTuple):
+    """A source could not be read, or not to its end."""
+
+    why: str
+
+
+class ClosedSegments(NamedTuple):
+    """Segments that are complete: of each day, in the order of their rows."""
+
+    by_day: dict[int, list[Path]]
+
+
+class MergedDay(NamedTuple):
+    """A daily file is complete and durable."""
+
+    day: int
+    summary: tuple[float, float, int]
+    """First timestamp, last timestamp, number of entries."""
+
+
+Result = ReadChunk | SavedSource | UnreadableSource | ClosedSegments | MergedDay
+
+
+class WorkerReport(NamedTuple):
+    """Some results, and whether more will follow."""
+
+    results: list[Result]
+    is_done: bool = False
+    """The command is done, and the worker waits for the next. Its first report says so after the start."""
+    error: SidecarError | None = None
+    """Why the command failed; the worker has ended."""
