@@ -43,8 +43,11 @@ def demo(ctx: click.Context, seconds: float, rate: float, agents: int, seed: int
         raise ConfigError(f"the demo cannot write logs of the preset {options.preset!r}", hint="omit --preset")
     root = options.root.absolute() if options.root else Path(tempfile.mkdtemp(prefix="sidecar-demo-"))
     root.mkdir(parents=True, exist_ok=True)
+    index = options.index.absolute() if options.index else None
     screen = Screen()
-    summary, next_steps = play(DemoOptions(root, agents, rate, seconds, seed, options.config), view_of(screen, as_json))
+    summary, next_steps = play(
+        DemoOptions(root, agents, rate, seconds, seed, options.config, index), view_of(screen, as_json)
+    )
     if as_json:
         print_json(summary)
     else:

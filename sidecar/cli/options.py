@@ -31,22 +31,23 @@ class GlobalOptions:
     config: Path | None = None
     root: Path | None = None
     preset: str | None = None
+    index: Path | None = None
     as_json: bool = False
 
     def settings(self) -> Settings:
         """The settings that these options select. Raises ConfigError."""
         from sidecar.config.settings import load_settings
 
-        return load_settings(self.config, self.root, self.preset)
+        return load_settings(self.config, self.root, self.preset, self.index)
 
-    def index(self) -> Index:
-        """The index below the root, opened for reading."""
+    def open_index(self) -> Index:
+        """The index that these options select, opened for reading."""
         from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
         settings = self.settings()
         is_named = settings.archive != beside(settings.root)  # otherwise the index itself names the archive folder
-        return Index(settings.root, settings.archive if is_named else None)
+        return Index(settings.root, settings.archive if is_named else None, settings.index_folder)
 
 
 # ---- options of every command
@@ -81,6 +82,7 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
     options: list[click.Option] = [
         option(["--config"], type=path, metavar="FILE", help="Settings file. Default: ./config.yaml."),
         option(["--root"], type=path, metavar="DIR", envvar=root_variable, help=root_help),
+        option(["--index"], type=path, metavar="DIR", help="Index folder. Default: the folder `index` below the root."),
         option(["--preset"], metavar="NAME", help="Set of log sources: reference (default), ksi-daemon, none."),
     ]
     if as_json:

@@ -64,7 +64,7 @@ Examples:
 @click.pass_obj
 def timeline(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
     """List entries in time order. A `…` after an event marks a request without a response."""
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         entries = index.timeline(**filters)
         if as_json:
             print_json_lines(map(as_object, entries))
@@ -93,7 +93,7 @@ def peers(options: GlobalOptions, agent: str, since: str | None, limit: int | No
 
     now = time.time()
     window = now - (0.0 if since is None else moment_of(since, now))
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         found = index.find_peer_interactions(agent, window)[:limit]
         if as_json:
             rows = (dict(row) for row in found)
@@ -118,7 +118,7 @@ Example:
 @click.pass_obj
 def roles(options: GlobalOptions, agent: str, session: str, as_json: bool) -> None:
     """Show which roles AGENT held in SESSION, and for how long."""
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         history = index.get_agent_role_history(agent, session)
     if as_json:
         print_json_lines(history)
@@ -146,7 +146,7 @@ def pending(options: GlobalOptions, since: str | None, limit: int | None, as_jso
     from sidecar.times import moment_of
 
     now = time.time()
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         found = index.find_pending_requests(None if since is None else now - moment_of(since, now))[:limit]
         if as_json:
             print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
@@ -169,7 +169,7 @@ Example:
 @click.pass_obj
 def participants(options: GlobalOptions, session: str, as_json: bool) -> None:
     """List the agents that took part in SESSION."""
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         if as_json:
             print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
         else:
@@ -197,7 +197,7 @@ def conversation(options: GlobalOptions, conversation_id: str, full: bool, limit
 
     A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`.
     """
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         entries = index.timeline(conversation=conversation_id, limit=limit)
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
@@ -254,7 +254,7 @@ def _list(
     options: GlobalOptions, limit: int | None, as_json: bool, find: Callable[[Index], Iterable[Any]], view: str
 ) -> None:
     """Print frozen dataclasses, as JSON or with the view of this name."""
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         found = islice(find(index), limit)
         if as_json:
             print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
@@ -298,7 +298,7 @@ def show(options: GlobalOptions, id_: str, as_json: bool) -> None:
 
     ID is in the last column of a timeline. If it is ambiguous, give `<file path>:<byte offset>` instead.
     """
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         entry = index.get(id_)
         record = index.read(entry)
     if as_json:
@@ -328,7 +328,7 @@ def follow(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
 
     from . import query_views
 
-    with closing(options.index()) as index:
+    with closing(options.open_index()) as index:
         screen = Screen()
         for entry in index.follow(**filters):
             if as_json:

@@ -37,7 +37,8 @@ _SCALARS: dict[str, Callable[[YamlValue], object]] = {
     "checkpoint_interval": YamlValue.seconds,
     "polling": YamlValue.flag,
 }
-_KEYS = ("root", "archive", "preset", "sources", "formats", *_SCALARS)
+_FOLDERS = ("root", "archive", "index")
+_KEYS = (*_FOLDERS, "preset", "sources", "formats", *_SCALARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,18 @@ class Settings:
     """Scan at a short interval instead of relying on the system's notifications."""
     preset: str = PRESET
     config_file: Path | None = None
+    index: Path | None = None
+    """Where the index lies, if not in the folder `index` below the root."""
 
     @property
     def index_folder(self) -> Path:
-        return self.root / INDEX_FOLDER
+        return self.index or self.root / INDEX_FOLDER
+
+    @cached_property
+    def index_path(self) -> str | None:
+        """The path of the index folder relative to the root, as the system has it; None where it is not below it."""
+        folder = _inside(self.index_folder, self.root)
+        return None if folder is None else folder.as_posix()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,29 +116,41 @@ class Settings:
     @cached_property
     def _any_source(self) -> re.Pattern[str]:
         each = "|".join(f"({globs.glob_regex(source.glob)})" for source in self.sources) or "(?!)"
-        return re.compile(f"(?!{INDEX_FOLDER}/)(?:{each})")
+        not_ours = f"(?!{re.escape(self.index_path)}/)" if self.index_path else ""
+        return re.compile(f"{not_ours}(?:{each})")
 
 
-def load_settings(config: Path | None = None, root: Path | None = None, preset: str | None = None) -> Settings:
-    """The settings in the file `config`, by default `./config.yaml` if it exists; `root` and `preset` override it.
+def load_settings(
+    config: Path | None = None, root: Path | None = None, preset: str | None = None, index: Path | None = None
+) -> Settings:
+    """The settings in the file `config`, by default `./config.yaml` if it exists; the other arguments override it.
 
-    A folder named in the file is relative to the file's folder, one given here to the working directory. Raises
-    ConfigError.
+    A folder named in the file is relative to the file's folder, one given here to the working directory; `~` is the
+    user's home. Raises ConfigError.
     """
     file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
     content = parse_yaml_file(file) if file else None
     given = content.fields(_KEYS) if content else {}
     base = file.parent if file else Path()
-    logs = _absolute(root or base / (given["root"].text("a folder") if "root" in given else ROOT))
-    archive = base / given["archive"].text("a folder") if "archive" in given else logs.parent / "archive"
+    named = {key: base / _at_home(Path(given[key].text("a folder"))) for key in _FOLDERS if key in given}
+    logs = _absolute(root or named.get("root", base / ROOT))
+    archive = _absolute(named.get("archive", logs.parent / "archive"))
+    if "archive" in named and _inside(archive, logs) is not None:
+        raise given["archive"].error(f"expected a folder outside the root {logs}, found {archive}")
+    own_index = index or named.get("index")
+    own_index = None if own_index is None else _absolute(own_index)
+    if own_index is not None and (_inside(logs, own_index) is not None or _inside(archive, own_index) is not None):
+        what = f"{own_index} holds the root or the archive, and the index folder may hold nothing else"
+        raise given["index"].error(what) if index is None else ConfigError(f"--index: {what}")
     chosen, sources = _sources(given, preset)
     scalars: dict[str, Any] = {key: take(given[key]) for key, take in _SCALARS.items() if key in given}
     return Settings(
         root=logs,
-        archive=_absolute(archive),
+        archive=archive,
         sources=sources,
         preset=chosen,
         config_file=_absolute(file) if file else None,
+        index=own_index,
         **scalars,
     )
 
@@ -165,5 +186,18 @@ def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
     return Source(given["name"].text(), glob, layout, formats[given["format"].choice(formats, "format")])
 
 
+def _at_home(path: Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 -- Path.expanduser() raises for a user that is not there
+
+
 def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 -- Path.absolute() keeps `..`, and beside it is no `archive`
+    # Path.absolute() keeps `..`, and beside it is no `archive`.
+    return Path(os.path.abspath(_at_home(path)))  # noqa: PTH100
+
+
+def _inside(folder: Path, other: Path) -> Path | None:
+    """The path of a folder relative to another that it lies in, or that it is, by name or through links; else None."""
+    for one, whole in ((folder, other), (Path(os.path.realpath(folder)), Path(os.path.realpath(other)))):
+        if one.is_relative_to(whole):
+            return one.relative_to(whole)
+    return None

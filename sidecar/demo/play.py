@@ -46,6 +46,11 @@ class DemoOptions:
     seconds: float
     seed: int
     config: Path | None = None
+    index: Path | None = None
+
+    @property
+    def index_folder(self) -> Path:
+        return self.index or self.root / INDEX_FOLDER
 
 
 def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -57,8 +62,8 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         indexer = stack.enter_context(child("sidecar run", *_indexing(plan)))
-        wait_until(lambda: _has_begun(indexer, plan.root) or stop(), "the start of `sidecar run`")
-        index = stack.enter_context(Index(plan.root))
+        wait_until(lambda: _has_begun(indexer, plan.index_folder) or stop(), "the start of `sidecar run`")
+        index = stack.enter_context(Index(plan.root, index=plan.index_folder))
         seen = DemoStats(time.time())
         stage = _Stage(plan, seen, index, view)
         course = _Course(seen, indexer, stop)
@@ -75,7 +80,7 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
             stage.draw(at_once=True)
         passed = time.time() - seen.began
         pending = index.find_pending_requests(passed)
-    steps = next_steps(plan.root, seen)
+    steps = next_steps(plan, seen)
     lag = seen.lag()
     summary = {
         "root": str(plan.root),
@@ -95,7 +100,7 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
     return summary, steps
 
 
-def next_steps(root: Path, seen: DemoStats) -> list[tuple[str, str]]:
+def next_steps(plan: DemoOptions, seen: DemoStats) -> list[tuple[str, str]]:
     """What somebody new would ask next: in words, and as a command that works in any folder."""
     program = ["sidecar"] if shutil.which("sidecar") else [sys.executable, "-m", "sidecar"]
     change = seen.returned()
@@ -107,17 +112,21 @@ def next_steps(root: Path, seen: DemoStats) -> list[tuple[str, str]]:
         ]
     else:
         questions += [("who there is", ["agents"]), ("what happened last", ["timeline", "--reverse", "--limit", "20"])]
-    return [(what, shlex.join([*program, "--root", str(root), "query", *question])) for what, question in questions]
+    return [(what, shlex.join([*program, *_places(plan), "query", *question])) for what, question in questions]
+
+
+def _places(plan: DemoOptions) -> list[str]:
+    return ["--root", str(plan.root), *(["--index", str(plan.index)] if plan.index else [])]
 
 
 def _indexing(plan: DemoOptions) -> list[str]:
     # Without a configuration of its own the demo takes none that happens to lie in the working folder.
     config = str(plan.config or os.devnull)
-    return ["-m", "sidecar", "--config", config, "--root", str(plan.root), "--preset", "reference", "run"]
+    return ["-m", "sidecar", "--config", config, *_places(plan), "--preset", "reference", "run"]
 
 
 def _talking(plan: DemoOptions) -> list[str]:
-    told = {**asdict(plan), "root": str(plan.root), "config": None, "name": _new_name(plan.root)}
+    told = {**asdict(plan), "root": str(plan.root), "config": None, "index": None, "name": _new_name(plan.root)}
     return ["-m", "sidecar.demo.agents", json.dumps(told)]
 
 
@@ -131,11 +140,11 @@ def _new_name(root: Path) -> str:
         number += 1
 
 
-def _has_begun(indexer: Child, root: Path) -> bool:
+def _has_begun(indexer: Child, index_folder: Path) -> bool:
     """Whether it watches: it has the lock, and has said so. What another one said here before is not taken for it."""
     indexer.check()
-    held = lock_holder(root / INDEX_FOLDER)
-    return held is not None and held[0] == indexer.pid and heartbeat.read_heartbeat(root / INDEX_FOLDER) is not None
+    held = lock_holder(index_folder)
+    return held is not None and held[0] == indexer.pid and heartbeat.read_heartbeat(index_folder) is not None
 
 
 class _Course:

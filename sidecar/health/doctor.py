@@ -176,7 +176,7 @@ def _sources(
 
 def _other_presets(settings: Settings) -> str:
     for name in read_packaged("presets").mapping():
-        other = load_settings(settings.config_file, settings.root, name)
+        other = load_settings(settings.config_file, settings.root, name, settings.index)
         count = sum(1 for _ in Scan(other))
         if count:
             return f"the preset `{name}` matches {count} files: sidecar --root {settings.root} --preset {name} doctor"
@@ -278,7 +278,7 @@ def index_folder(settings: Settings) -> CheckResult:
         advice = f"make a folder that this user owns: as root, install -d -o {os.getuid()} {folder}"
         return CheckResult("index folder", "error", f"{existing} cannot be written to", advice)
     if why := fs.why_polling(existing):
-        advice = f"the index needs shared memory beside its files: mount or link a local folder at {folder}"
+        advice = "the index needs shared memory beside its files: name a local folder by --index DIR, or in config.yaml"
         return CheckResult("index folder", "error", f"{folder}: {why}", advice)
     kind = fs.file_system(existing)
     return CheckResult("index folder", "ok", f"{folder} is writable" + (f", on {kind}" if kind else ""))

@@ -69,7 +69,7 @@ class Scan:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        if path != "index":
+                        if path != self.settings.index_path:
                             folders.append(path)
                         continue
                     source = self.settings.source_for(path)

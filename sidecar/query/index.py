@@ -49,12 +49,18 @@ class Index:
     UTC) or an age such as `2h`; BadTime is raised for anything else.
 
     What was archived is read in `archive`; by default in the folder that the index was archived to, see
-    `logs/archive_file.py`.
+    `logs/archive_file.py`. The index lies in `index`; by default in the folder of that name below the root.
     """
 
-    def __init__(self, root: str | os.PathLike[str], archive: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        archive: str | os.PathLike[str] | None = None,
+        index: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.root = Path(root).absolute()
-        self._files = Snapshot(self.root / INDEX)
+        self._index_folder = self.root / INDEX if index is None else Path(index).absolute()
+        self._files = Snapshot(self._index_folder)
         self._archive_folder = None if archive is None else Path(archive).absolute()
         self._archive: Archive | None = None
 
@@ -158,7 +164,7 @@ class Index:
         looks far more often. The index may be rebuilt or not be there yet: it goes on.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        follower = Follower(self.root / INDEX)
+        follower = Follower(self._index_folder)
         return self._following(follower, wanted, stop or (lambda: False), poll)
 
     def _following(self, follower: Follower, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:

@@ -99,7 +99,7 @@ class Snapshot:
         names = [path.name for path in layout.daily_paths(self._folder)]
         self._listed = (stamp if names else None, names)
         if not names and not layout.catalog_path(self._folder).exists():
-            raise IndexMissing(f"there is no index below {self._folder.parent}")
+            raise IndexMissing(f"there is no index in {self._folder}")
         return names
 
     def names_as_they_are(self, reverse: bool = False) -> Iterator[str]:

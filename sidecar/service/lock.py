@@ -24,6 +24,7 @@ from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, RootLocked
 from sidecar.fs import read_small
 from sidecar.guarded import GuardedFolder, permissions_of, restrict, restricted_umask
+from sidecar.store.layout import CATALOG_NAME
 
 from .heartbeat import HEARTBEAT_FILE
 
@@ -61,13 +62,13 @@ class RootLock:
             self._lock.acquire(timeout=ACQUIRE_TIMEOUT, poll_interval=0.02)
         except Timeout:
             pid, what = _read(self._path)
-            raise RootLocked(f"{self._path.parent.parent} is held by `sidecar {what}`, process {pid}") from None
+            raise RootLocked(f"the index {self._path.parent} is held by `sidecar {what}`, process {pid}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
             raise ConfigError(
                 f"{self._path}: the file system has no locks ({error.strerror})",
-                hint="the index lies beside the logs, so the root must be on a local disk",
+                hint="put the index on a local disk: --index DIR, or `index` in config.yaml",
             ) from error
         waited = time.monotonic() - began
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
@@ -156,11 +157,13 @@ def _read(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator[RootLock]:
-    """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root."""
+    """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root, and
+    where the index folder is somebody else's."""
     if not settings.root.is_dir():
         raise ConfigError(
             f"the root {settings.root} is not a folder", hint="start the daemon that logs there first, or give --root"
         )
+    _check_index_folder(settings)
     permissions = index_permissions(settings)
     with restricted_umask(permissions):
         lock = RootLock(settings.index_folder, name)
@@ -169,10 +172,28 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
             restrict(settings.index_folder, permissions)
             # The index folder may be new: without its own name being durable, nothing synced in it is.
             with suppress(OSError):  # a scan will report what is wrong with the root
-                fs.sync_folder(settings.root)
+                fs.sync_folder(settings.index_folder.parent)
             yield lock
         finally:
             lock.release()
+
+
+def _check_index_folder(settings: Settings) -> None:
+    """Raise ConfigError where the configuration names a folder that other files lie in: their permissions would be
+    restricted, and the folder taken for an index that can be thrown away."""
+    if settings.index is None:
+        return
+    try:
+        names = {path.name for path in settings.index.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise ConfigError(f"the index folder {settings.index} is not a folder") from None
+    if names - {"lost+found"} and not names & {LOCK_FILE, CATALOG_NAME}:
+        raise ConfigError(
+            f"{settings.index} holds other files, and no index",
+            hint="name an empty folder for the index, or one that is not there yet",
+        )
 
 
 def index_permissions(settings: Settings) -> int:

@@ -73,6 +73,37 @@ def test_folders_are_relative_to_the_file_that_names_them(tmp_path: Path) -> Non
     assert load_settings(write(tmp_path, "root: /elsewhere/logs")).root == Path("/elsewhere/logs")
 
 
+def test_a_tilde_is_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    found = load_settings(write(tmp_path, "root: ~/logs\narchive: ~/old\nindex: ~/state/index"))
+    folders = (found.root, found.archive, found.index_folder)
+    assert folders == (Path("/home/me/logs"), Path("/home/me/old"), Path("/home/me/state/index"))
+    assert load_settings(root=Path("~/logs")).archive == Path("/home/me/archive")  # as in --root=~/logs
+    assert load_settings(root=Path("~nobody.here/logs")).root == Path.cwd() / "~nobody.here/logs"
+
+
+def test_the_index_lies_where_the_file_or_the_command_line_says(tmp_path: Path) -> None:
+    file = write(tmp_path, "root: logs\nindex: state")
+    assert load_settings(file).index_folder == tmp_path / "state"
+    assert load_settings(file, index=Path("/elsewhere")).index_folder == Path("/elsewhere")
+    assert load_settings(file).fingerprint == load_settings(write(tmp_path, "root: logs")).fingerprint
+
+
+def test_an_archive_below_the_root_is_refused_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "also").symlink_to("logs")
+    for named in ("logs", "logs/old", "logs/../logs/index", "also", "also/old"):
+        told = refusal(tmp_path, f"root: logs\narchive: {named}")
+        assert re.search(rf"config.yaml:2: archive: expected a folder outside the root {tmp_path}/logs", told)
+    assert load_settings(write(tmp_path, "root: logs\narchive: logs_old")).archive == tmp_path / "logs_old"
+
+
+def test_an_index_folder_that_holds_the_root_or_the_archive_is_refused(tmp_path: Path) -> None:
+    assert "config.yaml:2: index: " in refusal(tmp_path, "root: a/logs\nindex: a")
+    assert "config.yaml:2: index: " in refusal(tmp_path, "root: a/logs\nindex: a/logs")
+    assert "config.yaml:3: index: " in refusal(tmp_path, "root: a/logs\narchive: b/c\nindex: b")
+
+
 def test_root_and_preset_of_the_command_line_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, "root: a\npreset: reference")
     monkeypatch.chdir(tmp_path.parent)

@@ -175,13 +175,13 @@ def with_constants(module: str, **values: object) -> str:
 
 
 @contextmanager
-def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `sidecar run` on a root, which has begun to watch; stopped at the end."""
+def running(root: Path, *arguments: str, at: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `sidecar run` on a root, which has begun to watch; stopped at the end. Its index lies `at` a folder."""
     process = subprocess.Popen(
         command("--root", root, *arguments, "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        eventually(lambda: (root / "index" / "running.json").exists() or process.poll() is not None)
+        eventually(lambda: ((at or root / "index") / "running.json").exists() or process.poll() is not None)
         yield process
     finally:
         if process.poll() is None:
