@@ -263,31 +263,31 @@ def _reports(results: Iterator[Result]) -> Iterator[WorkerReport]:
 def read_source(
     settings: Settings, task: ReadTask, segments: SegmentWriter, archive: Archive
 ) -> Iterator[ReadChunk | UnreadableSource | SavedSource]:
-    """Read one source into segments. Yields each chunk; at the end how far it was read, or why it could not be.
-
-    Raises LogRewritten.
+    """Read one source into segments. Yields each chunk, then why it cannot be read any further, if so, and last how far
+    it was read, unless nothing could be. Raises LogRewritten.
     """
     source = settings.source_for(to_os(task.path))
     assert source is not None
     state = SourceState(task.id, task.path, source, task.first_mtime, archived=task.archived)
-    try:
-        while task.has_file or state.cursor.offset < archived_size(task.archived):
-            before = state.cursor.offset
+    while task.has_file or state.cursor.offset < archived_size(task.archived):
+        before = state.cursor.offset
+        try:
             outcome = read_next(state, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
-            if outcome.changed:
-                # The rows of its old content are in a segment, among others, and cannot be taken out again.
-                raise LogRewritten(f"{task.path} was rewritten while it was read")
-            if outcome.batch is not None:
-                segments.write(outcome.batch)
-                yield ReadChunk(len(outcome.batch.rows), state.cursor.offset - before)
-            if not outcome.more:
-                break
-    except (OSError, SourceError) as error:
-        yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")
-        if task.archived:  # what precedes the damage has rows, and stays findable
-            yield to_save(state)
-    else:
-        yield to_save(state)
+        except (OSError, SourceError) as error:
+            yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")
+            if not (task.archived or state.cursor.offset):
+                return
+            # What was read before has rows, which belong to a source that the catalog has to know.
+            break
+        if outcome.changed:
+            # The rows of its old content are in a segment, among others, and cannot be taken out again.
+            raise LogRewritten(f"{task.path} was rewritten while it was read")
+        if outcome.batch is not None:
+            segments.write(outcome.batch)
+            yield ReadChunk(len(outcome.batch.rows), state.cursor.offset - before)
+        if not outcome.more:
+            break
+    yield to_save(state)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ The trees are written piece by piece, in random order and at random places, whil
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from helpers.trees import Copier, tree
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.query.index import Index
+from sidecar.records import Report
 from sidecar.service.supervisor import rebuild, run_once
 
 
@@ -144,6 +146,41 @@ def test_requests_that_are_answered_in_a_later_part_are_marked(tmp_path: Path, m
     rebuild(reference(tmp_path), 1, lambda _: None)
     assert indexed(tmp_path) == modelled(tmp_path)
     assert [row[15] for row in indexed(tmp_path)] == [1, 0, 0]
+
+
+def stays_away(_: Path, __: Path) -> None:
+    pass
+
+
+def comes_back(log: Path, away: Path) -> None:
+    away.rename(log)
+
+
+def is_another_file(log: Path, _: Path) -> None:
+    write_lines(log, {"event": "agent:say", "timestamp": BASE + 9, "data": {"agent_id": "b"}})
+
+
+@pytest.mark.parametrize("then", [stays_away, comes_back, is_another_file])
+def test_a_log_that_is_moved_away_while_a_rebuild_reads_it_has_each_row_once(
+    root: Path, then: Callable[[Path, Path], None]
+) -> None:
+    log, away = root / "responses/sessions/s.jsonl", root / "s.jsonl.1"
+    record = {"event": "agent:say", "timestamp": BASE, "data": {"agent_id": "a", "text": "x" * 50_000}}
+    write_lines(log, *[record] * 50)
+    whole = modelled(root)
+
+    def move_away(_: Report) -> None:  # after the first chunk
+        if log.exists():
+            log.rename(away)
+
+    settings = reference(root)
+    rebuilt = reindex(settings, 1, move_away)
+    assert rebuilt.unreadable == ("responses/sessions/s.jsonl: No such file or directory",)
+    read = indexed(root)
+    assert 0 < len(read) < 50 and read == whole[: len(read)]
+    then(log, away)
+    run_once(settings, lambda _: None)
+    assert indexed(root) == (modelled(root) if log.exists() else read)
 
 
 def test_nothing_of_a_rebuild_is_left_behind(settled: Settings) -> None:
