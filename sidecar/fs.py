@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from sidecar.errors import UnsafePath
@@ -91,6 +92,39 @@ def split_path(path: str) -> tuple[str, str, str]:
     folder, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return (folder + slash, stem, dot + suffix) if stem else (folder + slash, name, "")
+
+
+# ---- what a file looks like from outside
+
+_MAX_INTEGER = (1 << 63) - 1
+
+
+class FileStat(NamedTuple):
+    """A file from outside: while these four are the same, so is the file, and nobody has written to it.
+
+    They fit into signed 64-bit integers, which is what SQLite stores. Some file systems use all 64 bits of device and
+    inode; a file may be dated beyond the year 2262, which counts as the last nanosecond that fits, or before 1677.
+    """
+
+    device: int
+    inode: int
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time, in nanoseconds since 1970."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStat:
+        """The part of a status that says whether a file is still the same."""
+        mtime_ns = status.st_mtime_ns
+        if not -_MAX_INTEGER <= mtime_ns <= _MAX_INTEGER:
+            mtime_ns = _MAX_INTEGER if mtime_ns > 0 else -_MAX_INTEGER
+        return cls(status.st_dev & _MAX_INTEGER, status.st_ino & _MAX_INTEGER, status.st_size, mtime_ns)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode: which file it is, whatever is written to it."""
+        return self[:2]
 
 
 # ---- small files

@@ -66,20 +66,23 @@ def _number(text: str) -> float | None:
 
 # ---- days
 
-
-# ---- days
-
 SECONDS_PER_DAY = 86_400
 YEAR_10000 = 253_402_300_800
 """The first second after the year 9999, and so after the calendar."""
 
+_LAST_MOMENT = YEAR_10000 - 1.0
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
+def within_calendar(moment: float) -> float:
+    """The moment; for one before 1970 or after 9999, the nearest second that has a day."""
+    return moment if 0.0 <= moment < YEAR_10000 else min(max(moment, 0.0), _LAST_MOMENT)
+
+
 def day_of(timestamp: float) -> str:
-    """The UTC day of a moment. Outside the calendar it is the first or the last day: never an error."""
-    # Not by datetime, which rounds to microseconds, and so the last of them before midnight into the next day.
-    return day_name(int(min(max(timestamp, 0.0), YEAR_10000 - 1.0) // SECONDS_PER_DAY))
+    """The UTC day of a moment. Before 1970 it is the first day, after 9999 the last: never an error."""
+    # Not by datetime, which rounds to microseconds: the last of them before midnight would be on the next day.
+    return day_name(int(within_calendar(timestamp) // SECONDS_PER_DAY))
 
 
 def day_name(day: int) -> str:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, sync_folder, to_os
+from sidecar.fs import FileStat, resolve_under, sync_folder, to_os
 from sidecar.logs.archive_file import COMPRESSION_LEVEL, FRAME_BYTES, UNFINISHED, Archive, ArchivedLog, frames, write
-from sidecar.logs.tail import CHUNK_BYTES, identity, open_regular
+from sidecar.logs.tail import CHUNK_BYTES, open_regular
 from sidecar.records import Extent, Move, archived_size
 
 from .plan import Candidate, SkippedLog, Target, safe_name
@@ -126,7 +126,7 @@ def _members(
 def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
     """The bytes of a log's file, which is and stays the one that was chosen. Raises Changed, named after its path."""
     with open_regular(resolve_under(root, log.path)) as (fd, status):
-        if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
+        if FileStat.of(status) != log.looks:
             raise LogChanged(log.path)
         position = 0
         while data := os.pread(fd, min(CHUNK_BYTES, log.size - position), position):
@@ -213,7 +213,7 @@ def _look_again(root: Path, logs: list[Candidate]) -> None:
             status = os.stat(resolve_under(root, log.path), follow_symlinks=False)
         except OSError:
             raise LogChanged(log.path) from None
-        if (*identity(status), status.st_size, status.st_mtime_ns) != log.looks:
+        if FileStat.of(status) != log.looks:
             raise LogChanged(log.path)
 
 

@@ -28,10 +28,9 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceError
-from sidecar.fs import split_path, to_os
+from sidecar.fs import FileStat, split_path, to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
-from sidecar.logs.tail import identity
 from sidecar.query.catalog_reader import CatalogReader, SourceSummary
 from sidecar.records import Extent, archived_size
 from sidecar.times import day_of
@@ -147,7 +146,7 @@ def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float
 
 def _candidate(found: FoundFile, one: SourceSummary, parts: tuple[Extent, ...]) -> Candidate:
     status = found.status
-    looks = (*identity(status), status.st_size, status.st_mtime_ns)
+    looks = FileStat.of(status)
     lines = one.lines - sum(part.lines for part in parts)
     return Candidate(found.path, looks, status.st_size, lines, one.entries, one.first_mtime, parts, found.source.layout)
 
@@ -165,7 +164,7 @@ def _why_not(
         return WAITING if is_indexed else NOT_TO_ITS_END
     if not status.st_size:
         return EMPTY
-    if (*identity(status), status.st_size, status.st_mtime_ns) != one.looks:
+    if FileStat.of(status) != one.looks:
         return NOT_TO_ITS_END
     if now - status.st_mtime < age:
         return YOUNG

@@ -29,9 +29,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from sidecar.errors import ForeignFile, SourceError
-from sidecar.fs import resolve_under
+from sidecar.fs import FileStat, resolve_under
 from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
-from sidecar.logs.tail import identity, open_regular
+from sidecar.logs.tail import open_regular
 
 GOING_FOLDER = "going"
 """Folder in the index folder for the second names."""
@@ -66,11 +66,11 @@ def remove_log(root: Path, path: str, looks: Stat, index_folder: Path, *, patien
         _leased(fd) as is_leased,
     ):
         status = os.fstat(fd)
-        if (*identity(status), status.st_size, status.st_mtime_ns) != looks:
+        if FileStat.of(status) != looks:
             raise InUse("it has changed since it was archived")
         with _second_name(folder, file.name, index_folder) as kept:
             named = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
-            if identity(named) != looks[:2]:
+            if FileStat.of(named).identity != looks[:2]:
                 raise InUse("another file has its name")
             os.unlink(file.name, dir_fd=folder)
             if patience:

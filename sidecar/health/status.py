@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexMissing, SidecarError, SourceError
-from sidecar.fs import POLLING_CONFIGURED, to_os, why_polling
+from sidecar.fs import POLLING_CONFIGURED, FileStat, to_os, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import NotAFile, open_regular
@@ -244,13 +244,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     offset = recorded.offset if recorded else 0
     counts = recorded.counts if recorded else (0, 0, 0, 0)
     begin = recorded.archived if recorded else 0
-    if (
-        recorded
-        and begin
-        and offset == begin
-        and recorded.last_read == (file.st_size, file.st_mtime_ns)
-        and file.st_size
-    ):
+    if recorded and begin and offset == begin and recorded.last_read == FileStat.of(file)[2:] and file.st_size:
         return _archived_file(path, recorded)  # archived, and about to be deleted
     size = begin + file.st_size
     unindexed = size - offset
@@ -261,7 +255,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     if found.source.layout == "file":
         # An event file is indexed as a whole or not at all. If not, it waits if it was read as it is now, else it is
         # behind.
-        as_now = (file.st_size, file.st_mtime_ns)
+        as_now = FileStat.of(file)[2:]
         is_behind = recorded is None or (unindexed != 0 if recorded.offset > begin else recorded.last_read != as_now)
     else:
         is_behind = unindexed < 0 or (unindexed > 0 and _has_line_end(root, path, offset - begin))

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from sidecar.config.settings import Source
+from sidecar.fs import FileStat
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
-from sidecar.logs.tail import Cursor, identity
+from sidecar.logs.tail import Cursor
 from sidecar.records import Extent, Move, archived_size
 from sidecar.store.codec import decode_state
 from sidecar.store.connection import CATALOG, create
@@ -78,8 +79,7 @@ class KnownFile(NamedTuple):
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file looks other than it did when it was last looked at."""
-        now = (*identity(status), status.st_size, status.st_mtime_ns)
-        return self.is_missing or (self.device, self.inode, self.size, self.mtime_ns) != now
+        return self.is_missing or self[1:5] != FileStat.of(status)
 
 
 class CatalogWriter:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import ArchiveDamaged
-from sidecar.fs import resolve_found
+from sidecar.fs import FileStat, resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.tail import CHUNK_BYTES, Cursor, identity, read_lines, read_whole_file
+from sidecar.logs.tail import CHUNK_BYTES, Cursor, read_lines, read_whole_file
 from sidecar.records import TOO_LONG, Extent, Line, Rejected, archived_size
 
 from .parse import NOT_JSON, parse
@@ -78,7 +78,7 @@ def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
     extents = state.archived
     cursor = _in_file(state.cursor, extents)
     status = os.lstat(file)
-    if cursor.offset == 0 and (*identity(status), status.st_size, status.st_mtime_ns) == cursor[:4]:
+    if cursor.offset == 0 and FileStat.of(status) == cursor[:4]:
         return ReadOutcome()  # unchanged since it was archived: it is about to be deleted
     if cursor.offset < extents[-1].size <= status.st_size and archive_file.begins_with(Path(file), extents[-1]):
         state.archived = extents[:-1]
@@ -111,7 +111,7 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
         state.cursor = _in_log(cursor, extents)
         return ReadOutcome()
     if not extents:
-        state.note_first_seen(status.st_mtime_ns)
+        state.note_first_seen(cursor.mtime_ns)
     if isinstance(line, int):
         _, rejected = _lines_in_log([], [Rejected(1, 0, line, TOO_LONG)], extents)
         batch = state.ingest((), rejected, line_end=cursor.offset - line)

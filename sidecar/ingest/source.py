@@ -15,7 +15,7 @@ from sidecar.config.settings import Source
 from sidecar.fs import split_path
 from sidecar.logs.tail import NEW, Cursor
 from sidecar.records import Answered, Extent, Line, Rejected, Row
-from sidecar.times import YEAR_10000
+from sidecar.times import YEAR_10000, within_calendar
 
 from .derive import UNKNOWN, DerivationState, derive
 from .parse import parse
@@ -106,6 +106,8 @@ class SourceState:
             seconds = float(name["seconds"])  # always seconds: unlike a number in a record, a name states its unit
             named_time = seconds if seconds < YEAR_10000 else None
         self._is_dated = named_time is not None
+        if self.first_mtime is not None:  # what an archive's note says may be any number
+            self.first_mtime = within_calendar(self.first_mtime)
         start_time = self.first_mtime or 0.0 if named_time is None else named_time
         self.state = DerivationState(self.source.layout, stem, start_time)
 
@@ -118,7 +120,7 @@ class SourceState:
         """Set the modification time that the file had when it was first seen, unless it is set already."""
         if self.first_mtime is None:
             whole, rest = divmod(mtime_ns, 1_000_000_000)
-            self.first_mtime = max(0.0, whole + 1e-9 * rest)  # the same float that os.stat returns
+            self.first_mtime = within_calendar(whole + 1e-9 * rest)  # the same float that os.stat returns
             if not self._is_dated:
                 self.__post_init__()
 

@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.fs import resolve_under
+from sidecar.fs import FileStat, resolve_under
 from sidecar.records import Extent
 
-from .tail import CHUNK_BYTES, NotAFile, identity, open_regular
+from .tail import CHUNK_BYTES, NotAFile, open_regular
 
 if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
@@ -238,7 +238,8 @@ class Archive:
         known = self._open.pop(file, None)
         if known is not None:
             with suppress(OSError):
-                if identity(os.stat(resolve_under(self.folder, file), follow_symlinks=False)) == known.identity:
+                status = os.stat(resolve_under(self.folder, file), follow_symlinks=False)
+                if FileStat.of(status).identity == known.identity:
                     self._open[file] = known
                     return known.packed
             known.close()
@@ -255,7 +256,7 @@ class Archive:
             raise
         while len(self._open) >= MAX_OPEN_ARCHIVES:
             self._open.popitem(last=False)[1].close()
-        self._open[file] = _OpenArchive(identity(status), packed, raw)
+        self._open[file] = _OpenArchive(FileStat.of(status).identity, packed, raw)
         return packed
 
     @contextmanager

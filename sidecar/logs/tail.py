@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import SourceError
+from sidecar.fs import FileStat
 from sidecar.records import TOO_LONG, Line, Rejected
 
 CHUNK_BYTES = 1 << 20
@@ -86,10 +87,10 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
     Raises OSError when the file cannot be opened or read, NotAFile when it is not a regular file.
     """
     with open_regular(path) as (fd, status):
-        device, inode = identity(status)
-        if cursor.offset and (device, inode) != (cursor.device, cursor.inode):
+        now = FileStat.of(status)
+        if cursor.offset and now.identity != cursor[:2]:
             return ReadResult(cursor, [], [], more=False, changed=True)
-        scanned = _still_scanned(cursor, status)
+        scanned = _still_scanned(cursor, now)
         if scanned != cursor.scanned:
             cursor = cursor._replace(scanned=scanned)
         start = cursor.offset + cursor.scanned
@@ -100,7 +101,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         # rewritten between the two would pass, and its new bytes be taken for a continuation of the old ones.
         if not _is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
-        seen = Cursor(device, inode, status.st_size, status.st_mtime_ns, *cursor[4:])
+        seen = Cursor(*now, *cursor[4:])
         if cursor.scanned and _end(fd, start, cursor.scanned) != cursor.searched:
             return ReadResult(seen._replace(scanned=0), [], [], more=True)
         more = len(data) == CHUNK_BYTES
@@ -121,13 +122,11 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         return ReadResult(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
 
 
-def _still_scanned(cursor: Cursor, status: os.stat_result) -> int:
+def _still_scanned(cursor: Cursor, now: FileStat) -> int:
     """How much of the unfinished line need not be searched again. Without this, every read would search the whole of a
     line that grows slowly. Trusted only for a long line of a file that has grown, or not changed at all."""
-    grown = status.st_size > cursor.size
-    same = (status.st_size, status.st_mtime_ns) == (cursor.size, cursor.mtime_ns)
-    known = identity(status) == (cursor.device, cursor.inode)
-    return cursor.scanned if cursor.scanned >= LONG_LINE and known and (grown or same) else 0
+    is_known = now.identity == cursor[:2] and (now.size > cursor.size or now == cursor[:4])
+    return cursor.scanned if cursor.scanned >= LONG_LINE and is_known else 0
 
 
 def _searched(fd: int, cursor: Cursor, scanned: int) -> Cursor:
@@ -177,7 +176,7 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_resu
     """
     fd, status = _open(path)  # not `open_regular`, which costs as much again: there may be very many of these
     try:
-        seen = Cursor(*identity(status), status.st_size, status.st_mtime_ns, 0, 0, 0, 0)
+        seen = Cursor(*FileStat.of(status), 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
         # One byte more than the size, so that one call finds the end; where the file has grown since, there is more.
@@ -221,11 +220,6 @@ def _open(path: str | Path) -> tuple[int, os.stat_result]:
         os.close(fd)
         raise
     return fd, status
-
-
-def identity(status: os.stat_result) -> tuple[int, int]:
-    """Device and inode, as signed 64-bit integers: some file systems use all 64 bits, and SQLite has a sign."""
-    return status.st_dev & (1 << 63) - 1, status.st_ino & (1 << 63) - 1
 
 
 def fingerprint(data: bytes) -> int:

@@ -42,10 +42,11 @@ from sidecar.archive.job import ArchiveOptions, archive, preview
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
+from sidecar.fs import FileStat
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
 from sidecar.logs.archive_file import Archive, write
-from sidecar.logs.tail import fingerprint, identity
+from sidecar.logs.tail import fingerprint
 from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
 from sidecar.records import Extent, Move
@@ -496,8 +497,8 @@ def test_the_owner_of_the_index_notes_only_what_is_still_so(root: Path) -> None:
     log = session(root)
     settings = reference(root)
     take_in(settings)
-    status_, size = log.stat(), log.stat().st_size
-    looks = (*identity(status_), size, status_.st_mtime_ns)
+    looks = FileStat.of(log.stat())
+    size = looks.size
     part = Extent("sessions/2024-12-29/s.jsonl.zst", 0, size, 35, 1)
     folder = os.fspath(settings.archive)
     with Stepped(settings) as stepped:

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.support import scratch
 from sidecar.archive.remove import GOING_FOLDER, InUse, Stat, delete_leftovers, remove_log, why_in_use, writer_of
-from sidecar.logs.tail import identity
+from sidecar.fs import FileStat
 from sidecar.writer import SessionWriter
 
 
@@ -31,7 +31,7 @@ def log(folder: Path) -> Path:
 
 def looks(log: Path) -> Stat:
     status = log.stat()
-    return (*identity(status), status.st_size, status.st_mtime_ns)
+    return FileStat.of(status)
 
 
 def take_away(log: Path, as_it_was: Stat | None = None) -> None:

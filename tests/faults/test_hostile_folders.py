@@ -21,8 +21,8 @@ from helpers.support import Stepped, command, eventually, reference, running, sc
 from sidecar.archive.remove import InUse, remove_log, writer_of
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, ForeignFile, SidecarError, UnsafePath
+from sidecar.fs import FileStat
 from sidecar.guarded import GuardedFolder, check_database, folder_inside
-from sidecar.logs.tail import identity
 from sidecar.service.lock import LOCK_FILE, lock_holder, root_locked
 from sidecar.service.supervisor import run_once
 
@@ -213,7 +213,7 @@ def test_the_name_of_an_archives_root_is_not_written_through_a_link(logs: Path, 
 def test_a_log_is_not_deleted_behind_a_link_that_takes_the_place_of_its_folder(logs: Path, tmp_path: Path) -> None:
     log = logs / "responses/sessions/s.jsonl"
     status = log.stat()
-    looks = (*identity(status), status.st_size, status.st_mtime_ns)
+    looks = FileStat.of(status)
     (logs / "responses/sessions").rename(tmp_path / "elsewhere")
     (logs / "responses/sessions").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafePath):
@@ -245,7 +245,7 @@ def test_a_lock_that_is_no_file_is_never_waited_for(logs: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         assert writer_of(lock) == ""
         status = (logs / "responses/sessions/s.jsonl").stat()
-        looks = (*identity(status), status.st_size, status.st_mtime_ns)
+        looks = FileStat.of(status)
         with pytest.raises(InUse, match="not a lock file"):
             remove_log(logs, "responses/sessions/s.jsonl", looks, logs / "index")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import orjson
@@ -10,13 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.corpora import random_log, session_files
-from helpers.support import Stepped, any_source, everything, indexed, modelled, once, rebuilt, reference, scratch
+from helpers.support import (
+    Stepped,
+    any_source,
+    everything,
+    indexed,
+    modelled,
+    once,
+    rebuilt,
+    reference,
+    scratch,
+    write_lines,
+)
 from oracle import model
+from sidecar.health.status import status_of
+from sidecar.health.verify import compare
 from sidecar.indexer import index_writer as ledger
 from sidecar.indexer.saved_source import to_save
 from sidecar.ingest import linking
 from sidecar.ingest.source import SourceState
 from sidecar.records import Line
+from sidecar.times import day_name, day_of
 
 SESSION = "responses/sessions/s.jsonl"
 
@@ -94,6 +109,36 @@ def test_sources_that_leave_memory_come_back_as_they_were(
             stepped.turn()
     assert indexed(tmp_path) == modelled(tmp_path)
     assert everything(tmp_path / "index") == rebuilt(conf)
+
+
+# ---- what a file's modification time may be
+
+
+@pytest.mark.parametrize("layout", ["session", "file"])
+@pytest.mark.parametrize("mtime", [-50_000_000_000, -1, 9_223_372_036, 10_413_792_000, 300_000_000_000])
+def test_a_log_may_bear_any_time_that_a_file_system_keeps(mtime: int, layout: str) -> None:
+    with scratch() as root:
+        conf = reference(root)
+        log = root / {"session": SESSION, "file": "events/2024-12-29/evt_note.json"}[layout]
+        write_lines(log, {"event": "agent:spawn", "data": {"agent_id": "a"}})
+        os.utime(log, (mtime, mtime))
+        once(conf)
+        if layout == "session":
+            write_lines(log, {"event": "agent:spawn", "data": {"agent_id": "b"}})
+            os.utime(log, (mtime, mtime))
+        once(conf)
+        assert len(indexed(root)) == (2 if layout == "session" else 1)
+        assert indexed(root) == modelled(root)
+        assert compare(conf).holds
+        assert status_of(conf).behind_bytes == 0
+        assert everything(root / "index") == rebuilt(conf)
+
+
+@pytest.mark.parametrize(("noted", "day"), [(-1e300, "1970-01-01"), (1e300, "9999-12-31")])
+def test_a_time_that_an_archive_notes_of_its_log_is_taken_for_one_of_the_calendar(noted: float, day: str) -> None:
+    progress = SourceState(1, SESSION, any_source("session"), noted)
+    (row,) = progress.ingest([Line(0, 1, b'{"event": "agent:spawn"}')]).rows
+    assert (day_name(row.day), day_of(row.timestamp)) == (day, day)
 
 
 # ---- what saving costs

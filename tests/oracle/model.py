@@ -362,7 +362,7 @@ def _timestamp(record: dict[str, Any], state: State, path: str, layout: str, mti
         return state.timestamp
     if layout == "file" and (name := _event_file_name(path)) and _plausible(float(name[1])):
         return float(name[1])
-    return float(mtime)
+    return min(max(0.0, mtime), (2**63 - 1) / 10**9)
 
 
 def _own_timestamp(value: Any) -> float | None:
