@@ -50,7 +50,9 @@ class ConfigError(SidecarError):
 class BadTime(SidecarError):
     """That is not a time."""
 
-    hint = "give seconds, ISO 8601 (2024-01-15T10:30:00Z) or an age (30s, 5m, 2h, 7d)"
+    hint = (
+        "give an age (30s, 5m, 1h30m, 7d), a date or time (2024-01-15, 19:35, today, ISO 8601), or seconds since 1970"
+    )
     exit_status = 2
 
 

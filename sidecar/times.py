@@ -1,26 +1,36 @@
 """Moments, durations and calendar days. No clock: the caller says what time it is.
 
-Moments come from people and programs as seconds, a datetime, ISO 8601, or an age such as `2h`. Days are UTC days, as a
-number (days since 1970) or as the name `YYYY-MM-DD`.
+Moments come from people and programs as seconds, a datetime, ISO 8601, a time of day such as `19:35`, `today`,
+`yesterday`, or an age such as `2h` or `1h30m`. Days are UTC days, as a number (days since 1970) or as the name
+`YYYY-MM-DD`.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 
 from sidecar.errors import BadTime
 
 Time = float | int | str | datetime
-"""Seconds since 1970; a datetime or ISO 8601 (no zone: UTC); or an age, counted back from now."""
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+"""Seconds since 1970; a datetime or ISO 8601 (no zone: UTC); a time of day, `today`, `yesterday` or `now`; or an age,
+counted back from now."""
+_UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
+_PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(_UNITS, key=len, reverse=True))})\s*", re.ASCII)
+_TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.ASCII)
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 def seconds_of(text: str) -> float | None:
-    """The length of `30s`, `5m`, `2h`, `7d`, `1w` or `500ms` in seconds; None for anything else."""
-    age = _AGE.fullmatch(text.strip().lower())
-    return float(age[1]) * _UNITS[age[2]] if age else None
+    """The length of `30s`, `5m`, `30min`, `2h`, `1h30m`, `7d`, `1w` or `500ms` in seconds; None for anything else."""
+    text = text.strip().lower()
+    total, smallest, end = 0.0, float("inf"), 0
+    for part in _PART.finditer(text):
+        unit = _UNITS[part[2]]
+        if part.start() != end or unit >= smallest:
+            return None
+        total, smallest, end = total + float(part[1]) * unit, unit, part.end()
+    return total if 0 < end == len(text) else None
 
 
 def duration(value: float | int | str) -> float:
@@ -36,24 +46,45 @@ def duration(value: float | int | str) -> float:
     return float(value)
 
 
-def moment_of(value: Time, now: float) -> float:
-    """A moment in seconds since 1970; ages count back from `now`. Raises BadTime."""
+def moment_of(value: Time, now: float, *, local: bool = False) -> float:
+    """A moment in seconds since 1970; ages count back from `now`. Raises BadTime.
+
+    What names no zone is in UTC, or where `local` is true in the zone of this machine. A time of day is the last one:
+    `19:35` before that time is yesterday's.
+    """
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        return (value if value.tzinfo or local else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, str):
-        age = seconds_of(value)
-        if age is not None:
-            return now - age
-        number = _number(value)
-        if number is not None:
-            return number
-        try:
-            return moment_of(datetime.fromisoformat(value.strip()), now)
-        except (ValueError, OverflowError):
-            raise BadTime(f"{value!r} is no time") from None
+        return _moment_in_words(value.strip(), now, local)
     if not _is_number(value):
         raise BadTime(f"{value!r} is no time")
     return float(value)
+
+
+def _moment_in_words(text: str, now: float, local: bool) -> float:
+    age = seconds_of(text)
+    if age is not None:
+        return now - age
+    number = _number(text)
+    if number is not None:
+        return number
+    try:
+        return moment_of(_date_and_time(text, datetime.fromtimestamp(now, None if local else UTC)), now, local=local)
+    except (ValueError, OverflowError):
+        raise BadTime(f"{text!r} is no time") from None
+
+
+def _date_and_time(text: str, now: datetime) -> datetime:
+    """Without a zone, unless the text names one. Raises ValueError."""
+    now = now.replace(tzinfo=None)
+    if text.lower() == "now":
+        return now
+    if text.lower() in _DAYS_AGO:
+        return datetime.combine(now.date() - timedelta(_DAYS_AGO[text.lower()]), time())
+    if _TIME_OF_DAY.fullmatch(text):
+        moment = datetime.combine(now.date(), time.fromisoformat(text if text[2] == ":" else f"0{text}"))
+        return moment if moment <= now else moment - timedelta(1)
+    return datetime.fromisoformat(text)
 
 
 def _is_number(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from math import inf, nan
+from time import tzset
 
 import pytest
 
@@ -15,14 +16,19 @@ NOON = 1_735_473_600.0  # 2024-12-29T12:00:00Z
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("5m", 300), ("2h", 7_200), ("7d", 604_800), ("1w", 604_800), ("500ms", 0.5), ("1.5 H", 5_400)],
+    [
+        *(("30s", 30), ("5m", 300), ("2h", 7_200), ("7d", 604_800), ("1w", 604_800), ("500ms", 0.5), ("1.5 H", 5_400)),
+        *(("30min", 1_800), ("10 sec", 10), ("1h30m", 5_400), ("1d 2h 3min", 93_780), ("1m500ms", 60.5)),
+    ],
 )
-def test_an_age_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+def test_an_age_is_numbers_with_units_from_the_largest_to_the_smallest(text: str, seconds: float) -> None:
     assert seconds_of(text) == duration(text) == seconds
     assert moment_of(text, NOON) == NOON - seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "2", "2 hours", "-2h", "2h30m", "1e3s", "1.s", "٢x"])
+@pytest.mark.parametrize(
+    "text", ["", "h", "2", "2 hours", "-2h", "30m2h", "2h2h", "2h30", "1m 5min", "1e3s", "1.s", "٢x", "٢h"]
+)
 def test_anything_else_is_no_age(text: str) -> None:
     assert seconds_of(text) is None
 
@@ -62,7 +68,41 @@ def test_a_date_is_its_first_moment_in_utc() -> None:
     assert moment_of("2024-12-29", NOON) == NOON - 43_200
 
 
-@pytest.mark.parametrize("value", ["", "soon", "2024-02-30", "12", nan, True, None, [NOON], "nan", "2h ago"])
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("now", NOON),
+        ("today", NOON - 43_200),
+        ("Yesterday", NOON - 43_200 - 86_400),
+        ("09:35", NOON - 8_700),
+        ("9:35", NOON - 8_700),
+        ("12:00:00", NOON),
+        ("19:35", NOON + 27_300 - 86_400),  # it has not been 19:35 yet today
+        ("11:59:59.5", NOON - 0.5),
+    ],
+)
+def test_a_moment_may_be_told_by_the_day_and_the_clock(text: str, moment: float) -> None:
+    assert moment_of(text, NOON) == moment
+
+
+def test_what_names_no_zone_may_be_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")  # 5:30 before UTC
+    tzset()
+    try:
+        assert moment_of("2024-12-29 17:30", NOON, local=True) == NOON
+        assert moment_of("17:29", NOON, local=True) == NOON - 60
+        assert moment_of("today", NOON, local=True) == NOON - 17.5 * 3600
+        assert moment_of("2024-12-29T12:00:00Z", NOON, local=True) == NOON
+        assert moment_of("2h", NOON, local=True) == NOON - 7_200
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["25:00", "19:5", "1935", "today 19:35", "", "soon", "2024-02-30", "12", nan, True, None, [NOON], "nan", "2h ago"],
+)
 def test_what_is_no_moment_is_refused_and_told_what_would_be(value: object) -> None:
     with pytest.raises(BadTime, match="is no time") as caught:
         moment_of(value, NOON)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ Stricter than YAML itself: an unknown or repeated key is refused, and nothing is
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,9 +17,7 @@ from pathlib import Path
 import yaml
 
 from sidecar.errors import ConfigError
-
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from sidecar.times import seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +72,8 @@ class YamlValue:
         """A duration above 0: a number of seconds, or an age."""
         expected = "a duration above 0: seconds, or an age such as `5s`, `2m`, `1h`"
         scalar = self._scalar(expected)
-        if isinstance(scalar, str) and (age := _AGE.fullmatch(scalar)):
-            scalar = float(age[1]) * _SECONDS[age[2]]
+        if isinstance(scalar, str):
+            scalar = seconds_of(scalar)
         if isinstance(scalar, bool) or not isinstance(scalar, int | float) or not 0 < scalar < math.inf:
             raise self.refuse(expected)
         try:
