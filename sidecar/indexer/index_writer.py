@@ -44,11 +44,13 @@ CLOCK_TICK = 50_000_000
 """Nanoseconds within which two changes of a file may bear the same time, and more: the kernel's clock has ticks."""
 
 
-def _known(id_: int, mark: Sequence[int], since: int) -> KnownFile:
-    """A source as it was left by a look after `since`, in nanoseconds. It is settled where a file that looks the same
-    is the same: all of it was taken, and the time of its last change was over, by a clock that is finer than that."""
-    device, inode, size, mtime_ns, offset, lines, *_ = mark
-    is_settled = lines > 0 and offset == size and mtime_ns + CLOCK_TICK < since and mtime_ns % 1_000_000 != 0
+def _known(id_: int, mark: Sequence[int], archived: int, since: int) -> KnownFile:
+    """A source as it was left by a look after `since`, in nanoseconds; `archived` bytes of its log come before its
+    file. It is settled where a file that looks the same is the same: all of it was taken, and the time of its last
+    change was over, by a clock that is finer than that."""
+    device, inode, size, mtime_ns, offset, *_ = mark
+    is_whole = 0 < offset - archived == size
+    is_settled = is_whole and mtime_ns + CLOCK_TICK < since and mtime_ns % 1_000_000 != 0
     return KnownFile(id_, device, inode, size, mtime_ns, is_missing=False, is_settled=is_settled)
 
 
@@ -116,7 +118,7 @@ class IndexWriter:
         path = progress.path
         self._unsaved[path] = progress
         self._gone.discard(path)
-        self.known[path] = _known(progress.id, progress.cursor, int(now * 1e9))
+        self.known[path] = _known(progress.id, progress.cursor, archived_size(progress.archived), int(now * 1e9))
 
     def differs(self, found: FoundFile) -> bool:
         """Whether a file that a scan has found is unknown, or looks other than it did."""
@@ -205,7 +207,7 @@ class IndexWriter:
         self._save(saved)
         for one in saved:
             id_, path, _, _, _, *mark = one.source
-            self.known[path] = _known(id_, mark, since)
+            self.known[path] = _known(id_, mark, 0, since)  # of unknown sources nothing is archived
 
     # ---- what `sidecar archive` asks for
 

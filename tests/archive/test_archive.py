@@ -430,6 +430,31 @@ def test_a_session_that_goes_on_may_be_rewritten_and_lost(root: Path) -> None:
     assert found.holds and found.missing_sources == 1
 
 
+def test_a_session_that_goes_on_is_read_to_its_end_whatever_the_sizes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = session(root)
+    settings = reference(root)
+    take_in(settings)
+    archived_bytes = log.stat().st_size
+    archived(settings)
+    # Once the first line is read, the offset in the log is the size of the file, and the other lines are still to come.
+    rest = [1_000] * (archived_bytes // 1_000 - 1)
+    lines = [padded(length) for length in (1_500, *rest, archived_bytes - sum(rest))]
+    monkeypatch.setattr("sidecar.logs.tail.CHUNK_BYTES", 2_000)
+    with Stepped(settings) as stepped:
+        log.write_bytes(b"".join(lines))
+        os.utime(log, ns=(BASE * 1_000_000_000, BASE * 1_000_000_000 + 1))
+        stepped.turn()
+        assert len(stepped.rows) == 34 + len(lines)
+
+
+def padded(length: int) -> bytes:
+    """An entry as a line of so many bytes."""
+    empty = orjson.dumps({**ENTRY, "text": ""}) + b"\n"
+    return empty.replace(b'""', b'"%s"' % (b"x" * (length - len(empty))))
+
+
 def test_an_event_file_of_the_name_of_an_archived_one_is_a_record_of_its_own(root: Path) -> None:
     path = event(root, 1)
     settings = reference(root)
