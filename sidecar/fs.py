@@ -1,20 +1,15 @@
-"""File names, small files and durability: what the package asks of a file system, in one place.
+"""File names and durability: what the package asks of a file system, in one place.
 
 File names are kept relative to the root, with `/`, and always as text. A name that is not UTF-8 cannot be an SQLite
 text, so it is kept as `bytes://` and the percent-encoded bytes. No relative path that a scan finds can look like that,
 because `//` never occurs in one.
-
-Small files are those of an index folder that are not databases. They are read whole and replaced whole, and never
-through a link: anyone who may write to the index folder may have put a link, a pipe or a huge file in their place.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -125,41 +120,6 @@ class FileStat(NamedTuple):
     def identity(self) -> tuple[int, int]:
         """Device and inode: which file it is, whatever is written to it."""
         return self[:2]
-
-
-# ---- small files
-
-MAX_SMALL_FILE = 16 << 20
-"""Bytes that such a file may have."""
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class NotSmall(ValueError):
-    """It is there, and is none of the files that the sidecar writes: not a regular one, or far too large."""
-
-
-def read_small(path: Path) -> bytes:
-    """What is in the file. Raises NotSmall, and OSError where it is not there or cannot be read."""
-    if path.is_symlink():
-        raise NotSmall(f"{path} is a link")
-    with closing(open(os.open(path, os.O_RDONLY | _FLAGS), "rb", buffering=0)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SMALL_FILE:
-            raise NotSmall(f"{path} is not a regular file, or too large")
-        return file.read(MAX_SMALL_FILE)
-
-
-def write_small(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Put the content in the place of the file, in one step; `durable`: synced before that. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666), "wb") as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 # ---- durability

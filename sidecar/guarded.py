@@ -5,28 +5,31 @@ the folder's descriptor, never through a link, and only what is a regular file o
 read has a limit and never waits for a pipe; what is written is a new file that takes the place of the old one in one
 step.
 
-The folder at the top may itself be reached through a link: where the index lies is its owner's choice.
+A folder is opened in one of three ways:
 
-Permissions do not depend on the umask of whoever starts the sidecar: while a process holds a root, `restricted_umask`
-gives everything that it makes (SQLite's files too) the read permissions of the logs, and write permission to its owner
-alone. The umask belongs to the whole process, which is why only commands do this and the library never does.
+- `GuardedFolder.open_own`: the index, to be written. It belongs to this user or to root, and not everybody can write in
+  it: SQLite opens its files by path, and only that keeps others from swapping one between the check and the opening.
+- `GuardedFolder.open`: the archive, which is written by descriptor alone; the owner of the folder is trusted as well.
+- `GuardedFolder.open_to_read`: either. Who only reads takes no harm from a foreign owner.
 
-SQLite opens files by path and follows a link in the last part of it, so a database is checked by `check_database`
-before it is opened. (SQLite never follows a link to a write-ahead log, its index or a journal.)
+The folder at the top may itself be reached through a link: where the index lies is its owner's choice. But a link of
+another user leads only to what is that user's too.
+
+`sidecar/permissions.py` says who may read the folders.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
-from sidecar.errors import ForeignFile, UnsafePath
+from sidecar.errors import ConfigError, ForeignFile, UnsafePath
 
 MAX_SMALL_FILE = 16 << 20
 """Bytes that a small file may have: all files of an index folder that are not databases."""
@@ -36,9 +39,10 @@ TEMPORARY = ".tmp"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OWNER_ONLY = 0o700
-_READ_BITS = 0o055
-"""Permissions of group and others that a folder of ours may have."""
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+Trust = Callable[[int], bool]
+"""Whether the files of a user (by number) may be opened."""
 
 
 class GuardedFolder:
@@ -47,14 +51,68 @@ class GuardedFolder:
     All names are names in this folder, without a `/`.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, trusts: Trust) -> None:
         self.path = path
         self.fd = fd
+        self._trusts = trusts
+
+    # ---- opening
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The topmost folder, which may be a link. Raises OSError where it is not there or is not a folder."""
-        return cls(path, os.open(path, _FOLDER))
+        """A topmost folder. Files in it may belong to its owner, to this user, and to root.
+
+        Raises ForeignFile where a link of another user leads there, OSError where it is not there or is not a folder.
+        """
+        folder = cls.open_to_read(path)
+        trusted = (0, os.geteuid(), os.fstat(folder.fd).st_uid)
+        folder._trusts = trusted.__contains__
+        return folder
+
+    @classmethod
+    def open_own(cls, path: Path) -> Self:
+        """A topmost folder of this user or of root, with files of theirs alone, in which not everybody can write.
+
+        Where it is this user's, the permissions of others to write there are taken away. Raises as `open`, and
+        ConfigError where the folder is another user's or everybody's.
+        """
+        folder = cls.open_to_read(path)
+        folder._trusts = (0, os.geteuid()).__contains__
+        try:
+            folder._make_own()
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Self:
+        """A topmost folder, whoever the files in it belong to. Raises as `open`."""
+        fd = os.open(path, _FOLDER)
+        try:
+            owner = os.fstat(fd).st_uid
+            link = os.lstat(path)
+            if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), owner):
+                raise ForeignFile(f"{path} is a link of user {link.st_uid} to a folder of user {owner}")
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd, lambda _: True)
+
+    def _make_own(self) -> None:
+        status = os.fstat(self.fd)
+        if not self._trusts(status.st_uid):
+            raise ConfigError(
+                f"the index folder {self.path} belongs to user {status.st_uid}",
+                hint=f"run the sidecar as that user, or make it yours: chown -R {os.geteuid()} {self.path}",
+            )
+        if status.st_mode & stat.S_ISVTX and status.st_mode & stat.S_IWOTH:
+            raise ConfigError(f"{self.path} is a folder for everybody", hint="name one that is for the index alone")
+        if status.st_uid == os.geteuid():
+            if status.st_mode & _OTHERS_WRITE:
+                os.fchmod(self.fd, stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
+        elif status.st_mode & stat.S_IWOTH:
+            raise ConfigError(f"everybody can write in the index folder {self.path}", hint=f"chmod o-w {self.path}")
 
     def __enter__(self) -> Self:
         return self
@@ -80,9 +138,13 @@ class GuardedFolder:
     def status(self, name: str) -> os.stat_result | None:
         """The status of what has this name, which may be a link; None where nothing has it."""
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return self.status_of(name)
         except FileNotFoundError:
             return None
+
+    def status_of(self, name: str) -> os.stat_result:
+        """The same as `status`. Raises FileNotFoundError."""
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of a file that is there. The caller closes it.
@@ -102,6 +164,12 @@ class GuardedFolder:
             raise
         return fd
 
+    def _check(self, name: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a file of the sidecar")
+        if not self._trusts(status.st_uid):
+            raise ForeignFile(f"{self.path / name} belongs to user {status.st_uid}")
+
     def read(self, name: str, limit: int = MAX_SMALL_FILE) -> bytes:
         """The content of a file of at most `limit` bytes. Raises as `open_file`, and ForeignFile where it is larger."""
         fd = self.open_file(name)
@@ -119,16 +187,17 @@ class GuardedFolder:
                 os.mkdir(name, dir_fd=self.fd)
         status = self.status_of(name)
         if not stat.S_ISDIR(status.st_mode):
-            raise ForeignFile(f"{self.path / name} is {_kind(status)}, not a folder")
-        folder = GuardedFolder(self.path / name, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd))
-        if not self._is_trusted(os.fstat(folder.fd)):
+            raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a folder")
+        folder = GuardedFolder(self.path / name, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd), self._trusts)
+        owner = os.fstat(folder.fd).st_uid
+        if not self._trusts(owner):
             folder.close()
-            raise ForeignFile(f"{self.path / name} is the folder of another user")
+            raise ForeignFile(f"{self.path / name} is the folder of user {owner}")
         return folder
 
-    def create(self, name: str) -> int:
-        """A descriptor to write a new file with. Raises FileExistsError, OSError."""
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=self.fd)
+    def create(self, name: str, mode: int = 0o666) -> int:
+        """A descriptor to write a new file with; `mode` is cut by the umask. Raises FileExistsError, OSError."""
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def write(self, name: str, content: bytes, *, durable: bool = False) -> None:
         """Put the content in the place of the file, in one step; with `durable`, synced before that. Raises OSError.
@@ -142,14 +211,14 @@ class GuardedFolder:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.rename(temporary, name)
 
     def link_here(self, source: str, name: str, source_fd: int) -> None:
         """Give a file in another folder, which is open as `source_fd`, a second name in this one. Raises OSError."""
         os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def rename(self, name: str, new: str, into: GuardedFolder | None = None) -> None:
-        """Rename a file or folder, perhaps into another folder of ours; what has the new name there is replaced."""
+        """Rename a file or folder, perhaps into another folder of ours; a file that has the new name is replaced."""
         os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=(into or self).fd)
 
     def delete(self, name: str) -> bool:
@@ -157,14 +226,28 @@ class GuardedFolder:
         status = self.status(name)
         if status is None:
             return False
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(name, dir_fd=self.fd)
-            return True
         try:
-            os.unlink(name, dir_fd=self.fd)
+            if stat.S_ISDIR(status.st_mode):
+                self._delete_folder(name)
+            else:
+                os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             return False
         return True
+
+    def _delete_folder(self, name: str) -> None:
+        """Delete a folder and what lies in it. It may be nested deeper than there are descriptors or stack: folders in
+        its folders are moved up into itself first, where a kill leaves them to the next attempt."""
+        fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
+        with closing_fd(fd):
+            while below := _delete_files(fd):
+                for one in below:
+                    one_fd = os.open(one, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                    with closing_fd(one_fd):
+                        for deeper in _delete_files(one_fd):
+                            os.rename(deeper, uuid4().hex, src_dir_fd=one_fd, dst_dir_fd=fd)
+                    os.rmdir(one, dir_fd=fd)
+        os.rmdir(name, dir_fd=self.fd)
 
     def delete_all(self, name: str) -> None:
         """Delete a folder of ours and what lies in it, as far as that can be done; what has its name and is not a
@@ -175,35 +258,6 @@ class GuardedFolder:
     def sync(self) -> None:
         """Make the names in this folder durable."""
         os.fsync(self.fd)
-
-    # ---- owners and permissions
-
-    def restrict(self, permissions: int) -> None:
-        """Take from the folder and the files in it what they permit beyond this, as far as they are ours."""
-        _restrict(self.fd, os.fstat(self.fd), permissions)
-        for name in self.names():
-            with suppress(OSError, ForeignFile):
-                self.restrict_file(name, permissions)
-
-    def restrict_file(self, name: str, permissions: int) -> None:
-        """The same for one file."""
-        status = self.status_of(name)
-        if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & ~permissions & 0o777:
-            with closing_fd(self.open_file(name)) as fd:
-                _restrict(fd, status, permissions)
-
-    def status_of(self, name: str) -> os.stat_result:
-        """The same as `status`. Raises FileNotFoundError."""
-        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-
-    def _check(self, name: str, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise ForeignFile(f"{self.path / name} is {_kind(status)}, not a file of the sidecar")
-        if not self._is_trusted(status):
-            raise ForeignFile(f"{self.path / name} belongs to user {status.st_uid}")
-
-    def _is_trusted(self, status: os.stat_result) -> bool:
-        return status.st_uid in (0, os.geteuid()) or status.st_uid == os.fstat(self.fd).st_uid
 
 
 def check_database(path: Path) -> None:
@@ -216,7 +270,7 @@ def check_database(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignFile(f"{path} is {_kind(status)}, not a file of the sidecar")
+        raise ForeignFile(f"{path} is {kind_of(status)}, not a file of the sidecar")
     if status.st_nlink > 1:
         raise ForeignFile(f"{path} has a second name elsewhere")
     if status.st_uid not in (0, os.geteuid()) and status.st_uid != os.stat(path.parent).st_uid:
@@ -247,61 +301,11 @@ def closing_fd(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def permissions_of(folders: Iterable[Path]) -> int:
-    """The permissions of an index folder over logs that lie in these folders: all for the owner, and for group and
-    others to read what all of the folders let them read. Folders that are not there are skipped."""
-    shared = _READ_BITS
-    for folder in folders:
-        with suppress(OSError):
-            shared &= os.stat(folder).st_mode
-    return _OWNER_ONLY | shared
-
-
-@contextmanager
-def restricted_umask(permissions: int) -> Iterator[None]:
-    """Everything that this process makes has at most these permissions, for the length of a `with` statement."""
-    before = os.umask(0o777 & ~permissions)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def restrict(path: Path, permissions: int) -> None:
-    """Take from a folder of ours, and from the files in it and one folder further down, what they permit beyond this.
-
-    An index that an earlier version made, or that was copied, may be open to more readers than its logs are.
-    """
-    with suppress(OSError), GuardedFolder.open(path) as folder:
-        folder.restrict(permissions)
-        for name in folder.names():
-            with suppress(OSError, ForeignFile):
-                if stat.S_ISDIR(folder.status_of(name).st_mode):
-                    with folder.folder(name) as below:
-                        below.restrict(permissions)
-
-
-@contextmanager
-def opened_folder(path: Path) -> Iterator[GuardedFolder | None]:
-    """The folder for the length of a `with` statement; None where it is not there."""
-    try:
-        folder = GuardedFolder.open(path)
-    except (FileNotFoundError, NotADirectoryError):
-        yield None
-        return
-    with folder:
-        yield folder
-
-
-def _restrict(fd: int, status: os.stat_result, permissions: int) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid == os.geteuid() and mode & ~permissions & 0o777:
-        os.fchmod(fd, mode & permissions)
-
-
-def _kind(status: os.stat_result) -> str:
+def kind_of(status: os.stat_result) -> str:
+    """What a file is, in words: "a link"."""
     mode = status.st_mode
     for is_kind, name in (
+        (stat.S_ISREG, "a file"),
         (stat.S_ISLNK, "a link"),
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISFIFO, "a pipe"),
@@ -310,3 +314,13 @@ def _kind(status: os.stat_result) -> str:
         if is_kind(mode):
             return name
     return "a device"
+
+
+def _delete_files(fd: int) -> list[str]:
+    """Delete what is no folder in an open folder; gives the names of the folders."""
+    with os.scandir(fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=fd)
+    return [name for name, is_folder in found if is_folder]

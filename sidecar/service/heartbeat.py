@@ -9,15 +9,14 @@ from pathlib import Path
 
 import orjson
 
-from sidecar.fs import read_small
+from sidecar.errors import ForeignFile, SidecarError
+from sidecar.guarded import GuardedFolder
 
 HEARTBEAT_FILE = "running.json"
 RESERVED_BYTES = 4096
 """The least size of the file: later reports overwrite bytes that are allocated already."""
 MAX_ERRORS, MAX_ERROR_CHARACTERS = 100, 1000
 """Errors that are reported, and characters of each."""
-
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +52,18 @@ class Heartbeat:
         )
         if status == self._reported and self._is_in_place():
             return
-        with suppress(OSError):
+        with suppress(OSError, SidecarError):
             if not self._is_in_place():
                 self._close()
-                self._fd = os.open(self._folder / HEARTBEAT_FILE, _FLAGS, 0o644)
+                with GuardedFolder.open_own(self._folder) as index:
+                    self._fd = _open_in_place(index)
             if not (self._write(orjson.dumps(status).ljust(RESERVED_BYTES)) or self._write(_cut_to_fit(status))):
                 return
             self._reported = status
 
     def _is_in_place(self) -> bool:
         try:
-            return self._fd >= 0 and os.path.samestat(os.fstat(self._fd), os.stat(self._folder / HEARTBEAT_FILE))
+            return self._fd >= 0 and os.path.samestat(os.fstat(self._fd), os.lstat(self._folder / HEARTBEAT_FILE))
         except FileNotFoundError:
             return False
         except OSError:
@@ -81,13 +81,24 @@ class Heartbeat:
     def clear(self) -> None:
         """Delete the file, when the sidecar stops."""
         self._close()
-        with suppress(OSError):
-            (self._folder / HEARTBEAT_FILE).unlink(missing_ok=True)
+        with suppress(OSError, SidecarError), GuardedFolder.open_own(self._folder) as index:
+            index.delete(HEARTBEAT_FILE)
 
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._reported = -1, None
+
+
+def _open_in_place(index: GuardedFolder) -> int:
+    """The file to be written over, or a new one in the place of what is none of ours."""
+    try:
+        return index.open_file(HEARTBEAT_FILE, os.O_RDWR)
+    except FileNotFoundError:
+        pass
+    except ForeignFile:
+        index.delete(HEARTBEAT_FILE)
+    return index.create(HEARTBEAT_FILE)
 
 
 def _json_text(text: str) -> str:
@@ -107,9 +118,10 @@ def read_heartbeat(folder: Path) -> HeartbeatStatus | None:
     """The last report; None if there is none, or it cannot be read."""
     for _ in range(3):  # while it is overwritten, half of the old and half of the new may be seen
         try:
-            content = orjson.loads(read_small(folder / HEARTBEAT_FILE))
+            with GuardedFolder.open_to_read(folder) as index:
+                content = orjson.loads(index.read(HEARTBEAT_FILE))
             return HeartbeatStatus(str(content["watching"]), str(content["why"]), tuple(map(str, content["trouble"])))
-        except OSError:
+        except (OSError, ForeignFile):
             return None
         except (ValueError, KeyError, TypeError):
             continue

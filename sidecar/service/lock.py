@@ -9,22 +9,20 @@ import errno
 import fcntl
 import logging
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
-from filelock import FileLock, Timeout
 
 from sidecar import fs
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import ConfigError, RootLocked
-from sidecar.fs import read_small
-from sidecar.guarded import GuardedFolder, permissions_of, restrict, restricted_umask
-from sidecar.store.layout import CATALOG_NAME
+from sidecar.errors import ConfigError, ForeignFile, RootLocked
+from sidecar.guarded import GuardedFolder
+from sidecar.permissions import permissions_of, restrict, restrict_file, restricted_umask
+from sidecar.store.layout import CATALOG_NAME, is_own_name
 
 from .heartbeat import HEARTBEAT_FILE
 
@@ -33,10 +31,10 @@ HOLDER_BYTES = 127
 """Bytes reserved for the holder's name."""
 _PERMISSIONS = 0o600
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACQUIRE_TIMEOUT = 0.3
 """Seconds to wait: a process that probes the lock holds it for a moment."""
-
+POLL_INTERVAL = 0.02
+"""Seconds between two tries within that time."""
 
 _log = get_logger(__name__)
 
@@ -46,21 +44,21 @@ class RootLock:
 
     def __init__(self, index_folder: Path, name: str = LOCK_FILE) -> None:
         self._path = index_folder / name
-        # Only its owner may open the file: whoever can open a file, even for reading only, can lock it.
-        self._lock = FileLock(self._path, mode=_PERMISSIONS, fallback_to_soft=False)
-        self._identity = (0, 0)
+        self._fd = -1
 
     def acquire(self, job: str) -> None:
         """Take the lock for a job, whose name others will read.
 
-        Raises RootLocked, which names the holder, and ConfigError if the file system has no locks.
+        Raises RootLocked, which names the holder; ConfigError if the file system has no locks, or the index folder is
+        another user's; OSError.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._make_private()
         began = time.monotonic()
         try:
-            self._lock.acquire(timeout=ACQUIRE_TIMEOUT, poll_interval=0.02)
-        except Timeout:
+            with GuardedFolder.open_own(self._path.parent) as index:
+                self._fd = _locked(index, self._path.name, began + ACQUIRE_TIMEOUT)
+                _name_holder(index, self._path.name, job)
+        except BlockingIOError:
             pid, what = _read(self._path)
             raise RootLocked(f"the index {self._path.parent} is held by `sidecar {what}`, process {pid}") from None
         except OSError as error:
@@ -72,41 +70,73 @@ class RootLock:
             ) from error
         waited = time.monotonic() - began
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
-        # Only the holder writes, so that a latecomer never erases the holder's name. It does not write through a link,
-        # and it writes in place: a lock on a replaced file guards nothing. Overwriting the old name needs no space on a
-        # full disk; a lock whose holder could not be named is held all the same.
-        name = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
-        with suppress(OSError), open(os.open(self._path, os.O_RDWR | _FLAGS), "r+b", buffering=0) as file:
-            self._identity = _identity(os.fstat(file.fileno()))
-            file.write(name.ljust(HOLDER_BYTES) + b"\n")
-            file.truncate()
-
-    def _make_private(self) -> None:
-        """Make sure that the lock is a regular file that only its owner can open. What else has its name is deleted:
-        none of ours ever holds a lock on it."""
-        with suppress(FileNotFoundError), GuardedFolder.open(self._path.parent) as folder:
-            status = folder.status_of(self._path.name)
-            if not stat.S_ISREG(status.st_mode):
-                folder.delete(self._path.name)
-            else:
-                folder.restrict_file(self._path.name, _PERMISSIONS)
 
     def stands(self) -> bool:
         """Whether the held lock is still the root's: not if the folder has been moved, unmounted or deleted."""
         try:
-            return _identity(os.stat(self._path)) == self._identity
+            return os.path.samestat(os.lstat(self._path), os.fstat(self._fd))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
             return True  # unknown at the moment
 
     def release(self) -> None:
-        """Release the lock."""
-        self._lock.release()
+        """Release the lock. A second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _locked(index: GuardedFolder, name: str, deadline: float) -> int:
+    """A descriptor that holds the lock. Raises BlockingIOError where another process still has it at the deadline."""
+    while True:
+        fd = _open_private(index, name)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = index.status(name)
+            if status is not None and os.path.samestat(status, os.fstat(fd)):
+                if status.st_nlink == 1:
+                    return fd
+                index.delete(name)  # nobody holds it, and the holder's name must not be written under another one
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise
+            time.sleep(POLL_INTERVAL)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _open_private(index: GuardedFolder, name: str) -> int:
+    """The lock file, which only its owner can open: whoever can open a file, even for reading only, can lock it.
+
+    What is none of ours is deleted first: no sidecar ever holds a lock on it.
+    """
+    try:
+        restrict_file(index, name, _PERMISSIONS)
+        return index.open_file(name)
+    except FileNotFoundError:
+        pass
+    except ForeignFile:
+        index.delete(name)
+    with suppress(FileExistsError):
+        return index.create(name, _PERMISSIONS)
+    return index.open_file(name)  # another process has made it at the same moment
+
+
+def _name_holder(index: GuardedFolder, name: str, job: str) -> None:
+    """Write down who holds the lock.
+
+    Only the holder writes, so that a latecomer never erases the holder's name, and in place: a lock on a replaced file
+    guards nothing. Overwriting the old name needs no space on a full disk; a lock whose holder could not be named is
+    held all the same.
+    """
+    holder = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
+    with suppress(OSError), open(index.open_file(name, os.O_RDWR), "r+b", buffering=0) as file:
+        file.write(holder.ljust(HOLDER_BYTES) + b"\n")
+        file.truncate()
 
 
 def lock_holder(index_folder: Path) -> tuple[int, str] | None:
@@ -117,11 +147,12 @@ def lock_holder(index_folder: Path) -> tuple[int, str] | None:
     """
     path = index_folder / LOCK_FILE
     try:
-        fd = os.open(path, os.O_RDONLY | _FLAGS)
+        with GuardedFolder.open_to_read(index_folder) as index:
+            fd = index.open_file(LOCK_FILE)
     except PermissionError:
         pid = pid_of_lock(path)
         return None if pid is None else (pid, "run" if (index_folder / HEARTBEAT_FILE).exists() else "?")
-    except OSError:
+    except (OSError, ForeignFile):
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -149,9 +180,10 @@ def pid_of_lock(path: Path) -> int | None:
 
 def _read(path: Path) -> tuple[int, str]:
     try:
-        content = orjson.loads(read_small(path))
+        with GuardedFolder.open_to_read(path.parent) as index:
+            content = orjson.loads(index.read(path.name))
         return int(content["pid"]), str(content["job"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ForeignFile, ValueError, KeyError, TypeError, OverflowError):
         return 0, "?"
 
 
@@ -169,7 +201,7 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
         lock = RootLock(settings.index_folder, name)
         lock.acquire(job)
         try:
-            restrict(settings.index_folder, permissions)
+            restrict(settings.index_folder, permissions, is_own_name)
             # The index folder may be new: without its own name being durable, nothing synced in it is.
             with suppress(OSError):  # a scan will report what is wrong with the root
                 fs.sync_folder(settings.index_folder.parent)
@@ -184,7 +216,8 @@ def _check_index_folder(settings: Settings) -> None:
     if settings.index is None:
         return
     try:
-        names = {path.name for path in settings.index.iterdir()}
+        with GuardedFolder.open_to_read(settings.index) as index:
+            names = set(index.names())
     except FileNotFoundError:
         return
     except NotADirectoryError:

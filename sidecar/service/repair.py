@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -13,6 +12,7 @@ from sidecar.bulk.rebuild import Rebuilt, first_seen_times, reindex
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import IndexDamaged, IndexMissing, IndexUnavailable, SidecarError
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.day_files import signature
 from sidecar.indexer.tamper import FileStates, states_of
 from sidecar.query.catalog_reader import CatalogReader
@@ -129,14 +129,20 @@ def quarantine(folder: Path, why: str) -> None:
     The catalog is moved first: if the rest cannot be moved, its absence makes the next start rebuild the index. A
     catalog that was moved by such an incomplete attempt is kept, for the first-seen times that it holds.
     """
-    layout.remove_foreign_files(folder)
-    quarantined = folder / layout.QUARANTINE
-    if (folder / layout.CATALOG_NAME).exists():
-        shutil.rmtree(quarantined, ignore_errors=True)
-    quarantined.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
-    for file in (*folder.glob("catalog.db*"), *(folder / layout.DAILY_NAME).glob("*.db*")):
-        file.replace(quarantined / f"{stamp}-{file.name}")  # a database and its write-ahead log keep matching names
-    _log.warning("index files moved to %s: %s", quarantined, why)
-    with suppress(OSError):  # the disk may be full
-        (quarantined / "why.txt").write_text(f"{stamp} {why}\n")
+    with GuardedFolder.open_own(folder) as index:
+        layout.delete_foreign_files(index)
+        if index.status(layout.CATALOG_NAME) is not None:
+            index.delete_all(layout.QUARANTINE)
+        stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        with index.folder(layout.QUARANTINE, create=True) as quarantined:
+            # A database and its write-ahead log keep matching names.
+            for name in index.names():
+                if name.startswith(layout.CATALOG_NAME):
+                    index.rename(name, f"{stamp}-{name}", quarantined)
+            with suppress(FileNotFoundError), index.folder(layout.DAILY_NAME) as daily:
+                for name in daily.names():
+                    if ".db" in name:
+                        daily.rename(name, f"{stamp}-{name}", quarantined)
+            _log.warning("index files moved to %s: %s", quarantined.path, why)
+            with suppress(OSError):  # the disk may be full
+                quarantined.write("why.txt", f"{stamp} {why}\n".encode(errors="backslashreplace"))

@@ -56,14 +56,13 @@ def run(
                     _run_under(lock, settings, stop, on_start, report, backoff, heartbeat)
             except _RootGone:
                 backoff.for_root()
-            except ConfigError:
-                if not has_started:
-                    raise
-                backoff.for_root()
-            except OSError as error:
+            except (ConfigError, OSError) as error:
                 if not has_started or stop():
                     raise
-                backoff.after(error)
+                if is_empty(settings.root):
+                    backoff.for_root()
+                else:
+                    backoff.after(error)
     finally:
         heartbeat.clear()
 

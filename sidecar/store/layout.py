@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterable
@@ -28,7 +27,8 @@ from uuid import uuid4
 import orjson
 
 from sidecar.errors import IndexDamaged, SidecarError
-from sidecar.fs import MTIME_GRANULARITY, read_small, sync_folder, write_small
+from sidecar.fs import MTIME_GRANULARITY
+from sidecar.guarded import TEMPORARY, GuardedFolder
 
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
@@ -39,13 +39,20 @@ it a moment ago finds this one or none, never the next that is being made."""
 MANIFEST = "swap.json"
 QUARANTINE = "damaged"
 """Folder that damaged files are set aside in."""
+_OWN_FOLDER = re.compile(rf"{DAILY_NAME}|{REBUILD}|{READY}.*|{QUARANTINE}|incoming|requests|compact|going", re.DOTALL)
+_OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
 _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
 
 
+def is_own_name(name: str) -> bool:
+    """Whether something of this name in an index folder is the sidecar's."""
+    return bool(_OWN_FILE.fullmatch(name) or _OWN_FOLDER.fullmatch(name))
+
+
 def catalog_path(folder: Path) -> Path:
     """The catalog of the index in `folder` (which is `<root>/index`)."""
-    swap = _manifest(folder)
+    swap = _read_manifest(folder)
     return folder / CATALOG_NAME if swap is None else swap.place(folder, CATALOG_NAME)
 
 
@@ -55,14 +62,12 @@ def daily_paths(folder: Path) -> list[Path]:
     Raises SidecarError where the folder cannot be read: that is not a folder without days. IndexDamaged where it is a
     link: what lies behind that is not ours to read.
     """
-    swap = _manifest(folder)
+    swap = _read_manifest(folder)
     if swap is not None:
         return [swap.place(folder, f"{DAILY_NAME}/{name}") for name in sorted(swap.daily)]
     try:
-        if (folder / DAILY_NAME).is_symlink():
-            raise IndexDamaged(f"{folder / DAILY_NAME} is a link")
-        with os.scandir(folder / DAILY_NAME) as entries:
-            found = sorted(entry.name for entry in entries if _is_daily(entry.name))
+        with GuardedFolder.open_to_read(folder) as index, index.folder(DAILY_NAME) as days:
+            found = list(filter(_is_daily, days.names()))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -74,7 +79,7 @@ def daily_paths(folder: Path) -> list[Path]:
 def daily_path(folder: Path, name: str) -> Path | None:
     """Where the daily file of this name is now; None where the index has none."""
     # Asked for every page that is read, so that to learn that no swap is under way has to cost next to nothing.
-    swap = None if _sign(f"{folder}/{MANIFEST}") is None else _manifest(folder)
+    swap = None if _sign(f"{folder}/{MANIFEST}") is None else _read_manifest(folder)
     if swap is None:
         return Path(f"{folder}/{DAILY_NAME}/{name}")
     return swap.place(folder, f"{DAILY_NAME}/{name}") if name in swap.daily else None
@@ -111,66 +116,82 @@ def listing_stamp(folder: Path) -> tuple[int, int] | None:
 def commit_swap(folder: Path, daily_names: Iterable[str]) -> None:
     """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
     ready = f"{READY}{uuid4().hex[:12]}"
-    (folder / REBUILD).replace(folder / ready)
     content = orjson.dumps({"folder": ready, "daily": sorted(daily_names)})
-    write_small(folder / MANIFEST, content, durable=True)
-    sync_folder(folder)
+    with GuardedFolder.open_own(folder) as index:
+        index.rename(REBUILD, ready)
+        index.write(MANIFEST, content, durable=True)
+        index.sync()
     finish_swap(folder)
 
 
 def finish_swap(folder: Path) -> None:
     """Finish a swap that was committed, and throw away a rebuild that was not. The caller holds the root's lock."""
-    remove_foreign_files(folder)
-    try:
-        swap = _manifest(folder)
-    except IndexDamaged:
-        # Which files belong together cannot be told any more. Without a catalog the index is made again.
-        swap = None
-        for path in (folder / CATALOG_NAME, folder / MANIFEST):
-            _remove(path)
-    if swap is not None:
-        names = swap.daily
-        daily = folder / DAILY_NAME
-        daily.mkdir(exist_ok=True)
-        for old in list(daily.glob("*.db*")):
-            if old.name not in names and old.name.partition(".db")[0] + ".db" not in names:
-                _remove(old)
-        for name in [f"{DAILY_NAME}/{name}" for name in sorted(names)] + [CATALOG_NAME]:
-            new = folder / swap.folder / name
-            if new.exists():
-                # The log of the old file would be taken for one of the new: it goes first. The old file without it
-                # is not whole, but nobody looks at it any more.
-                for suffix in ("-wal", "-shm", "-journal"):
-                    _remove(folder / f"{name}{suffix}")
-                _remove(folder / name, only_folder=True)
-                new.replace(folder / name)
-        sync_folder(daily)
-        sync_folder(folder)
-        _remove(folder / MANIFEST)
-    for left in (folder / REBUILD, *folder.glob(f"{READY}*")):
-        shutil.rmtree(left, ignore_errors=True)
-    with suppress(OSError):
-        (folder / f"{MANIFEST}.tmp").unlink()
+    with GuardedFolder.open_own(folder) as index:
+        delete_foreign_files(index)
+        try:
+            swap = _manifest(index)
+        except IndexDamaged:
+            # Which files belong together cannot be told any more. Without a catalog the index is made again.
+            swap = None
+            for name in (CATALOG_NAME, MANIFEST):
+                index.delete(name)
+        if swap is not None:
+            _move_into_place(index, swap)
+            index.delete(MANIFEST)
+        for name in index.names():
+            if name == REBUILD or name.startswith(READY):
+                index.delete_all(name)
+        index.delete_all(MANIFEST + TEMPORARY)
 
 
-def remove_foreign_files(folder: Path) -> None:
-    """Remove what is neither file nor folder: a link or a pipe in an index folder is none of ours, and would have us
-    read, write, move or wait elsewhere. (The folder itself may be a link: that is its owner's choice.)"""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            with suppress(FileNotFoundError):
-                mode = path.lstat().st_mode
-                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                    path.unlink()
+def _move_into_place(index: GuardedFolder, swap: _Swap) -> None:
+    with index.folder(DAILY_NAME, create=True) as daily:
+        for name in daily.names():
+            if ".db" in name and name.partition(".db")[0] + ".db" not in swap.daily:
+                daily.delete(name)
+        with suppress(FileNotFoundError), index.folder(swap.folder) as ready:
+            with suppress(FileNotFoundError), ready.folder(DAILY_NAME) as ready_daily:
+                for name in sorted(swap.daily):
+                    _move(ready_daily, name, daily)
+            daily.sync()
+            _move(ready, CATALOG_NAME, index)
+    index.sync()
 
 
-def _remove(path: Path, *, only_folder: bool = False) -> None:
-    """Remove a file, or what somebody has put in its place."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif not only_folder:
-        path.unlink(missing_ok=True)
+def _move(source: GuardedFolder, name: str, target: GuardedFolder) -> None:
+    """Move a database into its place, if that has not been done."""
+    if source.status(name) is None:
+        return
+    # The log of the old file would be taken for one of the new: it goes first. The old file without it is not whole,
+    # but nobody looks at it any more.
+    for suffix in ("-wal", "-shm", "-journal"):
+        target.delete(name + suffix)
+    old = target.status(name)
+    if old is not None and stat.S_ISDIR(old.st_mode):
+        target.delete(name)  # somebody has put a folder in its place
+    source.rename(name, name, target)
+
+
+def delete_foreign_files(index: GuardedFolder) -> None:
+    """Delete what has the place of a file or folder and is neither: a link or a pipe is none of ours, and would keep
+    the index from being opened. (The index folder itself may be a link: that is its owner's choice.)"""
+    for name in filter(is_own_name, index.names()):
+        with suppress(OSError, IndexDamaged):
+            if _OWN_FOLDER.fullmatch(name) and not stat.S_ISDIR(index.status_of(name).st_mode):
+                index.delete(name)
+            else:
+                _delete_foreign(index, name, depth=2)
+
+
+def _delete_foreign(folder: GuardedFolder, name: str, depth: int) -> None:
+    mode = folder.status_of(name).st_mode
+    if stat.S_ISDIR(mode) and depth:
+        with folder.folder(name) as below:
+            for one in below.names():
+                with suppress(OSError, IndexDamaged):
+                    _delete_foreign(below, one, depth - 1)
+    elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        folder.delete(name)
 
 
 class _Swap(NamedTuple):
@@ -185,22 +206,34 @@ class _Swap(NamedTuple):
         return new if new.exists() else folder / name
 
 
-def _manifest(folder: Path) -> _Swap | None:
+def _read_manifest(folder: Path) -> _Swap | None:
+    """The swap of the index in `folder`, for who only reads it."""
     try:
-        content = orjson.loads(read_small(folder / MANIFEST))
+        with GuardedFolder.open_to_read(folder) as index:
+            return _manifest(index)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _manifest(index: GuardedFolder) -> _Swap | None:
+    path = index.path / MANIFEST
+    try:
+        content = orjson.loads(index.read(MANIFEST))
         name, daily = content["folder"], frozenset(content["daily"])
         # Whoever wrote this may not have been us: no name in it may lead out of the folder.
         if not _READY_FOLDER.fullmatch(name) or not all(map(_is_daily, daily)):
             raise ValueError(name)
-        if (folder / name).is_symlink() or (folder / name / DAILY_NAME).is_symlink():
-            raise ValueError(name)
+        with suppress(FileNotFoundError), index.folder(name) as ready, ready.folder(DAILY_NAME):
+            pass  # neither is a link
         return _Swap(name, daily)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexDamaged(f"{folder / MANIFEST} cannot be read") from error
+        raise IndexDamaged(f"{path} cannot be read") from error
     except OSError as error:
-        raise _unreadable(folder / MANIFEST, error) from error
+        raise _unreadable(path, error) from error
 
 
 @lru_cache(maxsize=10_000)

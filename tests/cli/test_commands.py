@@ -145,7 +145,7 @@ def test_the_commands_are_those_of_the_design() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, sidecar.cli; print(*sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"rich", "pyzstd", "peewee", "watchdog", "orjson", "yaml", "filelock", "sqlite3", "multiprocessing"}
+    heavy = {"rich", "pyzstd", "peewee", "watchdog", "orjson", "yaml", "sqlite3", "multiprocessing"}
     assert not heavy & set(modules)
     assert not {"sidecar.terminal", "sidecar.records"} & set(modules)  # what prints an answer is loaded with it
 

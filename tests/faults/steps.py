@@ -68,10 +68,14 @@ def of_files(folder: Path, at: Callable[[str], None]) -> None:
             return
         if event == "open":
             path, _, flags = arguments
-            if isinstance(path, str | bytes) and within in os.fsdecode(path) and flags & (os.O_WRONLY | os.O_RDWR):
+            if isinstance(path, str | bytes) and is_below(os.fsdecode(path)) and flags & (os.O_WRONLY | os.O_RDWR):
                 at("a file is opened to be written")
-        elif event in _FILES and any(within in os.fsdecode(one) for one in arguments if isinstance(one, str | bytes)):
+        elif event in _FILES and any(is_below(os.fsdecode(one)) for one in arguments if isinstance(one, str | bytes)):
             at(event)
+
+    def is_below(path: str) -> bool:
+        # A name alone is one in a folder that is open: for those that are opened so, Python does not tell which.
+        return within in path or "/" not in path
 
     def connected(database: Any, *arguments: Any, **named: Any) -> sqlite3.Connection:
         connection = connect(database, *arguments, **named)

@@ -520,7 +520,7 @@ def test_a_follow_that_nobody_reads_leaves_nothing_open(tmp_path: Path) -> None:
 
 # ---- what an import costs
 
-HEAVY = ("watchdog", "rich", "click", "yaml", "msgspec", "filelock", "hypothesis")
+HEAVY = ("watchdog", "rich", "click", "yaml", "msgspec", "hypothesis")
 
 
 @pytest.mark.parametrize(
