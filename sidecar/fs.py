@@ -74,7 +74,7 @@ def _is_inside_as_before(root: str, folder: str) -> bool:
         status = os.stat(folder)
     except OSError:
         return _is_inside(root, folder)
-    return _remembered(root, folder, (status.st_dev, status.st_ino))
+    return _remembered(root, folder, FileStat.of(status).identity)
 
 
 @lru_cache(maxsize=4096)
@@ -120,6 +120,22 @@ class FileStat(NamedTuple):
     def identity(self) -> tuple[int, int]:
         """Device and inode: which file it is, whatever is written to it."""
         return self[:2]
+
+
+def file_stat(path: str | Path) -> FileStat | None:
+    """What has this name, which may be a link; None where nothing has it. Raises OSError where that cannot be told."""
+    try:
+        return FileStat.of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def try_file_stat(path: str | Path) -> FileStat | None:
+    """The same for who only reads: None also where it cannot be told, which the opening of the file will report."""
+    try:
+        return FileStat.of(os.lstat(path))
+    except OSError:
+        return None
 
 
 # ---- durability

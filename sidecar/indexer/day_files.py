@@ -15,7 +15,6 @@ what was last written of it. Crash windows:
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sidecar.errors import IndexDamaged
+from sidecar.fs import FileStat, file_stat
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
@@ -30,7 +30,7 @@ from sidecar.store.connection import looks_whole
 from sidecar.times import day_name, day_number
 
 from .day_writer import DayWriter
-from .tamper import FileState, FileStates, Look, stat_after_write, states_of
+from .tamper import FileState, FileStates, stat_after_write, states_of
 
 MAX_OPEN_DAYS = 16
 """Daily files open for writing at once. Times that jump about may touch any number."""
@@ -185,9 +185,9 @@ class DayFiles:
             return False
         self._left.pop(path, None)
         copy.replace(path)
-        look = stat_after_write(path)
-        if look is not None:
-            self._left[path] = FileState(look, log=None)
+        now = stat_after_write(path)
+        if now is not None:
+            self._left[path] = FileState(now, log=None)
         return True
 
     def _close(self, day: int) -> None:
@@ -226,7 +226,7 @@ class DayFiles:
         now = states_of([path]).get(path)
         if now == left:
             self._doubted.discard(path)
-        elif now is not None and now.log is None and now.look != left.look and looks_whole(path):  # it was moved
+        elif now is not None and now.log is None and now.file != left.file and looks_whole(path):  # it was moved
             self._left[path] = now
         elif path in self._doubted:
             raise IndexDamaged(f"{path} or its write-ahead log was deleted, replaced or written by somebody else")
@@ -241,7 +241,7 @@ class DayFiles:
     def signatures(self) -> str:
         """How the files were left, as seen when each was closed: what looks the same later need not be checked."""
         paths = [path for day in sorted(self._made) if (path := self._path(day)) in self._left]
-        return "\n".join(_sign(path, self._left[path].look) for path in paths)
+        return "\n".join(_signature(path, self._left[path].file) for path in paths)
 
     def close(self) -> None:
         """Close every file. Raises IndexDamaged for one that somebody else has written to."""
@@ -266,19 +266,14 @@ def signatures(folder: Path) -> str:
 def stats_of(path: Path) -> Iterator[int]:
     """Sizes and times of a daily file and of its write-ahead log: another commit, other values."""
     for name in (path, path.with_name(f"{path.name}-wal")):
-        try:
-            status = os.stat(name)
-        except FileNotFoundError:
-            yield from (0, 0, 0)
-        else:
-            yield from (status.st_ino, status.st_size, status.st_mtime_ns)
+        stat = file_stat(name)
+        yield from (0, 0, 0) if stat is None else stat[1:]
 
 
 def signature(path: Path) -> str:
     """What a daily file looks like from outside. Raises OSError where it is not there any more."""
-    status = path.stat()
-    return _sign(path, Look(status.st_ino, status.st_size, status.st_mtime_ns))
+    return _signature(path, FileStat.of(path.stat()))
 
 
-def _sign(path: Path, look: Look) -> str:
-    return f"{path.name}:{look.inode}:{look.size}:{look.mtime_ns}"
+def _signature(path: Path, stat: FileStat) -> str:
+    return f"{path.name}:{stat.inode}:{stat.size}:{stat.mtime_ns}"

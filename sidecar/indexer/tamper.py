@@ -30,6 +30,7 @@ from typing import NamedTuple
 from peewee import DatabaseError, SqliteDatabase
 
 from sidecar.errors import IndexDamaged
+from sidecar.fs import FileStat, file_stat
 from sidecar.store.connection import is_damage
 
 MAX_WAL_BYTES = 2_000 * (4_096 + 24)
@@ -37,51 +38,34 @@ MAX_WAL_BYTES = 2_000 * (4_096 + 24)
 anew it is cut to this length, and no shorter, because to write over a file is cheaper than to make it longer."""
 
 
-class Look(NamedTuple):
-    """A file from outside: another write, another look."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-
-
-def look(name: str | Path) -> Look | None:
-    """How a file looks; None where there is none. Raises OSError where that cannot be told."""
-    try:
-        status = os.lstat(name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Look(status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def stat_after_write(name: str | Path) -> Look | None:
-    """How a file looks that was just written here, with its time of change set so that no other write bears the same.
+def stat_after_write(name: str | Path) -> FileStat | None:
+    """A file that was just written here, with its time of change set so that no other write bears the same.
 
     The kernel's own stamps come from a clock that ticks every few milliseconds: a foreign write in the tick of ours,
     which leaves the size as it is, would look like ours. The fine clock is all but never on a tick, and as honest.
     """
     now = time.time_ns()
-    with suppress(OSError):  # gone, which the look will say, or another user's: then the tick has to do
+    with suppress(OSError):  # gone, which `file_stat` will say, or another user's: then the tick has to do
         os.utime(name, ns=(now, now), follow_symlinks=False)
-    return look(name)
+    return file_stat(name)
 
 
 class FileState(NamedTuple):
     """How a database was left that was closed."""
 
-    look: Look
-    log: Look | None
+    file: FileStat
+    log: FileStat | None
     """Its write-ahead log, where that is still there and holds something, because somebody was reading. Whoever closes
     it last with leave to write moves the log into the file, rightly, and then deletes it."""
 
     def check(self, path: Path) -> None:
         """Raise IndexDamaged where it is not as it was left. With a log it may look otherwise, but not be gone."""
-        now = look(path)
+        now = file_stat(path)
         if now is None:
             raise IndexDamaged(f"{path} was deleted")
         if self.log is not None:
             return
-        if now != self.look:
+        if now != self.file:
             raise IndexDamaged(f"{path} was replaced or written by somebody else")
         if _holding(f"{path}-wal") is not None:  # SQLite would take for committed what stands there
             raise IndexDamaged(f"{path}-wal was put there by somebody else")
@@ -94,13 +78,13 @@ FileStates = dict[Path, FileState]
 def states_of(paths: Iterable[Path]) -> FileStates:
     """How files look that nobody here has open, and that are going to be checked: from now on nobody may touch them."""
     # The log first: where it is gone, whoever moved it into the file has come to his end.
-    found = ((path, _holding(f"{path}-wal"), look(path)) for path in paths)
+    found = ((path, _holding(f"{path}-wal"), file_stat(path)) for path in paths)
     return {path: FileState(now, log) for path, log, now in found if now is not None}
 
 
-def _holding(name: str) -> Look | None:
+def _holding(name: str) -> FileStat | None:
     """How a log looks that has something in it: who only reads may make an empty one."""
-    log = look(name)
+    log = file_stat(name)
     return log if log is not None and log.size else None
 
 
@@ -115,22 +99,22 @@ class TamperGuard:
         database.execute_sql(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
         self._file = stat_after_write(self._file_name)
         self._log = stat_after_write(self._log_name)
-        self._shared = look(self._shared_name)
+        self._shared = file_stat(self._shared_name)
 
     def check(self) -> None:
         """Raise IndexDamaged where the files are not as they were left: what is written now may be lost with them, or
         hide the damage."""
         self._check_one(self._file_name, self._file)
         self._check_one(self._log_name, self._log)
-        shared = look(self._shared_name)
-        if self._shared is not None and (shared is None or shared.inode != self._shared.inode):
+        shared = file_stat(self._shared_name)
+        if self._shared is not None and (shared is None or shared.identity != self._shared.identity):
             raise IndexDamaged(f"{self._shared_name} was deleted or replaced while it was in use")
 
-    def _check_one(self, name: str, left: Look | None) -> None:
-        now = look(name)
+    def _check_one(self, name: str, left: FileStat | None) -> None:
+        now = file_stat(name)
         if now == left:
             return
-        if left is not None and (now is None or now.inode != left.inode):
+        if left is not None and (now is None or now.identity != left.identity):
             raise IndexDamaged(f"{name} was deleted or replaced while it was written")
         if left is not None and now is not None and now.size < left.size:
             raise IndexDamaged(f"{name} was cut while it was written")
@@ -196,7 +180,7 @@ class TamperGuard:
         return None if left is None else FileState(left, log)
 
 
-def _renewed(name: str, before: Look | None) -> Look | None:
+def _renewed(name: str, before: FileStat | None) -> FileStat | None:
     """How a file looks after it was written here; as before where it is another one now, for the next check to say."""
     now = stat_after_write(name)
-    return before if before is not None and (now is None or now.inode != before.inode) else now
+    return before if before is not None and (now is None or now.identity != before.identity) else now

@@ -29,7 +29,7 @@ from watchdog.events import (
 )
 
 from sidecar.diagnostics import get_logger
-from sidecar.fs import POLLING_CONFIGURED, why_polling
+from sidecar.fs import POLLING_CONFIGURED, FileStat, why_polling
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
@@ -223,7 +223,7 @@ class Watcher:
                 status = path.stat()
             except OSError:
                 continue
-            yield path, (recursive, (status.st_dev, status.st_ino))
+            yield path, (recursive, FileStat.of(status).identity)
 
     def _fall_back(self, why: str) -> None:
         self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.errors import IndexUnavailable
-from sidecar.fs import MTIME_GRANULARITY
+from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
 from sidecar.records import Entry
 from sidecar.store import layout
 
@@ -26,15 +25,12 @@ MAX_REMEMBERED_ENTRIES = 200_000
 """Entries given last that are known again: after a kill, those since the last checkpoint are written anew."""
 
 
-_Sign = tuple[int, ...]
-
-
 @dataclass(slots=True)
 class _Followed:
     """A day, and how far it was followed."""
 
-    sign: _Sign | None = None
-    """What its file looked like then: as long as it looks so, nobody has written."""
+    stats: tuple[FileStat | None, ...] | None = None
+    """Its file and write-ahead log then: while they are the same, nobody has written."""
     identity: tuple[int, int] | None = None
     """Which file that was."""
     last: int = 0
@@ -55,10 +51,10 @@ class Follower:
         self._given: OrderedDict[int, None] = OrderedDict()
         """Hashes of the entries given last."""
         for path in layout.daily_paths(folder):
-            sign = _sign(path)
+            stats = _stats_of(path)
             try:
                 with closing(DayReader(path)) as day:
-                    self._days[path.name] = _Followed(sign, day.identity, day.last_number(), day.furthest())
+                    self._days[path.name] = _Followed(stats, day.identity, day.last_number(), day.furthest())
             except IndexUnavailable:
                 continue
 
@@ -66,14 +62,14 @@ class Follower:
         """Entries that came since the last call and fit."""
         for path in layout.daily_paths(self._folder):
             known = self._days.setdefault(path.name, _Followed())
-            sign = _sign(path)
-            if sign is not None and sign == known.sign:
+            stats = _stats_of(path)
+            if stats is not None and stats == known.stats:
                 continue
             try:
                 yield from self._of(self._day(path, known), known, wanted)
             except IndexUnavailable:
                 continue  # the next look finds what takes its place
-            known.sign = sign
+            known.stats = stats
 
     def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
         while True:
@@ -121,19 +117,13 @@ class Follower:
             self._open.popitem()[1].close()
 
 
-def _sign(path: Path) -> _Sign | None:
-    """Changes with every commit; None where a commit may hide behind the one before.
+def _stats_of(path: Path) -> tuple[FileStat | None, ...] | None:
+    """A daily file and its write-ahead log, which change with every commit; None where a commit may hide behind the one
+    before.
 
-    Only looked at from outside: whoever opens a file of SQLite's and closes it again loses the locks that this
-    process has on it.
+    Only looked at from outside: whoever opens a file of SQLite's and closes it again loses the locks that this process
+    has on it.
     """
-    sign: list[int] = []
-    newest = 0
-    for name in (path, f"{path}-wal"):
-        try:
-            status = os.stat(name)
-        except OSError:
-            continue
-        newest = max(newest, status.st_mtime_ns)
-        sign += (status.st_ino, status.st_size, status.st_mtime_ns)
-    return tuple(sign) if time.time_ns() - newest > MTIME_GRANULARITY else None
+    stats = (try_file_stat(path), try_file_stat(f"{path}-wal"))
+    newest = max((stat.mtime_ns for stat in stats if stat is not None), default=0)
+    return stats if time.time_ns() - newest > MTIME_GRANULARITY else None

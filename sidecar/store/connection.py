@@ -15,6 +15,7 @@ from urllib.parse import quote_from_bytes
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
 from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
+from sidecar.fs import try_file_stat
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
@@ -348,8 +349,5 @@ class OpenDatabase:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    stat = try_file_stat(path)
+    return None if stat is None else stat.identity

@@ -27,7 +27,7 @@ from uuid import uuid4
 import orjson
 
 from sidecar.errors import IndexDamaged, SidecarError
-from sidecar.fs import MTIME_GRANULARITY
+from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
 from sidecar.guarded import TEMPORARY, GuardedFolder
 
 CATALOG_NAME = "catalog.db"
@@ -79,23 +79,15 @@ def daily_paths(folder: Path) -> list[Path]:
 def daily_path(folder: Path, name: str) -> Path | None:
     """Where the daily file of this name is now; None where the index has none."""
     # Asked for every page that is read, so that to learn that no swap is under way has to cost next to nothing.
-    swap = None if _sign(f"{folder}/{MANIFEST}") is None else _read_manifest(folder)
+    swap = None if try_file_stat(f"{folder}/{MANIFEST}") is None else _read_manifest(folder)
     if swap is None:
         return Path(f"{folder}/{DAILY_NAME}/{name}")
     return swap.place(folder, f"{DAILY_NAME}/{name}") if name in swap.daily else None
 
 
-def change_stamp(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+def change_stamp(folder: Path) -> tuple[FileStat | None, ...]:
     """Changes with every step of a swap that a reader may notice, and now and then without one."""
-    return _sign(f"{folder}/{MANIFEST}"), _sign(f"{folder}/{CATALOG_NAME}")
-
-
-def _sign(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return try_file_stat(f"{folder}/{MANIFEST}"), try_file_stat(f"{folder}/{CATALOG_NAME}")
 
 
 def listing_stamp(folder: Path) -> tuple[int, int] | None:

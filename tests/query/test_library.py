@@ -362,9 +362,9 @@ def test_follow_gives_commits_that_come_within_one_tick_of_the_clock(tmp_path: P
 def test_a_day_that_changed_a_moment_ago_may_change_again_without_a_sign_of_it(tmp_path: Path) -> None:
     path = tmp_path / "2024-12-29.db"
     path.write_bytes(b"")
-    assert follower_module._sign(path) is None
+    assert follower_module._stats_of(path) is None
     os.utime(path, (BASE, BASE))
-    assert follower_module._sign(path) is not None
+    assert follower_module._stats_of(path) is not None
 
 
 def test_follow_goes_over_to_new_days_and_back(tmp_path: Path) -> None:
