@@ -15,7 +15,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote_from_bytes
 
 from sidecar.guarded import GuardedFolder, check_database
 from sidecar.indexer.day_files import stats_of
@@ -49,7 +49,8 @@ def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted |
         os.close(folder.create(path.name))
     made = index_folder / COMPACT_FOLDER / path.name
     check_database(path)
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as day:
+    uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as day:
         state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:
             return None

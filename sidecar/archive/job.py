@@ -28,7 +28,7 @@ import orjson
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under
+from sidecar.fs import resolve_under, to_text
 from sidecar.guarded import GuardedFolder, folder_inside
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.logs.archive_file import OWNER_FILE, UNFINISHED, Archive, ArchivedLog, begins_with, is_of, owner_of
@@ -344,6 +344,9 @@ def check_archive_folder(settings: Settings) -> None:
     folder = settings.archive
     if folder == settings.root or folder.is_relative_to(settings.index_folder):
         raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
+    for path in (settings.root, settings.index_folder, folder):
+        if to_text(os.fspath(path)) != os.fspath(path):  # archive, index and requests keep it as text
+            raise ConfigError(f"the name of {path} is not UTF-8", hint="rename it, or do without an archive")
     named = owner_of(folder)
     if named is not None and named.exists() and not is_of(folder, settings.root):
         raise ConfigError(

@@ -12,17 +12,18 @@ import shutil
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_from_bytes
+from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, sync_folder, to_os
+from sidecar.fs import resolve_under, sync_folder, to_os, to_text
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import signatures
 from sidecar.indexer.saved_source import SavedSource
@@ -30,6 +31,7 @@ from sidecar.logs.archive_file import Archive, ArchivedLog, is_of, owner_of, sti
 from sidecar.logs.scanner import Scan
 from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
+from sidecar.times import YEAR_10000
 
 from .load import load
 from .messages import MergedDay, ReadChunk, ReadTask, UnreadableSource
@@ -91,17 +93,10 @@ def reindex(
 
 
 def first_seen_times(folder: Path) -> dict[str, float]:
-    """The first-seen times in the present index, as far as they can be read: a rebuild takes them over.
-
-    Without a catalog they are in the one that was set aside, whose rebuild has not come to its end.
-    """
-    for path in (layout.catalog_path(folder), *(folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}")):
-        # By hand, because the catalog may be one of another version.
-        uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
-        with suppress(sqlite3.Error, ValueError, TypeError), closing(sqlite3.connect(uri, uri=True)) as catalog:
-            sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
-            return {str(path): float(mtime) for path, mtime in catalog.execute(sql)}
-    return {}
+    """The first-seen time of each source in the old index in `folder`, as far as it can be read: a rebuild takes them
+    over, because nothing else in the logs tells them."""
+    rows = _query_old(folder, "SELECT path, first_mtime FROM source")
+    return {path: mtime for path, mtime in rows if isinstance(path, str) and _is_mtime(mtime)}
 
 
 def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[ReadTask]:
@@ -153,7 +148,7 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
         catalog.save(waiting, sorted(days.items()))
         catalog.note("files", signatures(target / layout.DAILY_NAME))
         if any(task.archived for task in todo):
-            catalog.note("archive", str(settings.archive))
+            catalog.note("archive", to_text(os.fspath(settings.archive)))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / layout.DAILY_NAME):
@@ -177,10 +172,10 @@ def archived_extents(settings: Settings, files: Container[str], *, strict: bool)
     what is in it must not be taken for gone. An archive file that is gone or damaged has what the index says of it;
     where there is no index either, `strict` raises ArchiveDamaged.
     """
-    first_seen_times = _OldCatalog(settings.index_folder)
+    old = _OldCatalog(settings.index_folder)
     named = owner_of(settings.archive)
     if named is None or not (is_of(settings.archive, settings.root) or not named.exists()):
-        if first_seen_times.files:
+        if old.files:
             raise ArchiveMissing(
                 f"{settings.archive} is not the archive of {settings.root}, whose index has logs that were archived",
                 hint="mount it, or name it in config.yaml (`archive`); to give up what was archived, delete the index",
@@ -194,14 +189,16 @@ def archived_extents(settings: Settings, files: Container[str], *, strict: bool)
             try:
                 members = archive.members(file)
             except (ArchiveDamaged, ArchiveMissing):
-                if strict and file not in first_seen_times.files:
+                if strict and not any(file == known for _, known in old.members):
                     raise
                 continue
             sound.add(file)
             for member in members:
                 found[member.path].append((member, file))
-    for member, file in first_seen_times.members(first_seen_times.files - sound):
-        found[member.path].append((member, file))
+    if old.files - sound:
+        for member, file in old.members:
+            if file not in sound:
+                found[member.path].append((member, file))
     return {
         path: (_beside(settings, path, parts) if path in files else parts, first_mtime)
         for path, members in found.items()
@@ -230,30 +227,43 @@ def _beside(settings: Settings, path: str, parts: tuple[Extent, ...]) -> tuple[E
 
 
 class _OldCatalog:
-    """What the present catalog says of the archive, or the one that was set aside. By hand, because it may be one of
-    another version; nothing where it cannot be read."""
+    """What the catalog of the old index says of the archive, or the quarantined one if that cannot be read; nothing if
+    neither can."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.files = {str(name) for (name,) in self._all("SELECT name FROM archive_file")}
+        self.files = {name for (name,) in _query_old(folder, "SELECT name FROM archive_file") if isinstance(name, str)}
         """The archive files that the index points into."""
 
-    def members(self, files: set[str]) -> Iterator[tuple[ArchivedLog, str]]:
-        """What it says that these files hold."""
+    @cached_property
+    def members(self) -> list[tuple[ArchivedLog, str]]:
+        """What the archive files hold. Impossible rows are left out: a rebuild is what puts them right."""
         sql = (
             "SELECT s.path, a.start, a.at, a.size, a.lines, a.sign, s.first_mtime, f.name FROM archived a"
             " JOIN archive_file f ON f.id = a.file JOIN source s ON s.id = a.source"
         )
-        for *values, file in self._all(sql) if files else ():
-            if file in files:
-                yield ArchivedLog(*values), file
+        rows = _query_old(self._folder, sql)
+        return [(ArchivedLog(*values), file) for *values, file in rows if file in self.files and _is_possible(*values)]
 
-    def _all(self, sql: str) -> list[tuple[Any, ...]]:
-        for path in (
-            layout.catalog_path(self._folder),
-            *(self._folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}"),
-        ):
-            uri = f"file:{quote(str(path))}?mode=ro"
-            with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as catalog:
-                return catalog.execute(sql).fetchall()
-        return []
+
+def _is_possible(path: Any, start: Any, at: Any, size: Any, lines: Any, sign: Any, first_mtime: Any) -> bool:
+    return (
+        isinstance(path, str)
+        and all(isinstance(number, int) and number >= 0 for number in (start, at, size, lines))
+        and isinstance(sign, int)
+        and (first_mtime is None or _is_mtime(first_mtime))
+    )
+
+
+def _is_mtime(value: Any) -> bool:
+    return isinstance(value, float) and 0.0 <= value < YEAR_10000
+
+
+def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the old catalog, of whatever version it is; or of the quarantined one, whose rebuild did not come to its
+    end; or none."""
+    for path in (layout.catalog_path(folder), *(folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}")):
+        uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as catalog:
+            return catalog.execute(sql).fetchall()
+    return []

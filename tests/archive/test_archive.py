@@ -41,7 +41,7 @@ from sidecar.archive import remove as removal
 from sidecar.archive.job import ArchiveOptions, archive, preview
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings, load_settings
-from sidecar.errors import ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
+from sidecar.errors import ArchiveDamaged, ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
 from sidecar.fs import FileStat
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
@@ -618,6 +618,50 @@ def test_an_archive_belongs_to_one_root(root: Path, tmp_path: Path) -> None:
     for folder in (other, other / "index/archive"):
         with pytest.raises(ConfigError, match="cannot be"):
             archived(replace(strange, archive=folder))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE archived SET size = 'x'",
+        "UPDATE archived SET start = -1",
+        "UPDATE source SET path = x'ff'",
+        "UPDATE source SET first_mtime = 9e999",
+        "UPDATE archive_file SET name = x'00'",
+    ],
+)
+def test_a_rebuild_believes_nothing_impossible_of_an_archive_that_is_damaged(root: Path, sql: str) -> None:
+    """The old index is asked what a damaged archive holds; here it is damaged as well."""
+    session(root)
+    settings = reference(root)
+    take_in(settings)
+    archived(settings)
+    packed = settings.archive / files(settings)[0]
+    whole = packed.read_bytes()
+    packed.write_bytes(b"noise")
+    with closing(sqlite3.connect(root / "index/catalog.db")) as catalog:
+        catalog.execute("PRAGMA ignore_check_constraints = 1")
+        catalog.execute(sql)
+        catalog.commit()
+    with pytest.raises(ArchiveDamaged, match=packed.name):
+        reindex(settings, 1)
+    packed.write_bytes(whole)
+    reindex(settings, 1)
+    assert len(known(settings).records) == 34
+
+
+def test_a_root_whose_name_is_no_text_is_indexed_and_cannot_be_archived(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xff?#%41gs"))
+    session(root)
+    settings = reference(root)
+    take_in(settings)
+    before = known(settings)
+    reindex(settings, 1)
+    assert same(known(settings), before) and len(before.records) == 34
+    for job in (archive, preview):
+        with pytest.raises(ConfigError, match="is not UTF-8"):
+            job(settings)
+    assert not settings.archive.exists() and logs(root) == [LOG]
 
 
 def test_a_root_that_moves_with_its_archive_keeps_it(root: Path, tmp_path: Path) -> None:
