@@ -174,8 +174,8 @@ def test_a_log_that_is_moved_away_while_a_rebuild_reads_it_has_each_row_once(
             log.rename(away)
 
     settings = reference(root)
-    rebuilt = reindex(settings, 1, move_away)
-    assert rebuilt.unreadable == ("responses/sessions/s.jsonl: No such file or directory",)
+    found = rebuild(settings, 1, move_away)
+    assert found.unreadable == ("responses/sessions/s.jsonl: No such file or directory",)
     read = indexed(root)
     assert 0 < len(read) < 50 and read == whole[: len(read)]
     then(log, away)

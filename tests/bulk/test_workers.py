@@ -20,12 +20,12 @@ from helpers.corpora import BASE
 from helpers.support import HANG, Stepped, command, eventually, indexed, modelled, reference, write_lines
 from sidecar.bulk import backlog
 from sidecar.bulk.messages import ClosedSegments, ReadChunk, ReadSources, ReadTask, Result
-from sidecar.bulk.rebuild import reindex
 from sidecar.bulk.workers import WorkerPool
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.records import Report
+from sidecar.service.supervisor import rebuild
 
 KILLED = "killed by signal 9 (Killed)"
 
@@ -94,12 +94,12 @@ def test_a_worker_that_is_killed_during_a_rebuild_is_logged_and_ends_it(
             kill(victims[0])
 
     with pytest.raises(SidecarError, match=r"^a worker process died: killed by signal 9") as raised:
-        reindex(settings, 2, kill_one)
+        rebuild(settings, 2, kill_one)
     assert "reindex --workers 1" in raised.value.hint
     assert not active_children()
     assert not (settings.index_folder / "rebuild").exists()
     assert logged(caplog) == [("sidecar.bulk.workers", f"worker process {victims[0]} died: {KILLED}")]
-    reindex(settings, 2)
+    rebuild(settings, 2, lambda _: None)
     assert indexed(settings.root) == modelled(settings.root)
 
 
@@ -124,8 +124,8 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_noticed_with_the_
 def test_a_rebuild_that_is_interrupted_takes_its_workers_with_it(root: Path, number: signal.Signals) -> None:
     """As by ctrl-C at a terminal, and by a service manager: both signal all processes of a group."""
     write_sessions(root, 12, lines=1_500)
-    rebuild = command("--root", root, "reindex", "--workers", "2")
-    with subprocess.Popen(rebuild, stderr=subprocess.PIPE, start_new_session=True) as process:
+    arguments = command("--root", root, "reindex", "--workers", "2")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, start_new_session=True) as process:
         folder = root / "index/rebuild/daily"
         eventually(lambda: len(list(folder.glob("*/*/*.part"))) > 1)
         workers = children(process.pid)
@@ -145,7 +145,7 @@ def test_a_rebuild_whose_caller_gives_up_has_ended_its_workers_before_it_deletes
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as raised:
-        reindex(settings, 2, give_up)
+        rebuild(settings, 2, give_up)
     assert not active_children()
     del raised  # till here its traceback has kept all that was open
     assert not (settings.index_folder / "rebuild").exists()
@@ -184,7 +184,7 @@ def test_where_no_process_can_be_started_the_new_sources_are_read_without(
     why = "cannot start a worker process: Resource temporarily unavailable"
     assert logged(caplog) == [("sidecar.bulk.backlog", f"worker processes failed, reading without them: {why}")]
     with pytest.raises(SidecarError, match=why) as raised:
-        reindex(settings, 2)
+        rebuild(settings, 2, lambda _: None)
     assert "limits" in raised.value.hint and "--workers 1" in raised.value.hint
 
 
