@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -138,7 +139,70 @@ def try_file_stat(path: str | Path) -> FileStat | None:
         return None
 
 
+# ---- fingerprints
+
+
+def fingerprint(data: bytes) -> int:
+    """A 64-bit BLAKE2b hash, as a signed integer, which is what SQLite stores."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+class Fingerprint:
+    """The fingerprint of bytes that come in pieces."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=8)
+
+    def update(self, data: bytes) -> None:
+        """Add the next piece."""
+        self._hash.update(data)
+
+    def value(self) -> int:
+        """What `fingerprint` returns for all pieces together."""
+        return int.from_bytes(self._hash.digest(), "big", signed=True)
+
+
+# ---- locks
+
+
+class KernelLock(NamedTuple):
+    """A lock that a process holds on a file."""
+
+    kind: str
+    """`FLOCK` on the whole file, `POSIX` on a range of bytes."""
+    pid: int
+    first: int
+    last: int
+    """The first and the last byte of the range."""
+
+
+def kernel_locks(path: Path) -> list[KernelLock]:
+    """The locks on a file, as Linux lists them in `/proc/locks`; the file is not opened.
+
+    Empty where nobody holds one, where the file is not there, and on other systems.
+    """
+    try:
+        status = os.lstat(path)
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return []
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found = []
+    for line in lines:
+        # 5: POSIX  ADVISORY  READ 2115 fe:00:2205377 124 EOF
+        match line.split():
+            case [_, kind, _, _, pid, of, first, last] if of == file:  # one who waits has `->` before the kind
+                found.append(KernelLock(kind, int(pid), int(first), int(last) if last != "EOF" else _MAX_INTEGER))
+    return found
+
+
 # ---- durability
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable that was written by somebody else, such as a library. Raises OSError."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

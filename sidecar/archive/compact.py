@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
+from sidecar.fs import sync_file
 from sidecar.guarded import GuardedFolder, check_database
 from sidecar.indexer.day_files import stats_of
 from sidecar.indexer.day_writer import STATE
@@ -60,8 +61,7 @@ def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted |
     with closing(sqlite3.connect(made, isolation_level=None)) as day:
         blocks = build_filter(_texts(day))
         day.execute("PRAGMA journal_mode = delete")
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(made)
     name = made.relative_to(index_folder).as_posix()
     return Compacted(path.stem, name, state, [b64encode(block).decode() for block in blocks])
 

@@ -12,13 +12,12 @@ import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import FileStat, resolve_under, sync_folder, to_os
+from sidecar.fs import FileStat, Fingerprint, resolve_under, sync_folder, to_os
 from sidecar.logs.archive_file import COMPRESSION_LEVEL, FRAME_BYTES, UNFINISHED, Archive, ArchivedLog, frames, write
 from sidecar.logs.tail import CHUNK_BYTES, open_regular
 from sidecar.records import Extent, Move, archived_size
@@ -105,7 +104,7 @@ def _members(
     good: list[Candidate] = []
     at = 0
     for log in logs:
-        hashed = blake2b(digest_size=8)
+        hashed = Fingerprint()
         try:
             for chunk in _chunks(root, log):
                 hashed.update(chunk)
@@ -116,7 +115,7 @@ def _members(
             left_out.append(SkippedLog(log.path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
             continue
         at += len(_header(log)) if target.is_tar else 0
-        sign = int.from_bytes(hashed.digest(), "big", signed=True)
+        sign = hashed.value()
         members.append(ArchivedLog(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime))
         good.append(log)
         at += log.size + (-log.size % _BLOCK if target.is_tar else 0)
@@ -165,11 +164,11 @@ def _content(root: Path, target: Target, logs: list[Candidate], members: list[Ar
 
 def _same(root: Path, log: Candidate, member: ArchivedLog) -> Iterator[bytes]:
     """The bytes of a log once more, which have to be those that were hashed."""
-    hashed = blake2b(digest_size=8)
+    hashed = Fingerprint()
     for chunk in _chunks(root, log):
         hashed.update(chunk)
         yield chunk
-    if int.from_bytes(hashed.digest(), "big", signed=True) != member.sign:
+    if hashed.value() != member.sign:
         raise LogChanged(log.path)
 
 

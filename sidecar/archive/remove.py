@@ -29,7 +29,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from sidecar.errors import ForeignFile, SourceError
-from sidecar.fs import FileStat, resolve_under
+from sidecar.fs import FileStat, kernel_locks, resolve_under
 from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
 from sidecar.logs.tail import open_regular
 
@@ -183,17 +183,9 @@ def why_in_use(file: Path) -> str | None:
 
 def writer_of(lock: Path) -> str | None:
     """Who holds a session's lock, as far as it can be told without touching it; None for nobody, "" for somebody."""
-    try:
-        status = os.stat(lock, follow_symlinks=False)
-        locks = Path("/proc/locks").read_text()
-    except OSError:
+    if not any(one.kind == "FLOCK" for one in kernel_locks(lock)):
         return None
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    if not any(device in line.split() and "FLOCK" in line for line in locks.splitlines()):
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return ""
-    with suppress(OSError), closing_fd(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
+    with suppress(OSError, SourceError), open_regular(lock) as (fd, _):
         first = os.read(fd, MAX_OWNER_BYTES).partition(b"\n")[0].decode(errors="replace")
         return "".join(letter if letter.isprintable() else "?" for letter in first)
     return ""

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, sync_folder, to_os, to_text
+from sidecar.fs import resolve_under, sync_file, sync_folder, to_os, to_text
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import signatures
 from sidecar.indexer.saved_source import SavedSource
@@ -153,8 +153,7 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
         catalog.note("build", uuid4().hex)
     for folder in (target, target / layout.DAILY_NAME):
         sync_folder(folder)
-    with (target / layout.CATALOG_NAME).open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(target / layout.CATALOG_NAME)
     report(Report("rebuilding", total, total, entries))
     return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from sidecar.fs import kernel_locks
 from sidecar.store import layout
 
 LARGE_LOG = 64 << 20
@@ -39,18 +40,12 @@ def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
 
 def _readers(database: Path) -> set[int]:
     """Processes that are in a read transaction on a database."""
-    found = set()
-    with suppress(OSError, ValueError):
-        status = os.stat(database.with_name(f"{database.name}-shm"), follow_symlinks=False)
-        file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        for line in Path("/proc/locks").read_text().splitlines():
-            # 5: POSIX  ADVISORY  READ 2115 fe:00:2205377 124 124
-            words = line.split()
-            if words[1:2] == ["POSIX"] and words[5:6] == [file]:
-                first, last = int(words[6]), int(words[7]) if words[7] != "EOF" else 1 << 62
-                if any(first <= mark <= last for mark in _READ_MARKS):
-                    found.add(int(words[4]))
-    return found
+    locks = kernel_locks(database.with_name(f"{database.name}-shm"))
+    return {
+        lock.pid
+        for lock in locks
+        if lock.kind == "POSIX" and any(lock.first <= mark <= lock.last for mark in _READ_MARKS)
+    }
 
 
 def _named(pid: int) -> str:

@@ -11,7 +11,6 @@ running sidecar merges segments into a file that has its indexes and its readers
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
+from sidecar.fs import sync_file
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
 from sidecar.store.connection import (
@@ -207,8 +207,7 @@ def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, i
             database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, target.stem))
             finish_tables(database, DAILY)
         summary = (*first_and_last(database), count_entries(database))
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(target)
     return summary
 
 

@@ -25,14 +25,13 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.fs import FileStat, resolve_under
+from sidecar.fs import FileStat, Fingerprint, resolve_under, sync_file
 from sidecar.records import Extent
 
 from .tail import CHUNK_BYTES, NotAFile, open_regular
@@ -85,8 +84,7 @@ def write(path: Path, members: Sequence[ArchivedLog], pieces: Iterable[bytes]) -
         for piece in pieces:
             packed.write(piece)
             packed.flush(packed.FLUSH_FRAME)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def _note(members: Sequence[ArchivedLog]) -> bytes:
@@ -194,14 +192,14 @@ class Archive:
 
     def sign(self, file: str, at: int, length: int) -> int | None:
         """Digest of `length` bytes of the content; None where there are fewer. Raises the errors of `read`."""
-        hashed = blake2b(digest_size=8)
+        hashed = Fingerprint()
         while length:
             data = self.read(file, at, min(_CHUNK, length))
             if not data:
                 return None
             hashed.update(data)
             at, length = at + len(data), length - len(data)
-        return int.from_bytes(hashed.digest(), "big", signed=True)
+        return hashed.value()
 
     def members(self, file: str) -> list[ArchivedLog]:
         """The logs that an archive file's note lists. Raises the errors of `read`."""
@@ -329,7 +327,7 @@ def begins_with(file: Path, extent: Extent) -> bool:
     with open_regular(file) as (fd, status):
         if status.st_size < extent.size:
             return False
-        hashed = blake2b(digest_size=8)
+        hashed = Fingerprint()
         position = 0
         while position < extent.size:
             data = os.pread(fd, min(CHUNK_BYTES, extent.size - position), position)
@@ -337,7 +335,7 @@ def begins_with(file: Path, extent: Extent) -> bool:
                 return False
             hashed.update(data)
             position += len(data)
-        return int.from_bytes(hashed.digest(), "big", signed=True) == extent.sign
+        return hashed.value() == extent.sign
 
 
 def still_archived(file: Path, extents: tuple[Extent, ...]) -> tuple[Extent, ...]:

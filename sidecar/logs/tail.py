@@ -14,13 +14,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from hashlib import blake2b
 from itertools import accumulate, count
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import SourceError
-from sidecar.fs import FileStat
+from sidecar.fs import FileStat, fingerprint
 from sidecar.records import TOO_LONG, Line, Rejected
 
 CHUNK_BYTES = 1 << 20
@@ -220,11 +219,6 @@ def _open(path: str | Path) -> tuple[int, os.stat_result]:
         os.close(fd)
         raise
     return fd, status
-
-
-def fingerprint(data: bytes) -> int:
-    """A 64-bit BLAKE2b hash, as a signed integer, which is what SQLite stores."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
 def _is_same(fd: int, cursor: Cursor) -> bool:

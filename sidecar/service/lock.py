@@ -164,18 +164,8 @@ def lock_holder(index_folder: Path) -> tuple[int, str] | None:
 
 
 def pid_of_lock(path: Path) -> int | None:
-    """The process that holds a `flock` on a file, as the kernel lists it; None where nobody does, or it is not told."""
-    try:
-        status = os.stat(path, follow_symlinks=False)
-        locks = Path("/proc/locks").read_text()
-    except OSError:
-        return None
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for line in locks.splitlines():
-        words = line.split()
-        if "FLOCK" in words and device in words:
-            return int(words[words.index(device) - 1])
-    return None
+    """The process that holds a `flock` on a file, as the kernel lists it; None if nobody does, or it is not listed."""
+    return next((lock.pid for lock in fs.kernel_locks(path) if lock.kind == "FLOCK"), None)
 
 
 def _read(path: Path) -> tuple[int, str]:

@@ -42,11 +42,10 @@ from sidecar.archive.job import ArchiveOptions, archive, preview
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, ConfigError, IndexMissing, RootLocked, SourceMissing
-from sidecar.fs import FileStat
+from sidecar.fs import FileStat, fingerprint
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
 from sidecar.logs.archive_file import Archive, write
-from sidecar.logs.tail import fingerprint
 from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
 from sidecar.records import Extent, Move
