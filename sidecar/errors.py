@@ -11,6 +11,7 @@
     │   └── SchemaMismatch          the index was made by another version
     ├── EntryNotFound               no entry has this id
     ├── AmbiguousId                 several entries have this id
+    ├── UnknownName                 nothing in the index has this name
     ├── SourceError
     │   ├── SourceMissing           the log file of an entry is gone
     │   │   └── ArchiveMissing      so is the archive that its log was moved to
@@ -101,6 +102,10 @@ class AmbiguousId(SidecarError):
     """Several entries have this id."""
 
     hint = "give <file path>:<byte offset> instead"
+
+
+class UnknownName(SidecarError):
+    """Nothing in the index has this name."""
 
 
 class SourceError(SidecarError):

@@ -12,7 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,9 +77,10 @@ class Column(NamedTuple):
 
 
 class Screen:
-    """Standard output, for people."""
+    """Standard output, for people; with moments in UTC, or in the zone of this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_local: bool = False) -> None:
+        self.zone = "local" if is_local else "UTC"
         self.is_terminal = sys.stdout.isatty()
         self._console: Console | None = None
 
@@ -96,6 +97,10 @@ class Screen:
     def width(self) -> int:
         """Columns of the terminal; a pipe has no end of them."""
         return self.console.width if self.is_terminal else 1_000_000
+
+    def moment(self, timestamp: float) -> str:
+        """A time, to the second."""
+        return moment_text(timestamp, None if self.zone == "local" else UTC)
 
     def line(self, *pieces: Piece | str, label: Piece = ("", ""), indent: int = 0) -> None:
         """One paragraph; on a terminal broken between words. It stays right of `indent`, where a label may be."""
@@ -183,10 +188,10 @@ def agents_pieces(names: Sequence[str]) -> list[Piece]:
     return pieces
 
 
-def moment_text(timestamp: float) -> str:
-    """A time in UTC, to the second."""
+def moment_text(timestamp: float, zone: tzinfo | None = UTC) -> str:
+    """A time to the second, in UTC or another zone; None: that of this machine."""
     try:
-        return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(timestamp, zone).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return f"{timestamp:.0f}"
 

@@ -18,7 +18,7 @@ import click
 from sidecar import __version__
 from sidecar.errors import SidecarError
 
-from . import admin, archive, demo, query, run
+from . import admin, archive, demo, entries, query, run
 from .options import Group, accept_global_options
 
 INTERRUPTED = 130
@@ -110,7 +110,7 @@ def cli() -> None:
 
 
 for command in (
-    *(*run.COMMANDS, *query.COMMANDS, *demo.COMMANDS),
+    *(*run.COMMANDS, *query.COMMANDS, *entries.COMMANDS, *demo.COMMANDS),
     *(*archive.COMMANDS, *admin.COMMANDS),
 ):
     cli.add_command(command)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
+
+from .values import folders, names_of, presets
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
     from sidecar.query.index import Index
+    from sidecar.query.names import Kind
     from sidecar.records import Entry
 
 SCHEMA_VERSION = 1
@@ -77,13 +81,14 @@ _VERBOSITY = f"{__name__}.verbosity"
 
 def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.Option]:
     option = partial(_GlobalOption, expose_value=False, callback=_remember)
-    path = click.Path(path_type=Path)
-    root_help = "Log folder. Default: $SIDECAR_ROOT, or var/logs."
+    file = partial(option, type=click.Path(path_type=Path))
+    folder = partial(file, metavar="DIR", shell_complete=folders)
+    preset_help = "Set of log sources: reference (default), ksi-daemon, none."
     options: list[click.Option] = [
-        option(["--config"], type=path, metavar="FILE", help="Settings file. Default: ./config.yaml."),
-        option(["--root"], type=path, metavar="DIR", envvar=root_variable, help=root_help),
-        option(["--index"], type=path, metavar="DIR", help="Index folder. Default: the folder `index` below the root."),
-        option(["--preset"], metavar="NAME", help="Set of log sources: reference (default), ksi-daemon, none."),
+        file(["--config"], metavar="FILE", help="Settings file. Default: ./config.yaml."),
+        folder(["--root"], envvar=root_variable, help="Log folder. Default: $SIDECAR_ROOT, or var/logs."),
+        folder(["--index"], help="Index folder. Default: the folder `index` below the root."),
+        option(["--preset"], metavar="NAME", shell_complete=presets, help=preset_help),
     ]
     if as_json:
         options.append(option(["--json", "as_json"], is_flag=True, help=JSON_HELP))
@@ -142,25 +147,101 @@ class Group(Command, click.Group):
 # ---- options of some
 
 
+KINDS: tuple[Kind, ...] = ("agent", "session", "event_type", "pattern", "conversation", "correlation")
+"""What entries are filtered by, as `Index.timeline` names it."""
+
 _FILTERS = (
-    click.option("--agent", help="Only entries this agent takes part in."),
-    click.option("--session", help="Only entries of this session."),
-    click.option("--event", "event_type", help="Only entries of this event type."),
-    click.option("--pattern", help="Only entries of this pattern: peer_to_peer, broadcast, team, swarm …"),
-    click.option("--conversation", help="Only entries of this conversation."),
-    click.option("--correlation", help="Only the request with this id, and its answers."),
+    click.option("--agent", shell_complete=names_of("agent"), help="Only entries this agent takes part in."),
+    click.option("--session", shell_complete=names_of("session"), help="Only entries of this session."),
+    click.option(
+        *("--event", "event_type"),
+        shell_complete=names_of("event_type"),
+        help="Only entries of this event type.",
+    ),
+    click.option(
+        "--pattern",
+        shell_complete=names_of("pattern"),
+        help="Only entries of this pattern: peer_to_peer, broadcast, team, swarm …",
+    ),
+    click.option("--conversation", shell_complete=names_of("conversation"), help="Only entries of this conversation."),
+    click.option(
+        "--correlation",
+        shell_complete=names_of("correlation"),
+        help="Only the request with this id, and its answers.",
+    ),
 )
-since_option = click.option(
-    "--since", metavar="TIME", help="Start time: 2h, 7d, 2024-01-15, 2024-01-15T10:30:00Z, or seconds since 1970."
-)
-limit_option = click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N results.")
 
 
 def filter_options(command: _F) -> _F:
-    """Add the filter options. The parameters have the names that `Index.timeline` uses."""
+    """Add the filter options, passed to the command as `filters`: those given, by the names of `Index.timeline`."""
+
+    @wraps(command)
+    def with_filters(*args: Any, **given: Any) -> Any:
+        filters = {name: value for name in KINDS if (value := given.pop(name)) is not None}
+        return command(*args, filters=filters, **given)
+
     for option in reversed(_FILTERS):
-        command = option(command)
-    return command
+        with_filters = option(with_filters)
+    return cast(_F, with_filters)
+
+
+class Window(NamedTuple):
+    """The part of an answer that is wanted."""
+
+    since: float | None
+    until: float | None
+    limit: int | None
+
+    @property
+    def span(self) -> dict[str, Any]:
+        """Begin and end, as `Index.timeline` takes them."""
+        return {"since": self.since, "until": self.until}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether any time will do."""
+        return self.since is None and self.until is None
+
+    def has(self, moment: float) -> bool:
+        """Whether a moment is in it."""
+        return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
+
+
+def _moment(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """The value of an option in seconds since 1970."""
+    from sidecar.times import moment_of
+
+    return None if value is None else moment_of(value, time.time(), local=ctx.params.get("local", False))
+
+
+_WINDOW = (
+    click.option(
+        "--since",
+        callback=_moment,
+        metavar="TIME",
+        help="Start time: 2h, 1h30m, today, yesterday, 19:35, 2024-01-15, 2024-01-15T10:30:00Z, or seconds since 1970.",
+    ),
+    click.option("--until", callback=_moment, metavar="TIME", help="End time, exclusive; same forms as --since."),
+    click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N results."),
+)
+
+
+def window_options(command: _F) -> _F:
+    """Add `--since`, `--until` and `--limit`, passed to the command as `window`."""
+
+    @wraps(command)
+    def with_window(*args: Any, since: float | None, until: float | None, limit: int | None, **given: Any) -> Any:
+        return command(*args, window=Window(since, until, limit), **given)
+
+    for option in reversed(_WINDOW):
+        with_window = option(with_window)
+    return cast(_F, with_window)
+
+
+def local_option(command: _F) -> _F:
+    """Add `--local`, passed to the command. It is parsed before the times that it says how to read."""
+    text = "Show and read times in the zone of this machine, not in UTC."
+    return click.option("--local", is_flag=True, is_eager=True, help=text)(command)
 
 
 def _or_before(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
@@ -173,6 +254,21 @@ def json_option(command: _F) -> _F:
 
 
 # ---- JSON
+
+
+def resolved(index: Index, filters: Mapping[str, str]) -> dict[str, Any]:
+    """The names that are meant. An id that was given in part is told on stderr. Raises UnknownName, AmbiguousId."""
+    from sidecar.query.names import resolve
+
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        if kind in filters:
+            found[kind] = resolve(index, kind, filters[kind])
+            if found[kind] != filters[kind]:
+                from sidecar.terminal import print_note
+
+                print_note(f"{kind} {found[kind]}")
+    return found
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -1,33 +1,34 @@
-"""The commands that read the index: query, show, follow."""
+"""The command `query`: the questions to the index."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .options import (
-    Command,
     GlobalOptions,
     Group,
+    Window,
     as_object,
     filter_options,
     json_option,
-    limit_option,
-    print_json,
+    local_option,
     print_json_lines,
-    since_option,
+    resolved,
+    window_options,
 )
+from .values import names_of
 
 if TYPE_CHECKING:
     from sidecar.query.index import Index
-    from sidecar.records import Entry
+    from sidecar.records import Entry, Session
+
+T = TypeVar("T")
 
 
 @click.group(
@@ -43,7 +44,8 @@ Examples:
 def query() -> None:
     """Ask the index who talked to whom, who led, and what waits.
 
-    Works with or without a running sidecar. With --json, each line is one object. All times are UTC.
+    Works with or without a running sidecar. Of the id of a session or a conversation, as much is enough as no other
+    has. With --json, each line is one object. All times are UTC, unless --local is given.
     """
 
 
@@ -55,25 +57,19 @@ Examples:
   sidecar query timeline --correlation req_123  a request and its answers
 """
 )
-@since_option
-@click.option("--until", metavar="TIME", help="End time, exclusive; same forms as --since.")
+@window_options
 @filter_options
-@limit_option
 @click.option("--reverse", is_flag=True, help="Latest first.")
+@local_option
 @json_option
 @click.pass_obj
-def timeline(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
+def timeline(
+    options: GlobalOptions, window: Window, filters: dict[str, Any], reverse: bool, local: bool, as_json: bool
+) -> None:
     """List entries in time order. A `…` after an event marks a request without a response."""
     with closing(options.open_index()) as index:
-        entries = index.timeline(**filters)
-        if as_json:
-            print_json_lines(map(as_object, entries))
-        else:
-            from sidecar.terminal import Screen
-
-            from . import query_views
-
-            query_views.timeline(Screen(), entries)
+        entries = index.timeline(**window._asdict(), **resolved(index, filters), reverse=reverse)
+        _print("timeline", entries, as_object, as_json, local)
 
 
 @query.command(
@@ -82,28 +78,16 @@ Example:
   sidecar query peers agent_analyzer --since 7d
 """
 )
-@click.argument("agent")
-@since_option
-@limit_option
+@click.argument("agent", shell_complete=names_of("agent"))
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def peers(options: GlobalOptions, agent: str, since: str | None, limit: int | None, as_json: bool) -> None:
+def peers(options: GlobalOptions, agent: str, window: Window, local: bool, as_json: bool) -> None:
     """List one-to-one messages that AGENT sent or received."""
-    from sidecar.times import moment_of
-
-    now = time.time()
-    window = now - (0.0 if since is None else moment_of(since, now))
     with closing(options.open_index()) as index:
-        found = index.find_peer_interactions(agent, window)[:limit]
-        if as_json:
-            rows = (dict(row) for row in found)
-            print_json_lines({**row, "participating_agents": json.loads(row["participating_agents"])} for row in rows)
-        else:
-            from sidecar.terminal import Screen
-
-            from . import query_views
-
-            query_views.timeline(Screen(), _entries(index, found))
+        entries = index.timeline(**window._asdict(), **resolved(index, {"agent": agent}), pattern="peer_to_peer")
+        _print("timeline", entries, as_object, as_json, local)
 
 
 @query.command(
@@ -112,22 +96,35 @@ Example:
   sidecar query roles agent_analyst sess_team_456
 """
 )
-@click.argument("agent")
-@click.argument("session")
+@click.argument("agent", shell_complete=names_of("agent"))
+@click.argument("session", shell_complete=names_of("session"))
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def roles(options: GlobalOptions, agent: str, session: str, as_json: bool) -> None:
-    """Show which roles AGENT held in SESSION, and for how long."""
+def roles(options: GlobalOptions, agent: str, session: str, window: Window, local: bool, as_json: bool) -> None:
+    """Show which roles AGENT held in SESSION, and for how long.
+
+    With --json, each line is an entry in which the agent has a role.
+    """
+    from .answers import roles_held
+
     with closing(options.open_index()) as index:
-        history = index.get_agent_role_history(agent, session)
+        names = resolved(index, {"agent": agent, "session": session})
+        entries = index.timeline(**window.span, **names)
+        history = [
+            {"timestamp": entry.timestamp, "role": entry.agent_roles[names["agent"]], "id": entry.id}
+            for entry in entries
+            if names["agent"] in entry.agent_roles
+        ]
     if as_json:
-        print_json_lines(history)
+        print_json_lines(history[: window.limit])
     else:
         from sidecar.terminal import Screen
 
         from . import query_views
 
-        query_views.roles(Screen(), history)
+        query_views.roles(Screen(local), roles_held(history)[: window.limit])
 
 
 @query.command(
@@ -135,27 +132,28 @@ def roles(options: GlobalOptions, agent: str, session: str, as_json: bool) -> No
 Examples:
   sidecar query pending
   sidecar query pending --since 5m              only those of the last five minutes
+  sidecar query pending --until 1h              only those that have waited for an hour or more
 """
 )
-@since_option
-@limit_option
+@window_options
 @json_option
 @click.pass_obj
-def pending(options: GlobalOptions, since: str | None, limit: int | None, as_json: bool) -> None:
+def pending(options: GlobalOptions, window: Window, as_json: bool) -> None:
     """List requests without an answer, oldest first."""
-    from sidecar.times import moment_of
-
     now = time.time()
     with closing(options.open_index()) as index:
-        found = index.find_pending_requests(None if since is None else now - moment_of(since, now))[:limit]
-        if as_json:
-            print_json_lines({**dict(row), "age_seconds": round(now - row.timestamp, 3)} for row in found)
-        else:
-            from sidecar.terminal import Screen
+        entries = islice(_waiting(index, window), window.limit)
 
-            from . import query_views
+        def with_age(entry: Entry) -> dict[str, Any]:
+            return {**as_object(entry), "age_seconds": round(now - entry.timestamp, 3)}
 
-            query_views.pending(Screen(), _entries(index, found))
+        _print("pending", entries, with_age, as_json)
+
+
+def _waiting(index: Index, window: Window) -> Iterator[Entry]:
+    from sidecar.query.day_reader import Filter
+
+    return index._entries(Filter(window.since, window.until, pending=True))
 
 
 @query.command(
@@ -164,20 +162,19 @@ Example:
   sidecar query participants sess_abc123
 """
 )
-@click.argument("session")
+@click.argument("session", shell_complete=names_of("session"))
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def participants(options: GlobalOptions, session: str, as_json: bool) -> None:
+def participants(options: GlobalOptions, session: str, window: Window, local: bool, as_json: bool) -> None:
     """List the agents that took part in SESSION."""
+    from .answers import Participant, participants_of
+
     with closing(options.open_index()) as index:
-        if as_json:
-            print_json_lines({"agent": agent} for agent in index.get_session_participants(session))
-        else:
-            from sidecar.terminal import Screen
-
-            from . import query_views
-
-            query_views.participants(Screen(), index.timeline(session=session))
+        entries = index.timeline(**window.span, **resolved(index, {"session": session}))
+        found = participants_of(entries)[: window.limit]
+    _print("participants", found, Participant._asdict, as_json, local)
 
 
 @query.command(
@@ -187,18 +184,21 @@ Examples:
   sidecar query conversation sess_abc123 --full
 """
 )
-@click.argument("conversation_id", metavar="CONVERSATION")
+@click.argument("conversation_id", metavar="CONVERSATION", shell_complete=names_of("conversation"))
 @click.option("--full", is_flag=True, help="Do not shorten long texts.")
-@limit_option
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def conversation(options: GlobalOptions, conversation_id: str, full: bool, limit: int | None, as_json: bool) -> None:
+def conversation(
+    options: GlobalOptions, conversation_id: str, full: bool, window: Window, local: bool, as_json: bool
+) -> None:
     """Print CONVERSATION as a transcript.
 
     A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`.
     """
     with closing(options.open_index()) as index:
-        entries = index.timeline(conversation=conversation_id, limit=limit)
+        entries = index.timeline(**window._asdict(), **resolved(index, {"conversation": conversation_id}))
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
         else:
@@ -206,7 +206,7 @@ def conversation(options: GlobalOptions, conversation_id: str, full: bool, limit
 
             from . import query_views
 
-            query_views.conversation(Screen(), index, entries, full)
+            query_views.conversation(Screen(local), index, entries, full)
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
@@ -221,121 +221,75 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
 
 @query.command()
 @click.option("--status", type=click.Choice(["active", "completed"]), help="Only sessions with this status.")
-@limit_option
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def sessions(options: GlobalOptions, status: str | None, limit: int | None, as_json: bool) -> None:
-    """List all sessions in order of creation."""
-    _list(options, limit, as_json, lambda index: index.sessions(status), "sessions")
+def sessions(options: GlobalOptions, status: str | None, window: Window, local: bool, as_json: bool) -> None:
+    """List all sessions in order of creation.
+
+    --since and --until are about when a session was created.
+    """
+    with closing(options.open_index()) as index:
+        created: Iterable[Session] = (one for one in index.sessions(status) if window.has(one.created_at))
+        found = islice(created, window.limit)
+        _print("sessions", found, _values, as_json, local)
 
 
 @query.command()
-@limit_option
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def agents(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
-    """List all agents, with when each was first and last seen."""
-    _list(options, limit, as_json, lambda index: index.agents(), "all_agents")
+def agents(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:
+    """List all agents, with when each was seen first and last.
+
+    With --since or --until, only what an agent took part in then counts.
+    """
+    from .answers import agents_in
+
+    with closing(options.open_index()) as index:
+        all_of_them = index.agents() if window.is_whole else agents_in(index.timeline(**window.span))
+    found = all_of_them[: window.limit]
+    _print("all_agents", found, _values, as_json, local)
 
 
 @query.command()
-@limit_option
+@window_options
+@local_option
 @json_option
 @click.pass_obj
-def rejected(options: GlobalOptions, limit: int | None, as_json: bool) -> None:
+def rejected(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:  # noqa: ARG001
     """List lines that are not records, and why.
 
-    The reasons: not-json, not-object, no-event-type, too-long.
+    The reasons: not-json, not-object, no-event-type, too-long. The time of such a line is that of the record before it
+    in its file; before the first record, that of the file's last change.
     """
-    _list(options, limit, as_json, lambda index: index.rejected(), "rejected")
+    from .answers import rejected_in
+
+    with closing(options.open_index()) as index:
+        lines = index.rejected() if window.is_whole else rejected_in(index, window.has)
+        found = islice(lines, window.limit)
+        _print("rejected", found, _values, as_json)
 
 
-def _list(
-    options: GlobalOptions, limit: int | None, as_json: bool, find: Callable[[Index], Iterable[Any]], view: str
+def _print(
+    view: str, found: Iterable[T], to_object: Callable[[T], Mapping[str, Any]], as_json: bool, local: bool = False
 ) -> None:
-    """Print frozen dataclasses, as JSON or with the view of this name."""
-    with closing(options.open_index()) as index:
-        found = islice(find(index), limit)
-        if as_json:
-            print_json_lines({name: getattr(one, name) for name in one.__slots__} for one in found)
-        else:
-            from sidecar.terminal import Screen
-
-            from . import query_views
-
-            getattr(query_views, view)(Screen(), found)
-
-
-def _entries(index: Index, rows: Iterable[Any]) -> Iterator[Entry]:
-    """The entries behind the rows of a reference query."""
-    from sidecar.errors import AmbiguousId, EntryNotFound
-
-    for row in rows:
-        try:
-            yield index.get(row.id)
-        except AmbiguousId:
-            yield index.get(f"{row.file_path}:{row.id.rpartition(':')[2]}")
-        except EntryNotFound:
-            continue  # removed since it was found
-
-
-# ---- show
-
-
-@click.command(
-    cls=Command,
-    epilog="""\b
-Examples:
-  sidecar show sess_abc123:0
-  sidecar show sess_abc123:0 --json | jq .record
-""",
-)
-@click.argument("id_", metavar="ID")
-@json_option
-@click.pass_obj
-def show(options: GlobalOptions, id_: str, as_json: bool) -> None:
-    """Print the record behind an entry, and what is known of it.
-
-    ID is in the last column of a timeline. If it is ambiguous, give `<file path>:<byte offset>` instead.
-    """
-    with closing(options.open_index()) as index:
-        entry = index.get(id_)
-        record = index.read(entry)
+    """Print an answer as JSON, or with the view of this name."""
     if as_json:
-        print_json({"entry": as_object(entry), "record": record})
+        print_json_lines(map(to_object, found))
     else:
         from sidecar.terminal import Screen
 
         from . import query_views
 
-        query_views.shown(Screen(), entry, record)
+        getattr(query_views, view)(Screen(local), found)
 
 
-@click.command(
-    cls=Command,
-    epilog="""\b
-Examples:
-  sidecar follow
-  sidecar follow --agent agent_analyzer --json | jq -r .event_type
-""",
-)
-@filter_options
-@json_option
-@click.pass_obj
-def follow(options: GlobalOptions, /, as_json: bool, **filters: Any) -> None:
-    """Print new entries as they are indexed, until ctrl-C. Needs a running sidecar."""
-    from sidecar.terminal import Screen
-
-    from . import query_views
-
-    with closing(options.open_index()) as index:
-        screen = Screen()
-        for entry in index.follow(**filters):
-            if as_json:
-                print_json(as_object(entry))
-            else:
-                query_views.followed(screen, entry)
-            sys.stdout.flush()
+def _values(one: Any) -> Mapping[str, Any]:
+    """The fields of a frozen dataclass by name."""
+    return {name: getattr(one, name) for name in one.__slots__}
 
 
-COMMANDS = (query, show, follow)
+COMMANDS = (query,)

@@ -18,7 +18,6 @@ from sidecar.terminal import (
     agents_pieces,
     counted,
     duration_text,
-    moment_text,
     plain_lines,
     print_note,
     record_text,
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from sidecar.query.index import Index
     from sidecar.records import AgentSummary, Entry, RejectedLine, Session
 
-_TIME = Column("time (UTC)", "dim")
+    from .answers import Participant, RoleHeld
+
 _ID = Column("id", "dim", least=22)
 _AGENTS = Column("agents", least=16)
 _EVENT = Column("event", least=20)
@@ -41,16 +41,20 @@ MAX_LINES = 12
 """Lines printed per record in a conversation, unless --full is given."""
 
 
+def _time(screen: Screen) -> Column:
+    return Column(f"time ({screen.zone})", "dim")
+
+
 def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
     """Entries, one per line."""
-    columns = (_TIME, _EVENT, _AGENTS, _PATTERN, _ID)
+    columns = (_time(screen), _EVENT, _AGENTS, _PATTERN, _ID)
     count = 0
 
     def rows() -> Iterator[Sequence[Cell]]:
         nonlocal count
         day = ""
         for count, entry in enumerate(entries, 1):  # noqa: B007
-            time_of_day = moment_text(entry.timestamp)
+            time_of_day = screen.moment(entry.timestamp)
             if screen.is_terminal:
                 if time_of_day[:10] != day:
                     day = time_of_day[:10]
@@ -77,21 +81,18 @@ def followed(screen: Screen, entry: Entry) -> None:
     event = entry.event_type.ljust(24)
     style = "bold" if entry.is_request else ""
     screen.line(
-        (f"{moment_text(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim")
+        (f"{screen.moment(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim")
     )
 
 
-def roles(screen: Screen, history: Sequence[Mapping[str, Any]]) -> None:
+def roles(screen: Screen, held: Sequence[RoleHeld]) -> None:
     """How the role of an agent changed: one line per role held."""
 
     def rows() -> Iterator[Sequence[Cell]]:
-        held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
-        for i, (role, group) in enumerate(held):
-            first, last = group[0]["timestamp"], group[-1]["timestamp"]
-            until = held[i + 1][1][0]["timestamp"] if i + 1 < len(held) else last
-            yield moment_text(first), ((role, "bold"),), duration_text(until - first), str(len(group))
+        for one in held:
+            yield screen.moment(one.since), ((one.role, "bold"),), duration_text(one.seconds), f"{one.entries:,}"
 
-    columns = (_TIME, Column("role"), Column("for", right=True), Column("entries", "dim", right=True))
+    columns = (_time(screen), Column("role"), Column("for", right=True), Column("entries", "dim", right=True))
     if not screen.table(columns, rows()):
         print_note("this agent had no role in this session")
 
@@ -112,23 +113,17 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
     print_note(counted(count, "pending request") if count else "no pending requests")
 
 
-def participants(screen: Screen, entries: Iterable[Entry]) -> None:
+def participants(screen: Screen, found: Sequence[Participant]) -> None:
     """The agents of a session: number of entries, first and last time, and last role."""
-    seen: dict[str, list[Any]] = {}
-    for entry in entries:
-        for name in entry.participating_agents:
-            known = seen.setdefault(name, [0, entry.timestamp, entry.timestamp, ""])
-            known[0] += 1
-            known[2] = entry.timestamp
-            known[3] = entry.agent_roles.get(name, known[3])
 
     def rows() -> Iterator[Sequence[Cell]]:
-        for name, (count, first, last, role) in sorted(seen.items()):
-            yield (agent_piece(name),), role or "–", f"{count:,}", moment_text(first), moment_text(last)
+        for one in found:
+            times = screen.moment(one.first_timestamp), screen.moment(one.last_timestamp)
+            yield (agent_piece(one.agent),), one.role or "–", f"{one.entries:,}", *times
 
     columns = (
         *(Column("agent", least=12), Column("role", least=8), Column("entries", right=True)),
-        *(Column("first (UTC)", "dim"), Column("last (UTC)", "dim")),
+        *(Column(f"first ({screen.zone})", "dim"), Column(f"last ({screen.zone})", "dim")),
     )
     _count(screen.table(columns, rows()), "participant")
 
@@ -136,7 +131,7 @@ def participants(screen: Screen, entries: Iterable[Entry]) -> None:
 def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: bool) -> None:
     """What was said, by whom, in order, to be read from top to bottom."""
     count = 0
-    for day, said in groupby(entries, key=lambda entry: moment_text(entry.timestamp)[:10]):
+    for day, said in groupby(entries, key=lambda entry: screen.moment(entry.timestamp)[:10]):
         if count:
             screen.line()
         screen.line((day, "bold underline"))
@@ -144,7 +139,7 @@ def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: b
             count += 1
             details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
             screen.line()
-            time_of_day: Piece = (moment_text(entry.timestamp)[11:], "dim")
+            time_of_day: Piece = (screen.moment(entry.timestamp)[11:], "dim")
             screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
             _said(screen, index, entry, full)
     _count(count, "entry", "entries")
@@ -182,7 +177,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
             owner = (agent_piece(one.initiating_agent),)
             lives_in = (one.lives_in,) if some_archived else ()
             yield (
-                moment_text(one.created_at),
+                screen.moment(one.created_at),
                 ((one.status, style),),
                 *lives_in,
                 owner,
@@ -191,7 +186,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
             )
 
     columns = (
-        *(Column("created (UTC)", "dim"), Column("status")),
+        *(Column(f"created ({screen.zone})", "dim"), Column("status")),
         *((Column("lives in", "dim"),) if some_archived else ()),
         *(Column("owner", least=12), _PATTERN, Column("session", least=22)),
     )
@@ -202,14 +197,14 @@ def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
     """Every agent, with its number of entries."""
     columns = (
         *(Column("agent", least=12), Column("entries", right=True)),
-        *(Column("first seen (UTC)", "dim"), Column("last seen (UTC)", "dim")),
+        *(Column(f"first seen ({screen.zone})", "dim"), Column(f"last seen ({screen.zone})", "dim")),
     )
     rows = (
         (
             (agent_piece(one.agent),),
             f"{one.entries:,}",
-            moment_text(one.first_timestamp),
-            moment_text(one.last_timestamp),
+            screen.moment(one.first_timestamp),
+            screen.moment(one.last_timestamp),
         )
         for one in found
     )
@@ -235,7 +230,7 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
     flags = ("is_completion", "is_request", "has_response", "requests_response")
     facts: list[tuple[str, Cell]] = [
         ("event", ((entry.event_type, "bold"),)),
-        ("time", f"{moment_text(entry.timestamp)} UTC"),
+        ("time", f"{screen.moment(entry.timestamp)} {screen.zone}"),
         ("agents", agents_pieces(entry.participating_agents)),
         ("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()) or "–"),
         ("session", f"{entry.session_id or '–'}, owned by {entry.initiating_agent}"),

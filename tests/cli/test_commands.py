@@ -374,17 +374,87 @@ def test_a_timeline_is_filtered(indexed: Path, options: list[str], offsets: list
 
 def test_peers_roles_pending_and_participants_answer_the_reference_questions(indexed: Path) -> None:
     (peer,) = objects(indexed, "query", "peers", "analyzer")
-    assert list(peer) == ["id", "timestamp", "file_path", "line_number", "participating_agents"]
     assert peer["participating_agents"] == ["explorer", "analyzer"]
     assert objects(indexed, "query", "peers", "analyzer", "--since", "1h") == []
     at = TALK[3]["timestamp"]
-    assert objects(indexed, "query", "roles", "explorer", "sess_1") == [{"timestamp": at, "role": "lead"}]
+    (held,) = objects(indexed, "query", "roles", "explorer", "sess_1")
+    assert (held["timestamp"], held["role"]) == (at, "lead")
+    assert asked(indexed, "show", held["id"]).exit_code == 0
     waiting = objects(indexed, "query", "pending")
     assert [one["timestamp"] for one in waiting] == [TALK[2]["timestamp"], at]
     assert all(one["age_seconds"] > 0 for one in waiting)
     assert objects(indexed, "query", "pending", "--since", "5m") == []
     assert len(objects(indexed, "query", "pending", "--limit", "1")) == 1
-    assert objects(indexed, "query", "participants", "sess_1") == [{"agent": "analyzer"}, {"agent": "explorer"}]
+    analyzer, explorer = objects(indexed, "query", "participants", "sess_1")
+    first, last = TALK[0]["timestamp"], TALK[3]["timestamp"]
+    assert explorer == {
+        "agent": "explorer",
+        "role": "lead",
+        "entries": 4,
+        "first_timestamp": first,
+        "last_timestamp": last,
+    }
+    assert (analyzer["agent"], analyzer["role"], analyzer["entries"]) == ("analyzer", None, 2)
+
+
+def test_an_entry_as_json_is_whole_whichever_query_gives_it(indexed: Path) -> None:
+    for words in (["timeline"], ["peers", "explorer"], ["pending"], ["conversation", "sess_1"]):
+        for one in objects(indexed, "query", *words):
+            assert tuple(one)[: len(COLUMNS)] == COLUMNS
+
+
+SECOND_DAY = "2024-01-16"
+
+
+@pytest.mark.parametrize(
+    ("words", "first_day", "second_day"),
+    [
+        ("timeline", 3, 1),
+        ("peers explorer", 1, 0),
+        ("roles explorer sess_1", 0, 1),
+        ("pending", 1, 1),
+        ("participants sess_1", 2, 1),
+        ("conversation sess_1", 3, 1),
+        ("sessions", 1, 0),
+        ("agents", 2, 1),
+        ("rejected", 0, 1),
+    ],
+)
+def test_every_query_takes_a_time_and_a_limit(indexed: Path, words: str, first_day: int, second_day: int) -> None:
+    def count(*options: str) -> int:
+        return len(objects(indexed, "query", *words.split(), *options))
+
+    assert (count("--until", SECOND_DAY), count("--since", SECOND_DAY)) == (first_day, second_day)
+    assert (count("--since", "1h"), count("--limit", "0")) == (0, 0)
+    assert count("--limit", "1") == 1
+    table = asked(indexed, "query", *words.split(), "--since", "2024-01-15", "--limit", "1")
+    assert table.exit_code == 0
+    # A transcript has a day and a text beside each message.
+    assert len(table.stdout.splitlines()) == (4 if "conversation" in words else 2)
+
+
+def test_agents_of_a_time_are_those_of_its_entries(indexed: Path) -> None:
+    (lead,) = objects(indexed, "query", "agents", "--since", SECOND_DAY)
+    at = TALK[3]["timestamp"]
+    assert lead == {"agent": "explorer", "entries": 1, "first_timestamp": at, "last_timestamp": at}
+
+
+def test_a_line_before_any_record_is_rejected_at_the_time_of_its_file(indexed: Path) -> None:
+    log = indexed / "responses/sessions/none.jsonl"
+    log.write_text("no json\n")
+    os.utime(log, (1705314600.0, 1705314600.0))
+    assert asked(indexed, "run", "--once").exit_code == 0
+    before = objects(indexed, "query", "rejected", "--until", SECOND_DAY)
+    assert [one["file_path"] for one in before] == ["responses/sessions/none.jsonl"]
+    assert len(objects(indexed, "query", "rejected", "--since", "2024-01-15")) == 2
+
+
+def test_local_time_is_shown_and_read(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")  # 5:30 before UTC
+    shown = sidecar(indexed, "query", "timeline", "--since", "2024-01-15 16:00:10", "--limit", "1", "--local")
+    assert "time (local)" in shown.stdout and "2024-01-15 16:00:10" in shown.stdout
+    assert "2024-01-15 16:00:00 local" in sidecar(indexed, "show", "sess_1:0", "--local").stdout
+    assert "2024-01-15 10:30:00 UTC" in sidecar(indexed, "show", "sess_1:0").stdout
 
 
 def test_sessions_agents_and_rejected_are_listed(indexed: Path) -> None:
@@ -431,9 +501,9 @@ def test_show_gives_the_record_behind_an_entry(indexed: Path) -> None:
 
 
 def test_show_of_an_unknown_id_exits_with_1(indexed: Path) -> None:
-    done = sidecar(indexed, "show", "sess_1:1")
+    done = sidecar(indexed, "show", "sess_1:7")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no entry has the id 'sess_1:1'" in done.stderr
+    assert "no entry has the id 'sess_1:7'" in done.stderr
 
 
 def test_an_id_that_two_files_have_is_told_apart_by_the_path(root: Path) -> None:

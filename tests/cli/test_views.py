@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.cli import admin_views as screens_state
 from sidecar.cli import query_views as screens
+from sidecar.cli.answers import participants_of, roles_held
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceMissing
 from sidecar.health.doctor import CheckResult
@@ -106,8 +107,8 @@ def test_nothing_of_a_log_reaches_the_screen_unescaped(
     screen.is_terminal = is_terminal
     screens.timeline(screen, [evil])
     screens.pending(screen, [evil])
-    screens.participants(screen, [evil])
-    screens.roles(screen, [{"timestamp": 1.0, "role": EVIL}])
+    screens.participants(screen, participants_of([evil]))
+    screens.roles(screen, roles_held([{"timestamp": 1.0, "role": EVIL}]))
     screens.followed(screen, evil)
     screens.shown(screen, evil, {EVIL: [EVIL, "[red]"]})
     with Reads(tmp_path) as index:
@@ -204,7 +205,7 @@ def test_pending_requests_have_a_readable_age(
 
 def test_a_role_is_one_line_for_as_long_as_it_was_held(capsys: pytest.CaptureFixture[str]) -> None:
     held = [(0, "peer"), (10, "peer"), (100, "lead"), (460, "peer"), (465, "peer")]
-    screens.roles(Screen(), [{"timestamp": 1705314600.0 + at, "role": role} for at, role in held])
+    screens.roles(Screen(), roles_held([{"timestamp": 1705314600.0 + at, "role": role} for at, role in held]))
     assert [line.split()[2:] for line in capsys.readouterr().out.splitlines()[1:]] == [
         ["peer", "1m", "40s", "2"],
         ["lead", "6m", "0s", "1"],

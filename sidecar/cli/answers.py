@@ -1,0 +1,89 @@
+"""What several entries come to: the answers that a table and JSON have in common. No input and no output, but for the
+times of logs."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sidecar.fs import to_os
+from sidecar.records import AgentSummary, Entry, RejectedLine
+
+if TYPE_CHECKING:
+    from sidecar.query.index import Index
+
+
+class Participant(NamedTuple):
+    """An agent in a session."""
+
+    agent: str
+    role: str | None
+    """The last one it had; None without any."""
+    entries: int
+    first_timestamp: float
+    last_timestamp: float
+
+
+def participants_of(entries: Iterable[Entry]) -> list[Participant]:
+    """Who took part in some entries, sorted by name."""
+    seen: dict[str, Participant] = {}
+    for entry in entries:
+        for name in entry.participating_agents:
+            before = seen.get(name)
+            role = entry.agent_roles.get(name, before.role if before else None)
+            first = before.first_timestamp if before else entry.timestamp
+            seen[name] = Participant(name, role, (before.entries if before else 0) + 1, first, entry.timestamp)
+    return sorted(seen.values())
+
+
+def agents_in(entries: Iterable[Entry]) -> list[AgentSummary]:
+    """The same of any entries, without roles."""
+    found = participants_of(entries)
+    return [AgentSummary(one.agent, one.entries, one.first_timestamp, one.last_timestamp) for one in found]
+
+
+class RoleHeld(NamedTuple):
+    """A role, from the entry in which an agent has it first until it has another."""
+
+    role: str
+    since: float
+    seconds: float
+    """To the entry in which it has another; of the last role, to the last entry in which it has that."""
+    entries: int
+
+
+def roles_held(history: Sequence[Mapping[str, Any]]) -> list[RoleHeld]:
+    """How the role of an agent changed, from a `timestamp` and a `role` for each entry."""
+    held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
+    found = []
+    for i, (role, group) in enumerate(held):
+        first, last = group[0]["timestamp"], group[-1]["timestamp"]
+        until = held[i + 1][1][0]["timestamp"] if i + 1 < len(held) else last
+        found.append(RoleHeld(role, first, until - first, len(group)))
+    return found
+
+
+def rejected_in(index: Index, is_wanted: Callable[[float], bool]) -> Iterator[RejectedLine]:
+    """Rejected lines of a time. A line that is no record has none of its own: the law's rule for a record without a
+    time counts, that of the record before it in its file, or else that of the file's last change."""
+    lines = list(index.rejected())
+    paths = {line.file_path for line in lines}
+    places: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for entry in index.timeline() if paths else ():
+        if entry.file_path in paths:
+            places[entry.file_path].append((entry.byte_offset, entry.timestamp))
+    for known in places.values():
+        known.sort()
+    for line in lines:
+        known = places[line.file_path]
+        before = bisect_left(known, (line.byte_offset,))
+        try:
+            moment = known[before - 1][1] if before else os.stat(index.root / to_os(line.file_path)).st_mtime
+        except OSError:
+            continue  # of a log that is gone, nothing tells the time
+        if is_wanted(moment):
+            yield line
