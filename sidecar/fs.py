@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from sidecar.errors import UnsafePath
@@ -137,6 +138,49 @@ def try_file_stat(path: str | Path) -> FileStat | None:
         return FileStat.of(os.lstat(path))
     except OSError:
         return None
+
+
+# ---- files kept open
+
+
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+K = TypeVar("K")
+V = TypeVar("V", bound=_Closable)
+
+
+class OpenFiles(Generic[K, V]):
+    """At most `limit` open files by their names; to make room, the one that was used longest ago is closed."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: OrderedDict[K, V] = OrderedDict()
+
+    def current(self, name: K, is_current: Callable[[V], bool]) -> V | None:
+        """The open file of this name; None where there is none, or it was not current any more and has been closed."""
+        file = self._open.get(name)
+        if file is None:
+            return None
+        if is_current(file):
+            self._open.move_to_end(name)
+            return file
+        del self._open[name]
+        file.close()
+        return None
+
+    def add(self, name: K, file: V) -> V:
+        """Keep a file open, and return it."""
+        while len(self._open) >= self._limit:
+            self._open.popitem(last=False)[1].close()
+        self._open[name] = file
+        return file
+
+    def close(self) -> None:
+        """Close all files. More may be added afterwards."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 # ---- fingerprints

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.errors import IndexUnavailable
-from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
+from sidecar.fs import MTIME_GRANULARITY, FileStat, OpenFiles, try_file_stat
 from sidecar.records import Entry
 from sidecar.store import layout
 
@@ -47,7 +47,7 @@ class Follower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._days: dict[str, _Followed] = {}
-        self._open: OrderedDict[str, DayReader] = OrderedDict()
+        self._open: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_FOLLOWED)
         self._given: OrderedDict[int, None] = OrderedDict()
         """Hashes of the entries given last."""
         for path in layout.daily_paths(folder):
@@ -97,15 +97,9 @@ class Follower:
 
     def _day(self, path: Path, known: _Followed) -> DayReader:
         """A daily file, open; one that took the place of another is followed from its first entry on."""
-        day = self._open.pop(path.name, None)
-        if day is not None and not day.is_current():
-            day.close()
-            day = None
+        day = self._open.current(path.name, DayReader.is_current)
         if day is None:
-            day = DayReader(path)
-        self._open[path.name] = day
-        if len(self._open) > MAX_OPEN_FOLLOWED:
-            self._open.popitem(last=False)[1].close()
+            day = self._open.add(path.name, DayReader(path))
         if known.identity != day.identity:
             known.is_rebuilt = known.identity is not None
             known.identity, known.last = day.identity, 0
@@ -113,8 +107,7 @@ class Follower:
 
     def close(self) -> None:
         """Close the files."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._open.close()
 
 
 def _stats_of(path: Path) -> tuple[FileStat | None, ...] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sidecar.errors import IndexMissing, SidecarError
+from sidecar.fs import OpenFiles
 from sidecar.store import layout
 
 from .catalog_reader import CatalogReader, open_catalog
@@ -29,16 +30,14 @@ class Snapshot:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._days: dict[str, DayReader] = {}
+        self._days: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_DAYS)
         self._catalog: CatalogReader | None = None
         self._listed: tuple[tuple[int, int] | None, list[str]] = (None, [])
         """The daily files, and what says that they are still these: to list a year of them costs a millisecond."""
 
     def close(self) -> None:
         """Close what was opened. It is opened again when it is needed."""
-        for day in self._days.values():
-            day.close()
-        self._days = {}
+        self._days.close()
         if self._catalog is not None:
             self._catalog.close()
             self._catalog = None
@@ -126,18 +125,10 @@ class Snapshot:
         return layout.daily_path(self._folder, day.path.name) == day.path and day.is_current()
 
     def _day(self, name: str) -> DayReader | None:
-        """A daily file, open; None where it was removed since it was listed. Opened anew when it was replaced."""
-        day = self._days.get(name)
-        if day is not None and self._is_current(day):
-            return day
-        if day is not None:
-            day.close()
-            del self._days[name]
-        day = self._opened(name)
-        if day is not None:
-            while len(self._days) >= MAX_OPEN_DAYS:
-                self._days.pop(next(iter(self._days))).close()
-            self._days[name] = day
+        """A daily file, open; None where it was removed since it was listed. Opened again when it was replaced."""
+        day = self._days.current(name, self._is_current)
+        if day is None and (day := self._opened(name)) is not None:
+            self._days.add(name, day)
         return day
 
     def _opened(self, name: str) -> DayReader | None:
