@@ -59,10 +59,8 @@ def _of_index(known: Callable[[Index], Iterable[str]]) -> Completer:
 
         from sidecar.errors import SidecarError
 
-        from .options import GlobalOptions
-
         try:
-            with closing(ctx.ensure_object(GlobalOptions).open_index()) as index:
+            with closing(ctx.obj.open_index()) as index:  # GlobalOptions, which the outermost command has made
                 return _beginning_with(beginning, known(index))
         except (SidecarError, OSError):
             return []
