@@ -31,7 +31,7 @@ BYTES_PER_OPEN = 4 << 10
 LoadResult = ReadChunk | SavedSource | UnreadableSource | MergedDay
 
 
-def load(settings: Settings, todo: list[ReadTask], target: Path, workers: int) -> Generator[LoadResult]:
+def load(settings: Settings, tasks: list[ReadTask], target: Path, workers: int) -> Generator[LoadResult]:
     """Make the daily files of some sources in the new folder `target`. Yields what is done, as it is done.
 
     Sources are read in the order in which they were last changed, so that days come one after another and few of them
@@ -41,27 +41,27 @@ def load(settings: Settings, todo: list[ReadTask], target: Path, workers: int) -
     # A name that no other load has: should this process be killed, a worker may live on for a moment.
     folder = target / f"parts-{uuid4().hex}"
     folder.mkdir()
-    todo = sorted(todo, key=lambda task: (task.mtime, task.path))
-    total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in todo)
-    if workers <= 1 or len(todo) < 2 or total <= MIN_PARALLEL_BYTES:
-        yield from _load_here(settings, todo, target, folder / "0")
+    tasks = sorted(tasks, key=lambda task: (task.mtime, task.path))
+    total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in tasks)
+    if workers <= 1 or len(tasks) < 2 or total <= MIN_PARALLEL_BYTES:
+        yield from _load_here(settings, tasks, target, folder / "0")
     else:
         with closing(WorkerPool(settings, folder, workers)) as pool:
-            yield from _load_with(pool, todo, target)
+            yield from _load_with(pool, tasks, target)
     shutil.rmtree(folder)
 
 
-def _load_here(settings: Settings, todo: list[ReadTask], target: Path, folder: Path) -> Iterator[LoadResult]:
+def _load_here(settings: Settings, tasks: list[ReadTask], target: Path, folder: Path) -> Iterator[LoadResult]:
     with without_gc(), Archive(settings.archive) as archive:
         segments = SegmentWriter(folder)
-        for task in todo:
+        for task in tasks:
             yield from read_source(settings, task, segments, archive)
         for day, paths in segments.close().items():
             yield MergedDay(day, merge_segments(paths, _daily_path(target, day)))
 
 
-def _load_with(pool: WorkerPool, todo: list[ReadTask], target: Path) -> Iterator[LoadResult]:
-    for batch in _batches(todo):
+def _load_with(pool: WorkerPool, tasks: list[ReadTask], target: Path) -> Iterator[LoadResult]:
+    for batch in _batches(tasks):
         pool.submit(ReadSources(batch))
     pool.close_segments()
     segments: defaultdict[int, list[Path]] = defaultdict(list)
@@ -79,11 +79,11 @@ def _load_with(pool: WorkerPool, todo: list[ReadTask], target: Path) -> Iterator
         yield result
 
 
-def _batches(todo: list[ReadTask]) -> Iterator[list[ReadTask]]:
+def _batches(tasks: list[ReadTask]) -> Iterator[list[ReadTask]]:
     """Tasks in their order, few at a time, so that nobody waits for the slowest worker at the end."""
     batch: list[ReadTask] = []
     size = 0
-    for task in todo:
+    for task in tasks:
         batch.append(task)
         size += task.size + BYTES_PER_OPEN
         if size >= BATCH_BYTES:

@@ -1,8 +1,8 @@
-"""The index rebuilt from the logs and the archive alone: the recovery for everything.
+"""Rebuild the index from the logs and the archive alone: the recovery from everything.
 
-Rows come out of `ingest.reader`, as they do live; only the daily files are loaded differently (`workers.py`). Each
-archive file says what it contains. Where two contain the same bytes of a log, which a kill can leave behind, the longer
-one counts: a log is archived again from the same offset only if it has grown since.
+Rows come from `ingest.reader`, as they do live; only the daily files are written differently (`load.py`). Each archive
+file lists the logs that it contains. Where two contain the same bytes of a log, which a kill can leave behind, the
+longer one counts: a log is archived again from the same offset only if it has grown since.
 """
 
 from __future__ import annotations
@@ -38,21 +38,23 @@ from .messages import MergedDay, ReadChunk, ReadTask, UnreadableSource
 from .workers import LogRewritten
 
 SOURCES_PER_SAVE = 1_000
-"""Sources whose states are written to the catalog in one transaction."""
+"""Sources saved to the catalog in one transaction."""
 MAX_REBUILD_ATTEMPTS = 5
-"""Rebuilds begun before a log that is rewritten meanwhile, each time, is an error."""
+"""Attempts before it is an error that a log is rewritten during each of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild made."""
+    """The result of a rebuild."""
 
     entries: int
     sources: int
+    """Sources that were read to their end."""
     bytes: int
+    """Bytes of log that were read."""
     seconds: float
     unreadable: tuple[str, ...] = ()
-    """Files that could not be read, and why."""
+    """For each source that could not be read to its end, its path and the reason."""
 
 
 def reindex(
@@ -63,11 +65,15 @@ def reindex(
     *,
     strict: bool = True,
 ) -> Rebuilt:
-    """Build a new index beside the old and put it in its place; the caller holds the root's lock.
+    """Build a new index beside the old one, and swap it in. The caller holds the root's lock.
 
-    Queries are served from the old one until the new one is whole. `workers` is the number of processes that read
-    (0: as many as there are processors); `first_mtimes` the notes to take over, by default those of the old index.
-    Raises SidecarError where a folder cannot be read; not `strict`, it leaves that to whoever scans next.
+    Queries are served from the old index until the new one is complete. `workers` is the number of processes that read
+    (0: one per processor), `first_mtimes` are the first-seen times to keep (default: those of the old index).
+
+    Raises LogRewritten if a log was rewritten during each of MAX_REBUILD_ATTEMPTS attempts, ArchiveMissing if the
+    archive that the old index points into is not there, SidecarError if a worker fails or dies, and OSError or
+    DATABASE_ERRORS if the index cannot be written. With `strict`, raises SidecarError for a folder and ArchiveDamaged
+    for an archive file that cannot be read; without, their logs are missing from the index until a scan finds them.
     """
     folder = settings.index_folder
     if first_mtimes is None:
@@ -77,14 +83,14 @@ def reindex(
         layout.finish_swap(folder)
         try:
             if target.exists():
-                shutil.rmtree(target)  # what could not be thrown away before must not be taken for new
-            todo = read_tasks(settings, first_mtimes, strict)
-            rebuilt = build_index(settings, target, todo, workers or os.cpu_count() or 1, report)
+                shutil.rmtree(target)  # files of an earlier attempt must not become part of this index
+            tasks = read_tasks(settings, first_mtimes, strict)
+            rebuilt = build_index(settings, target, tasks, workers or os.cpu_count() or 1, report)
         except LogRewritten:
             if attempt == MAX_REBUILD_ATTEMPTS:
                 raise
         except BaseException:
-            shutil.rmtree(target, ignore_errors=True)  # it may be what has filled the disk
+            shutil.rmtree(target, ignore_errors=True)  # perhaps it has filled the disk
             raise
         else:
             break
@@ -93,41 +99,51 @@ def reindex(
 
 
 def first_seen_times(folder: Path) -> dict[str, float]:
-    """The first-seen time of each source in the old index in `folder`, as far as it can be read: a rebuild takes them
-    over, because nothing else in the logs tells them."""
+    """For each source in the old index in `folder`, the modification time that its file had when it was first seen, in
+    seconds since 1970. A rebuild keeps them, because they cannot be derived again (`docs/derivation.md`, section 5).
+
+    Empty if neither the old catalog nor a quarantined one can be read.
+    """
     rows = _query_old(folder, "SELECT path, first_mtime FROM source")
     return {path: mtime for path, mtime in rows if isinstance(path, str) and _is_mtime(mtime)}
 
 
 def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[ReadTask]:
-    """Every source that a scan finds; where `strict`, SidecarError for a folder that cannot be read: it may be full."""
+    """A task for each source with a file or archived bytes. Raises what `reindex` raises before it reads logs."""
     scan = Scan(settings)
     found = {one.path: one.status for one in scan}
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
-        raise SidecarError(f"cannot read {settings.root / folder}: {why}", hint="make it readable, then try again")
+        raise SidecarError(
+            f"cannot read {settings.root / folder}: {why}",
+            hint="it may hold logs: make it readable, then try again",
+        )
     sizes = {path: status.st_size for path, status in found.items()}
     archived = archived_extents(settings, sizes, strict=strict)
-    todo = []
+    tasks = []
     for id_, path in enumerate(sorted(found.keys() | archived.keys()), 1):
-        parts, first_mtime = archived.get(path, ((), None))
-        size = sizes.get(path, 0) + archived_size(parts)
+        extents, first_mtime = archived.get(path, ((), None))
+        size = sizes.get(path, 0) + archived_size(extents)
         mtime = found[path].st_mtime if path in found else first_mtime or 0.0
-        todo.append(ReadTask(id_, path, size, first_mtimes.get(path, first_mtime), None, parts, path in found, mtime))
-    return todo
+        first_mtime = first_mtimes.get(path, first_mtime)
+        tasks.append(ReadTask(id_, path, size, first_mtime, None, extents, path in found, mtime))
+    return tasks
 
 
-def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers: int, report: Reporter) -> Rebuilt:
-    """Make an index of some sources in a folder of its own; it is durable when this returns."""
+def build_index(settings: Settings, target: Path, tasks: list[ReadTask], workers: int, report: Reporter) -> Rebuilt:
+    """Build an index of the given sources in the folder `target`. It is durable when this returns.
+
+    Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
+    """
     began = time.perf_counter()
-    total = sum(task.size if task.limit is None else task.limit for task in todo)
+    total = sum(task.size if task.limit is None else task.limit for task in tasks)
     entries = done = 0
     unreadable: list[str] = []
-    waiting: list[SavedSource] = []
+    unsaved: list[SavedSource] = []
     days: dict[int, tuple[float, float, int]] = {}
     with (
         closing(CatalogWriter(target / layout.CATALOG_NAME, bulk=True)) as catalog,
-        closing(load(settings, todo, target / layout.DAILY_NAME, workers)) as results,
+        closing(load(settings, tasks, target / layout.DAILY_NAME, workers)) as results,
     ):
         for result in results:
             match result:
@@ -136,18 +152,18 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
                     done += result.bytes
                     report(Report("rebuilding", done, total, entries))
                 case SavedSource():
-                    waiting.append(result)
-                    if len(waiting) >= SOURCES_PER_SAVE:
-                        catalog.save(waiting, ())
-                        waiting = []
+                    unsaved.append(result)
+                    if len(unsaved) >= SOURCES_PER_SAVE:
+                        catalog.save(unsaved, ())
+                        unsaved = []
                 case UnreadableSource(why):
                     unreadable.append(why)
                 case MergedDay(day, summary):
                     days[day] = summary
                     report(Report("rebuilding", done, total, entries))
-        catalog.save(waiting, sorted(days.items()))
+        catalog.save(unsaved, sorted(days.items()))
         catalog.note("files", signatures(target / layout.DAILY_NAME))
-        if any(task.archived for task in todo):
+        if any(task.archived for task in tasks):
             catalog.note("archive", to_text(os.fspath(settings.archive)))
         catalog.note("config", settings.fingerprint)
         catalog.note("build", uuid4().hex)
@@ -155,28 +171,29 @@ def build_index(settings: Settings, target: Path, todo: list[ReadTask], workers:
         sync_folder(folder)
     sync_file(target / layout.CATALOG_NAME)
     report(Report("rebuilding", total, total, entries))
-    return Rebuilt(entries, len(todo) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
+    return Rebuilt(entries, len(tasks) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
 
 
-# ---- what lies in the archive
+# ---- what is archived
 
 ArchivedExtents = dict[str, tuple[tuple[Extent, ...], float | None]]
-"""From a log to what of it is archived, and the time when its file was first seen."""
+"""For each log, its archived extents, and the modification time that its file had when it was first seen."""
 
 
 def archived_extents(settings: Settings, files: Container[str], *, strict: bool) -> ArchivedExtents:
-    """What of each source lies in the archive, beside its file where `files` has it.
+    """The archived extents of each source. For a path in `files`, those that count beside its log file.
 
-    Raises ArchiveMissing where the index says that there is an archive, and there is none: it may not be mounted, and
-    what is in it must not be taken for gone. An archive file that is gone or damaged has what the index says of it;
-    where there is no index either, `strict` raises ArchiveDamaged.
+    They are read from the archive files. For an archive file that is missing or damaged, the old index is asked, which
+    leaves the log's entries findable. Raises ArchiveDamaged if that does not know them either, unless `strict` is
+    false; and ArchiveMissing if the old index points into an archive and there is none: it may not be mounted, and its
+    logs must not be taken for deleted.
     """
     old = _OldCatalog(settings.index_folder)
     named = owner_of(settings.archive)
     if named is None or not (is_of(settings.archive, settings.root) or not named.exists()):
         if old.files:
             raise ArchiveMissing(
-                f"{settings.archive} is not the archive of {settings.root}, whose index has logs that were archived",
+                f"{settings.archive} is not the archive of {settings.root}, whose index points into one",
                 hint="mount it, or name it in config.yaml (`archive`); to give up what was archived, delete the index",
             )
         if named is not None or not settings.archive.is_dir():
@@ -198,36 +215,32 @@ def archived_extents(settings: Settings, files: Container[str], *, strict: bool)
         for member, file in old.members:
             if file not in sound:
                 found[member.path].append((member, file))
-    return {
-        path: (_beside(settings, path, parts) if path in files else parts, first_mtime)
-        for path, members in found.items()
-        if settings.source_for(to_os(path)) is not None
-        for parts, first_mtime in (_in_order(members),)
-    }
+    extents_of = {}
+    for path, of_log in found.items():
+        if settings.source_for(to_os(path)) is not None:
+            extents = _consecutive(of_log)
+            if path in files:
+                with suppress(OSError, SourceError):  # reading the file will report it
+                    extents = still_archived(resolve_under(settings.root, path), extents)
+            extents_of[path] = extents, of_log[0][0].first_mtime
+    return extents_of
 
 
-def _in_order(members: list[tuple[ArchivedLog, str]]) -> tuple[tuple[Extent, ...], float | None]:
-    """The parts of a log, without a gap, the longest of those that begin at the same byte."""
-    parts: list[Extent] = []
+def _consecutive(members: list[tuple[ArchivedLog, str]]) -> tuple[Extent, ...]:
+    """The extents of a log from its first byte on, without gaps; the longest of those that begin at the same byte."""
+    extents: list[Extent] = []
     offset = 0
     while True:
         here = [(member.size, file, member) for member, file in members if member.start == offset and member.size]
         if not here:
-            return tuple(parts), members[0][0].first_mtime
+            return tuple(extents)
         size, file, member = max(here, key=lambda one: one[:2])
-        parts.append(Extent(file, member.at, size, member.lines, member.sign))
+        extents.append(Extent(file, member.at, size, member.lines, member.sign))
         offset += size
 
 
-def _beside(settings: Settings, path: str, parts: tuple[Extent, ...]) -> tuple[Extent, ...]:
-    with suppress(OSError, SourceError):
-        return still_archived(resolve_under(settings.root, path), parts)
-    return parts
-
-
 class _OldCatalog:
-    """What the catalog of the old index says of the archive, or the quarantined one if that cannot be read; nothing if
-    neither can."""
+    """What the catalog of the old index says about the archive."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -236,7 +249,7 @@ class _OldCatalog:
 
     @cached_property
     def members(self) -> list[tuple[ArchivedLog, str]]:
-        """What the archive files hold. Impossible rows are left out: a rebuild is what puts them right."""
+        """The archived logs, each with its archive file. Impossible rows are left out: the rebuild replaces them."""
         sql = (
             "SELECT s.path, a.start, a.at, a.size, a.lines, a.sign, s.first_mtime, f.name FROM archived a"
             " JOIN archive_file f ON f.id = a.file JOIN source s ON s.id = a.source"
@@ -259,8 +272,8 @@ def _is_mtime(value: Any) -> bool:
 
 
 def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
-    """Rows of the old catalog, of whatever version it is; or of the quarantined one, whose rebuild did not come to its
-    end; or none."""
+    """Rows of the old catalog, which may be of any version. If it cannot be read, those of a quarantined one, which is
+    there after a rebuild that did not finish; else none."""
     for path in (layout.catalog_path(folder), *(folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}")):
         uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
         with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as catalog:

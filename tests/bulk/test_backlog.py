@@ -30,7 +30,7 @@ from helpers.support import (
 )
 from helpers.trees import tree
 from sidecar import Index
-from sidecar.bulk import backlog as crowd
+from sidecar.bulk import backlog
 from sidecar.config.settings import Settings
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import DayFiles
@@ -48,9 +48,9 @@ SESSIONS = "responses/sessions"
 @pytest.fixture
 def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A hundred are many, and come in slices that end anywhere; gives the paths that the readers have brought."""
-    monkeypatch.setattr(crowd, "START_WORKERS_AT", 100)
-    monkeypatch.setattr(crowd, "DISPATCH_AT", 50)
-    monkeypatch.setattr(crowd, "MAX_IN_FLIGHT", 130)
+    monkeypatch.setattr(backlog, "START_WORKERS_AT", 100)
+    monkeypatch.setattr(backlog, "DISPATCH_AT", 50)
+    monkeypatch.setattr(backlog, "MAX_IN_FLIGHT", 130)
     paths: list[str] = []
     take_in = IndexWriter.merge_segments
 
@@ -101,7 +101,7 @@ def test_what_several_read_is_what_one_reads_alone(stepped: Stepped, brought: li
             by_agent = [one.id for one in index.timeline(agent=agent)]
             assert sorted(by_agent) == sorted(row[0] for row in found if agent in orjson.loads(row[8]))
     assert len(brought) == len(set(brought)) > 400
-    assert not (stepped.settings.index_folder / crowd.BACKLOG_FOLDER).exists()
+    assert not (stepped.settings.index_folder / backlog.BACKLOG_FOLDER).exists()
 
 
 def test_few_new_files_are_read_without_another_process(tmp_path: Path, brought: list[str]) -> None:
@@ -168,15 +168,15 @@ def test_what_is_hinted_at_while_others_read_it_is_read_by_them_alone(stepped: S
     out = handed_out(stepped)
     for path in out[::2]:
         stepped.sidecar._queue[path] = None
-    crowd_ = stepped.sidecar._backlog
-    crowd_._new = dict.fromkeys([*out[::3], *crowd_._new])
+    waiting = stepped.sidecar._backlog._new
+    stepped.sidecar._backlog._new = dict.fromkeys([*out[::3], *waiting])
     same(stepped)
     assert len(brought) == len(set(brought)) > 400
 
 
 def test_what_could_not_be_read_before_is_no_new_source(stepped: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of such a one, a state is in memory."""
-    monkeypatch.setattr(crowd, "MAX_IN_FLIGHT", 1_000)
+    monkeypatch.setattr(backlog, "MAX_IN_FLIGHT", 1_000)
     root = stepped.settings.root
     logs = sorted((root / SESSIONS).iterdir())[:20]
     for log in logs:
@@ -239,7 +239,7 @@ def test_readers_end_with_the_sidecar_and_what_they_have_not_told_is_read_again(
     assert active_children()
     stepped.sidecar.abandon()
     assert not active_children()
-    assert not (stepped.settings.index_folder / crowd.BACKLOG_FOLDER).exists()
+    assert not (stepped.settings.index_folder / backlog.BACKLOG_FOLDER).exists()
     with Stepped(stepped.settings) as again:
         same(again)
 
