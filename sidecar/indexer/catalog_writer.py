@@ -7,16 +7,14 @@ answered requests, which are few, only the positions are kept; their content is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from sidecar.config.settings import Source
-from sidecar.fs import FileStat
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
 from sidecar.logs.tail import Cursor
@@ -25,6 +23,7 @@ from sidecar.store.codec import decode_state
 from sidecar.store.connection import CATALOG, create
 from sidecar.times import YEAR_10000, day_name
 
+from .known_files import KnownFile
 from .saved_source import SavedSource
 from .tamper import FileState, TamperGuard
 
@@ -63,23 +62,6 @@ _ARCHIVED = (
 _OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
 DaySummary = tuple[int, tuple[float, float, int]]
 """A day, with its first and last timestamp and its entries."""
-
-
-class KnownFile(NamedTuple):
-    """What a scan compares: as long as a file looks like this, there is nothing new in it."""
-
-    id: int
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    is_missing: bool
-    is_settled: bool = False
-    """A file that looks like this has nothing new in it whatever an event says of it: see `index_writer.py`."""
-
-    def differs(self, status: os.stat_result) -> bool:
-        """Whether the file looks other than it did when it was last looked at."""
-        return self.is_missing or self[1:5] != FileStat.of(status)
 
 
 class CatalogWriter:
@@ -127,7 +109,7 @@ class CatalogWriter:
         """
         begin = "COALESCE((SELECT SUM(a.size) FROM archived a WHERE a.source = source.id), 0)"
         size = f"IIF(offset - {begin} < size OR lines = 0, -1, size)"
-        columns = f"path, id, device, inode, {size}, mtime_ns, status = 'missing'"
+        columns = f"path, device, inode, {size}, mtime_ns, status = 'missing'"
         sql = f"SELECT {columns} FROM source WHERE status <> 'archived'"
         for path, *values in self._database.execute_sql(sql):
             if path.__class__ is not str or any(value.__class__ is not int for value in values):

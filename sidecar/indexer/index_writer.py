@@ -1,15 +1,16 @@
-"""The writing side of an index as one thing: catalog, daily files, and what is known of each source in memory.
+"""The writing side of an index as one thing: the catalog, the daily files, and what is known of each source.
 
-It is opened from what was saved, and either closed after a last checkpoint or abandoned; nothing else ever needs to be
-put right in memory. Only the indexing thread touches it.
+Rows are committed at once and not synced; a checkpoint syncs them and then saves offsets and source states. Opening an
+index rolls it back to its last checkpoint (`day_files.py` lists the crash windows). So an index writer is opened from
+what was saved, and ends in `close` or `abandon`. After an error, abandon it and open another: nothing is ever put right
+in memory.
 """
 
 from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -18,309 +19,276 @@ from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SidecarError
 from sidecar.fs import resolve_under, sync_folder, to_os
 from sidecar.ingest.source import Batch, SourceState
-from sidecar.logs.scanner import FoundFile
 from sidecar.records import Compacted, Move, archived_size
 from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
 from sidecar.times import day_name, day_number
 
-from .catalog_writer import CatalogWriter, KnownFile
+from .catalog_writer import CatalogWriter
 from .day_files import DayFiles
+from .known_files import KnownFiles
 from .saved_source import SavedSource, to_save
+from .source_cache import SourceCache
 from .tamper import FileStates
-
-MIN_CACHED_SOURCES = 512
-"""Sources kept in memory with their states, least recently changed first out; where they are small,
-`MAX_CACHED_STATE` admits more of them. The others are loaded from the catalog when they change."""
-
-MAX_CACHED_STATE = 100_000
-"""What the states in memory may hold together to be more: requests, roles, and twenty more for each source."""
-
-MAX_PINNED_STATE = 500_000
-"""What those that are always kept may hold, as far as it is not that of one source."""
-
-
-CLOCK_TICK = 50_000_000
-"""Nanoseconds within which two changes of a file may bear the same time, and more: the kernel's clock has ticks."""
-
-
-def _known(id_: int, mark: Sequence[int], archived: int, since: int) -> KnownFile:
-    """A source as it was left by a look after `since`, in nanoseconds; `archived` bytes of its log come before its
-    file. It is settled where a file that looks the same is the same: all of it was taken, and the time of its last
-    change was over, by a clock that is finer than that."""
-    device, inode, size, mtime_ns, offset, *_ = mark
-    is_whole = 0 < offset - archived == size
-    is_settled = is_whole and mtime_ns + CLOCK_TICK < since and mtime_ns % 1_000_000 != 0
-    return KnownFile(id_, device, inode, size, mtime_ns, is_missing=False, is_settled=is_settled)
 
 
 class IndexWriter:
-    """What the index holds, and how to go on from there. Raises IndexUnavailable where it cannot be opened."""
+    """An index, open for writing. One per root; only the indexing thread uses it."""
 
-    def __init__(self, settings: Settings, left: FileStates | None = None) -> None:
-        """`left` says how the files were left that an earlier writer closed, and is kept for the next: after a failure,
-        what somebody else did to them meanwhile must not pass for how they were."""
+    def __init__(self, settings: Settings, file_states: FileStates | None = None) -> None:
+        """Open an index and roll it back to its last checkpoint.
+
+        Raises IndexUnavailable, OSError, or what SQLite raises.
+
+        `file_states` says how the index files were left when they were last closed or checked, and is updated as they
+        are closed again. Pass the same to the next writer after a failure: otherwise, what another process writes
+        between the two goes unnoticed.
+        """
         folder = settings.index_folder
-        self._left = {} if left is None else left
+        self._file_states = {} if file_states is None else file_states
         self._settings = settings
         self._folder = folder
         with ExitStack() as opened, invalid_values_as_damage(folder):
-            if folder / CATALOG_NAME in self._left:
-                self._left.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
+            if folder / CATALOG_NAME in self._file_states:
+                self._file_states.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
             self._catalog = CatalogWriter(folder / CATALOG_NAME)
             opened.callback(self._close_catalog)
-            self._index = DayFiles(folder / DAILY_NAME, self._left)
-            opened.callback(self._index.close)
+            self._days = DayFiles(folder / DAILY_NAME, self._file_states)
+            opened.callback(self._days.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
-            # Take back what no checkpoint covers; finish dropping the rows of files that had changed.
-            self._index.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
-            self._index.delete_rows_of(self._catalog.resetting())
+            self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
+            # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
+            # has been read again or is seen to be missing.
+            self._days.delete_rows_of(self._catalog.resetting())
             self._filtered = set(map(day_number, self._catalog.filtered()))
-            """Days whose filter in the catalog has to go before anything is written on them."""
-            self.known: dict[str, KnownFile] = dict(self._catalog.known())
-            """Every source that was ever seen, as it was last seen."""
+            """Days that have a filter, which has to go before anything is written on them."""
+            self.known = KnownFiles(settings.root, self._catalog.known())
             self._open = opened.pop_all()
+        self._cache = SourceCache()
         self._next_id = 1 + self._catalog.last_id()
         self._has_archived = self._catalog.has_archived()
-        self._hot: OrderedDict[str, SourceState] = OrderedDict()
-        self._weights: dict[str, int] = {}
-        """How many requests each of them remembered at the last checkpoint."""
-        self._held = 0
-        """All of these together."""
         self._unsaved: dict[str, SourceState] = {}
-        self._gone: set[str] = set()
+        """Sources read since the last checkpoint. All of them are in the cache, which is trimmed at checkpoints."""
+        self._missing: set[str] = set()
+        """Sources whose files have gone missing since the last checkpoint."""
+
+    # ---- sources
 
     @property
     def unsaved(self) -> int:
-        """Sources that a checkpoint would save."""
-        return len(self._unsaved) + len(self._gone)
+        """Number of sources that a checkpoint would save."""
+        return len(self._unsaved) + len(self._missing)
 
-    def progress(self, path: str) -> SourceState | None:
-        """Everything known of a source, from memory, from the catalog, or new; None for what is no source."""
-        progress = self._hot.get(path)
-        if progress is None:
-            source = self._settings.source_for(to_os(path))
-            if source is None:
-                return None
-            if path in self.known or self._has_archived:  # what lies in the archive is not among the known
-                with invalid_values_as_damage(self._folder):
-                    progress = self._catalog.load(path, source, lambda places: self._index.requests(path, places))
-            if progress is None:
-                progress = SourceState(self._next_id, path, source)
-                self._next_id += 1
-            self._hot[path] = progress
-        self._hot.move_to_end(path)
-        return progress
+    def state(self, path: str) -> SourceState | None:
+        """The state of a source, from memory or from the catalog, or a new one; None where no source has this path."""
+        state = self._cache.get(path)
+        if state is not None:
+            return state
+        source = self._settings.source_for(to_os(path))
+        if source is None:
+            return None
+        if path in self.known or self._has_archived:  # `known` lacks the sources of which everything is archived
+            with invalid_values_as_damage(self._folder):
+                state = self._catalog.load(path, source, lambda places: self._days.requests(path, places))
+        if state is None:
+            state = SourceState(self._next_id, path, source)
+            self._next_id += 1
+        self._cache.add(state)
+        return state
 
-    def seen(self, progress: SourceState, now: float) -> None:
-        """A source was looked at after the moment `now`, and its progress has been moved on."""
-        path = progress.path
-        self._unsaved[path] = progress
-        self._gone.discard(path)
-        self.known[path] = _known(progress.id, progress.cursor, archived_size(progress.archived), int(now * 1e9))
+    def note_read(self, state: SourceState, now: float, *, more: bool) -> None:
+        """Have the next checkpoint save a state that a read has advanced. `now` is a moment before that read, in
+        seconds since 1970; `more`: something is left to be read, even if the file does not change."""
+        self._unsaved[state.path] = state
+        self._missing.discard(state.path)
+        self.known.note_read(state.path, state.cursor, archived_size(state.archived), int(now * 1e9), more=more)
 
-    def differs(self, found: FoundFile) -> bool:
-        """Whether a file that a scan has found is unknown, or looks other than it did."""
-        known = self.known.get(found.path)
-        return known is None or known.differs(found.status)
+    def begin_again(self, state: SourceState, *, keeps_time: bool = False) -> None:
+        """Delete the rows of a file that is not the one that was read before, and reset its state.
 
-    def size(self, path: str) -> int:
-        """The size that a file had at the last look, as far as it was read to its end; else 0."""
-        known = self.known.get(path)
-        return 0 if known is None else max(0, known.size)
+        The catalog says so first, durably. Killed in between, or before the next checkpoint, the next opening deletes
+        the rows again, and a scan finds the file unread.
 
-    def is_away(self, path: str) -> bool:
-        """Whether a source is unknown, or known to be gone."""
-        known = self.known.get(path)
-        return known is None or known.is_missing
-
-    def unseen_since_scan(self, seen: set[str]) -> list[str]:
-        """Sources that were there, and that a scan has not seen."""
-        return [path for path, known in self.known.items() if not known.is_missing and path not in seen]
-
-    def is_as_seen(self, path: str) -> bool:
-        """Whether a look at a source would show what the last one has shown; False where that is not certain."""
-        known = self.known.get(path)
-        if known is None or not known.is_settled:
-            return False
-        try:
-            return not known.differs(os.lstat(self._settings.root / to_os(path)))
-        except OSError:
-            return False
-
-    def begin_again(self, progress: SourceState, *, keeps_time: bool = False) -> None:
-        """A file is another one now: its old rows go, first in the catalog's word, then in fact.
-
-        `keeps_time`: it begins with the bytes that it had, so the note of its first modification time is kept
+        `keeps_time`: the file begins with the bytes that it had, so its first modification time is kept
         (`docs/derivation.md`, section 5).
         """
-        if progress.path in self.known or progress.cursor.lines:
+        if state.path in self.known or state.cursor.lines:
             with invalid_values_as_damage(self._folder):
-                self._catalog.mark_resetting(progress)
-                self._index.delete_rows(progress.path)
-        if not (keeps_time or progress.archived):
-            progress.first_mtime = None
-        progress.begin_again()
-        self._unsaved[progress.path] = progress
+                self._catalog.mark_resetting(state)
+                self._days.delete_rows(state.path)
+        if not (keeps_time or state.archived):
+            state.first_mtime = None
+        state.begin_again()
+        self._unsaved[state.path] = state
+        self.known.note_unread(state.path)
 
     def vanished(self, path: str) -> None:
-        """A file is gone: its rows stay, and it is marked."""
-        known = self.known.get(path)
-        if known is not None and not known.is_missing:
-            self._gone.add(path)
-            self.known[path] = known._replace(is_missing=True)
+        """Have the next checkpoint mark a source whose file is gone. Its rows stay."""
+        if self.known.note_missing(path):
+            self._missing.add(path)
+
+    # ---- rows
 
     def write(self, batches: list[Batch]) -> None:
-        """Commit rows, so that queries see them. After an error, abandon."""
-        if batches:
-            if self._filtered:
-                days = {row.day for batch in batches for row in batch.rows}
-                self._drop_filters(days | {answer.day for batch in batches for answer in batch.answered})
-            with invalid_values_as_damage(self._folder):
-                self._index.write(batches, self._catalog.checkpoint + 1)
+        """Commit rows, which queries then see. Raises OSError or what SQLite raises; then abandon."""
+        if not batches:
+            return
+        if self._filtered:
+            days = {row.day for batch in batches for row in batch.rows}
+            self._drop_filters(days | {answer.day for batch in batches for answer in batch.answered})
+        with invalid_values_as_damage(self._folder):
+            self._days.write(batches, self._catalog.checkpoint + 1)
 
     def _drop_filters(self, days: set[int]) -> None:
         if days := days & self._filtered:
             self._catalog.drop_filters(map(day_name, days))
             self._filtered -= days
 
-    # ---- what several processes have read (`bulk/backlog.py`)
+    def checkpoint(self) -> None:
+        """Make the rows durable, then save how far each source was read. Raises as `write`; then abandon."""
+        if self.unsaved:
+            self._save(())
+
+    def _save(self, merged: Iterable[SavedSource]) -> None:
+        # Killed between the two, or in the second: the catalog still names the previous checkpoint, and the next
+        # opening takes back the rows of this one.
+        with invalid_values_as_damage(self._folder):
+            days = list(self._days.make_durable(self._catalog.checkpoint + 1))
+            self._catalog.save(chain(map(to_save, self._unsaved.values()), merged), days, self._missing)
+        self._cache.trim(self._unsaved.values())
+        self._unsaved = {}
+        self._missing = set()
+
+    # ---- sources that workers have read (`bulk/backlog.py`)
 
     def unknown(self, paths: Iterable[str]) -> list[str]:
-        """Those that nothing is known of, so that another process may read them from their start."""
-        fresh = [path for path in paths if path not in self.known and path not in self._hot]
-        return self._catalog.without(fresh) if self._has_archived else fresh
+        """Those of some paths that the index knows nothing of, so that a worker may read them from their start."""
+        unknown = [path for path in paths if path not in self.known and path not in self._cache]
+        return self._catalog.without(unknown) if self._has_archived else unknown
 
     def new_ids(self, count: int) -> range:
-        """Numbers for new sources."""
+        """Ids for new sources."""
         first = self._next_id
         self._next_id += count
         return range(first, self._next_id)
 
-    def merge_segments(self, parts: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
-        """Commit the rows of unknown sources, which were read after `since` (nanoseconds since 1970), and save how far
-        at once: until then nobody may look at them again. After an error, abandon."""
-        self._drop_filters(set(parts))
+    def merge_segments(self, segments: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
+        """Commit the rows of unknown sources, by day, and save their states at once. Raises as `write`; then abandon.
+
+        `since` is a moment before the sources were read, in nanoseconds since 1970. Until this returns, nobody else may
+        read them. Killed between the two, the next opening deletes the rows of sources that the catalog does not know.
+        """
+        self._drop_filters(set(segments))
         with invalid_values_as_damage(self._folder):
-            self._index.merge_segments(parts, self._catalog.checkpoint + 1)
+            self._days.merge_segments(segments, self._catalog.checkpoint + 1)
         self._save(saved)
         for one in saved:
-            id_, path, _, _, _, *mark = one.source
-            self.known[path] = _known(id_, mark, 0, since)  # of unknown sources nothing is archived
+            cursor = one.cursor
+            self.known.note_read(one.path, cursor, 0, since, more=cursor.offset != cursor.size)
 
-    # ---- what `sidecar archive` asks for
+    # ---- requests of `sidecar archive` (`service/requests.py`)
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
-        """Note that logs lie in the archive in `folder`, durably; gives for each that was refused why.
+        """Record durably that logs have been archived in `folder`. Returns the reasons for those refused, by path.
 
-        One that is not any more as it was when it was read for the archive is refused, and goes on as it is.
+        A log that is no longer as it was when it was archived is refused, and stays as it is.
         """
         if folder != os.fspath(self._settings.archive):
-            why = f"the sidecar that runs has its archive in {self._settings.archive}"
+            why = f"the running sidecar has another archive folder, {self._settings.archive}"
             return {move.path: why for move in moves}
         moves = list(moves)
-        self.checkpoint()  # from here on the catalog knows all that is known here
+        self.checkpoint()  # the catalog compares with what was saved
         refused = self._catalog.archive(moves, folder)
         for move in moves:
-            self._hot.pop(move.path, None)
+            self._cache.discard(move.path)  # its extents are others now
         return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
-        """Forget logs that lie in the archive whole, and their rows; gives for each that was refused why."""
+        """Delete logs of which everything is archived, and their rows. Returns the reasons for those refused, by path.
+
+        Killed after `begin_drop`, the next opening deletes the rows, and the log stays as one with nothing in it. Its
+        archive is deleted by the next `sidecar archive` with the same options. Killed after `finish_drop`, at most an
+        empty daily file and its filter stay.
+        """
         self.checkpoint()
-        refused, going = {}, []
+        refused, to_drop = {}, []
         for path in paths:
-            progress = self.progress(path)
-            if progress is None or not 0 < progress.cursor.offset <= archived_size(progress.archived):
-                refused[path] = "it goes on in a log file"
+            state = self.state(path)
+            if state is None or not 0 < state.cursor.offset <= archived_size(state.archived):
+                refused[path] = "it continues in a log file"
             else:
-                going.append(path)
-        if going:
-            self._catalog.begin_drop(going)
-            self._index.delete_rows_of(going)
-            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
+                to_drop.append(path)
+        if to_drop:
+            self._catalog.begin_drop(to_drop)
+            self._days.delete_rows_of(to_drop)
+            days = list(self._days.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save((), days)
-            self._catalog.finish_drop(going)
+            self._catalog.finish_drop(to_drop)
             for day, (_, _, entries) in days:
                 if not entries:
                     self._catalog.drop_filters([day_name(day)])
                     self._filtered.discard(day)
-                    self._index.delete(day)
-            for path in going:
-                self.known.pop(path, None)
-                self._hot.pop(path, None)
+                    self._days.delete(day)
+            for path in to_drop:
+                self.known.forget(path)
+                self._cache.discard(path)
         return refused
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
-        """Take smaller files of days, and their filters; gives for each that was refused why."""
+        """Replace daily files by their compact copies, and save their filters. Returns the reasons for those refused,
+        by day.
+
+        A kill leaves the old file or the copy, which have the same rows, so that an older filter fits both.
+        """
         self.checkpoint()
         refused = {}
         for name, copy, state, blocks in days:
             day = day_number(name)
-            fresh = resolve_under(self._settings.index_folder, copy)
-            if not self._index.is_as(day, state):
+            if not self._days.is_as(day, state):
                 refused[name] = "it has changed"
                 continue
-            is_compact = self._index.replace(day, fresh)
-            # Before anything else is written to the new file: with its name, a power cut would take that back too.
-            sync_folder(self._index.folder)
+            is_compact = self._days.replace(day, resolve_under(self._folder, copy))
+            # Before anything else is written to the new file: if its name is not durable, a power cut takes that back.
+            sync_folder(self._days.folder)
             self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)
             self._filtered.add(day)
             if not is_compact:
                 refused[name] = "somebody reads it"
         return refused
 
-    def checkpoint(self) -> None:
-        """Make the rows durable, then save how far each file was read. After an error, abandon."""
-        if self.unsaved:
-            self._save(())
-
-    def _save(self, brought: Iterable[SavedSource]) -> None:
-        with invalid_values_as_damage(self._folder):
-            days = list(self._index.make_durable(self._catalog.checkpoint + 1))
-            self._catalog.save(chain(map(to_save, self._unsaved.values()), brought), days, self._gone)
-        self._cool_down()
-        self._unsaved = {}
-        self._gone = set()
-
-    def _cool_down(self) -> None:
-        """Forget the states of sources that have not changed for the longest time."""
-        for path, progress in self._unsaved.items():
-            weight = progress.cost
-            self._held += weight - self._weights.get(path, 0)
-            self._weights[path] = weight
-        while len(self._hot) > 1 and self._held + 20 * len(self._hot) > (
-            MAX_CACHED_STATE if len(self._hot) > MIN_CACHED_SOURCES else MAX_PINNED_STATE
-        ):
-            path, _ = self._hot.popitem(last=False)
-            self._held -= self._weights.pop(path, 0)
+    # ---- closing
 
     def check(self) -> None:
-        """Raise IndexUnavailable where somebody else has deleted, replaced or written a file of the index."""
+        """Raise IndexUnavailable where another process has deleted, replaced or written to a file of the index."""
         try:
             self._catalog.check()
-            self._index.check()
+            self._days.check()
         except IndexUnavailable:
             raise
         except (SidecarError, OSError):
-            pass  # it cannot be told now: whoever needs the file will say what is wrong
+            pass  # unknown at the moment; whoever uses the file reports what is wrong
 
     def close(self) -> None:
-        """Checkpoint, and leave the index as one that a reader can open anywhere. After an error, abandon."""
+        """Make a checkpoint, and close all files so that they can be read even in a read-only folder. Raises as
+        `write`; then abandon.
+
+        How the files were left is saved last. Killed before that, the next start checks every file in full.
+        """
         with self._open:
             self.checkpoint()
-            self._index.close()
-            self._catalog.note("files", self._index.signatures())
+            self._days.close()
+            self._catalog.note("files", self._days.signatures())
             self._catalog.note("closed", str(self._catalog.checkpoint))
 
     def _close_catalog(self) -> None:
-        left = self._catalog.close()
-        if left is not None:
-            self._left[self._catalog.path] = left
+        state = self._catalog.close()
+        if state is not None:
+            self._file_states[self._catalog.path] = state
 
     def abandon(self) -> None:
-        """Close without saving: what was done since the last checkpoint is taken back at the next opening.
+        """Close all files without a checkpoint: the next opening takes back what was written since the last one.
 
-        Raises IndexDamaged where somebody else has written to a file; all are closed nevertheless."""
+        Raises IndexDamaged where another process has written to a file; all are closed nevertheless.
+        """
         self._open.close()

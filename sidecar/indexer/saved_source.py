@@ -8,6 +8,7 @@ import orjson
 
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import SourceState
+from sidecar.logs.tail import Cursor
 from sidecar.store.codec import encode_state
 
 
@@ -21,6 +22,16 @@ class SavedSource(NamedTuple):
     rejected: list[tuple[Any, ...]]
     sessions: list[tuple[str, tuple[Any, ...]]]
     archived: list[tuple[Any, ...]]
+
+    @property
+    def path(self) -> str:
+        """The path of the source."""
+        return str(self.source[1])
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far its log was read."""
+        return Cursor(*self.source[5:13])
 
 
 def to_save(progress: SourceState) -> SavedSource:

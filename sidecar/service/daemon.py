@@ -36,7 +36,7 @@ from sidecar.indexer.tamper import FileStates
 from sidecar.ingest.reader import read_next
 from sidecar.ingest.source import Batch
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.scanner import FinishedScan, ScanSchedule
+from sidecar.logs.scanner import FinishedScan, FoundFile, ScanSchedule
 from sidecar.logs.watcher import Watcher
 from sidecar.store.connection import DATABASE_ERRORS, is_damage, root_cause
 
@@ -270,22 +270,26 @@ class Sidecar:
         """Begin a scan if it is due, and take the next slice of the current one."""
         if self._scans.begins(now) and self._watcher is not None:
             self._watcher.refresh()
-        differing, finished = self._scans.turn(writer.differs)
+        differing, finished = self._scans.turn(lambda found: self._is_to_read(writer, found))
         for found in differing:
-            if not self._backlog.is_out(found.path):
+            if found.path not in self._queue and not self._backlog.is_out(found.path):
                 self._mark(writer, found.path)
-                self.totals.found += max(0, found.status.st_size - writer.size(found.path))
+                self.totals.found += max(0, found.status.st_size - writer.known.size(found.path))
         if finished is not None:
             self._end_scan(writer, finished, now)
+
+    def _is_to_read(self, writer: IndexWriter, found: FoundFile) -> bool:
+        """Whether a file that a scan has found may hold something unread, or could not be read the last time."""
+        return writer.known.differs(found.path, found.status) or found.path in self.faults.current
 
     def _end_scan(self, writer: IndexWriter, finished: FinishedScan, now: float) -> None:
         """Record vanished files, new errors and cleared errors, and plan the next scan."""
         seen, scan = finished
-        for path in writer.unseen_since_scan(seen):
+        for path in writer.known.unseen(seen):
             if scan.covers(path):
                 self._queue[path] = None  # reading it will show whether it is gone
         for name in [name for name in self.faults.current if name not in seen and name != Faults.INDEX]:
-            if writer.is_away(name):  # otherwise reading it will show
+            if writer.known.is_away(name):  # otherwise reading it will show
                 self.faults.clear(name)
         for folder, why in scan.failed.items():
             self.faults.note(folder or "root", f"{folder or self.settings.root}: {why}")
@@ -317,7 +321,7 @@ class Sidecar:
             if self._backlog.is_out(path):  # two processes must not read it at once
                 self._backlog.add(path)
                 continue
-            if path not in self.faults.current and writer.is_as_seen(path):
+            if path not in self.faults.current and writer.known.is_unchanged(path):
                 continue
             try:
                 batch, more = self._read_file(writer, path, now)
@@ -349,7 +353,7 @@ class Sidecar:
 
     def _read_file(self, writer: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
         """Read the next chunk of a file. Returns its batch, and whether there is more."""
-        state = writer.progress(path)
+        state = writer.state(path)
         if state is None:
             return None, False
         before = state.cursor.offset
@@ -360,7 +364,7 @@ class Sidecar:
         if outcome.retry_in is not None:
             self._timers.reread_at(path, now + outcome.retry_in)
         self.totals.bytes += state.cursor.offset - before
-        writer.seen(state, now)
+        writer.note_read(state, now, more=outcome.more or outcome.retry_in is not None)
         return outcome.batch, outcome.more
 
     def _write(self, writer: IndexWriter, batches: list[Batch]) -> None:

@@ -30,7 +30,7 @@ from helpers.support import (
 )
 from helpers.tally import Tally
 from oracle.model import model_file
-from sidecar.indexer import index_writer as ledger
+from sidecar.indexer import source_cache
 from sidecar.indexer.saved_source import to_save
 from sidecar.ingest.source import SourceState
 from sidecar.records import Line
@@ -233,7 +233,7 @@ def test_a_million_open_requests_fit_into_memory_and_are_all_known_after_a_stop(
 def test_sources_that_have_much_to_remember_do_not_all_stay_in_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MAX_PINNED_STATE", 1_000)
+    monkeypatch.setattr(source_cache, "MAX_COST_OF_FEW", 1_000)
     conf = reference(root)
     with Stepped(conf) as stepped:
         for part in range(3):
@@ -241,10 +241,11 @@ def test_sources_that_have_much_to_remember_do_not_all_stay_in_memory(
                 log = root / f"responses/sessions/many{number}.jsonl"
                 write_lines(log, *asked(400), {"event": "completion:result", "correlation_id": f"req_{part:032x}"})
             stepped.turn()
-            held = stepped.sidecar._writer
-            assert held is not None
-            weights = [progress.cost for progress in held._hot.values()]
-            assert len(weights) == 1 or sum(weights) <= 1_000
+            assert stepped.sidecar._writer is not None
+            cache = stepped.sidecar._writer._cache
+            states = [cache.get(f"responses/sessions/many{number}.jsonl") for number in range(8)]
+            costs = [state.cost for state in states if state is not None]
+            assert len(costs) == 1 or sum(costs) <= 1_000
     assert everything(root / "index") == rebuilt(conf)
 
 

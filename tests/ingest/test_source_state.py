@@ -26,7 +26,7 @@ from helpers.support import (
 from oracle import model
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
-from sidecar.indexer import index_writer as ledger
+from sidecar.indexer import source_cache
 from sidecar.indexer.saved_source import to_save
 from sidecar.ingest import linking
 from sidecar.ingest.source import SourceState
@@ -94,8 +94,8 @@ def test_a_long_log_with_few_stops_is_as_one_without(tmp_path: Path) -> None:
 def test_sources_that_leave_memory_come_back_as_they_were(
     held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "MIN_CACHED_SOURCES", 2)
-    monkeypatch.setattr(ledger, "MAX_CACHED_STATE", held)
+    monkeypatch.setattr(source_cache, "MIN_CACHED_SOURCES", 2)
+    monkeypatch.setattr(source_cache, "MAX_COST", held)
     conf = reference(tmp_path)
     logs = [tmp_path / f"responses/sessions/s{number}.jsonl" for number in range(5)]
     contents = [FIRST + random_log(number, 60) for number in range(5)]

@@ -1,0 +1,101 @@
+"""What the file of each source looked like when it was last read: what scans and hints are compared with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.fs import MTIME_GRANULARITY, FileStat, to_os
+from sidecar.logs.tail import Cursor
+
+
+class KnownFile(NamedTuple):
+    """A file from outside, as it was when it was last read."""
+
+    device: int
+    inode: int
+    size: int
+    """Bytes; -1 where something is left to be read, so that the file differs from whatever a scan finds."""
+    mtime_ns: int
+    is_missing: bool = False
+    is_settled: bool = False
+    """All of it was read, and no later write can leave it with the same modification time."""
+
+    def differs(self, status: os.stat_result) -> bool:
+        """Whether the file may hold something that was not read."""
+        return self.is_missing or self[:4] != FileStat.of(status)
+
+
+class KnownFiles:
+    """Every source that was ever seen, but for those whose bytes are all archived. Only the indexing thread uses it."""
+
+    def __init__(self, root: Path, files: Iterable[tuple[str, KnownFile]]) -> None:
+        self._root = root
+        self._files = dict(files)
+
+    def __contains__(self, path: str) -> bool:
+        """Whether a source is known."""
+        return path in self._files
+
+    def differs(self, path: str, status: os.stat_result) -> bool:
+        """Whether a file that a scan has found is unknown, or may hold something that was not read."""
+        known = self._files.get(path)
+        return known is None or known.differs(status)
+
+    def is_unchanged(self, path: str) -> bool:
+        """Whether reading a file now would certainly bring nothing new, whatever a hint says."""
+        known = self._files.get(path)
+        if known is None or not known.is_settled:
+            return False
+        try:
+            return not known.differs(os.lstat(self._root / to_os(path)))
+        except OSError:
+            return False
+
+    def is_away(self, path: str) -> bool:
+        """Whether a source is unknown, or its file missing."""
+        known = self._files.get(path)
+        return known is None or known.is_missing
+
+    def unseen(self, seen: Container[str]) -> list[str]:
+        """The sources whose files are not known to be missing, and are not among those that a scan has seen."""
+        return [path for path, known in self._files.items() if not known.is_missing and path not in seen]
+
+    def size(self, path: str) -> int:
+        """Bytes that a file had when it was read to its end; 0 where something is left to be read, or it is unknown."""
+        known = self._files.get(path)
+        return 0 if known is None else max(0, known.size)
+
+    def note_read(self, path: str, cursor: Cursor, archived: int, since: int, *, more: bool) -> None:
+        """Keep what a file looked like in a read that left this cursor of its log.
+
+        `archived` is the number of archived bytes, which precede those of the file. `since` is a moment before the
+        read, in nanoseconds since 1970. `more`: something is left to be read, even if the file does not change.
+        """
+        size = -1 if more else cursor.size
+        is_whole = 0 < cursor.offset - archived == size
+        # Times come from a clock with ticks: a write in the tick of the last one may leave size and time as they are.
+        # A time of whole milliseconds may come from a file system that keeps no finer ones.
+        is_past = cursor.mtime_ns + MTIME_GRANULARITY < since and cursor.mtime_ns % 1_000_000 != 0
+        self._files[path] = KnownFile(
+            cursor.device, cursor.inode, size, cursor.mtime_ns, is_settled=is_whole and is_past
+        )
+
+    def note_unread(self, path: str) -> None:
+        """Have the next scan find that a file has to be read, whatever it looks like."""
+        if path in self._files:
+            self._files[path] = self._files[path]._replace(size=-1)
+
+    def note_missing(self, path: str) -> bool:
+        """Mark the file of a source as missing. False where it was missing already, or the source is unknown."""
+        known = self._files.get(path)
+        if known is None or known.is_missing:
+            return False
+        self._files[path] = known._replace(is_missing=True)
+        return True
+
+    def forget(self, path: str) -> None:
+        """Treat a source as one that was never seen."""
+        self._files.pop(path, None)
