@@ -183,8 +183,8 @@ class DayFiles:
         self._close(day)
         if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
             return False
-        self._left.pop(path, None)
         copy.replace(path)
+        self._left.pop(path, None)
         now = stat_after_write(path)
         if now is not None:
             self._left[path] = FileState(now, log=None)

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from sidecar.config.settings import Settings
-from sidecar.errors import IndexUnavailable, SidecarError
+from sidecar.errors import IndexUnavailable, SidecarError, UnsafePath
 from sidecar.fs import resolve_under, sync_folder, to_os
 from sidecar.ingest.source import Batch, SourceState
 from sidecar.records import Compacted, Move, archived_size
@@ -248,7 +248,11 @@ class IndexWriter:
             if not self._days.is_as(day, state):
                 refused[name] = "it has changed"
                 continue
-            is_compact = self._days.replace(day, resolve_under(self._folder, copy))
+            try:
+                is_compact = self._days.replace(day, resolve_under(self._folder, copy))
+            except (OSError, UnsafePath) as error:
+                refused[name] = f"its compact copy cannot be used: {error}"
+                continue
             # Before anything else is written to the new file: if its name is not durable, a power cut takes that back.
             sync_folder(self._days.folder)
             self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)

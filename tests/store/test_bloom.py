@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from sidecar import Index
 from sidecar.archive.compact import compact_copy
 from sidecar.archive.job import ArchiveOptions
 from sidecar.config.settings import Settings
-from sidecar.errors import UnsafePath
 from sidecar.query.catalog_reader import CatalogReader
 from sidecar.query.day_reader import DayReader
+from sidecar.service.request_values import ArchiveRequest, to_json
 from sidecar.store.bloom import BLOCK_BITS, KEYS_PER_BLOCK, build_filter, probe
 
 DAYS = 20
@@ -244,9 +244,29 @@ def test_a_request_that_leads_out_of_the_index_folder_moves_nothing(settings: Se
         made = compact_copy(settings.index_folder, day, 10**6)
         assert made is not None
         (settings.index_folder / made.copy).rename(settings.root.parent / "elsewhere.db")
-        with pytest.raises(UnsafePath):
-            stepped.sidecar._open_writer().compact([made._replace(copy="../../elsewhere.db")])
+        refused = stepped.sidecar._open_writer().compact([made._replace(copy="../../elsewhere.db")])
+        assert "leaves" in refused["2024-12-29"]
     assert (settings.root.parent / "elsewhere.db").exists()
+
+
+@pytest.mark.parametrize("put", [Path.unlink, lambda copy: (copy.unlink(), copy.mkdir())], ids=["gone", "folder"])
+def test_a_request_whose_copy_cannot_be_used_is_refused_and_the_sidecar_goes_on(
+    settings: Settings, put: Callable[[Path], object]
+) -> None:
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        made = compact_copy(settings.index_folder, settings.index_folder / "daily/2024-12-29.db", 10**6)
+        assert made is not None
+        put(settings.index_folder / made.copy)
+        requests = settings.index_folder / "requests"
+        requests.mkdir()
+        (requests / "x.json").write_bytes(to_json(ArchiveRequest(days=(made,))))
+        stepped.turn()
+        assert "cannot be used" in (requests / "x.done").read_text()
+        before = len(stepped.rows)
+        write_lines(settings.root / LOG.format("more"), {"event": "agent:say", "timestamp": BASE})
+        stepped.turn()
+        assert len(stepped.rows) == before + 1 and not stepped.sidecar.faults.current
 
 
 def test_days_that_are_not_old_keep_their_files(tmp_path: Path) -> None:
