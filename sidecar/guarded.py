@@ -187,7 +187,7 @@ class GuardedFolder:
                 os.mkdir(name, dir_fd=self.fd)
         status = self.status_of(name)
         if not stat.S_ISDIR(status.st_mode):
-            raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a folder")
+            raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a directory")
         folder = GuardedFolder(self.path / name, os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd), self._trusts)
         owner = os.fstat(folder.fd).st_uid
         if not self._trusts(owner):

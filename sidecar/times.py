@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from sidecar.errors import BadTime
 
 Time = float | int | str | datetime
-"""Seconds since 1970; a datetime or ISO 8601 (no zone: UTC); a time of day, `today`, `yesterday` or `now`; or an age,
-counted back from now."""
+"""Seconds since 1970; a datetime or ISO 8601 (UTC where it names no zone); a time of day, `today`, `yesterday` or
+`now`; or an age, counted back from now."""
 _UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
 _PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(_UNITS, key=len, reverse=True))})\s*", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.ASCII)
@@ -22,7 +22,7 @@ _DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 def seconds_of(text: str) -> float | None:
-    """The length of `30s`, `5m`, `30min`, `2h`, `1h30m`, `7d`, `1w` or `500ms` in seconds; None for anything else."""
+    """The length in seconds of an age such as `30s`, `5m`, `30min`, `1h30m`, `7d`, `1w` or `500ms`; else None."""
     text = text.strip().lower()
     total, smallest, end = 0.0, float("inf"), 0
     for part in _PART.finditer(text):
@@ -34,30 +34,30 @@ def seconds_of(text: str) -> float | None:
 
 
 def duration(value: float | int | str) -> float:
-    """A length of time in seconds, from a number of them or from an age; raises BadTime."""
+    """A length of time in seconds, from a number of seconds or an age. Raises BadTime."""
     if isinstance(value, str):
         length = seconds_of(value)
         if length is not None:
             return length
         if not re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-            raise BadTime(f"{value!r} is no length of time")
+            raise BadTime(f"not a length of time: {value!r}")
     elif not _is_number(value):
-        raise BadTime(f"{value!r} is no length of time")
+        raise BadTime(f"not a length of time: {value!r}")
     return float(value)
 
 
 def moment_of(value: Time, now: float, *, local: bool = False) -> float:
-    """A moment in seconds since 1970; ages count back from `now`. Raises BadTime.
+    """A moment in seconds since 1970; an age is counted back from `now`. Raises BadTime.
 
-    What names no zone is in UTC, or where `local` is true in the zone of this machine. A time of day is the last one:
-    `19:35` before that time is yesterday's.
+    A time without a zone is in UTC, or with `local` in the zone of this machine. A time of day is the latest one that
+    is over: at 10:00, `19:35` is yesterday's.
     """
     if isinstance(value, datetime):
         return (value if value.tzinfo or local else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, str):
         return _moment_in_words(value.strip(), now, local)
     if not _is_number(value):
-        raise BadTime(f"{value!r} is no time")
+        raise BadTime(f"not a time: {value!r}")
     return float(value)
 
 
@@ -71,11 +71,11 @@ def _moment_in_words(text: str, now: float, local: bool) -> float:
     try:
         return moment_of(_date_and_time(text, datetime.fromtimestamp(now, None if local else UTC)), now, local=local)
     except (ValueError, OverflowError):
-        raise BadTime(f"{text!r} is no time") from None
+        raise BadTime(f"not a time: {text!r}") from None
 
 
 def _date_and_time(text: str, now: datetime) -> datetime:
-    """Without a zone, unless the text names one. Raises ValueError."""
+    """The moment that a text names; it has a zone only if the text has one. Raises ValueError."""
     now = now.replace(tzinfo=None)
     if text.lower() == "now":
         return now
@@ -99,14 +99,14 @@ def _number(text: str) -> float | None:
 
 SECONDS_PER_DAY = 86_400
 YEAR_10000 = 253_402_300_800
-"""The first second after the year 9999, and so after the calendar."""
+"""The first second after the year 9999: beyond it Python has no dates."""
 
 _LAST_MOMENT = YEAR_10000 - 1.0
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def within_calendar(moment: float) -> float:
-    """The moment; for one before 1970 or after 9999, the nearest second that has a day."""
+    """The moment itself, or the nearest one that has a day: not before 1970, nor after 9999."""
     return moment if 0.0 <= moment < YEAR_10000 else min(max(moment, 0.0), _LAST_MOMENT)
 
 

@@ -39,7 +39,7 @@ def test_a_length_of_time_may_be_a_plain_number_also_as_text() -> None:
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "nan", "inf", "1e3", nan, True, None, [5]])
 def test_what_is_no_length_of_time_is_refused(value: object) -> None:
-    with pytest.raises(BadTime, match="is no length of time"):
+    with pytest.raises(BadTime, match="not a length of time: "):
         duration(value)  # type: ignore[arg-type]
 
 
@@ -104,7 +104,7 @@ def test_what_names_no_zone_may_be_local_time(monkeypatch: pytest.MonkeyPatch) -
     ["25:00", "19:5", "1935", "today 19:35", "", "soon", "2024-02-30", "12", nan, True, None, [NOON], "nan", "2h ago"],
 )
 def test_what_is_no_moment_is_refused_and_told_what_would_be(value: object) -> None:
-    with pytest.raises(BadTime, match="is no time") as caught:
+    with pytest.raises(BadTime, match="not a time: ") as caught:
         moment_of(value, NOON)  # type: ignore[arg-type]
     assert "ISO 8601" in caught.value.hint
     assert caught.value.exit_status == 2

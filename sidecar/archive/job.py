@@ -121,7 +121,7 @@ def archive(
     began = time.perf_counter()
     job = _Job(settings, options, report)
     if not settings.root.is_dir():
-        raise ConfigError(f"the root {settings.root} is no folder", hint="give --root")
+        raise ConfigError(f"the root {settings.root} is not a directory", hint="give --root")
     with closing(open_catalog(settings.index_folder)):
         pass  # IndexMissing, before anything is made
     with (

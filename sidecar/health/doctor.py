@@ -56,7 +56,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
     results = [*versions(), _configuration(settings)]
     if not settings.root.is_dir():
         advice = "start the daemon that logs there first, or name another folder with --root"
-        return [*results, CheckResult("root", "error", f"{settings.root} is not a folder", advice)]
+        return [*results, CheckResult("root", "error", f"{settings.root} is not a directory", advice)]
     scan = Scan(settings)
     found = [(one.path, one.source, one.status.st_size) for one in scan]
     log_bytes = sum(size for _, _, size in found)

@@ -183,7 +183,8 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
     where the index folder is somebody else's."""
     if not settings.root.is_dir():
         raise ConfigError(
-            f"the root {settings.root} is not a folder", hint="start the daemon that logs there first, or give --root"
+            f"the root {settings.root} is not a directory",
+            hint="start the daemon that logs there first, or give --root",
         )
     _check_index_folder(settings)
     permissions = index_permissions(settings)
@@ -211,7 +212,7 @@ def _check_index_folder(settings: Settings) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise ConfigError(f"the index folder {settings.index} is not a folder") from None
+        raise ConfigError(f"the index folder {settings.index} is not a directory") from None
     if names - {"lost+found"} and not names & {LOCK_FILE, CATALOG_NAME}:
         raise ConfigError(
             f"{settings.index} holds other files, and no index",

@@ -154,12 +154,12 @@ def test_help_loads_nothing_heavy() -> None:
     ("arguments", "told"),
     [
         (["nonsense"], "No such command 'nonsense'"),
-        (["query", "timeline", "--since", "tomorrow"], "error: 'tomorrow' is no time"),
-        (["query", "peers", "a", "--since", "soon"], "error: 'soon' is no time"),
+        (["query", "timeline", "--since", "tomorrow"], "error: not a time: 'tomorrow'"),
+        (["query", "peers", "a", "--since", "soon"], "error: not a time: 'soon'"),
         (["query", "timeline", "--limit", "-1"], "Invalid value for '--limit'"),
         (["--preset", "nonsense", "status"], "error: unknown preset `nonsense`"),
         (["--config", "nowhere.yaml", "status"], "error: nowhere.yaml: cannot be read"),
-        (["--root", "nowhere", "run"], "nowhere is not a folder"),
+        (["--root", "nowhere", "run"], "nowhere is not a directory"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_what_is_wrong(root: Path, arguments: list[str], told: str) -> None:

@@ -428,7 +428,7 @@ def test_deleting_a_link_or_a_folder_with_links_leaves_what_they_point_to(
 
 def test_a_link_in_the_place_of_a_folder_is_refused_by_name(guarded: GuardedFolder, outside: Path) -> None:
     (guarded.path / "daily").symlink_to(outside)
-    with pytest.raises(ForeignFile, match="daily is a link, not a folder"):
+    with pytest.raises(ForeignFile, match="daily is a link, not a directory"):
         guarded.folder("daily", create=True)
 
 

@@ -206,7 +206,7 @@ def test_a_root_without_an_index_is_not_healthy(tmp_path: Path) -> None:
 def test_a_root_that_is_no_folder_is_a_reason(tmp_path: Path) -> None:
     found = status_of(reference(tmp_path / "nowhere"))
     assert not found.healthy
-    assert any("is not a folder" in reason for reason in found.reasons)
+    assert any("is not a directory" in reason for reason in found.reasons)
 
 
 TAMPERINGS: list[tuple[str, str]] = [

@@ -103,7 +103,7 @@ def test_the_lock_file_outlives_its_holder(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_root_nothing_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not a folder"):
+    with pytest.raises(ConfigError, match="is not a directory"):
         run_once(reference(tmp_path / "nowhere"), lambda _: None)
     assert not (tmp_path / "nowhere").exists()
 
