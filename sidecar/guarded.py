@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,6 +135,10 @@ class GuardedFolder:
         with os.scandir(self.fd) as entries:
             return sorted(entry.name for entry in entries)
 
+    def entries(self) -> list[tuple[str, bool]]:
+        """The names in the folder, sorted, and for each whether it is that of a folder."""
+        return sorted(_entries(self.fd))
+
     def status(self, name: str) -> os.stat_result | None:
         """The status of what has this name, which may be a link; None where nothing has it."""
         try:
@@ -195,6 +199,16 @@ class GuardedFolder:
             raise ForeignFile(f"{self.path / name} is the folder of user {owner}")
         return folder
 
+    @contextmanager
+    def below(self, names: Iterable[str], *, create: bool = False) -> Iterator[GuardedFolder]:
+        """A folder further down, by the names of those on the way, for the length of a `with` statement. Raises as
+        `folder`."""
+        with ExitStack() as opened:
+            folder: GuardedFolder = self
+            for name in names:
+                folder = opened.enter_context(folder.folder(name, create=create))
+            yield folder
+
     def create(self, name: str, mode: int = 0o666) -> int:
         """A descriptor to write a new file with; `mode` is cut by the umask. Raises FileExistsError, OSError."""
         return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
@@ -234,6 +248,11 @@ class GuardedFolder:
         except FileNotFoundError:
             return False
         return True
+
+    def delete_empty(self, name: str) -> None:
+        """Delete a folder, if nothing lies in it."""
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=self.fd)
 
     def _delete_folder(self, name: str) -> None:
         """Delete a folder and what lies in it. It may be nested deeper than there are descriptors or stack: folders in
@@ -316,10 +335,14 @@ def kind_of(status: os.stat_result) -> str:
     return "a device"
 
 
+def _entries(fd: int) -> list[tuple[str, bool]]:
+    with os.scandir(fd) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+
 def _delete_files(fd: int) -> list[str]:
     """Delete what is no folder in an open folder; gives the names of the folders."""
-    with os.scandir(fd) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    found = _entries(fd)
     for name, is_folder in found:
         if not is_folder:
             os.unlink(name, dir_fd=fd)

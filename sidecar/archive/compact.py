@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
+from sidecar.errors import SidecarError
 from sidecar.fs import sync_file
 from sidecar.guarded import GuardedFolder, check_database
 from sidecar.indexer.day_files import stats_of
@@ -44,7 +45,7 @@ def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted |
 
     `checkpoint` is the number of the last one, read before this. Raises OSError, sqlite3.Error.
     """
-    with GuardedFolder.open(index_folder) as index, index.folder(COMPACT_FOLDER, create=True) as folder:
+    with GuardedFolder.open_own(index_folder) as index, index.folder(COMPACT_FOLDER, create=True) as folder:
         folder.delete(path.name)
         # Made empty first, with the permissions of the folder: SQLite would ask the umask.
         os.close(folder.create(path.name))
@@ -75,5 +76,5 @@ def _texts(day: sqlite3.Connection) -> Iterator[str]:
 
 def delete_stale_copies(index_folder: Path) -> None:
     """Delete copies that nobody took."""
-    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+    with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(COMPACT_FOLDER)

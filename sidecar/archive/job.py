@@ -23,15 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, to_text
-from sidecar.guarded import GuardedFolder, folder_inside
+from sidecar.fs import resolve_under
+from sidecar.guarded import folder_inside
 from sidecar.indexer.index_writer import IndexWriter
-from sidecar.logs.archive_file import OWNER_FILE, UNFINISHED, Archive, ArchivedLog, begins_with, is_of, owner_of
+from sidecar.logs.archive_file import Archive, begins_with
+from sidecar.logs.archive_format import ArchivedLog
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Extent, Report, Reporter
 from sidecar.service import requests
@@ -39,13 +38,13 @@ from sidecar.service.lock import root_locked
 from sidecar.service.requests import IndexOwner, index_owner
 
 from . import compact, remove
-from .pack import PackedArchive, estimate_size, make_durable, pack_archive
+from .folder import check_archive_folder, claim_archive_folder, delete_archive, delete_unfinished, make_durable
+from .pack import PackedArchive, estimate_size, pack_archive
 from .plan import (
     ArchivePlan,
     ExpiredArchive,
     SkippedLog,
     Target,
-    delete_archives,
     expired_archives,
     make_plan,
     total_bytes,
@@ -133,8 +132,7 @@ def archive(
         requests.delete_stale_requests(settings.index_folder)
         compact.delete_stale_copies(settings.index_folder)
         remove.delete_leftovers(settings.index_folder)
-        for unfinished in settings.archive.rglob(f"*{UNFINISHED}"):
-            unfinished.unlink(missing_ok=True)
+        delete_unfinished(folder)
         job.run(owner_, folder, agreed)
         remove.delete_leftovers(settings.index_folder)
     job.done.seconds = time.perf_counter() - began
@@ -214,14 +212,14 @@ class _Job:
             raise failed
 
     def _note(self, owner_: IndexOwner, folder: Archive, made: list[tuple[Target, PackedArchive]]) -> None:
-        make_durable(folder, [packed for _, packed in made])
+        make_durable(folder, [packed.file for _, packed in made])
         moves = [move for _, packed in made for move in packed.moves]
         refused = owner_.archive(moves, os.fspath(folder.folder))
         self.done.kept += [SkippedLog(path, why) for path, why in refused.items()]
         for target, packed in made:
             accepted = [move for move in packed.moves if move.path not in refused]
             if not accepted:
-                (folder.folder / packed.file).unlink(missing_ok=True)  # nothing points into it
+                delete_archive(folder, packed.file)  # nothing points into it
                 continue
             size = sum(move.part.size for move in accepted)
             self.done.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
@@ -254,9 +252,9 @@ class _Job:
         used = {part.file for parts in archived.values() for part in parts}
         for file in folder.files():
             if file not in used:
-                with suppress(SourceError, OSError):
+                with suppress(SidecarError, OSError):
                     if all(_lies_elsewhere(folder, member, archived) for member in folder.members(file)):
-                        (folder.folder / file).unlink()
+                        delete_archive(folder, file)
 
     def _remove(self, owner_: IndexOwner, logs: Iterable[tuple[str, remove.Stat]], *, is_session: bool) -> int:
         """Delete logs whose bytes are in the archive; gives how many went."""
@@ -287,7 +285,9 @@ class _Job:
     def _delete(self, owner_: IndexOwner, folder: Archive, going: list[ExpiredArchive]) -> None:
         refused = owner_.drop([path for one in going for path in one.logs])
         gone = [one for one in going if not any(path in refused for path in one.logs)]
-        delete_archives(folder, gone)
+        folder.close()
+        for one in gone:
+            delete_archive(folder, one.file)
         self.done.deleted = gone
 
     def _compact(self, owner_: IndexOwner, now: float) -> None:
@@ -331,34 +331,3 @@ def _lies_elsewhere(folder: Archive, member: ArchivedLog, archived: dict[str, tu
             return folder.sign(part.file, part.at, member.size) == member.sign
         start += part.size
     return False
-
-
-# ---- the archive's folder
-
-
-# ---- the archive's folder
-
-
-def check_archive_folder(settings: Settings) -> None:
-    """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
-    folder = settings.archive
-    if folder == settings.root or folder.is_relative_to(settings.index_folder):
-        raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
-    for path in (settings.root, settings.index_folder, folder):
-        if to_text(os.fspath(path)) != os.fspath(path):  # archive, index and requests keep it as text
-            raise ConfigError(f"the name of {path} is not UTF-8", hint="rename it, or do without an archive")
-    named = owner_of(folder)
-    if named is not None and named.exists() and not is_of(folder, settings.root):
-        raise ConfigError(
-            f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
-        )
-
-
-def claim_archive_folder(settings: Settings) -> None:
-    """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
-    check_archive_folder(settings)
-    settings.archive.mkdir(parents=True, exist_ok=True)
-    if not is_of(settings.archive, settings.root):
-        with GuardedFolder.open(settings.archive) as folder:
-            folder.write(OWNER_FILE, orjson.dumps({"root": os.fspath(settings.root)}) + b"\n", durable=True)
-            folder.sync()

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import FileStat, Fingerprint, resolve_under, sync_folder, to_os
-from sidecar.logs.archive_file import COMPRESSION_LEVEL, FRAME_BYTES, UNFINISHED, Archive, ArchivedLog, frames, write
+from sidecar.fs import FileStat, Fingerprint, resolve_under, to_os
+from sidecar.logs.archive_file import Archive, place_of
+from sidecar.logs.archive_format import COMPRESSION_LEVEL, FRAME_BYTES, ArchivedLog, frames, write
 from sidecar.logs.tail import CHUNK_BYTES, open_regular
 from sidecar.records import Extent, Move, archived_size
 
+from .folder import UNFINISHED, folder_for
 from .plan import Candidate, SkippedLog, Target, safe_name
 
 CHANGED_MEANWHILE = "it changed while it was archived"
@@ -42,13 +44,6 @@ class LogChanged(SourceError):
     """A log changed while it was archived."""
 
 
-def make_durable(archive: Archive, packed: Iterable[PackedArchive]) -> None:
-    """Return once the names of archive files would survive a power cut. Raises OSError."""
-    folders = {(archive.folder / one.file).parent for one in packed if one.file}
-    for folder in folders | {folder.parent for folder in folders}:
-        sync_folder(folder)
-
-
 def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> PackedArchive:
     """Make an archive file of some logs; `done` is told of bytes. Raises OSError where it cannot be written, and then
     nothing of it stays."""
@@ -60,37 +55,47 @@ def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[i
         if not members:
             return PackedArchive("", 0, [], left_out)
         file, is_there = _free_name(archive, target, members, damaged)
-        final = archive.folder / file
-        _make_folder(archive.folder, final.parent)
-        part = final.with_name(f"{final.name}{UNFINISHED}")
         try:
             if not is_there:
-                write(part, members, _told(_content(root, target, logs, members), done))
-            _compare(archive, root, final if is_there else part, members)
-            _look_again(root, logs)
+                with _unfinished(archive, file) as part:
+                    write(part, members, _told(_content(root, target, logs, members), done))
+                    _compare(archive, root, file + UNFINISHED, members)
+                    _look_again(root, logs)
+            else:
+                _compare(archive, root, file, members)
+                _look_again(root, logs)
         except LogChanged as error:
-            part.unlink(missing_ok=True)
             path = str(error)
             left_out.append(SkippedLog(path, CHANGED_MEANWHILE))
             logs = [log for log in logs if log.path != path]
             continue
         except ArchiveDamaged:
             if not is_there:
-                part.unlink(missing_ok=True)
                 raise
             damaged.add(file)
             continue
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        if not is_there:
-            part.replace(final)
         moves = [
             Move(log.path, log.looks, Extent(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)
         ]
-        return PackedArchive(file, final.stat().st_size, moves, left_out)
+        return PackedArchive(file, archive.size(file), moves, left_out)
+
+
+@contextmanager
+def _unfinished(archive: Archive, file: str) -> Iterator[BinaryIO]:
+    """A new file to write an archive into, which gets its name at the end of the `with` statement, and is deleted after
+    an error."""
+    name = place_of(file)[-1]
+    with folder_for(archive, file) as folder:
+        folder.delete(name + UNFINISHED)
+        try:
+            with open(folder.create(name + UNFINISHED), "wb") as part:
+                yield part
+            folder.rename(name + UNFINISHED, name)
+        except BaseException:
+            with suppress(OSError):
+                folder.delete(name + UNFINISHED)
+            raise
 
 
 # ---- what goes in
@@ -189,9 +194,8 @@ def _told(pieces: Iterator[bytes], done: Callable[[int], None]) -> Iterator[byte
 # ---- what came of it
 
 
-def _compare(archive: Archive, root: Path, path: Path, members: list[ArchivedLog]) -> None:
+def _compare(archive: Archive, root: Path, file: str, members: list[ArchivedLog]) -> None:
     """Unpack what was written and compare it with the logs. Raises ArchiveDamaged, Changed."""
-    file = path.relative_to(archive.folder).as_posix()
     for member in members:
         at = member.at
         with open_regular(resolve_under(root, member.path)) as (fd, _):
@@ -201,6 +205,7 @@ def _compare(archive: Archive, root: Path, path: Path, members: list[ArchivedLog
                 if not data or data != os.pread(fd, len(data), position):
                     if archive.sign(file, member.at, member.size) == member.sign:
                         raise LogChanged(member.path)
+                    path = archive.folder / file
                     raise ArchiveDamaged(f"{path} does not hold the bytes of {member.path}", hint="check the disk")
                 at += len(data)
     archive.close()
@@ -221,7 +226,7 @@ def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], dam
     number = 1 + len(target.logs[0].parts if not target.is_tar else ())
     while number < 10_000:
         file = target.file(number)
-        if not os.path.lexists(archive.folder / file):
+        if not archive.has(file):
             return file, False
         with suppress(ArchiveDamaged, ArchiveMissing):
             there = archive.members(file)
@@ -235,17 +240,6 @@ def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], dam
                 continue
         number += 1
     raise SidecarError(f"{archive.folder / target.file()}: no name is free", hint="look what has filled this folder")
-
-
-def _make_folder(top: Path, folder: Path) -> None:
-    """Make a folder below the archive folder, durably."""
-    made = []
-    while not folder.is_dir() and folder != top:
-        made.append(folder)
-        folder = folder.parent
-    for one in reversed(made):
-        one.mkdir(exist_ok=True)
-        sync_folder(one.parent)
 
 
 # ---- estimate
@@ -269,6 +263,6 @@ def estimate_size(settings: Settings, target: Target) -> int:
 
 
 def _sampled(file: Path, log: Candidate, compress: Callable[[bytes, int], bytes]) -> tuple[int, int]:
-    with file.open("rb") as open_regular:
-        data = open_regular.read(min(CHUNK_BYTES, log.size))
+    with open_regular(file) as (fd, _):
+        data = os.pread(fd, min(CHUNK_BYTES, log.size), 0)
     return len(data), len(compress(data, COMPRESSION_LEVEL))

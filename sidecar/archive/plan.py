@@ -302,13 +302,3 @@ def _end(file: str) -> float:
         return (datetime.fromisoformat(_day(file)).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
     except (ValueError, OverflowError):
         return float("inf")
-
-
-def delete_archives(archive: Archive, going: Iterable[ExpiredArchive]) -> None:
-    """Delete archives, and folders that are empty then. Raises OSError."""
-    archive.close()
-    for one in going:
-        path = archive.folder / one.file
-        path.unlink(missing_ok=True)
-        with suppress(OSError):
-            path.parent.rmdir()

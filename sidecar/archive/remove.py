@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from sidecar.errors import ForeignFile, SourceError
+from sidecar.errors import SidecarError, SourceError
 from sidecar.fs import FileStat, kernel_locks, resolve_under
 from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
 from sidecar.logs.tail import open_regular
@@ -85,7 +85,7 @@ def remove_log(root: Path, path: str, looks: Stat, index_folder: Path, *, patien
 
 def delete_leftovers(index_folder: Path) -> None:
     """Delete what a run that was killed left behind."""
-    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+    with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(GOING_FOLDER)
 
 
@@ -103,8 +103,8 @@ def _second_name(folder: int, name: str, index_folder: Path) -> Iterator[_Second
     """Another name for a file, as long as the `with` statement lasts; None where the file system has no such thing."""
     with ExitStack() as stack:
         kept = None
-        with suppress(OSError, ForeignFile):
-            index = stack.enter_context(GuardedFolder.open(index_folder))
+        with suppress(OSError, SidecarError):
+            index = stack.enter_context(GuardedFolder.open_own(index_folder))
             going = stack.enter_context(index.folder(GOING_FOLDER, create=True))
             second = uuid4().hex
             going.link_here(name, second, folder)

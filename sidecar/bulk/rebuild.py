@@ -27,7 +27,8 @@ from sidecar.fs import resolve_under, sync_file, sync_folder, to_os, to_text
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import signatures
 from sidecar.indexer.saved_source import SavedSource
-from sidecar.logs.archive_file import Archive, ArchivedLog, is_of, owner_of, still_archived
+from sidecar.logs.archive_file import Archive, is_of, owner_of, still_archived
+from sidecar.logs.archive_format import ArchivedLog
 from sidecar.logs.scanner import Scan
 from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout

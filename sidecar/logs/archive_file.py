@@ -1,13 +1,4 @@
-"""Archive files: their format, and reading the archive folder of a root.
-
-An archive file is zstd in the seekable format, preceded by a note that says what it contains:
-
-    note      a skippable frame: the logs, and where in the content each of them is
-    frames    the content, in frames of about `FRAME_BYTES` bytes that end at the end of a record
-    table     the seek table, as the seekable format defines it
-
-`zstd -dc` skips the note and the table and prints the content alone. The note makes an archive self-contained: a lost
-index is rebuilt from logs and archives without unpacking them first. The folder:
+"""The archive folder of a root, read. `archive_format.py` has the format of the files.
 
     archive.json                          the root that this archive belongs to
     sessions/<day>/<stem>.jsonl.zst       one log
@@ -21,122 +12,24 @@ given, else the one beside the root. A folder named by the index counts only if 
 from __future__ import annotations
 
 import os
-import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 import orjson
 
-from sidecar.errors import ArchiveDamaged, ArchiveMissing, SourceError
-from sidecar.fs import FileStat, Fingerprint, resolve_under, sync_file
+from sidecar.errors import ArchiveDamaged, ArchiveMissing, ForeignFile, SourceError, UnsafePath
+from sidecar.fs import FileStat, Fingerprint, to_os
+from sidecar.guarded import GuardedFolder, closing_fd
 from sidecar.records import Extent
 
-from .tail import CHUNK_BYTES, NotAFile, open_regular
+from .archive_format import ArchivedLog, check_table, read_note
+from .tail import CHUNK_BYTES, open_regular
 
 if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
-
-FRAME_BYTES = 128 << 10
-"""Bytes of content per frame: what is decompressed to read one record. Half costs 6 % in size, twice saves 4 %."""
-COMPRESSION_LEVEL = 6
-"""The zstd level. The next ones save a few percent for twice the time or more."""
-MAX_FRAME_BYTES = 16 << 20
-"""Bytes of one line from which on it is split over frames, so that memory is bounded."""
-MAX_NOTE_BYTES = 1 << 30
-"""Largest size of a note; a larger one counts as damaged."""
-_NOTE = 0x184D2A55
-_TABLE = 0x184D2A5E
-_SEEKABLE = 0x8F92EAB1
-_KIND = b"sidecar1"
-
-
-class ArchivedLog(NamedTuple):
-    """A log, or the next extent of one, within the content of an archive file."""
-
-    path: str
-    """Relative to the root, as in the index."""
-    start: int
-    """Bytes of the log in earlier archives: 0, unless it continued after it was archived."""
-    at: int
-    """Its offset in the content."""
-    size: int
-    lines: int
-    sign: int
-    """Digest of its bytes."""
-    first_mtime: float | None
-    """The file's modification time when it was first seen: the time of records without one."""
-
-
-def write(path: Path, members: Sequence[ArchivedLog], pieces: Iterable[bytes]) -> None:
-    """Write an archive file, each piece as a frame of its own; durable when this returns. Raises OSError."""
-    from pyzstd import CParameter, SeekableZstdFile
-
-    note = _note(members)
-    with path.open("wb") as file:
-        # A file in the seekable format that holds only the note; the library appends to it.
-        file.write(note)
-        file.write(struct.pack("<IIIIIBI", _TABLE, 8 + 9, len(note), 0, 1, 0, _SEEKABLE))
-    options: dict[int, int] = {CParameter.compressionLevel: COMPRESSION_LEVEL, CParameter.checksumFlag: 1}
-    with SeekableZstdFile(path, "ab", level_or_option=options) as packed:
-        for piece in pieces:
-            packed.write(piece)
-            packed.flush(packed.FLUSH_FRAME)
-    sync_file(path)
-
-
-def _note(members: Sequence[ArchivedLog]) -> bytes:
-    from pyzstd import compress
-
-    content = _KIND + compress(orjson.dumps(list(map(list, members))))
-    return struct.pack("<II", _NOTE, len(content)) + content
-
-
-def read_note(file: BinaryIO, name: str) -> list[ArchivedLog]:
-    """The logs that an archive's note lists. Raises ArchiveDamaged where the note cannot be read."""
-    from pyzstd import ZstdError, decompress
-
-    try:
-        magic, size = struct.unpack("<II", file.read(8))
-        if magic != _NOTE or not len(_KIND) < size <= MAX_NOTE_BYTES:
-            raise ValueError("no note")
-        content = file.read(size)
-        if len(content) != size or not content.startswith(_KIND):
-            raise ValueError("no note of ours")
-        return [_member(*values) for values in orjson.loads(decompress(content[len(_KIND) :]))]
-    except (ValueError, TypeError, struct.error, ZstdError, EOFError) as error:
-        raise ArchiveDamaged(f"{name}: not an archive of the sidecar, or its note is damaged") from error
-
-
-def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, first_mtime: float | None) -> ArchivedLog:
-    if not isinstance(path, str) or not all(isinstance(one, int) for one in (start, at, size, lines, sign)):
-        raise ValueError("no member")
-    if min(start, at, size, lines) < 0 or not (first_mtime is None or isinstance(first_mtime, int | float)):
-        raise ValueError("no member")
-    return ArchivedLog(path, start, at, size, lines, sign, first_mtime)
-
-
-def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup chunks of any size into frames that end at a line end; a line longer than a frame is one by itself."""
-    data = b""
-    for chunk in chunks:
-        data += chunk
-        begin = 0
-        while len(data) - begin > FRAME_BYTES:
-            end = data.rfind(b"\n", begin, begin + FRAME_BYTES) + 1 or data.find(b"\n", begin + FRAME_BYTES) + 1
-            if not end and len(data) - begin < MAX_FRAME_BYTES:
-                break
-            end = end or len(data)
-            yield data[begin:end]
-            begin = end
-        data = data[begin:]
-    if data:
-        yield data
-
-
-# ---- the archive of a root
 
 ARCHIVE_FOLDER = "archive"
 """Name of the default archive folder, beside the root."""
@@ -145,6 +38,10 @@ KINDS = ("sessions", "events")
 SUFFIX = ".zst"
 MAX_OPEN_ARCHIVES = 8
 """Archive files kept open, with their seek tables."""
+MAX_FOLDERS = 4
+"""Most folders on the way to an archive file: two are made, `sessions/<day>`."""
+MAX_OWNER_BYTES = 64 << 10
+"""Most bytes of `archive.json`."""
 _CHUNK = 1 << 20
 
 
@@ -179,7 +76,7 @@ class Archive:
     def read(self, file: str, at: int, length: int) -> bytes:
         """`length` bytes of an archive file's content from `at` on; fewer where it ends before.
 
-        Raises ArchiveMissing, ArchiveDamaged, UnsafePath.
+        Raises ArchiveMissing, ArchiveDamaged, UnsafePath, SourceError.
         """
         packed = self._opened(file)
         with _damage_named(self.folder / file):
@@ -211,33 +108,33 @@ class Archive:
         with self._descriptor(file) as fd:
             return os.fstat(fd).st_size
 
-    def files(self) -> list[str]:
+    def has(self, file: str) -> bool:
+        """Whether anything has the name of an archive file. Raises ForeignFile, UnsafePath, OSError."""
+        with suppress(FileNotFoundError), self._place(file) as (folder, name):
+            return folder.status(name) is not None
+        return False
+
+    def files(self, suffix: str = SUFFIX) -> list[str]:
         """All archive files, sorted by name. Raises ArchiveMissing where a folder cannot be read."""
-        found = []
-        for kind in KINDS:
-            folders = [kind]
-            while folders:
-                folder = folders.pop()
-                try:
-                    with os.scandir(self.folder / folder) as entries:
-                        for entry in entries:
-                            name = f"{folder}/{entry.name}"
-                            if entry.is_dir(follow_symlinks=False):
-                                folders.append(name)
-                            elif name.endswith(SUFFIX):
-                                found.append(name)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    raise ArchiveMissing(f"{self.folder / folder}: {error.strerror}") from error
+        found: list[str] = []
+        try:
+            with GuardedFolder.open_to_read(self.folder) as top:
+                for kind in KINDS:
+                    with suppress(FileNotFoundError), top.folder(kind) as folder:
+                        found += [f"{kind}/{name}" for name in _names_below(folder, suffix, MAX_FOLDERS - 1)]
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ArchiveMissing(f"{self.folder}: {error.strerror}") from error
+        except ForeignFile as error:
+            raise ArchiveMissing(str(error), hint=error.hint) from error
         return sorted(found)
 
     def _opened(self, file: str) -> SeekableZstdFile:
         known = self._open.pop(file, None)
         if known is not None:
-            with suppress(OSError):
-                status = os.stat(resolve_under(self.folder, file), follow_symlinks=False)
-                if FileStat.of(status).identity == known.identity:
+            with suppress(OSError, ForeignFile), self._place(file) as (folder, name):
+                if FileStat.of(folder.status_of(name)).identity == known.identity:
                     self._open[file] = known
                     return known.packed
             known.close()
@@ -248,6 +145,7 @@ class Archive:
             from pyzstd import SeekableZstdFile
 
             with _damage_named(self.folder / file):
+                check_table(raw)
                 packed = SeekableZstdFile(raw, "rb")
         except BaseException:
             raw.close()
@@ -259,16 +157,42 @@ class Archive:
 
     @contextmanager
     def _descriptor(self, file: str) -> Iterator[int]:
-        path = resolve_under(self.folder, file)
+        path = self.folder / file
         try:
-            with open_regular(path) as (fd, _):
+            with self._place(file) as (folder, name), closing_fd(folder.open_file(name)) as fd:
                 yield fd
         except (FileNotFoundError, NotADirectoryError):
             raise ArchiveMissing(f"the archive {path} is gone") from None
-        except NotAFile as error:
-            raise ArchiveDamaged(str(error)) from error
+        except ForeignFile as error:
+            raise ArchiveDamaged(str(error), hint=error.hint) from error
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror}", hint="check the permissions of the archive") from error
+
+    @contextmanager
+    def _place(self, file: str) -> Iterator[tuple[GuardedFolder, str]]:
+        *folders, name = place_of(file)
+        with GuardedFolder.open_to_read(self.folder) as top, top.below(folders) as folder:
+            yield folder, name
+
+
+def place_of(file: str) -> list[str]:
+    """The names on the way from the archive folder to an archive file. Raises UnsafePath where it cannot lie there.
+
+    An index that names it may come from anybody.
+    """
+    names = to_os(file).split("/")
+    if len(names) > 1 + MAX_FOLDERS or any(name in ("", ".", "..") or "\0" in name for name in names):
+        raise UnsafePath(f"{file!r} leaves the archive folder")
+    return names
+
+
+def _names_below(folder: GuardedFolder, suffix: str, depth: int) -> Iterator[str]:
+    for name, is_folder in folder.entries():
+        if is_folder and depth:
+            with suppress(FileNotFoundError), folder.folder(name) as below:
+                yield from (f"{name}/{one}" for one in _names_below(below, suffix, depth - 1))
+        elif name.endswith(suffix):
+            yield name
 
 
 @contextmanager
@@ -294,9 +218,11 @@ def beside(root: Path) -> Path:
 def owner_of(folder: Path) -> Path | None:
     """The root that a folder says it is the archive of; None where it does not say."""
     try:
-        return Path(str(orjson.loads((folder / OWNER_FILE).read_bytes())["root"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        with GuardedFolder.open_to_read(folder) as opened:
+            root = str(orjson.loads(opened.read(OWNER_FILE, MAX_OWNER_BYTES))["root"])
+    except (OSError, ForeignFile, ValueError, KeyError, TypeError):
         return None
+    return None if "\0" in root else Path(root)
 
 
 def is_of(folder: Path, root: Path) -> bool:
@@ -315,9 +241,6 @@ def folder_of(root: Path, named: str | None) -> Path:
         return Path(named)
     return beside(root)
 
-
-UNFINISHED = ".part"
-"""Suffix of an archive file that is being written."""
 
 # ---- a log file beside its archived extents
 

@@ -25,7 +25,7 @@ import orjson
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import ForeignFile, IndexDamaged, RootLocked, SidecarError
+from sidecar.errors import ForeignFile, RootLocked, SidecarError
 from sidecar.fs import MTIME_GRANULARITY
 from sidecar.guarded import GuardedFolder
 from sidecar.indexer.index_writer import IndexWriter
@@ -98,7 +98,7 @@ class RemoteIndexOwner:
 
     def _request(self, request: ArchiveRequest) -> dict[str, str]:
         name = uuid4().hex
-        with GuardedFolder.open(self.index_folder) as index, index.folder(REQUESTS_FOLDER, create=True) as folder:
+        with GuardedFolder.open_own(self.index_folder) as index, index.folder(REQUESTS_FOLDER, create=True) as folder:
             folder.write(name + _REQUEST_SUFFIX, to_json(request), durable=True)
             _log.debug("waiting for the running sidecar to process %s", folder.path / (name + _REQUEST_SUFFIX))
             answer = self._answer(folder, name)
@@ -156,7 +156,7 @@ class RequestInbox:
         if self._in_progress is None:
             try:
                 name = self._next()
-            except (OSError, IndexDamaged):
+            except (OSError, SidecarError):
                 return False
             if name is None:
                 return False
@@ -177,7 +177,7 @@ class RequestInbox:
         changed = os.stat(path, follow_symlinks=False).st_mtime_ns
         if changed == self._seen:
             return None
-        with GuardedFolder.open(self._index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
+        with GuardedFolder.open_own(self._index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
             names = [name for name in folder.names() if name.endswith(_REQUEST_SUFFIX)]
         if not names:
             # Not sooner: a request that came since may have left the folder with the same mtime.
@@ -203,7 +203,7 @@ def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[Non
         request = parse_request(_content(index_folder, name), COMPACT_FOLDER)
     except FileNotFoundError:
         return  # withdrawn
-    except (OSError, ValueError, ForeignFile) as error:
+    except (OSError, ValueError, SidecarError) as error:
         answer = {"error": f"a request that cannot be read: {error}"}
     else:
         for batch in _batched(list(request.moves), LOGS_PER_TURN):
@@ -216,8 +216,8 @@ def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[Non
             refused |= owner.drop(request.drop)
     # The command may be gone, and the folder with it.
     with (
-        suppress(OSError, IndexDamaged),
-        GuardedFolder.open(index_folder) as index,
+        suppress(OSError, SidecarError),
+        GuardedFolder.open_own(index_folder) as index,
         index.folder(REQUESTS_FOLDER) as folder,
     ):
         try:
@@ -227,7 +227,7 @@ def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[Non
 
 
 def _content(index_folder: Path, name: str) -> bytes:
-    with GuardedFolder.open(index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
+    with GuardedFolder.open_own(index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
         return folder.read(name, MAX_REQUEST_BYTES)
 
 
@@ -238,7 +238,7 @@ def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 def delete_stale_requests(index_folder: Path) -> None:
     """Delete unfetched answers and the requests of dead commands. No request may be in progress."""
-    with suppress(OSError), GuardedFolder.open(index_folder) as index:
+    with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(REQUESTS_FOLDER)
 
 

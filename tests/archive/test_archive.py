@@ -45,7 +45,8 @@ from sidecar.errors import ArchiveDamaged, ArchiveMissing, ConfigError, IndexMis
 from sidecar.fs import FileStat, fingerprint
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
-from sidecar.logs.archive_file import Archive, write
+from sidecar.logs.archive_file import Archive
+from sidecar.logs.archive_format import write
 from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
 from sidecar.records import Extent, Move
@@ -757,7 +758,8 @@ def test_a_log_that_is_left_by_a_kill_stays_where_its_archive_is_damaged_meanwhi
     with Archive(settings.archive) as folder:
         (member,) = folder.members(files(settings)[0])
     packed.unlink()
-    write(packed, [member], [content.replace(b"agent_0", b"agent_X")])  # whole, and of other bytes
+    with packed.open("wb") as file:
+        write(file, [member], [content.replace(b"agent_0", b"agent_X")])  # whole, and of other bytes
     assert reasons(archived(settings)) == {"s.jsonl": "its archive holds other bytes"}
     assert (root / LOG).read_bytes() == content
     packed.write_bytes(b"noise")

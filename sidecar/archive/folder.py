@@ -1,0 +1,82 @@
+"""The archive folder of a root, written: claimed for the root, and everything in it made, synced and deleted by
+descriptor, so that nothing that others put there leads elsewhere (`guarded.py`).
+
+Nothing but archive files, below `sessions` and `events`, and `archive.json` is ever touched: the folder may hold other
+things as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import orjson
+
+from sidecar.config.settings import Settings
+from sidecar.errors import ConfigError
+from sidecar.fs import to_text
+from sidecar.guarded import GuardedFolder
+from sidecar.logs.archive_file import OWNER_FILE, SUFFIX, Archive, is_of, owner_of, place_of
+
+UNFINISHED = ".part"
+"""Ends the name of an archive file that is being written."""
+
+
+def check_archive_folder(settings: Settings) -> None:
+    """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
+    folder = settings.archive
+    if folder == settings.root or folder.is_relative_to(settings.index_folder):
+        raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
+    for path in (settings.root, settings.index_folder, folder):
+        if to_text(os.fspath(path)) != os.fspath(path):  # archive, index and requests keep it as text
+            raise ConfigError(f"the name of {path} is not UTF-8", hint="rename it, or do without an archive")
+    named = owner_of(folder)
+    if named is not None and named.exists() and not is_of(folder, settings.root):
+        raise ConfigError(
+            f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
+        )
+
+
+def claim_archive_folder(settings: Settings) -> None:
+    """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
+    check_archive_folder(settings)
+    settings.archive.mkdir(parents=True, exist_ok=True)
+    if not is_of(settings.archive, settings.root):
+        with GuardedFolder.open(settings.archive) as folder:
+            folder.write(OWNER_FILE, orjson.dumps({"root": os.fspath(settings.root)}) + b"\n", durable=True)
+            folder.sync()
+
+
+@contextmanager
+def folder_for(archive: Archive, file: str) -> Iterator[GuardedFolder]:
+    """The folder that an archive file lies in, or is to lie in, for the length of a `with` statement; made where it is
+    not there. Raises ForeignFile where something else has its name, UnsafePath, OSError."""
+    with GuardedFolder.open(archive.folder) as top, top.below(place_of(file)[:-1], create=True) as folder:
+        yield folder
+
+
+def make_durable(archive: Archive, files: Iterable[str]) -> None:
+    """Return once the names of archive files would survive a power cut. Raises OSError, ForeignFile."""
+    places = [place_of(file) for file in files]
+    folders = {tuple(place[:length]) for place in places for length in range(len(place))}
+    with GuardedFolder.open(archive.folder) as top:
+        for names in sorted(folders, key=len, reverse=True):  # what lies in a folder before its own name
+            with top.below(names) as folder:
+                folder.sync()
+
+
+def delete_archive(archive: Archive, file: str) -> None:
+    """Delete an archive file, and its folder if that is empty then. Raises OSError, ForeignFile."""
+    *names, name = place_of(file)
+    with suppress(FileNotFoundError), GuardedFolder.open(archive.folder) as top, top.below(names[:-1]) as above:
+        with above.folder(names[-1]) as folder:
+            folder.delete(name)
+        above.delete_empty(names[-1])
+
+
+def delete_unfinished(archive: Archive) -> None:
+    """Delete what a run that was killed has not finished. Raises OSError, SidecarError."""
+    for file in archive.files(SUFFIX + UNFINISHED):
+        with folder_for(archive, file) as folder:
+            folder.delete(place_of(file)[-1])
