@@ -1,6 +1,6 @@
-"""The values that travel: bytes -> Line -> Record -> Row (into the index) and Entry (out of it).
+"""The values that travel between packages: bytes -> Line -> Record -> Row (into the index) and Entry (out of it).
 
-All are immutable. Those that exist once a log line are named tuples, the cheapest frozen value that Python has.
+All are immutable. Those that exist once per log line are named tuples, the cheapest immutable value in Python.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Layout = Literal["session", "stream", "file"]
-"""How records lie in a file: one session a file, many a file, or one record a file."""
+"""How records lie in a file: one session per file, many sessions per file, or one record per file."""
 
 TOO_LONG = "too-long"
-"""Why a line is rejected before anybody has parsed it."""
+"""The reason of a line that is rejected before it is parsed."""
 
 
 class Line(NamedTuple):
@@ -37,9 +37,9 @@ class Kind(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one line says: the attributes of the law of derivation, before any context.
+    """What one line says by itself: the attributes of section 4 of docs/derivation.md.
 
-    Absent ids are None; absent lists are empty.
+    An absent id is None, an absent list empty.
     """
 
     event_type: str
@@ -62,7 +62,7 @@ class Record(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A line that is no record, and why: `not-json`, `not-object`, `no-event-type` or `too-long`."""
+    """A line that is not a record, and the reason: `not-json`, `not-object`, `no-event-type` or `too-long`."""
 
     line_number: int
     byte_offset: int
@@ -71,7 +71,7 @@ class Rejected(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What the index keeps of one record."""
+    """What the index keeps of one record: section 7 of docs/derivation.md."""
 
     day: int
     """Days since 1970, UTC."""
@@ -97,7 +97,7 @@ class Row(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A request, already derived, that an answer now belongs to."""
+    """A request that is derived already and has now been answered."""
 
     day: int
     byte_offset: int
@@ -105,136 +105,181 @@ class Answered(NamedTuple):
 
 
 class _Checked:
-    """What an entry has beside its columns, so that nobody meets it who lists or compares these."""
+    """What an entry has besides its columns, kept out of `fields`, `==` and `repr`."""
 
     __slots__ = ("checksum",)
     checksum: int
-    """Of the bytes that were indexed; not there where an entry was not made by the index."""
+    """CRC-32 of the bytes that were indexed. Not set on an entry that the caller has made."""
 
 
 class Extent(NamedTuple):
-    """Where some bytes of a log lie in the archive. The parts of a log follow each other without a gap, and what
-    stands in the log file itself, if it went on after that, follows the last of them."""
+    """Bytes of a log that are in the archive.
+
+    The extents of a log follow each other without a gap. If the log continued after it was archived, its file begins
+    where the last extent ends.
+    """
 
     file: str
     """The archive file, relative to the archive folder."""
     at: int
-    """Where they begin in its content."""
+    """Byte offset in the uncompressed content of the archive file."""
     size: int
+    """Bytes."""
     lines: int
     sign: int
-    """Hash of the bytes."""
+    """Fingerprint of the bytes."""
 
 
 class Move(NamedTuple):
-    """A log, or what it has beyond what is archived of it, that was archived and is to be deleted."""
+    """A log file whose content is in the archive now, and that is to be deleted."""
 
     path: str
     looks: tuple[int, int, int, int]
-    """Device, inode, size and modification time of its file when that was read."""
+    """The file's `fs.FileStat` when it was read: device, inode, size, modification time."""
     part: Extent
-    """Where the bytes are now."""
+    """Where its bytes are now."""
 
 
 class Compacted(NamedTuple):
-    """A day's file made anew, smaller, and what its filter says; as long as the day has not changed since."""
+    """A compact copy of a daily file, and the day's filter. Of use only while the daily file has not changed since."""
 
     day: str
+    """`YYYY-MM-DD`."""
     copy: str
-    """The file, in the index folder."""
+    """Path of the copy in the index folder."""
     state: list[int]
-    """What the day's file looked like, from inside and from outside, when the copy was made."""
+    """The daily file's counters, sizes and times when the copy was made."""
     blocks: list[str]
-    """The filter's blocks, in base 64."""
+    """The filter's blocks, each in base64."""
 
 
 def archived_size(parts: tuple[Extent, ...]) -> int:
-    """Bytes of a log that lie in the archive, and so where its file begins."""
+    """Bytes of a log that are in the archive, which is the offset in the log at which its file begins."""
     return sum(part.size for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(_Checked):
-    """One record of the log as the index knows it: the reference's 17 columns, in their order."""
+    """One record as the index has it: the reference's 17 columns, in their order.
+
+    An entry is a pointer, not the record: `Index.read(entry)` returns that. Section 7 of docs/derivation.md says how
+    each column is derived.
+
+        >>> entry = index.get("sess_discovery_123:666")
+        >>> entry.event_type, entry.initiating_agent, entry.participating_agents
+        ('completion:request', 'agent_researcher', ('agent_researcher', 'agent_nlp_1'))
+        >>> entry.file_path, entry.line_number, entry.byte_offset
+        ('responses/sessions/sess_discovery_123.jsonl', 4, 666)
+        >>> entry.correlation_id, entry.has_response
+        ('req_201', True)
+    """
 
     id: str
-    """`<file stem>:<byte_offset>`."""
+    """`<file stem>:<byte_offset>`. Unique but for files of the same name in different folders."""
     timestamp: float
     """Seconds since 1970, UTC."""
     event_type: str
     session_id: str
+    """Empty where the record belongs to no session."""
     file_path: str
-    """Relative to the root, with `/`."""
+    """The log, relative to the root, with `/`. Stays the same when the log is archived."""
     line_number: int
-    """1-based."""
+    """In the log, 1-based."""
     byte_offset: int
+    """Of the record's first byte in the log, 0-based."""
     initiating_agent: str
-    """The owner of the session."""
+    """The owner of the session; `unknown` where there is none."""
     participating_agents: tuple[str, ...]
-    """The author first, then those spoken to, the members, and for an answer the author of its request."""
+    """The sender first, then the recipients, the members, and for an answer the sender of its request."""
     agent_roles: Mapping[str, str]
-    """The role that each participant held after this record."""
+    """The roles after this record, by participant. Participants without a role are absent."""
     pattern_type: str
+    """`peer_to_peer`, `team`, `broadcast`, `swarm`, `general`, or what the record calls it."""
     conversation_id: str
+    """The session where the record names no conversation."""
     correlation_id: str | None
+    """Shared by a request and its answers."""
     is_completion: bool
     is_request: bool
     has_response: bool
+    """Whether a request has been answered, as far as its log was read. False for all others."""
     requests_response: bool
+    """Whether a request expects an answer. With `has_response` false it is pending."""
 
 
 class Report(NamedTuple):
-    """How far some long work has come."""
+    """Progress of a long job."""
 
     what: str
     """`indexing`, `rebuilding`, `comparing` …"""
     done: int
+    """Bytes of log."""
     total: int
     """Bytes of log."""
     entries: int
+    """Entries so far."""
 
 
 Reporter = Callable[[Report], None]
-"""Called with reports while long work goes on."""
+"""Called with progress reports during a long job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as the registry has it."""
+    """A session in the registry, as `Index.sessions` returns it.
+
+    >>> next(index.sessions(status="completed"))
+    Session(session_id='sess_team_456', initiating_agent='agent_lead', created_at=1735500300.0,
+            pattern_type='team_formation', status='completed', lives_in='log')
+    """
 
     session_id: str
     initiating_agent: str
+    """Its owner; `unknown` where there is none."""
     created_at: float
+    """Time of its first record: seconds since 1970, UTC."""
     pattern_type: str
+    """The pattern of its first record."""
     status: str
     """`active` or `completed`."""
     lives_in: str = "log"
-    """`log`, `archive`, or `log, archive` where it went on after it was archived."""
+    """Where its records are: `log`, `archive`, or `log, archive` where it continued after it was archived."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line of a log that is no record, and why."""
+    """A line of a log that is not a record, as `Index.rejected` returns it."""
 
     file_path: str
+    """The log, relative to the root, with `/`."""
     line_number: int
+    """1-based."""
     byte_offset: int
     byte_length: int
+    """Without its LF."""
     reason: str
+    """`not-json`, `not-object`, `no-event-type` or `too-long`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSummary:
-    """An agent, and what there is of it."""
+    """An agent and its activity, as `Index.agents` returns it.
+
+    >>> index.agents()[0]
+    AgentSummary(agent='agent_analyst', entries=7, first_timestamp=1735500299.5, last_timestamp=1735500910.0)
+    """
 
     agent: str
     entries: int
+    """Entries that it is a participant of."""
     first_timestamp: float
+    """Seconds since 1970, UTC."""
     last_timestamp: float
+    """Seconds since 1970, UTC."""
 
 
 class _Named:
-    """Gives a named tuple's values by key too, as rows of the reference's SQL do."""
+    """A named tuple whose values can be had by column name as well, like the rows of the reference's SQL."""
 
     __slots__ = ()
 
@@ -242,7 +287,7 @@ class _Named:
         return getattr(self, key) if isinstance(key, str) else super().__getitem__(key)  # type: ignore[misc]
 
     def keys(self) -> tuple[str, ...]:
-        """The columns' names, so that `dict(row)` works."""
+        """The column names, so that `dict(row)` works."""
         return self._fields  # type: ignore[attr-defined,no-any-return]
 
 
@@ -255,7 +300,12 @@ class _PeerInteraction(NamedTuple):
 
 
 class PeerInteraction(_Named, _PeerInteraction):
-    """A row of the reference's `find_peer_interactions`; `participating_agents` is a JSON array."""
+    """A row of `Index.find_peer_interactions`. `participating_agents` is the text of a JSON array.
+
+    >>> row = index.find_peer_interactions("agent_nlp_1", time_window="1000w")[0]
+    >>> row.id, row["participating_agents"]
+    ('sess_discovery_123:666', '["agent_researcher","agent_nlp_1"]')
+    """
 
     __slots__ = ()
 
@@ -268,6 +318,11 @@ class _PendingRequest(NamedTuple):
 
 
 class PendingRequest(_Named, _PendingRequest):
-    """A row of the reference's `find_pending_requests`."""
+    """A row of `Index.find_pending_requests`.
+
+    >>> dict(index.find_pending_requests(time_limit=None)[0])
+    {'id': 'sess_discovery_123:901', 'timestamp': 1735500091.0, 'initiating_agent': 'agent_researcher',
+     'file_path': 'responses/sessions/sess_discovery_123.jsonl'}
+    """
 
     __slots__ = ()

@@ -3,6 +3,7 @@ exists."""
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 import os
@@ -87,6 +88,16 @@ def test_the_python_on_a_page_runs(page: Path, example: Path) -> None:
     names: dict[str, object] = {}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("module", ["sidecar.query.index", "sidecar.records"])
+def test_the_examples_in_docstrings_return_what_they_show(module: str, example: Path) -> None:
+    run_once(load_settings(root=example / "var" / "logs", preset="reference"), lambda _: None)
+    with Index("var/logs") as index:
+        done = doctest.testmod(
+            importlib.import_module(module), extraglobs={"index": index}, optionflags=doctest.NORMALIZE_WHITESPACE
+        )
+    assert done.attempted and not done.failed
 
 
 def test_the_configuration_in_the_docs_indexes_the_lines_in_the_docs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`Index`: the questions, answered from the daily files. It never writes, never watches, and needs no sidecar."""
+"""`Index`: queries, answered from the daily files. It never writes, never watches, and needs no sidecar."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .follow import Follower
 from .snapshot import Snapshot
 
 INDEX = "index"
-"""The index folder's name below the root."""
+"""Name of the index folder below the root."""
 
 
 class _Agent(NamedTuple):
-    """What is known of an agent: its entries, and the daily files and seconds of the first and the last of them."""
+    """An agent's number of entries, and the daily file and second of the day of the first and the last of them."""
 
     entries: int
     first: tuple[str, int]
@@ -39,17 +39,29 @@ class _Agent(NamedTuple):
 class Index:
     """The index below a root, for reading.
 
-    It serves with no sidecar running, beside a running one, and in a folder that it cannot write. Use one for each
-    thread; close it, or use it in a `with`. Every method raises IndexMissing where there is no index, IndexDamaged or
-    SchemaMismatch where it cannot be read.
+        from sidecar import Index
 
-    Methods that give many yield lazily, in the order of time, across days; entries of the same time stand in the order
-    of file path and byte offset. Where a rebuilt index is swapped in meanwhile, what follows comes out of that one; an
-    answer that is given at once comes out of one index. A time is seconds since 1970, a datetime, ISO 8601 (no zone:
-    UTC) or an age such as `2h`; BadTime is raised for anything else.
+        with Index("var/logs") as index:
+            for entry in index.timeline(agent="agent_analyzer", since="2h"):
+                print(entry.timestamp, entry.event_type, index.read(entry)["data"])
 
-    What was archived is read in `archive`; by default in the folder that the index was archived to, see
-    `logs/archive_file.py`. The index lies in `index`; by default in the folder of that name below the root.
+    It works without a running sidecar, beside one, and in a folder that it cannot write to. Close it, or use it in a
+    `with` statement. It is not thread-safe: use one per thread.
+
+    Entries come in the order of time, across days; those of the same time in the order of file path and byte offset.
+    Methods that return an iterator of entries read lazily, a page at a time; if a rebuilt index is swapped in
+    meanwhile, the rest comes from the new one. Methods that return a list answer from one index.
+
+    A time is seconds since 1970, a `datetime`, ISO 8601 (UTC where it names no zone), a time of day, `today`,
+    `yesterday`, or an age such as `2h`.
+
+    All methods raise IndexMissing if there is no index, IndexDamaged or SchemaMismatch if it has to be rebuilt, and
+    SidecarError if it cannot be read at the moment.
+
+    Args:
+        root: The log folder.
+        archive: The archive folder. Default: the one that the index names.
+        index: The index folder. Default: `index` below the root.
     """
 
     def __init__(
@@ -94,10 +106,26 @@ class Index:
         limit: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Entry]:
-        """Entries from `since` on and before `until`, that fit everything else that is given.
+        """Entries from `since` on and before `until` that match everything else that is given.
 
-        `agent` is one of the participants. `limit` is the number of entries at most; with `reverse` the latest come
-        first.
+            >>> [entry.id for entry in index.timeline(agent="agent_viz", pattern="team", limit=2)]
+            ['evt_1735500299.500_team_formation:0', 'sess_team_456:928']
+            >>> [entry.id for entry in index.timeline(since="2024-12-29T19:21:00Z", until=1735500065)]
+            ['sess_discovery_123:0', 'sess_discovery_123:251']
+
+        Args:
+            since: The first moment that is included.
+            until: The first moment that is not.
+            agent: A participant: sender, recipient or member.
+            session: A session id.
+            event_type: An event type, whole.
+            pattern: A communication pattern, such as `peer_to_peer`.
+            conversation: A conversation id.
+            correlation: A correlation id.
+            limit: The number of entries at most.
+            reverse: The latest entries first.
+
+        Raises BadTime for a time that is none.
         """
         now = time.time()
         wanted = Filter(
@@ -115,9 +143,9 @@ class Index:
                 yield from self._pages(name, wanted, reverse)
 
     def _days_without(self, texts: list[str]) -> set[str]:
-        """Days that have no entry with all these strings, told without opening their files."""
+        """Days that certainly have no entry with all these strings, found without opening their files."""
         if texts and len(self._files.names()) > 1:
-            # Without a catalog that can be read, every day is asked.
+            # If the catalog cannot be read, every day is opened.
             with suppress(SidecarError):
                 return set(self._files.of_catalog(lambda catalog: catalog.days_without(texts)))
         return set()
@@ -126,7 +154,7 @@ class Index:
         return self._files.whole(lambda: list(self._entries(wanted)))
 
     def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
-        """One day's entries, a page a query: no read transaction is open while the caller thinks."""
+        """One day's entries, one query per page: no read transaction is open between two pages."""
         after: Position | None = None
         size = 128
         while True:
@@ -140,11 +168,16 @@ class Index:
             size = min(2048, size * 2)
 
     def conversation(self, id: str) -> Iterator[Entry]:
-        """All entries of a conversation, in time order."""
+        """All entries of a conversation, in the order of time. An unknown id has none."""
         return self.timeline(conversation=id)
 
     def exchange(self, correlation_id: str) -> Iterator[Entry]:
-        """A request and its answers: all entries with a correlation id."""
+        """A request and its answers: all entries with a correlation id, in the order of time.
+
+        >>> request, answer = index.exchange("req_201")
+        >>> request.has_response, answer.participating_agents
+        (True, ('agent_nlp_1', 'agent_researcher'))
+        """
         return self.timeline(correlation=correlation_id)
 
     def follow(
@@ -158,10 +191,11 @@ class Index:
         stop: Callable[[], bool] | None = None,
         poll: float = 0.02,
     ) -> Iterator[Entry]:
-        """Entries as they come into the index, from the call on, in the order of their coming; waits for more.
+        """Entries that are added to the index after this call, each once, in the order in which they are added.
 
-        Ends when `stop()` is true. `poll` is the longest wait between two looks, in seconds; while entries come it
-        looks far more often. The index may be rebuilt or not be there yet: it goes on.
+        Waits for more until `stop()` returns true. It goes on through restarts of the sidecar and rebuilds, and waits
+        for an index that does not exist yet. The filters are those of `timeline`. `poll` is the longest time between
+        two looks at the index, in seconds; while entries come, it looks more often.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
         follower = Follower(self._index_folder)
@@ -183,15 +217,18 @@ class Index:
     # ---- one entry
 
     def get(self, id: str) -> Entry:
-        """The entry with an id. Raises EntryNotFound; and AmbiguousId where files of the same name have it both.
+        """The entry with an id, `<file stem>:<byte offset>`, or at a place, `<file path>:<byte offset>`.
 
-        `<file path>:<byte offset>` is taken for an id as well.
+            >>> index.get("sess_discovery_123:666") == index.get("responses/sessions/sess_discovery_123.jsonl:666")
+            True
+
+        Raises EntryNotFound, and AmbiguousId where several files have the stem and an entry at the offset.
         """
         name, _, number = id.rpartition(":")
         found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
-            # By its stem, which may hold a dot, or by its path.
+            # `name` is a stem, which may contain a dot, or a path.
             without = self._days_without([name])
             if (stem := split_path(name)[1]) != name:
                 without &= self._days_without([stem])
@@ -204,15 +241,21 @@ class Index:
         return found[0]
 
     def read(self, entry: Entry) -> dict[str, Any]:
-        """The record behind an entry, parsed. Errors as with `read_bytes`."""
+        """The record behind an entry, as a JSON object. Raises the errors of `read_bytes`.
+
+        >>> index.read(index.get("sess_discovery_123:0"))["data"]["prompt"]
+        'Looking for agents with NLP capabilities'
+        """
         record: dict[str, Any] = orjson.loads(self.read_bytes(entry))
         return record
 
     def read_bytes(self, entry: Entry) -> bytes:
-        """The bytes of the record behind an entry, just as they were indexed, without the line end.
+        """The bytes of the record behind an entry, without the line end. They are the bytes that were indexed, by
+        length and CRC-32, read from the log or from the archive.
 
-        Raises SourceMissing where the file is gone, SourceChanged where its bytes are others now, UnsafePath where the
-        pointer leaves the root; never gives other bytes. Of what was archived, they are ArchiveMissing, ArchiveDamaged.
+        Raises SourceMissing if the log is gone, SourceChanged if other bytes are there now, ArchiveMissing and
+        ArchiveDamaged likewise for an archived log, UnsafePath if the entry points outside the root, and SourceError
+        if the file cannot be read.
         """
         with open_log(self.root, entry.file_path, self._open_archive(), self._parts) as log:
             place = self._place(entry)
@@ -230,7 +273,7 @@ class Index:
         return self._archive
 
     def _parts(self, path: str) -> tuple[Extent, ...]:
-        """What of a log lies in the archive; asked only where its file does not have the bytes."""
+        """The archived extents of a log. Called only if its file does not have the bytes."""
         try:
             ((parts, said),) = self._files.of_catalog(lambda catalog: [(catalog.parts(path), catalog.fact("archive"))])
         except IndexMissing:
@@ -241,7 +284,7 @@ class Index:
         return parts
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
-        """Length and checksum of the record, as the index has them now."""
+        """Length and checksum of the record, as the index has them now; None if it has no such entry."""
         self._files.names()
         day_name = f"{day_of(entry.timestamp)}.db"
         return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))
@@ -249,15 +292,15 @@ class Index:
     # ---- what the catalog knows
 
     def sessions(self, status: str | None = None) -> Iterator[Session]:
-        """The session registry, in the order of creation; with `status` only the `active` or `completed` ones."""
+        """The sessions in the order of their creation; with `status`, only the `active` or the `completed` ones."""
         return iter(self._files.of_catalog(lambda catalog: catalog.sessions(status)))
 
     def rejected(self) -> Iterator[RejectedLine]:
-        """The lines that are no records, in the order of file and place."""
+        """The lines that are not records, in the order of file path and byte offset."""
         return iter(self._files.of_catalog(lambda catalog: catalog.rejected()))
 
     def agents(self) -> list[AgentSummary]:
-        """Every agent that took part in anything, with the number of its entries and its first and last time."""
+        """Every agent that is a participant of any entry, sorted by name, with its number of entries."""
         return self._files.whole(self._agents)
 
     def _agents(self) -> list[AgentSummary]:
@@ -279,10 +322,14 @@ class Index:
             raise IndexMissing(f"the index of {name} was removed while it was read")
         return moments
 
-    # ---- the four reference queries
+    # ---- the reference's four queries
 
     def find_peer_interactions(self, agent_id: str, time_window: float | str) -> list[PeerInteraction]:
-        """Peer-to-peer interactions that an agent took part in, within a time until now (seconds, or an age)."""
+        """Entries of the pattern `peer_to_peer` that an agent is a participant of, in the order of time.
+
+        `time_window` is how far back to look, in seconds or as an age: entries at exactly that age are not included.
+        Raises BadTime.
+        """
         wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
         return [
             PeerInteraction(
@@ -296,7 +343,11 @@ class Index:
         ]
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
-        """How an agent's role evolved in a session: a `timestamp` and a `role` for each entry where it had one."""
+        """The roles of an agent in a session: one `{"timestamp": ..., "role": ...}` per entry in which it has one.
+
+        >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
+        {'timestamp': 1735500910.0, 'role': 'peer'}
+        """
         return [
             {"timestamp": entry.timestamp, "role": entry.agent_roles[agent_id]}
             for entry in self._all(Filter(agent=agent_id, session=session_id))
@@ -304,7 +355,10 @@ class Index:
         ]
 
     def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
-        """Requests without a response, not older than `time_limit` (seconds, or an age; None: however old)."""
+        """Requests that expect a response and have none, in the order of time.
+
+        `time_limit` is the age that they are younger than, in seconds or as an age; None for all. Raises BadTime.
+        """
         after = None if time_limit is None else time.time() - duration(time_limit)
         return [
             PendingRequest(entry.id, entry.timestamp, entry.initiating_agent, entry.file_path)
@@ -312,6 +366,10 @@ class Index:
         ]
 
     def get_session_participants(self, session_id: str) -> list[str]:
-        """The agents that took part in a session, sorted by name."""
+        """The participants of all entries of a session, sorted by name.
+
+        >>> index.get_session_participants("sess_team_456")
+        ['agent_analyst', 'agent_lead', 'agent_viz']
+        """
         without = self._days_without([session_id])
         return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id), without=without)))
