@@ -107,7 +107,7 @@ def test_what_lies_in_the_place_of_a_folder_of_the_archive_is_refused_by_name(
 ) -> None:
     (settings.archive / name).parent.mkdir(parents=True)
     plant(settings.archive / name, outside)
-    with pytest.raises(SidecarError, match=f"{Path(name).name} is a .*, not a folder"):
+    with pytest.raises(SidecarError, match=f"{Path(name).name} is a .*, not a directory"):
         archived(settings)
     assert len(logs(settings.root)) == 1
 
@@ -165,7 +165,7 @@ def test_a_link_in_the_place_of_a_folder_is_an_error_with_its_name(settings: Set
     archived(settings)
     (settings.archive / "sessions").rename(settings.archive.parent / "moved")
     (settings.archive / "sessions").symlink_to(settings.archive.parent / "moved")
-    with Index(settings.root) as index, pytest.raises(ArchiveDamaged, match="sessions is a link, not a folder"):
+    with Index(settings.root) as index, pytest.raises(ArchiveDamaged, match="sessions is a link, not a directory"):
         index.read_bytes(next(index.timeline()))
     with Archive(settings.archive) as folder, pytest.raises(ArchiveMissing, match="sessions is a link"):
         folder.files()
