@@ -1,4 +1,4 @@
-"""Output for people: tables, lines, progress bars. In colour and cut to width on a terminal, plain elsewhere.
+"""Output for people: tables and lines. In colour and cut to width on a terminal; plain, and never cut, elsewhere.
 
 Everything printed here goes through `plain`: logs are written by strangers, and may contain control sequences that move
 the cursor, rename the window or reverse a line. Markup in them is text like any other.
@@ -9,19 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from sidecar.records import Report
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bar
     from rich.text import Text
 
 Piece = tuple[str, str]
@@ -35,7 +30,9 @@ GAP = 2
 LONGEST_LINE = 110
 """Width to which a paragraph is broken, however wide the terminal is."""
 _SQUEEZED = 8
-"""Width down to which columns are folded, where the terminal is too narrow for anything better."""
+"""Width down to which columns are narrowed, where the terminal is too narrow for anything better."""
+CUT = "…"
+"""Stands for what there is no room for."""
 # C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
@@ -65,15 +62,18 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a table."""
+    """A column of a table. On a terminal each row is one line, and what a column has no room for is cut."""
 
     title: str
     style: str = ""
     right: bool = False
     least: int = 0
-    """The width down to which it may be folded before a column goes; 0: it is never folded."""
-    optional: bool = False
-    """Goes where the terminal is too narrow for all."""
+    """The width down to which it is narrowed before a column goes; 0: it is never narrowed."""
+    optional: int = 0
+    """Where the terminal is too narrow, the columns of the highest number go first; 0: it never goes."""
+    cut: Literal["end", "middle", "fold"] = "end"
+    """What goes of a text that is too wide. `middle`: of ids and paths, which are told apart by their ends. `fold`:
+    nothing, it goes on in the next line."""
 
 
 class Screen:
@@ -132,23 +132,27 @@ class Screen:
 
     def _widths(self, columns: Sequence[Column], rows: list[TableRow]) -> list[int]:
         """Every column as wide as it needs, if the terminal has that. One that has to go gets 0."""
-        widths = [
+        needed = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
         ]
-        self._squeeze(widths, [column.least for column in columns])
-        for i, column in enumerate(columns):
-            if column.optional and _total(widths) > self.width:
-                widths[i] = 0
-        self._squeeze(widths, [min(column.least, _SQUEEZED) for column in columns])
-        return widths
+        widths = self._narrowed(needed, [column.least for column in columns])
+        optional = [i for i, column in enumerate(columns) if column.optional]
+        for i in sorted(optional, key=lambda i: (columns[i].optional, i), reverse=True):
+            if _total(widths) <= self.width:
+                break
+            needed[i] = 0
+            widths = self._narrowed(needed, [column.least for column in columns])
+        return self._narrowed(widths, [min(column.least, _SQUEEZED) for column in columns])
 
-    def _squeeze(self, widths: list[int], least: list[int]) -> None:
+    def _narrowed(self, widths: list[int], least: list[int]) -> list[int]:
         """Narrow the column with most to spare, again and again, until all fit or none has anything to spare."""
+        widths = widths[:]
         while _total(widths) > self.width:
             spare, i = max((width - least[i] if least[i] else 0, i) for i, width in enumerate(widths))
             if spare <= 0:
                 break
             widths[i] -= 1
+        return widths
 
     def _rich_table(self, columns: Sequence[Column], widths: list[int], rows: list[TableRow], *, first: bool) -> None:
         from rich.table import Table
@@ -161,10 +165,12 @@ class Screen:
                 style=column.style,
                 justify="right" if column.right else "left",
                 width=width,
-                overflow="fold",
+                no_wrap=column.cut != "fold",
+                overflow="fold" if column.cut == "fold" else "ellipsis",
             )
         for row in rows:
-            table.add_row(*(_text(row[i]) for i in kept))
+            cells = ((row[i], columns[i].cut == "middle", widths[i]) for i in kept)
+            table.add_row(*(_text(_without_middle(cell, width) if cut else cell) for cell, cut, width in cells))
         self.console.print(table)
 
 
@@ -223,6 +229,36 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def shortened(text: str, width: int) -> str:
+    """A text in at most so many columns, without its middle. The byte offset at the end of an id stays whole.
+
+    `shortened("52f25b26-1a5b-4070-ac28-469e6893d8fd:1234", 20)` is `52f25b2…93d8fd:1234`.
+    """
+    if _width([(text, "")]) <= width:
+        return text
+    name, colon, offset = text.rpartition(":")
+    kept = colon + offset if colon and offset.isdecimal() and len(offset) + 4 <= width else ""
+    room = width - len(kept) - len(CUT)
+    name = text[: len(text) - len(kept)]
+    front = _beginning(name, (room + 1) // 2)
+    back = _beginning(name[::-1], room // 2)[::-1]
+    return f"{front}{CUT}{back}{kept}"
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of a text as fits into so many columns."""
+    end = taken = 0
+    while end < len(text) and (taken := taken + _width([(text[end], "")])) <= width:
+        end += 1
+    return text[:end]
+
+
+def _without_middle(cell: Sequence[Piece], width: int) -> Sequence[Piece]:
+    """A cell in at most so many columns: its first piece is shortened, and what follows stays."""
+    (text, style), *others = cell or [("", "")]
+    return [(shortened(text, max(1, width - _width(others))), style), *others]
+
+
 def _row(cells: Sequence[Cell]) -> TableRow:
     pieces = [[(cell, "")] if isinstance(cell, str) else cell for cell in cells]
     return [[(plain(text), style) for text, style in cell] for cell in pieces]
@@ -260,91 +296,6 @@ def _aligned(row: TableRow, columns: Sequence[Column], widths: list[int]) -> Ite
         text = "".join(text for text, _ in cell)
         yield f"{space}{text}" if column.right else f"{text}{space}"
         yield " " * GAP
-
-
-# ---- progress
-
-BAR_AFTER = 0.5
-"""Seconds of work before a bar appears: what is done by then needs none."""
-REDRAW_INTERVAL = 0.1
-LINE_INTERVAL = 5.0
-"""Seconds between two looks of a bar, and between two lines where there is no terminal."""
-
-
-class ProgressBar:
-    """Call it with reports as they come; `pause` when the work is done for now."""
-
-    def __init__(self) -> None:
-        self._bar: Bar | None = None
-        self._what = ""
-        self._began = 0.0
-        self._next = 0.0
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.pause()
-
-    def __call__(self, report: Report) -> None:
-        """Show how far it is, unless that was shown a moment ago."""
-        now = time.monotonic()
-        if report.what != self._what:
-            self.pause()
-            self._what, self._began = report.what, now
-            self._next = now + (BAR_AFTER if sys.stderr.isatty() else LINE_INTERVAL)
-        if now < self._next:
-            return
-        text = progress_text(report, now - self._began)
-        if sys.stderr.isatty():
-            self._draw(report, text)
-            self._next = now + REDRAW_INTERVAL
-        else:
-            print_note(text)
-            self._next = now + LINE_INTERVAL
-
-    def pause(self) -> bool:
-        """Take the bar away; true where work had been going on. The next report begins anew."""
-        had_work = bool(self._what)
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        self._what = ""
-        return had_work
-
-    def _draw(self, report: Report, text: str) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-            from rich.table import Column
-
-            # Drawn by us alone: a thread of rich's would outlive a fork and wake an idle process.
-            console = Console(stderr=True)
-            self._bar = Progress(
-                BarColumn(bar_width=max(4, min(24, console.width - len(text) - 4))),
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                console=console,
-                transient=True,
-                auto_refresh=False,
-            )
-            self._bar.add_task(text)
-            self._bar.start()
-        task = self._bar.task_ids[0]
-        self._bar.update(task, description=text, completed=report.done, total=report.total or None, refresh=True)
-
-
-def progress_text(report: Report, seconds: float) -> str:
-    """A report in words, `seconds` after the work began."""
-    rate = report.done / seconds if seconds > 0 else 0.0
-    record_text = [f"{report.what} {size_text(report.done)}"]
-    if report.total:
-        record_text = [f"{report.what} {min(100, 100 * report.done // report.total)}% of {size_text(report.total)}"]
-    record_text += [counted(report.entries, "entry", "entries"), f"{size_text(rate)}/s"]
-    if rate and report.total > report.done:
-        record_text.append(f"{duration_text(max(1.0, (report.total - report.done) / rate))} left")
-    return ", ".join(record_text)
 
 
 # ---- the text of a record

@@ -27,8 +27,9 @@ def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from sidecar.progress import ProgressBar
     from sidecar.service.supervisor import rebuild
-    from sidecar.terminal import ProgressBar, counted, duration_text, print_note, size_text
+    from sidecar.terminal import counted, duration_text, print_note, size_text
 
     settings = options.settings()
     with ProgressBar() as progress:
@@ -95,7 +96,8 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sidecar.health.verify import compare
-    from sidecar.terminal import ProgressBar, Screen
+    from sidecar.progress import ProgressBar
+    from sidecar.terminal import Screen
 
     from . import admin_views
 

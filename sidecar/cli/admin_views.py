@@ -78,9 +78,15 @@ def _bytes(screen: Screen, found: Status) -> None:
 
 
 def _sources(screen: Screen, found: Status) -> None:
+    """A line for each file. A terminal is narrow: numbers that are nowhere but 0 are left out there, and where there is
+    still no room, those go that follow from the others."""
     styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
-    names = ("size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries")
-    columns = (Column("status"), *(Column(name, right=True) for name in names), Column("file", least=22))
+    names = ["size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries"]
+    if screen.is_terminal:
+        names = [name for name in names if name == "size" or any(getattr(one, name) for one in found.source_list)]
+    follow = ("indexed", "blank", "skipped", "entries")
+    numbers = (Column(name, right=True, optional=int(name in follow)) for name in names)
+    columns = (Column("status"), *numbers, Column("file", least=36, cut="middle"))
 
     def rows() -> Iterator[Sequence[Cell]]:
         for one in found.source_list:

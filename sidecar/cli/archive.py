@@ -108,7 +108,7 @@ def archive(
     """
     from sidecar.archive import job
     from sidecar.errors import ConfigError
-    from sidecar.terminal import ProgressBar
+    from sidecar.progress import ProgressBar
 
     settings = options.settings()
     archive_options = job.ArchiveOptions(older_than, keep, keep_size)

@@ -21,7 +21,7 @@ def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> Non
     about = "~" if done.dry_run else ""
     if done.archived:
         columns = (
-            *(Column("archive", least=24), Column("logs", right=True), Column("bytes", right=True)),
+            *(Column("archive", least=24, cut="middle"), Column("logs", right=True), Column("bytes", right=True)),
             *(Column("archived", right=True), Column("saves", right=True)),
         )
 
@@ -90,7 +90,15 @@ def _kept(screen: Screen, done: ArchiveResult) -> None:
 
     def rows() -> Iterator[Sequence[Cell]]:
         for why, paths in sorted(reasons.items(), key=lambda one: (-len(one[1]), one[0])):
-            more = f" and {len(paths) - MAX_LISTED:,} more" if len(paths) > MAX_LISTED else ""
-            yield f"{len(paths):,}", why, ", ".join(paths[:MAX_LISTED]) + more
+            listed, left = paths[:MAX_LISTED], len(paths) - MAX_LISTED
+            more = f" and {left:,} more" if left > 0 else ""
+            if not screen.is_terminal:
+                yield f"{len(paths):,}", why, ", ".join(listed) + more
+                continue
+            yield f"{len(paths):,}", why, listed[0]
+            yield from (("", "", path) for path in listed[1:])
+            if more:
+                yield "", "", more.strip()
 
-    screen.table((Column("logs", right=True), Column("why", least=20), Column("which", "dim", least=20)), rows())
+    which = Column("which", "dim", least=30, cut="middle")
+    screen.table((Column("logs", right=True), Column("why", least=20, cut="fold"), which), rows())

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from .answers import Participant, RoleHeld
 
-_ID = Column("id", "dim", least=22)
-_AGENTS = Column("agents", least=16)
-_EVENT = Column("event", least=20)
-_PATTERN = Column("pattern", least=12, optional=True)
+_ID = Column("id", "dim", least=22, cut="middle")
+_AGENTS = Column("agents", least=20)
+_EVENT = Column("event", least=18, cut="middle")
+_PATTERN = Column("pattern", least=12, optional=1)
 
 _INDENT = 10
 """Columns that the text of a record is indented by, to stand right of the time."""
@@ -122,7 +122,7 @@ def participants(screen: Screen, found: Sequence[Participant]) -> None:
             yield (agent_piece(one.agent),), one.role or "–", f"{one.entries:,}", *times
 
     columns = (
-        *(Column("agent", least=12), Column("role", least=8), Column("entries", right=True)),
+        *(Column("agent", least=12, cut="middle"), Column("role", least=8), Column("entries", right=True)),
         *(Column(f"first ({screen.zone})", "dim"), Column(f"last ({screen.zone})", "dim")),
     )
     _count(screen.table(columns, rows()), "participant")
@@ -188,7 +188,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
     columns = (
         *(Column(f"created ({screen.zone})", "dim"), Column("status")),
         *((Column("lives in", "dim"),) if some_archived else ()),
-        *(Column("owner", least=12), _PATTERN, Column("session", least=22)),
+        *(Column("owner", least=12, cut="middle"), _PATTERN, Column("session", least=22, cut="middle")),
     )
     _count(screen.table(columns, rows()), "session")
 
@@ -196,7 +196,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
 def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
     """Every agent, with its number of entries."""
     columns = (
-        *(Column("agent", least=12), Column("entries", right=True)),
+        *(Column("agent", least=12, cut="middle"), Column("entries", right=True)),
         *(Column(f"first seen ({screen.zone})", "dim"), Column(f"last seen ({screen.zone})", "dim")),
     )
     rows = (
@@ -215,7 +215,7 @@ def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
     """Lines that are not records, and why."""
     columns = (
         *(Column("reason", "yellow"), Column("line", right=True), Column("byte", "dim", right=True)),
-        *(Column("length", "dim", right=True), Column("file", least=22)),
+        *(Column("length", "dim", right=True), Column("file", least=22, cut="middle")),
     )
     rows = (
         (one.reason, f"{one.line_number:,}", str(one.byte_offset), f"{one.byte_length:,}", one.file_path)

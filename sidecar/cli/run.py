@@ -12,9 +12,9 @@ from .options import Command, GlobalOptions, json_option, print_json
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
+    from sidecar.progress import ProgressBar
     from sidecar.records import Report
     from sidecar.service.daemon import Sidecar
-    from sidecar.terminal import ProgressBar
 
 
 @click.command(
@@ -35,7 +35,7 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
     An index that is missing, damaged, or built with other settings is rebuilt first. SIGINT and SIGTERM shut down
     cleanly; a kill or a crash loses nothing either. With --json, a summary object is printed at the end.
     """
-    from sidecar.terminal import ProgressBar
+    from sidecar.progress import ProgressBar
 
     settings = options.settings()
     with ProgressBar() as progress:

@@ -289,7 +289,7 @@ def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[st
 
 def _who_to_whom(screen: Screen, matrix: dict[str, dict[str, int]]) -> None:
     names = sorted({*matrix, *(other for row in matrix.values() for other in row)})
-    titles = [Column("from \\ to"), *(Column(name[:4], right=True, optional=True) for name in names)]
+    titles = [Column("from \\ to"), *(Column(name[:4], right=True, optional=1) for name in names)]
 
     def row(name: str) -> list[Cell]:
         counts = (matrix.get(name, {}).get(other, 0) for other in names)

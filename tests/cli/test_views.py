@@ -1,4 +1,4 @@
-"""What a person sees: nothing that a log holds moves the cursor, and what is too wide folds."""
+"""What a person sees: nothing that a log holds moves the cursor, and what is too wide is cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from sidecar.cli import admin_views as screens_state
 from sidecar.cli import query_views as screens
@@ -17,19 +18,20 @@ from sidecar.errors import SourceMissing
 from sidecar.health.doctor import CheckResult
 from sidecar.health.status import ByteSum, SourceStatus, Status
 from sidecar.health.verify import Verification
+from sidecar.progress import ProgressBar, progress_text
 from sidecar.query.index import Index
+from sidecar.query.names import is_meant
 from sidecar.records import Entry, Report
 from sidecar.terminal import (
     Column,
-    ProgressBar,
     Screen,
     agent_piece,
     duration_text,
     moment_text,
     plain,
     plain_lines,
-    progress_text,
     record_text,
+    shortened,
     size_text,
 )
 
@@ -143,19 +145,67 @@ def test_a_long_table_has_one_header(monkeypatch: pytest.MonkeyPatch, capsys: py
         assert len(capsys.readouterr().out.splitlines()) == 1235
 
 
+UUID = "52f25b26-1a5b-4070-ac28-469e6893d8fd"
+
+
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 160])
-def test_on_a_terminal_no_line_is_wider_than_it(
+def test_on_a_terminal_a_row_is_one_line_and_none_is_wider_than_it(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stem = "52f25b26-1a5b-4070-ac28-469e6893d8fd:1234567"
-    long = entry(agents=("a" * 30, "b" * 70, "c"), id=stem)
+    long = entry(agents=("a" * 30, "b" * 70, "団体" * 20), id=f"{UUID}:1234567", event_type="state:entity:created")
     screen = terminal(monkeypatch, width)
-    screens.timeline(screen, [long])
-    screens.pending(screen, [long])
-    lines = capsys.readouterr().out.splitlines()
-    assert max(len(line.rstrip()) for line in lines) <= width
-    squeezed = "".join(re.sub(r"\s", "", line) for line in lines)
-    assert squeezed.count("b") >= 70
+    for view, rows in ((screens.timeline, 3), (screens.pending, 2)):
+        view(screen, [long])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == rows
+        assert max(cell_len(line.rstrip()) for line in lines) <= width
+        assert is_meant(lines[-1].split()[-1], long.id)
+
+
+def test_a_row_that_fits_is_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    screens.pending(terminal(monkeypatch), [entry(agents=("planner", "coder", "critic"))])
+    assert "planner → coder, critic  completion:request  sess_1:0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", range(12, 46))
+def test_an_id_is_shortened_in_its_middle_so_that_it_can_still_be_found(width: int) -> None:
+    for name in (f"{UUID}:1234", UUID, "responses/sessions/sess_1.jsonl", "団体" * 20 + ":7"):
+        short = shortened(name, width)
+        assert cell_len(short) <= width
+        assert short == name if cell_len(name) <= width else is_meant(short, name) and short.count("…") == 1
+        assert short.endswith(":1234") or not name.endswith(":1234")
+
+
+def test_a_request_that_waits_is_marked_however_narrow_the_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = entry(event_type="completion:request:of:a:long:name", has_response=False, agents=("a" * 40,))
+    screens.timeline(terminal(monkeypatch, 60), [waits])
+    assert re.search(r"completi…[a-z:]*name … ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("status", ["ok", "archived"])
+def test_the_status_of_each_source_has_room_for_its_path_at_80_columns(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"responses/sessions/{UUID}.jsonl"
+    one = SourceStatus(path, 12_345_678, 12_000_000, 1, 22, 3_000, 4, 342_651, 40_000, status)
+    screens_state.status_view(terminal(monkeypatch), Settings(tmp_path, tmp_path, ()), status_of(source_list=(one,)))
+    *_, titles, line = capsys.readouterr().out.splitlines()
+    assert len(line.rstrip()) <= 80
+    shown = dict(zip(titles.split(), line.split(), strict=True))
+    assert shown["size"] == "12,345,678" and shown["behind"] == "342,651" and shown["rejected"] == "22"
+    assert is_meant(shown["file"], path) and len(shown["file"]) >= 28
+
+
+def test_numbers_that_are_nowhere_but_0_give_their_room_to_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "responses/sessions/sess_customer_analysis.jsonl"
+    one = SourceStatus(path, 100, 100, 0, 0, 0, 0, 0, 1, "ok")
+    screens_state.status_view(terminal(monkeypatch), Settings(tmp_path, tmp_path, ()), status_of(source_list=(one,)))
+    out = capsys.readouterr().out.splitlines()
+    assert out[-2].split() == ["status", "size", "indexed", "entries", "file"] and path in out[-1]
 
 
 def test_where_a_terminal_is_too_narrow_the_pattern_goes_first(

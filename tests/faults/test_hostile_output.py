@@ -116,7 +116,7 @@ def test_no_setting_reaches_the_terminal_raw(content: str, tmp_path: Path, root:
             assert is_clean(done.output), FORBIDDEN.findall(done.output)
 
 
-WITHOUT_A_BAR = f"{with_constants('sidecar.terminal', BAR_AFTER=1e9)}; from sidecar.cli import main; main()"
+WITHOUT_A_BAR = f"{with_constants('sidecar.progress', BAR_AFTER=1e9)}; from sidecar.cli import main; main()"
 """The progress bar moves the cursor by right, and a slow machine draws one."""
 
 
