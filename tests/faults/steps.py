@@ -40,7 +40,7 @@ STAGES = {
     "a day is summed up": "indexer.day_writer:DayWriter.summary",
     "the catalog is saved": "indexer.catalog_writer:CatalogWriter.save",
     "a source is saved": "indexer.catalog_writer:CatalogWriter._save",
-    "a write-ahead log is moved into its file": "indexer.tamper:TamperGuard._move_log",
+    "a write-ahead log is moved into its file": "indexer.tamper:TamperGuard._checkpoint_log",
     "the index is closed": "indexer.index_writer:IndexWriter.close",
     "a day is closed": "indexer.day_writer:DayWriter.close",
     "the files are noted": "indexer.catalog_writer:CatalogWriter.note",

@@ -121,7 +121,7 @@ def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_
 ) -> None:
     its, write, path = sealed
     name = Path(f"{path}{suffix}")
-    moved = its._move_log
+    moved = its._checkpoint_log
 
     def replace() -> None:
         shutil.copy2(name, path.with_name("copy"))
@@ -137,7 +137,7 @@ def test_a_file_that_takes_the_place_of_ours_in_a_transaction_does_not_pass_for_
             its._database.execute_sql("INSERT INTO t VALUES (1)")
             replace()
     else:
-        with mock.patch.object(seal, "MAX_WAL_BYTES", 0), mock.patch.object(its, "_move_log", meddled):
+        with mock.patch.object(seal, "MAX_WAL_BYTES", 0), mock.patch.object(its, "_checkpoint_log", meddled):
             write(1)
     with pytest.raises(IndexDamaged, match=f"{name.name} was deleted or replaced"):
         its.check()
@@ -166,7 +166,7 @@ def test_a_file_that_was_cut_during_a_transaction_is_not_written_over(
     with mock.patch.object(seal, "MAX_WAL_BYTES", 0):
         write(100)
         size = path.stat().st_size
-        with pytest.raises(IndexDamaged, match=r"2024-12-31.db was cut"), its.writing():
+        with pytest.raises(IndexDamaged, match=r"2024-12-31.db was truncated"), its.writing():
             its._database.execute_sql("INSERT INTO t VALUES (1)")
             os.truncate(path, PAGE)
     assert path.stat().st_size == PAGE < size
@@ -177,9 +177,9 @@ def test_what_is_written_to_the_log_by_others_is_noticed_before_it_is_moved(
 ) -> None:
     its, write, path = sealed
     overwrite(log_of(path), 3 * (PAGE + 24), b"\xaa" * 20)
-    with pytest.raises(IndexDamaged, match=r"-wal was written by somebody else"):
+    with pytest.raises(IndexDamaged, match=r"-wal was written by another process"):
         write(1)
-    with pytest.raises(IndexDamaged, match=r"-wal was written by somebody else"):
+    with pytest.raises(IndexDamaged, match=r"-wal was written by another process"):
         its.close()
     assert its._database.is_closed()
 
@@ -370,11 +370,11 @@ def test_a_day_that_is_read_while_it_is_closed_is_watched_all_the_same(
     path = root / "index/daily/2024-12-29.db"
     with mock.patch.object(index, "MAX_OPEN_DAYS", 1), closing(DayFiles(root / "index/daily")) as days:
         days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
-        first = days._file(day_number(path.stem))
+        first = days._writer(day_number(path.stem))
         first.make_durable(1)
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as reader:
             reader.execute("SELECT COUNT(*) FROM entry").fetchone()
-            days._file(day_number(NAMES[2]))
+            days._writer(day_number(NAMES[2]))
         assert log_of(path).stat().st_size, "who may only read leaves it"
         days.check()
         change(path)
