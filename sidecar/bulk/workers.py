@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -170,7 +170,9 @@ def _start(settings: Settings, folder: Path) -> _Worker:
         on_error.callback(ours.close)
         process = context.Process(target=_work, args=(theirs, settings, folder), daemon=True)
         # Ctrl-C at a terminal interrupts every process there. Workers, which inherit the mask, leave it to this process
-        # to report it and to end them, by SIGTERM.
+        # to report it and to end them, by SIGTERM. Python's resource tracker is started first, because `start` would
+        # start it otherwise, which unblocks SIGINT.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
