@@ -1,7 +1,7 @@
 """Diagnostic logging: loggers below `sidecar`, silent in a program that uses the library, on stderr for `--verbose`.
 
-Import this only where the standard library's `logging` is loaded anyway: `from sidecar import Index` and `--help` must
-not wait for it. Messages name files, counts and reasons, never what a log line holds.
+Import this only in modules that load the standard library's `logging` anyway: `from sidecar import Index` and `--help`
+must not wait for it. Messages name files, counts and reasons, never the content of a log line.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import time
 from contextlib import suppress
 
 ROOT = "sidecar"
-"""The logger above all others of the package."""
+"""The parent of all loggers of the package."""
 
 logging.getLogger(ROOT).addHandler(logging.NullHandler())
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module, which passes its `__name__`."""
+    """The logger of a module. `name` is its `__name__`."""
     return logging.getLogger(name)
 
 
 def log_to_stderr(verbosity: int) -> None:
-    """Print what is logged to stderr, with UTC times: INFO and above for 1, DEBUG and above for more.
+    """Print log messages to stderr, with UTC times: from INFO on for verbosity 1, from DEBUG on for 2 and more.
 
-    Calling it again changes the level and adds nothing.
+    A second call only changes the level.
     """
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
@@ -34,9 +34,9 @@ def log_to_stderr(verbosity: int) -> None:
 
 
 class StderrHandler(logging.Handler):
-    """Writes each record as one line that does nothing to a terminal.
+    """Writes each record as one line without control characters.
 
-    `sys.stderr` is looked up for each record: while a progress bar is drawn it is replaced by one that prints above it.
+    `sys.stderr` is looked up for each record, because a progress bar replaces it by one that prints above the bar.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class StderrHandler(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record. A stderr that is closed or full is no reason to stop."""
+        """Print a record. Nothing happens if stderr is closed or full."""
         from sidecar.terminal import plain
 
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in one place.
+"""The errors of the package.
 
     SidecarError
     ├── ConfigError                 a setting, source or format that cannot be used     (exit status 2)
@@ -7,24 +7,25 @@
     ├── IndexUnavailable
     │   ├── IndexMissing            there is no index yet
     │   ├── IndexDamaged            an index file is not what it should be
-    │   │   └── ForeignFile         a link, a pipe or another user's file lies where a file of ours should
+    │   │   └── ForeignFile         a link, a pipe or another user's file has the place of a file of the sidecar
     │   └── SchemaMismatch          the index was made by another version
     ├── EntryNotFound               no entry has this id
     ├── AmbiguousId                 several entries have this id
     ├── UnknownName                 nothing in the index has this name
     ├── SourceError
     │   ├── SourceMissing           the log file of an entry is gone
-    │   │   └── ArchiveMissing      so is the archive that its log was moved to
+    │   │   └── ArchiveMissing      the archive that its log was moved to is gone
     │   ├── SourceChanged           the bytes at the pointer are not the bytes that were indexed
     │   │   └── ArchiveDamaged      an archive cannot be unpacked, or holds other bytes
-    │   └── UnsafePath              a pointer leaves the root
+    │   └── UnsafePath              a pointer leads out of the root
     └── WriterError
         ├── SessionLocked           another writer owns the session
-        ├── InvalidRecord           what was to be written is no record
-        ├── InvalidName             a session id or event type that is no plain file name
+        ├── InvalidRecord           what was to be written is not a record
+        ├── InvalidName             a session id or event type that is not a plain file name
         └── WriterClosed            the writer has been closed
 
-The docstring of a class is its default message; `hint` says what a person can do about it.
+The docstring of a class is its default message. `hint` says what to do about it, and `exit_status` is that of the
+command.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class ConfigError(SidecarError):
 
 
 class BadTime(SidecarError):
-    """That is not a time."""
+    """Not a time."""
 
     hint = (
         "give an age (30s, 5m, 1h30m, 7d), a date or time (2024-01-15, 19:35, today, ISO 8601), or seconds since 1970"
@@ -81,9 +82,9 @@ class IndexDamaged(IndexUnavailable):
 
 
 class ForeignFile(IndexDamaged):
-    """Something in a folder of the sidecar's is not the sidecar's."""
+    """A file in a folder of the sidecar does not belong to the sidecar."""
 
-    hint = "see who put it there, and delete it"
+    hint = "find out who put it there, and delete it"
 
 
 class SchemaMismatch(IndexUnavailable):
@@ -121,7 +122,7 @@ class SourceMissing(SourceError):
 class ArchiveMissing(SourceMissing):
     """The archive that this log was moved to is gone."""
 
-    hint = "mount the archive folder, put the file back, or say where it lies: `archive` in config.yaml"
+    hint = "mount the archive folder, put the file back, or set `archive` in config.yaml to the folder"
 
 
 class SourceChanged(SourceError):
@@ -137,7 +138,7 @@ class ArchiveDamaged(SourceChanged):
 
 
 class UnsafePath(SourceError):
-    """This pointer leaves the root."""
+    """This pointer leads out of the root."""
 
     hint = "the index has been tampered with: run `sidecar reindex`"
 

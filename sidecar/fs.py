@@ -1,8 +1,8 @@
-"""File names and durability: what the package asks of a file system, in one place.
+"""What the package needs of a file system: file names, status and fingerprints, durability, kernel locks.
 
 File names are kept relative to the root, with `/`, and always as text. A name that is not UTF-8 cannot be an SQLite
-text, so it is kept as `bytes://` and the percent-encoded bytes. No relative path that a scan finds can look like that,
-because `//` never occurs in one.
+text, so it is kept as `bytes://` and the percent-encoded bytes. No relative path that a scan finds looks like that,
+because none contains `//`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_NAMES = frozenset(("", ".", ".."))
 
 
 def to_text(path: str) -> str:
-    """The text under which the index keeps a relative path that came from the operating system."""
+    """A relative path of the operating system, as the text that the index keeps."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -33,23 +33,23 @@ def to_text(path: str) -> str:
 
 
 def to_os(text: str) -> str:
-    """The relative path that the operating system knows by this text."""
+    """The relative path of the operating system for a text of the index."""
     if text.startswith(_ENCODED):
         return os.fsdecode(unquote_to_bytes(text.removeprefix(_ENCODED)))
     return text
 
 
 def resolve_under(root: Path, text: str) -> Path:
-    """The file that `text` points to; raises UnsafePath where that would lie outside the root.
+    """The file that `text`, a path in the index, points to. Raises UnsafePath if it is outside the root.
 
-    A pointer is never trusted: an index may come from somebody else's hands.
+    Paths in an index are never trusted: anyone may have made it.
     """
     return Path(_under(os.fspath(root), text, _is_inside))
 
 
 def resolve_found(root: str, text: str) -> str:
-    """The same for the tailer, whose paths come from the scan, and who asks for each file: the answer is remembered for
-    as long as the folder stays the same one, and no more is made of it than the system needs."""
+    """As `resolve_under`, for paths that come from a scan, once per file that is read. The answer for a folder is
+    cached while the folder is the same one."""
     return _under(root, text, _is_inside_as_before)
 
 
@@ -65,13 +65,13 @@ def _under(root: str, text: str, is_inside: Callable[[str, str], bool]) -> str:
 
 
 def _is_inside(root: str, folder: str) -> bool:
-    """Whether a folder lies below the root once links are followed."""
-    # Not Path.resolve, which raises for links that lead in a circle; opening the file does that.
+    """Whether a folder is below the root once links are followed."""
+    # Not Path.resolve, which raises for circular links; opening the file will do that.
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 
 def _is_inside_as_before(root: str, folder: str) -> bool:
-    """The same, asked once for each folder that is there: following links costs a quarter of a look at a file."""
+    """As `_is_inside`, cached by the folder's identity: following links takes a quarter of the time of one read."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -85,22 +85,22 @@ def _remembered(root: str, folder: str, identity: tuple[int, int]) -> bool:  # n
 
 
 def split_path(path: str) -> tuple[str, str, str]:
-    """Folder (with its last `/`), stem, and suffix (with its dot): joined they are the path again."""
+    """Folder (with its last `/`), stem, and suffix (with its dot). Joined, they are the path again."""
     folder, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return (folder + slash, stem, dot + suffix) if stem else (folder + slash, name, "")
 
 
-# ---- what a file looks like from outside
+# ---- a file's status
 
 _MAX_INTEGER = (1 << 63) - 1
 
 
 class FileStat(NamedTuple):
-    """A file from outside: while these four are the same, so is the file, and nobody has written to it.
+    """The part of a file's status that changes when another file takes its place, or when it is written to.
 
-    They fit into signed 64-bit integers, which is what SQLite stores. Some file systems use all 64 bits of device and
-    inode; a file may be dated beyond the year 2262, which counts as the last nanosecond that fits, or before 1677.
+    All four are signed 64-bit integers, which is what SQLite stores: of device and inode, which may use all 64 bits,
+    the first bit is dropped; a time before 1677 or after 2262 counts as the first or last nanosecond that fits.
     """
 
     device: int
@@ -112,7 +112,7 @@ class FileStat(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileStat:
-        """The part of a status that says whether a file is still the same."""
+        """From what `os.stat` returns."""
         mtime_ns = status.st_mtime_ns
         if not -_MAX_INTEGER <= mtime_ns <= _MAX_INTEGER:
             mtime_ns = _MAX_INTEGER if mtime_ns > 0 else -_MAX_INTEGER
@@ -120,12 +120,12 @@ class FileStat(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode: which file it is, whatever is written to it."""
+        """Device and inode: which file it is, whatever its content."""
         return self[:2]
 
 
 def file_stat(path: str | Path) -> FileStat | None:
-    """What has this name, which may be a link; None where nothing has it. Raises OSError where that cannot be told."""
+    """The status of a file, or of a link itself; None if it does not exist. Raises OSError if that is not known."""
     try:
         return FileStat.of(os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -133,7 +133,7 @@ def file_stat(path: str | Path) -> FileStat | None:
 
 
 def try_file_stat(path: str | Path) -> FileStat | None:
-    """The same for who only reads: None also where it cannot be told, which the opening of the file will report."""
+    """As `file_stat`, but None for all errors: for readers that open the file next, which reports them."""
     try:
         return FileStat.of(os.lstat(path))
     except OSError:
@@ -152,14 +152,14 @@ V = TypeVar("V", bound=_Closable)
 
 
 class OpenFiles(Generic[K, V]):
-    """At most `limit` open files by their names; to make room, the one that was used longest ago is closed."""
+    """At most `limit` open files by name. The least recently used one is closed to make room."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: OrderedDict[K, V] = OrderedDict()
 
     def current(self, name: K, is_current: Callable[[V], bool]) -> V | None:
-        """The open file of this name; None where there is none, or it was not current any more and has been closed."""
+        """The open file of this name. One that is no longer current is closed; then, and if none is open, None."""
         file = self._open.get(name)
         if file is None:
             return None
@@ -244,13 +244,13 @@ def kernel_locks(path: Path) -> list[KernelLock]:
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of a file durable that was written by somebody else, such as a library. Raises OSError."""
+    """Make the content of a file durable that a library has written. Raises OSError."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -259,20 +259,20 @@ def sync_folder(folder: Path) -> None:
 
 
 MTIME_GRANULARITY = 100_000_000
-"""Nanoseconds after which a modification time tells one change of a file or folder from the next."""
+"""Nanoseconds. Two changes of a file or folder that are closer together may have the same modification time."""
 
 
 # ---- file systems
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
-"""File systems where another machine may write, of which inotify says nothing."""
+"""File systems that other machines may write to, which inotify does not report."""
 
 POLLING_CONFIGURED = "asked for in the configuration"
-"""Why a sidecar polls that was told to."""
+"""Reason for polling where the configuration says so."""
 
 
 def why_polling(root: Path) -> str:
-    """Why inotify cannot serve below this folder; empty where it can."""
+    """Why inotify cannot be used below this folder; empty if it can."""
     if sys.platform != "linux":
         return ""
     kind = file_system(root)
@@ -280,7 +280,7 @@ def why_polling(root: Path) -> str:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that a path lies on, as Linux names it; empty where that is not known."""
+    """The type of the file system that a path is on, as Linux names it (`ext4`, `nfs4`); empty if it is not known."""
     try:
         mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
     except OSError:

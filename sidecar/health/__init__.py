@@ -1,4 +1,4 @@
-"""Whether all is well: `status`, `verify` and `doctor`, as values.
+"""Checks of the index and of its surroundings: `status`, `verify` and `doctor`, as values.
 
-Not here: their tables and words for a terminal, which are in `cli`.
+Not here: how they are printed, which is in `cli`.
 """

@@ -1,5 +1,5 @@
-"""The index, read.
+"""Reading the index.
 
-Here: `Index`, the read-only library, and what it opens. Not here: settings, the watcher, or anything that writes; a
-program that imports this loads none of them.
+Here: `Index`, the read-only library, and the files that it opens. Not here: settings, the watcher, or anything that
+writes; a program that imports this package loads none of them.
 """

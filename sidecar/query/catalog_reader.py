@@ -1,4 +1,4 @@
-"""The catalog, read: sessions, rejected lines, days, and what lies in the archive."""
+"""Reading the catalog: sessions, rejected lines, sources, days, and archived extents."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from sidecar.store.bloom import FilterProbe, probe
 from sidecar.store.codec import checked_row, decode_state
 from sidecar.store.connection import CATALOG, OpenDatabase
 
+ASK_SINGLY_UP_TO = 40
+"""Days that are looked up one by one rather than with all others."""
+
+_EXTENT = (str, str, int, int, int, int)
+_SOURCE_SUMMARY = (str, str, str, int, int, int, int, int, int, int, float, str)
+_SOURCE_SUMMARY_UNREAD = (*_SOURCE_SUMMARY[:10], type(None), str)
+"""Types of the columns: of archived extents, and of sources, of which some were never read."""
 _PARTS = (
     "SELECT s.path, f.name, a.at, a.size, a.lines, a.sign FROM source s JOIN archived a ON a.source = s.id"
     " JOIN archive_file f ON f.id = a.file"
@@ -20,43 +27,18 @@ _PARTS = (
 
 
 class SourceSummary(NamedTuple):
-    """A source as the catalog has it."""
+    """What the catalog records of a source."""
 
     path: str
     stem: str
     layout: str
     looks: tuple[int, ...]
-    """Device, inode, size and modification time of its file."""
+    """The `fs.FileStat` of its file when it was last read."""
     offset: int
     lines: int
     entries: int
     first_mtime: float | None
     status: str
-
-
-_EXTENT = (str, str, int, int, int, int)
-_SOURCE_SUMMARY = (str, str, str, int, int, int, int, int, int, int, float, str)
-_SOURCE_SUMMARY_UNREAD = (*_SOURCE_SUMMARY[:10], type(None), str)
-
-
-def _source_summary(row: Any) -> SourceSummary:
-    checked_row(row, _SOURCE_SUMMARY if row[10] is not None else _SOURCE_SUMMARY_UNREAD)
-    path, stem, layout_, *looks, offset, lines, entries, first_mtime, status = row
-    return SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
-
-
-def _hits(asked: FilterProbe) -> Callable[[Any], tuple[str, bool]]:
-    """Decodes a day and the block of its filter: the day, and whether the string may be on it."""
-
-    def decode(row: Any) -> tuple[str, bool]:
-        day, bits = checked_row(row, (str, bytes))
-        return day, asked.hits(bits)
-
-    return decode
-
-
-ASK_SINGLY_UP_TO = 40
-"""Days that are asked one by one rather than with all others."""
 
 
 class CatalogReader(OpenDatabase):
@@ -65,7 +47,7 @@ class CatalogReader(OpenDatabase):
     kind = CATALOG
 
     def sessions(self, status: str | None) -> Iterator[Session]:
-        """The session registry."""
+        """The sessions of the registry in the order of their creation; with `status`, only those with this one."""
         sql = (
             "SELECT session_id, initiating_agent, created_at, pattern_type, status FROM session_registry"
             " WHERE ? IS NULL OR status = ? ORDER BY created_at, session_id"
@@ -75,64 +57,64 @@ class CatalogReader(OpenDatabase):
             yield Session(session, agent, created, pattern, state, lives.get(session, "log"))
 
     def rejected(self) -> Iterator[RejectedLine]:
-        """Lines that are no records."""
+        """The lines that are not records, in the order of file path and byte offset."""
         sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
         return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
-        """Path, offset, bytes indexed, blank, rejected and skipped, and entries of each source."""
+        """Of each source: path, offset, bytes that were indexed, blank, rejected and skipped, and entries."""
         sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
         return self._typed((str, int, int, int, int, int, int), sql)
 
     def looked(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each source when it was last looked at."""
+        """For each source, the size and the modification time (ns) of its file when it was last read."""
         rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")
         return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def count_rejected(self) -> int:
-        """How many lines are no records."""
+        """The number of lines that are not records."""
         return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
 
     def days(self) -> list[tuple[Any, ...]]:
-        """Each day with its first and last timestamp and its number of entries."""
+        """Of each day: its name, first and last timestamp, and number of entries."""
         sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
         return self._typed((str, float, float, int), sql)
 
     def checkpoints(self) -> dict[str, int]:
-        """The number of the checkpoint that last wrote each day."""
+        """For each day, the number of the last checkpoint that wrote to it."""
         return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
 
     def fact(self, key: str) -> str | None:
-        """What was noted under a key."""
+        """The fact with this key (`config`, `build`, `archive` ...), or None."""
         rows = self._all("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def offsets(self) -> dict[str, tuple[int, bool]]:
-        """How far each source was read, and whether its file is there."""
+        """For each source, how far it was read (bytes), and whether its file exists."""
         sql = "SELECT path, offset, status <> 'missing' FROM source"
         return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
     def first_mtimes(self) -> dict[str, float]:
-        """The notes that docs/derivation.md asks for: each source's modification time when it was first seen."""
+        """For each source, its file's modification time when it was first seen (docs/derivation.md, section 5)."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"
         return dict(self._typed((str, float), sql))
 
-    # ---- the archive, and filters of days
+    # ---- the archive, and the filters of the days
 
     def parts(self, path: str) -> tuple[Extent, ...]:
-        """What of a source lies in the archive, in order."""
+        """The archived extents of a source, in their order."""
         sql = f"{_PARTS} WHERE s.path = ? ORDER BY a.start"
         return tuple(Extent(*values) for _, *values in self._typed(_EXTENT, sql, path))
 
     def archived(self) -> dict[str, tuple[Extent, ...]]:
-        """The same of every source of which anything does."""
+        """The archived extents of every source that has any."""
         found: dict[str, tuple[Extent, ...]] = {}
         for path, *values in self._typed(_EXTENT, f"{_PARTS} ORDER BY s.path, a.start"):
             found[path] = (*found.get(path, ()), Extent(*values))
         return found
 
     def lives_in(self) -> dict[str, str]:
-        """Where the records of sessions are of which anything was archived."""
+        """For each session of which something is archived: `archive`, or `log, archive`."""
         sql = (
             "SELECT p.session_id, MIN(COALESCE(a.size, 0) >= s.offset), COUNT(a.size) FROM session_part p"
             " JOIN source s ON s.id = p.source"
@@ -143,7 +125,7 @@ class CatalogReader(OpenDatabase):
         return {session: "archive" if whole else "log, archive" for session, whole, some in rows if some}
 
     def standing(self) -> Iterator[SourceSummary]:
-        """Every source as it was last looked at."""
+        """Every source, as it was last read."""
         sql = (
             "SELECT path, stem, layout, device, inode, size, mtime_ns, offset, lines, entries, first_mtime, status"
             " FROM source"
@@ -151,18 +133,18 @@ class CatalogReader(OpenDatabase):
         return iter(self._decoded(_source_summary, sql))
 
     def last_timestamp(self, path: str) -> float | None:
-        """The time of the last record of a source; None where it has none."""
+        """The timestamp of the last record of a source; None if it has no record."""
         sql = "SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL"
         times = self._decoded(lambda row: float(decode_state(row[0])["timestamp"]), sql, path)
         return times[0] if times else None
 
     def filtered(self) -> dict[str, bool]:
-        """The days that have a filter, and whether their files are compact."""
+        """The days that have a filter, each with whether its file is compact."""
         rows = self._typed((str, int), "SELECT day, is_compact FROM filtered_day")
         return {day: bool(compact) for day, compact in rows}
 
     def days_without(self, texts: Iterable[str]) -> set[str]:
-        """Days on which, of these strings, at least one is certainly not: days that need not be opened."""
+        """Days that certainly lack at least one of these strings, and need not be opened."""
         sql = (
             "SELECT h.day, f.bits FROM filtered_day h CROSS JOIN day_filter f"
             " ON f.day = h.day AND f.block = ? % h.blocks"
@@ -172,7 +154,7 @@ class CatalogReader(OpenDatabase):
         for text in texts:
             asked = probe(text)
             if found and len(others) <= ASK_SINGLY_UP_TO:
-                # The days that are left are looked at one by one.
+                # Few days are left: look them up one by one.
                 one = f"{sql} WHERE h.day = ?"
                 rows = [row for day in others for row in self._decoded(_hits(asked), one, asked.number, day)]
             else:
@@ -183,8 +165,24 @@ class CatalogReader(OpenDatabase):
         return found
 
 
+def _source_summary(row: Any) -> SourceSummary:
+    checked_row(row, _SOURCE_SUMMARY if row[10] is not None else _SOURCE_SUMMARY_UNREAD)
+    path, stem, layout_, *looks, offset, lines, entries, first_mtime, status = row
+    return SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
+
+
+def _hits(asked: FilterProbe) -> Callable[[Any], tuple[str, bool]]:
+    """A decoder of days and filter blocks, to the day and whether the string may be on it."""
+
+    def decode(row: Any) -> tuple[str, bool]:
+        day, bits = checked_row(row, (str, bytes))
+        return day, asked.hits(bits)
+
+    return decode
+
+
 def open_catalog(folder: Path) -> CatalogReader:
-    """The catalog of the index in `folder`. A swap may move it between the look and the opening: then once more."""
+    """The catalog of the index in `folder`. Tries again if a swap moves it before it is opened."""
     try:
         return CatalogReader(layout.catalog_path(folder))
     except IndexMissing:

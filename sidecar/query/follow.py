@@ -1,4 +1,4 @@
-"""What came into the index since the last look, across days, restarts and rebuilds: each entry once."""
+"""Entries that were added to the index since the last call: each once, across days, restarts and rebuilds."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from sidecar.store import layout
 from .day_reader import DayReader, Filter
 
 PAGE = 1000
+"""Entries per query."""
 
 MAX_OPEN_FOLLOWED = 16
-"""Daily files kept open: those that changed last."""
+"""Daily files kept open: those that changed most recently."""
 
 MAX_REMEMBERED_ENTRIES = 200_000
-"""Entries given last that are known again: after a kill, those since the last checkpoint are written anew."""
+"""Entries returned last that are recognized: after a kill, those since the last checkpoint are written again."""
 
 
 @dataclass(slots=True)
 class _Followed:
-    """A day, and how far it was followed."""
+    """How far a daily file was followed."""
 
     stats: tuple[FileStat | None, ...] | None = None
-    """Its file and write-ahead log then: while they are the same, nobody has written."""
+    """Of the file and its write-ahead log when it was last read: while they are the same, nobody has written."""
     identity: tuple[int, int] | None = None
-    """Which file that was."""
+    """Which file that was: device and inode."""
     last: int = 0
-    """The number of the last entry that was given, or passed over at the start."""
+    """The number of the last entry that was returned, or that was there at the start."""
     furthest: dict[str, int] = field(default_factory=dict)
-    """Where that was in each log file."""
+    """For each log, the byte offset of its last entry that was returned, or that was there at the start."""
     is_rebuilt: bool = False
-    """The file is another one, which numbers its entries anew: only what lies further is news, until the end of it."""
+    """The day was rebuilt and renumbered: until it has been read to its end, only entries beyond `furthest` are new."""
 
 
 class Follower:
-    """Follows the daily files of an index folder. What is there when it is made is not news."""
+    """Follows the daily files of an index folder, from the moment at which it is made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._days: dict[str, _Followed] = {}
         self._open: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_FOLLOWED)
         self._given: OrderedDict[int, None] = OrderedDict()
-        """Hashes of the entries given last."""
+        """Hashes of the entries returned last, oldest first."""
         for path in layout.daily_paths(folder):
             stats = _stats_of(path)
             try:
@@ -59,7 +60,7 @@ class Follower:
                 continue
 
     def news(self, wanted: Filter) -> Iterator[Entry]:
-        """Entries that came since the last call and fit."""
+        """Entries that match and were added since the last call. Those of a day that cannot be read come later."""
         for path in layout.daily_paths(self._folder):
             known = self._days.setdefault(path.name, _Followed())
             stats = _stats_of(path)
@@ -68,7 +69,7 @@ class Follower:
             try:
                 yield from self._of(self._day(path, known), known, wanted)
             except IndexUnavailable:
-                continue  # the next look finds what takes its place
+                continue  # the next call finds the file that takes its place
             known.stats = stats
 
     def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
@@ -85,7 +86,7 @@ class Follower:
     def _is_news(self, entry: Entry, known: _Followed) -> bool:
         if known.is_rebuilt and entry.byte_offset <= known.furthest.get(entry.file_path, -1):
             return False
-        # By what no later answer changes.
+        # Without the columns that a later answer changes.
         key = hash((entry.file_path, entry.byte_offset, entry.timestamp, entry.event_type, entry.participating_agents))
         if key in self._given:
             return False
@@ -96,7 +97,7 @@ class Follower:
         return True
 
     def _day(self, path: Path, known: _Followed) -> DayReader:
-        """A daily file, open; one that took the place of another is followed from its first entry on."""
+        """A daily file, open. One that has replaced another is followed from its first entry on."""
         day = self._open.current(path.name, DayReader.is_current)
         if day is None:
             day = self._open.add(path.name, DayReader(path))
@@ -106,16 +107,15 @@ class Follower:
         return day
 
     def close(self) -> None:
-        """Close the files."""
+        """Close all files."""
         self._open.close()
 
 
 def _stats_of(path: Path) -> tuple[FileStat | None, ...] | None:
-    """A daily file and its write-ahead log, which change with every commit; None where a commit may hide behind the one
-    before.
+    """The status of a daily file and its write-ahead log, which changes with every commit. None within the granularity
+    of the file system's clock, in which a second commit would not show.
 
-    Only looked at from outside: whoever opens a file of SQLite's and closes it again loses the locks that this process
-    has on it.
+    The files are not opened for this: to close a file drops all locks that this process, and so SQLite, has on it.
     """
     stats = (try_file_stat(path), try_file_stat(f"{path}-wal"))
     newest = max((stat.mtime_ns for stat in stats if stat is not None), default=0)

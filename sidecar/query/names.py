@@ -1,7 +1,7 @@
-"""Names as people type them: whole, by their beginning, as a table has shortened them, or with a slip of the finger.
+"""Names as people type them: whole, in part, as shortened in a table, or misspelt.
 
-Agents, event types and patterns have names, which have to be whole. Sessions, conversations, correlations and entries
-have ids, of which as much is enough as no other has.
+Agents, event types and patterns have names, which have to be given whole. Sessions, conversations, correlations and
+entries have ids, of which the beginning is enough if no other id begins with it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .index import Index
 Kind = Literal["agent", "session", "conversation", "correlation", "event_type", "pattern"]
 
 SHORTENED = "…"
-"""Stands for the middle of an id that a table has no room for."""
+"""Stands for the middle of an id for which a table has no room."""
 
 RECENT_ENTRIES = 20_000
-"""Latest entries in which names are looked for that no list of the index has: it says of a string at once whether it
-is there, and only with a walk which others are."""
+"""Latest entries that are searched for names of which the index has no list. It can look up a whole name at once, but
+not enumerate them."""
 
 MAX_COMPARED = 50_000
-"""Names that a misspelt one is compared with."""
+"""Names that a misspelt one is compared with, at most."""
 
 MAX_LISTED = 3
-"""Names that are suggested."""
+"""Names that are suggested, at most."""
 
 MAX_LOGS = 100
-"""Logs in which an entry is looked for whose id was given in part."""
+"""Logs that are searched for an entry whose id is given in part, at most."""
 
 _COLUMNS = {"conversation": "conversation_id", "correlation": "correlation_id"}
 _IDS = ("session", "conversation", "correlation")
@@ -51,10 +51,10 @@ _LISTS = {"agent": "sidecar query agents", "session": "sidecar query sessions"}
 
 
 def resolve(index: Index, kind: Kind, text: str) -> str:
-    """The name that is meant by `text`: itself, if the index has it; else the only id that it is a part of.
+    """`text` if the index has that name; else the only id that it stands for, in part or shortened.
 
-    Raises UnknownName, which suggests the nearest, and AmbiguousId. Both have looked for ids, but for those of
-    sessions, in the latest RECENT_ENTRIES alone.
+    Raises UnknownName, which suggests similar names, and AmbiguousId. Of conversations and correlations, only the ids
+    in the latest RECENT_ENTRIES entries are considered.
     """
     if is_known(index, kind, text):
         return text
@@ -75,7 +75,7 @@ def is_known(index: Index, kind: Kind, text: str) -> bool:
 
 
 def known_names(index: Index, kind: Kind, recent: int = RECENT_ENTRIES) -> list[str]:
-    """Names of a kind: all agents and sessions; of others, those in so many of the latest entries, the latest first."""
+    """The names of a kind: of agents and sessions all; of others those in the latest `recent` entries, latest first."""
     if kind == "agent":
         return [one.agent for one in index.agents()]
     if kind == "session":
@@ -85,13 +85,13 @@ def known_names(index: Index, kind: Kind, recent: int = RECENT_ENTRIES) -> list[
 
 
 def is_meant(text: str, name: str) -> bool:
-    """Whether `text` is the beginning of a name, or the name without its middle."""
+    """Whether `text` is the beginning of the name, or the name with its middle left out."""
     beginning, _, end = text.partition(SHORTENED)
     return len(name) >= len(beginning) + len(end) and name.startswith(beginning) and name.endswith(end)
 
 
 def nearest(text: str, names: Iterable[str]) -> list[str]:
-    """The names most like `text`, without regard to case: those of similar letters, then those that it is in."""
+    """The names most like `text`, ignoring case: those with similar letters, then those that contain it."""
     folded = {name.casefold(): name for name in islice(names, MAX_COMPARED)}
     similar = get_close_matches(text.casefold(), folded, MAX_LISTED)
     around = (one for one in folded if text.casefold() in one)
@@ -102,7 +102,7 @@ def nearest(text: str, names: Iterable[str]) -> list[str]:
 
 
 def find_entry(index: Index, text: str) -> Entry:
-    """The entry whose id is `text`, or begins with it, or was shortened to it. Raises as `Index.get`."""
+    """The entry whose id is `text`, begins with it, or was shortened to it. Raises the errors of `Index.get`."""
     try:
         return index.get(text)
     except EntryNotFound:
@@ -119,7 +119,8 @@ def find_entry(index: Index, text: str) -> Entry:
 
 
 def _entries_meant(index: Index, text: str) -> Iterator[Entry]:
-    """Entries whose id `text` is a part of: in session logs by any part, elsewhere with the offset given whole."""
+    """Entries whose id `text` may stand for. In a log with several entries any part will do; of others, the stem may be
+    in part."""
     name, colon, offset = text.rpartition(":")
     named = name if colon and offset.isdecimal() else text
     logs = ((stem, entries) for stem, entries in _logs(index).items() if is_meant(named, stem) or stem == name)
@@ -132,14 +133,14 @@ def _entries_meant(index: Index, text: str) -> Iterator[Entry]:
 
 
 def _logs(index: Index) -> dict[str, int]:
-    """The stems of all logs, which ids begin with, and how many entries each has."""
+    """The stems of all logs, with which ids begin, each with its number of entries."""
     stems: Counter[str] = Counter()
     for path, *_, entries in index._files.of_catalog(lambda catalog: catalog.sources()):
         stems[split_path(path)[1]] += entries
     return stems
 
 
-# ---- the words of it
+# ---- messages
 
 
 def _latest(index: Index, count: int) -> Iterator[Entry]:

@@ -1,9 +1,9 @@
-"""The files of an index, open for reading, whatever is swapped meanwhile.
+"""The files of an index, open for reading, also while a rebuilt index is swapped in.
 
-A rebuild takes the place of the index file by file, and the file that a name stands for may change between any two
-steps of a reader. So where a file is now is asked each time (`layout.py` tells), and asked again after an answer. A
-file that was replaced meanwhile may have been read without its log, or with that of the new one: the answer is thrown
-away, and the new file asked.
+A swap replaces the index file by file, so the file behind a name may change between any two steps of a reader. So the
+place of a file is looked up for each question (`store.layout` knows it), and again after the answer. A file that was
+replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the answer is
+discarded and the new file is asked.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ MAX_OPEN_DAYS = 64
 
 
 class Snapshot:
-    """Daily files and catalog of the index in a folder. Raises IndexMissing where there is none."""
+    """The daily files and the catalog of the index in a folder. Its methods raise IndexMissing if there is none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._days: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_DAYS)
         self._catalog: CatalogReader | None = None
         self._listed: tuple[tuple[int, int] | None, list[str]] = (None, [])
-        """The daily files, and what says that they are still these: to list a year of them costs a millisecond."""
+        """The names of the daily files, and the stamp with which they are still valid: listing a year of them takes a
+        millisecond."""
 
     def close(self) -> None:
-        """Close what was opened. It is opened again when it is needed."""
+        """Close all files. They are opened again when they are needed."""
         self._days.close()
         if self._catalog is not None:
             self._catalog.close()
             self._catalog = None
 
-    # ---- answers out of one index
+    # ---- answers from one index
 
     def whole(self, answer: Callable[[], list[T]]) -> list[T]:
-        """An answer out of one index: given again where a swap came while it was given."""
+        """An answer from one index: `answer` is called again if there was a swap meanwhile."""
         while True:
             before = layout.change_stamp(self._folder)
             try:
@@ -60,7 +61,7 @@ class Snapshot:
     def of_all_days(
         self, question: Callable[[DayReader], Iterable[T]], reverse: bool = False, without: Collection[str] = ()
     ) -> list[T]:
-        """What the days say, one after the other, but for those in `without`."""
+        """The answers of all days but those in `without`, joined, in the order of the days."""
 
         def answer() -> list[T]:
             names = sorted((name for name in self.names() if name.removesuffix(".db") not in without), reverse=reverse)
@@ -69,13 +70,14 @@ class Snapshot:
         return self.whole(answer)
 
     def of_catalog(self, question: Callable[[CatalogReader], Iterable[T]]) -> list[T]:
-        """What the catalog says."""
+        """The answer of the catalog."""
         return self.whole(lambda: list(question(self._open_catalog())))
 
     def ask(self, name: str, question: Callable[[DayReader], T], *, alone: bool = True) -> T | None:
-        """What the daily file of this name says, out of one index; None where there is no such file any more.
+        """The answer of the daily file of this name; None if it does not exist any more.
 
-        An answer that is part of another does not stand `alone`: `whole` looks whether all of them are of one index.
+        `alone`: the answer is not a part of one that `whole` checks. Then it is discarded, and the question asked
+        again, if the file was replaced meanwhile.
         """
         while day := self._day(name):
             try:
@@ -102,8 +104,8 @@ class Snapshot:
         return names
 
     def names_as_they_are(self, reverse: bool = False) -> Iterator[str]:
-        """The names of the daily files in the order of their days, or the other way round, for one who takes his time:
-        a swap brings other days."""
+        """The names of the daily files in the order of their days, or in reverse. If an index is swapped in
+        meanwhile, the names that follow are those of the new one."""
         last = ""
         listed = None
         names: list[str] = []
@@ -121,11 +123,11 @@ class Snapshot:
     # ---- files
 
     def _is_current(self, day: DayReader) -> bool:
-        """Whether this is the daily file of its name in the index, as it is now."""
+        """Whether the index still has this file under its name."""
         return layout.daily_path(self._folder, day.path.name) == day.path and day.is_current()
 
     def _day(self, name: str) -> DayReader | None:
-        """A daily file, open; None where it was removed since it was listed. Opened again when it was replaced."""
+        """A daily file, open, and opened again if it was replaced; None if it was removed since it was listed."""
         day = self._days.current(name, self._is_current)
         if day is None and (day := self._opened(name)) is not None:
             self._days.add(name, day)
