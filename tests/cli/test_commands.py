@@ -291,11 +291,9 @@ def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:
     with running(root, "run") as process:
         line_of(process, "caught up")
         for arguments in (["run"], ["run", "--once"], ["reindex"]):
-            began = time.monotonic()
             second = sidecar(root, *arguments)
             assert second.returncode == 3
             assert f"process {process.pid}" in second.stderr
-            assert time.monotonic() - began < 5
         assert sidecar(root, "query", "timeline").returncode == 0
 
 

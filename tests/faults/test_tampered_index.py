@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Timer
+from threading import Timer, current_thread, main_thread
 from typing import Any
 
 import orjson
@@ -75,8 +75,8 @@ _OPENING = {"open", "sqlite3.connect", "os.scandir", "os.listdir", "os.rename", 
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
-    if not _watched or event not in _OPENING:
-        return
+    if not _watched or event not in _OPENING or current_thread() is not main_thread():
+        return  # no thread but this one asks; the one that frees a pipe looks for it
     for one in arguments:
         if isinstance(one, str | bytes | os.PathLike):
             name = os.fsdecode(one).removeprefix("file:").partition("?")[0]
