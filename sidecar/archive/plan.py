@@ -273,8 +273,8 @@ def expired_archives(
     for file in archive.files():
         with suppress(SourceError):
             sizes[file] = archive.size(file)
-    oldest_first = sorted(sizes, key=lambda file: (_day(file), file))
-    chosen = {file for file in oldest_first if keep is not None and _end(file) + keep <= now}
+    oldest_first = sorted(sizes, key=lambda file: (_day_of(file), file))
+    chosen = {file for file in oldest_first if keep is not None and _day_end(file) + keep <= now}
     if keep_size is not None:
         left = sum(size for file, size in sizes.items() if file not in chosen)
         for file in oldest_first:
@@ -292,13 +292,16 @@ def expired_archives(
     ]
 
 
-def _day(file: str) -> str:
-    return max(_DAY.findall(file), default="9999-12-31", key=lambda day: file.rindex(day))
+def _day_of(file: str) -> str:
+    """The day of an archive: the folder of a session, the end of the name of a folder's archive. Not one that the
+    session's own name contains."""
+    days = _DAY.findall(file.split("/")[1])
+    return days[-1] if days else "9999-12-31"
 
 
-def _end(file: str) -> float:
-    """When the day of an archive was over, in seconds."""
+def _day_end(file: str) -> float:
+    """When the day of an archive was over, in seconds since 1970."""
     try:
-        return (datetime.fromisoformat(_day(file)).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
+        return (datetime.fromisoformat(_day_of(file)).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
     except (ValueError, OverflowError):
         return float("inf")

@@ -95,6 +95,20 @@ def test_the_oldest_archives_go_beyond_a_total_size(settings: Settings) -> None:
     whole(settings)
 
 
+@pytest.mark.parametrize("name", ["plan_for_2001-01-01", "2001-01-01", "chat-2001-01-01-2999-01-01"])
+def test_a_session_is_as_old_as_its_last_record_whatever_day_is_in_its_name(settings: Settings, name: str) -> None:
+    session(settings.root, name)
+    take_in(settings)
+    archived(settings)
+    file = f"sessions/{NEW}/{name}.jsonl.zst"
+    assert file in files(settings)
+    assert archive(settings, ArchiveOptions(age=0.0, keep=20 * YEAR)).deleted
+    assert file in files(settings)
+    archive(settings, ArchiveOptions(age=0.0, keep=0.0))
+    assert files(settings) == []
+    whole(settings)
+
+
 def test_a_log_goes_as_a_whole_or_stays(settings: Settings) -> None:
     log = settings.root / "responses/sessions/old.jsonl"
     write_lines(log, {"event": "agent:say", "timestamp": BASE})
