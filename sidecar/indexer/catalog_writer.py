@@ -1,13 +1,13 @@
-"""The catalog: how far each log was read, what its next row depends on, and what is derived once for all days.
+"""The catalog, for writing: how far each log was read, what its next row depends on, and what holds for all days.
 
-Every change is one synced transaction, made after the daily files are durable, so that a saved offset is never ahead of
-its rows (P4). A checkpoint costs as much as what changed: open requests and roles are rows that come and go. Of
-answered requests, which are few, only the positions are kept; their content is in the daily files.
+Every change is one synced transaction. A checkpoint is saved after the daily files have been made durable, so that a
+saved offset is never ahead of its rows (P4). It costs as much as has changed: open requests and roles are rows that
+come and go. Of answered requests, which are few, only the positions are saved; their content is in the daily files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -47,65 +47,70 @@ _SAVE_REJECTED = (
     " VALUES (?, ?, ?, ?, ?)"
 )
 _SAVE_ROLE = "INSERT OR REPLACE INTO held_role (source, agent, role) VALUES (?, ?, ?)"
-_GONE = (
+# Whose file is gone: all of the log is archived, or some of it is lost.
+_MISSING = (
     "UPDATE source SET status = IIF(offset <= (SELECT SUM(a.size) FROM archived a WHERE a.source = source.id),"
     " 'archived', 'missing') WHERE path = ?"
 )
 _RESET = (
     "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
-    " status = 'resetting', state = NULL"
+    " status = 'resetting', state = NULL, first_mtime = ?"
 )
 _ARCHIVED = (
     "SELECT f.name, a.at, a.size, a.lines, a.sign FROM archived a JOIN archive_file f ON f.id = a.file"
     " WHERE a.source = ? ORDER BY a.start"
 )
-_OF_A_SOURCE = ("open_request", "held_role", "session_part", "rejected_line")
+_TABLES_OF_SOURCES = ("open_request", "held_role", "session_part", "rejected_line")
 DaySummary = tuple[int, tuple[float, float, int]]
-"""A day, with its first and last timestamp and its entries."""
+"""A day number, with the day's first and last timestamp and its number of entries."""
 
 
 class CatalogWriter:
-    """The catalog, open for writing. Only the indexing thread touches it."""
+    """The catalog, open for writing. Only the indexing thread uses it."""
 
     def __init__(self, path: Path, *, bulk: bool = False) -> None:
+        """Open the catalog, or make one. `bulk`: nothing is journalled or synced, and a crash leaves nothing of worth.
+
+        Raises IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._bulk = bulk
         self._database = create(path, CATALOG, bulk=bulk)
-        self._seal = None if bulk else TamperGuard(self._database, path)
+        self._guard = None if bulk else TamperGuard(self._database, path)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
     def check(self) -> None:
-        """Raise IndexDamaged where this is no longer the file of its name, or somebody else has written to it."""
-        if self._seal is not None:
-            self._seal.check()
+        """Raise IndexDamaged where another process has deleted, replaced or written to the catalog."""
+        if self._guard is not None:
+            self._guard.check()
 
     def _transaction(self) -> AbstractContextManager[Any]:
-        """Around whatever is written."""
-        return self._database.atomic("IMMEDIATE") if self._seal is None else self._seal.writing()
+        """The transaction for everything that is written, alone or within another one."""
+        return self._database.atomic("IMMEDIATE") if self._guard is None else self._guard.writing()
 
     # ---- facts about the index
 
     def fact(self, key: str) -> str | None:
-        """What was noted under a key: `config`, `build`, `checkpoint`."""
+        """The value noted under a key, such as `config` or `checkpoint` (`docs/glossary.md` lists them), or None."""
         row = self._database.execute_sql("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def note(self, key: str, value: str) -> None:
-        """Keep a fact."""
+        """Save a value under a key, durably."""
         with self._transaction():
             self._database.execute_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     # ---- sources
 
     def known(self) -> Iterator[tuple[str, KnownFile]]:
-        """Every source that was ever seen, but for those that lie in the archive whole: they are no longer looked for.
+        """Path and last look of the file of every source, but for those of which everything is archived.
 
-        One that was not read to its end is given a size that no file has, so that it is looked at again: there may be
-        whole lines in the rest, and an event file that does not parse waits for its time.
+        A file that was not read to its end has the size -1, so that a scan finds that it has to be read: there may be
+        whole lines in the rest, or an event file that did not parse then.
         """
         begin = "COALESCE((SELECT SUM(a.size) FROM archived a WHERE a.source = source.id), 0)"
         size = f"IIF(offset - {begin} < size OR lines = 0, -1, size)"
@@ -117,25 +122,26 @@ class CatalogWriter:
             yield path, KnownFile(*values)
 
     def has_archived(self) -> bool:
-        """Whether anything lies in the archive."""
+        """Whether anything of any source is archived."""
         return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
 
     def without(self, paths: Iterable[str]) -> list[str]:
-        """Those of some paths that were never seen, nor archived."""
+        """Those of some paths that the catalog has no source of."""
         return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
     def last_id(self) -> int:
-        """The highest number of a source; 0 for none."""
+        """The highest id of a source; 0 where there is none."""
         return int(self._database.execute_sql("SELECT COALESCE(MAX(id), 0) FROM source").fetchone()[0])
 
     def resetting(self) -> list[str]:
-        """Sources whose old rows were being dropped when the sidecar was stopped."""
+        """Paths of the sources whose rows were being deleted when the sidecar was killed."""
         return [str(row[0]) for row in self._database.execute_sql("SELECT path FROM source WHERE status = 'resetting'")]
 
     def load(
         self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
     ) -> SourceState | None:
-        """A source as it was saved. `answered` gives the requests at some days and offsets of it."""
+        """The state of a source as it was saved, or None. `answered` returns its answered requests at some days and
+        offsets. Raises what impossible values lead to, such as TypeError and ValueError."""
         sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
         row = self._database.execute_sql(sql, (path,)).fetchone()
         if row is None:
@@ -157,7 +163,7 @@ class CatalogWriter:
         return progress
 
     def saved(self, path: str) -> tuple[int, Iterable[Request]]:
-        """How far a file was read, and the requests open there; (0, ()) for one that was never saved."""
+        """How far a log was read, and the requests open there; (0, ()) for one that was never saved."""
         row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
         return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0])))
 
@@ -179,12 +185,16 @@ class CatalogWriter:
     # ---- saving
 
     def save(self, sources: Iterable[SavedSource], days: Iterable[DaySummary], missing: Iterable[str] = ()) -> None:
-        """One checkpoint: everything about these sources and days, whose rows are durable already."""
+        """Save a checkpoint: these sources and days, whose rows are durable already, and sources whose files are
+        missing.
+
+        The daily files of a bulk load note no checkpoints, so their days are saved with the number 0.
+        """
         number = self.checkpoint + 1
         with self._transaction():
             self._save(list(sources))
             for path in missing:
-                self._database.execute_sql(_GONE, (path,))
+                self._database.execute_sql(_MISSING, (path,))
             for day, summary in days:
                 name = day_name(day)
                 if summary[2]:
@@ -206,91 +216,91 @@ class CatalogWriter:
         for saved in sources:
             start = 0
             for values in saved.archived:
-                part = Extent(*values)
-                self._save_extent(saved.source[0], start, part)
-                start += part.size
+                extent = Extent(*values)
+                self._save_extent(saved.source[0], start, extent)
+                start += extent.size
 
-    def mark_resetting(self, progress: SourceState) -> None:
-        """A file is another one now: forget what was derived of it, before its old rows are dropped.
+    def mark_resetting(self, state: SourceState) -> None:
+        """Delete what was derived from a file that is another one now, before its rows are deleted. What `state` says
+        of its archived bytes and its first modification time is kept.
 
-        Durable first, because the rows go day by day: a crash half-way must find that they have to go.
+        Durable first, because the rows are deleted day by day: after a kill, the next start must know that they have to
+        go.
         """
         with self._transaction():
-            for table in _OF_A_SOURCE:
-                self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (progress.id,))
+            for table in _TABLES_OF_SOURCES:
+                self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (state.id,))
             self._database.execute_sql(
-                "DELETE FROM archived WHERE source = ? AND start >= ?",
-                (progress.id, archived_size(progress.archived)),
+                "DELETE FROM archived WHERE source = ? AND start >= ?", (state.id, archived_size(state.archived))
             )
-            self._database.execute_sql(
-                f"UPDATE source SET {_RESET} WHERE id = ?",
-                (progress.id,),
-            )
+            self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
-        """Note that logs lie in the archive now; gives for each that was refused why.
+        """Record where logs have been archived in `folder`. Returns the reasons for those refused, by path. Recording
+        the same again changes nothing.
 
-        What is read of such a log's file from here on is read from its start: its offset is where the archive ends.
+        The offset of such a log is now where its archived bytes end: whatever file it has from here on is read from its
+        start.
         """
         refused = {}
         with self._transaction():
             self.note("archive", folder)
-            for path, looks, part in moves:
+            for path, looks, extent in moves:
                 sql = "SELECT id, device, inode, size, mtime_ns, offset FROM source WHERE path = ?"
                 row = self._database.execute_sql(sql, (path,)).fetchone()
                 if row is None:
                     refused[path] = "it is not indexed"
                     continue
-                parts = self._archived(row[0])
-                begin = archived_size(parts)
-                if parts and parts[-1] == part and row[5] == begin:
-                    continue  # noted before
-                if row[1:5] != looks or row[5] != begin + part.size:
+                extents = self._archived(row[0])
+                begin = archived_size(extents)
+                if extents and extents[-1] == extent and row[5] == begin:
+                    continue  # recorded before
+                if row[1:5] != looks or row[5] != begin + extent.size:
                     refused[path] = "it has changed, or is not indexed to its end"
                     continue
-                self._save_extent(row[0], begin, part)
+                self._save_extent(row[0], begin, extent)
         return refused
 
     def _archived(self, id_: int) -> tuple[Extent, ...]:
         return tuple(Extent(*row) for row in self._database.execute_sql(_ARCHIVED, (id_,)))
 
-    def _save_extent(self, id_: int, start: int, part: Extent) -> None:
-        """Record where the bytes of a source from `start` on are; within a transaction."""
-        self._database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (part.file,))
+    def _save_extent(self, id_: int, start: int, extent: Extent) -> None:
+        """Save where the bytes of a log from `start` on are archived; within a transaction."""
+        self._database.execute_sql("INSERT OR IGNORE INTO archive_file (name) VALUES (?)", (extent.file,))
         self._database.execute_sql(
             "INSERT OR REPLACE INTO archived (source, start, file, at, size, lines, sign)"
             " SELECT ?, ?, id, ?, ?, ?, ? FROM archive_file WHERE name = ?",
-            (id_, start, part.at, part.size, part.lines, part.sign, part.file),
+            (id_, start, extent.at, extent.size, extent.lines, extent.sign, extent.file),
         )
 
-    def begin_drop(self, paths: Iterable[str]) -> None:
-        """Logs are to be forgotten: first that nothing of them is archived any more, then their rows. Durable first,
-        so that a crash half-way finds that the rows have to go, and nothing brings them back."""
-        ids = [(path,) for path in paths]
+    def begin_drop(self, paths: Sequence[str]) -> None:
+        """Delete what was derived from logs, and where they are archived, before their rows are deleted. Durable first,
+        so that after a kill the next start deletes the rest, and nothing brings the rows back."""
+        names = [(path,) for path in paths]
         run = self._database.connection().executemany
         with self._transaction():
-            for table in ("archived", *_OF_A_SOURCE):
-                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
-            run(f"UPDATE source SET {_RESET} WHERE path = ?", ids)
+            for table in ("archived", *_TABLES_OF_SOURCES):
+                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
+            run(f"UPDATE source SET {_RESET} WHERE path = ?", [(None, path) for path in paths])
 
-    def finish_drop(self, paths: Iterable[str]) -> None:
-        """Their rows are gone, durably."""
+    def finish_drop(self, paths: Sequence[str]) -> None:
+        """Delete logs whose rows are gone, durably, and archive files that nothing is in any more."""
+        names = [(path,) for path in paths]
+        run = self._database.connection().executemany
         with self._transaction():
-            ids = [(path,) for path in paths]
-            run = self._database.connection().executemany
-            for table in ("archived", *_OF_A_SOURCE):
-                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", ids)
-            run("DELETE FROM source WHERE path = ?", ids)
+            for table in ("archived", *_TABLES_OF_SOURCES):
+                run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
+            run("DELETE FROM source WHERE path = ?", names)
             self._database.execute_sql("DELETE FROM archive_file WHERE id NOT IN (SELECT file FROM archived)")
 
     # ---- filters of days
 
     def filtered(self) -> set[str]:
-        """The days that have a filter."""
+        """The names of the days that have a filter."""
         return {str(day) for (day,) in self._database.execute_sql("SELECT day FROM filtered_day")}
 
     def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
-        """Keep the filter of a day, whose rows are durable."""
+        """Save the filter of a day, whose rows are durable. `is_compact`: so is its file."""
         with self._transaction():
             self._drop_filters([day])
             rows = [(day, number, bits) for number, bits in enumerate(blocks)]
@@ -299,7 +309,8 @@ class CatalogWriter:
             self._database.execute_sql("INSERT INTO filtered_day VALUES (?, ?, ?)", (day, len(blocks), is_compact))
 
     def drop_filters(self, days: Iterable[str]) -> None:
-        """Something is going to be written on these days: their filters go, durably, before that."""
+        """Delete the filters of days, durably, before anything is written on them. Killed after that, a day without a
+        filter is opened for every query until the next `sidecar archive` makes another."""
         with self._transaction():
             self._drop_filters(days)
 
@@ -309,8 +320,9 @@ class CatalogWriter:
             self._database.connection().executemany(f"DELETE FROM {table} WHERE day = ?", names)
 
     def close(self) -> FileState | None:
-        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
-        if self._seal is not None:
-            return self._seal.close()
+        """Close the file, so that it can be read even in a read-only folder. Returns how it was left; None for a bulk
+        load, and where it was closed already. Raises IndexDamaged; it is closed nevertheless."""
+        if self._guard is not None:
+            return self._guard.close()
         self._database.close()
         return None

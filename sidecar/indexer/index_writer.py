@@ -113,12 +113,12 @@ class IndexWriter:
         `keeps_time`: the file begins with the bytes that it had, so its first modification time is kept
         (`docs/derivation.md`, section 5).
         """
+        if not (keeps_time or state.archived):
+            state.first_mtime = None
         if state.path in self.known or state.cursor.lines:
             with invalid_values_as_damage(self._folder):
                 self._catalog.mark_resetting(state)
                 self._days.delete_rows(state.path)
-        if not (keeps_time or state.archived):
-            state.first_mtime = None
         state.begin_again()
         self._unsaved[state.path] = state
         self.known.note_unread(state.path)

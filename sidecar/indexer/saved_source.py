@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a source: plain values, which can also come from a worker process."""
+"""What a checkpoint saves of a source, as rows of the catalog. A worker process makes the same and sends it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from sidecar.store.codec import encode_state
 
 
 class SavedSource(NamedTuple):
-    """What a checkpoint keeps of a source: plain values, which can also come from another process."""
+    """The row of a source, and what has changed in the tables that belong to it. All values are plain ones."""
 
     source: tuple[Any, ...]
+    """The columns of the table `source`, in their order."""
     opened: list[tuple[Any, ...]]
+    """Open requests to be added: all columns of `open_request` but the source."""
     closed: list[int]
+    """Byte offsets of requests that are open no more."""
     roles: list[tuple[str, str]]
+    """Agents with their new roles."""
     rejected: list[tuple[Any, ...]]
+    """Lines to be added to `rejected_line`."""
     sessions: list[tuple[str, tuple[Any, ...]]]
+    """Session ids with what the source says about them (`ingest.source.SessionNote`)."""
     archived: list[tuple[Any, ...]]
+    """All extents of the source (`records.Extent`)."""
 
     @property
     def path(self) -> str:
@@ -30,12 +37,13 @@ class SavedSource(NamedTuple):
 
     @property
     def cursor(self) -> Cursor:
-        """How far its log was read."""
+        """How far the log was read."""
         return Cursor(*self.source[5:13])
 
 
 def to_save(progress: SourceState) -> SavedSource:
-    """What changed of a source since this was last asked, and where it stands now."""
+    """What a checkpoint has to save of a source. Its state then counts as saved: the next call returns what changes
+    from here on. If the saving fails, the state is worth nothing (see `index_writer.py`)."""
     state, requests, counts = progress.state, progress.state.requests, progress.counts
     packed = encode_state(
         {
@@ -45,7 +53,7 @@ def to_save(progress: SourceState) -> SavedSource:
             "early": requests.early,
         }
     )
-    # A rebuild has read it in the archive alone; live, the file is there until it is seen to be gone.
+    # Only a rebuild reads a log that has no file any more; live, the file is there until it is found missing.
     is_away = bool(progress.archived) and not progress.cursor.inode
     saved = SavedSource(
         (

@@ -323,6 +323,23 @@ def test_of_a_file_that_was_replaced_every_old_row_goes(stepped: Stepped, root: 
     assert [day[0] for day in live.days] == ["2024-12-29", "2025-01-03"]
 
 
+def test_a_kill_while_a_file_is_replaced_leaves_the_new_one_no_time_of_the_old(root: Path) -> None:
+    conf = reference(root, checkpoint_interval=10**9)
+    write_lines(session(root), {"event": "agent:say"})
+    os.utime(session(root), (BASE, BASE))
+    with Stepped(conf) as stepped:
+        stepped.turn()
+        write_lines(root / "new", {"event": "agent:say"})
+        os.utime(root / "new", (BASE + DAY, BASE + DAY))
+        (root / "new").replace(session(root))
+        stepped.turn()
+        assert stepped.rows == modelled(root)
+        stepped.sidecar.abandon()
+    with Stepped(conf) as stepped:
+        stepped.turn()
+        assert stepped.rows == modelled(root)
+
+
 @pytest.mark.parametrize("size", [0, 7])
 def test_of_a_file_that_was_truncated_every_old_row_goes(stepped: Stepped, root: Path, size: int) -> None:
     fill(root)
