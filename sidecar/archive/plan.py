@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
@@ -31,6 +30,7 @@ from sidecar.errors import SourceError
 from sidecar.fs import FileStat, split_path, to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
+from sidecar.logs.tail import has_line_end
 from sidecar.query.catalog_reader import CatalogReader, SourceSummary
 from sidecar.records import Extent, archived_size
 from sidecar.times import day_of
@@ -160,7 +160,7 @@ def _why_not(
     status, path = found.status, settings.root / to_os(found.path)
     rest = status.st_size - (one.offset - archived_size(parts))
     if rest:
-        is_indexed = rest > 0 and found.source.layout != "file" and not _has_line_end(path, status.st_size - rest)
+        is_indexed = rest > 0 and found.source.layout != "file" and not has_line_end(path, status.st_size - rest)
         return WAITING if is_indexed else NOT_TO_ITS_END
     if not status.st_size:
         return EMPTY
@@ -171,18 +171,6 @@ def _why_not(
     if found.source.layout == "session" and (writer := writer_of(path.with_name(f"{path.name}.lock"))) is not None:
         return f"held by a writer: {writer}" if writer else "held by a writer"
     return why_in_use(path)
-
-
-def _has_line_end(path: Path, offset: int) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while chunk := file.read(1 << 20):
-                if b"\n" in chunk:
-                    return True
-    except OSError:
-        return True
-    return False
 
 
 def _dated(path: str) -> tuple[str, str | None]:

@@ -1,8 +1,8 @@
-"""Readers that hold a write-ahead log: as long as a read transaction is open, SQLite cannot reuse the log behind it,
-and it grows with every commit.
+"""Readers that keep a write-ahead log from shrinking: while a read transaction is open, SQLite cannot reuse the log,
+and every commit makes it longer.
 
-A reader holds a shared lock on one of five bytes of the log's shared memory file (`<name>.db-shm`); the kernel lists
-who holds which (`/proc/locks`). On other systems nothing is listed, and the log is named without its reader.
+A reader holds a shared lock on one of five bytes of the log's shared memory file (`<name>.db-shm`), and Linux lists the
+processes that hold them. On other systems the log is reported without its reader.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _READ_MARKS = range(123, 128)
 
 
 def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
-    """A sentence for each write-ahead log that has grown large, with the processes that hold it.
+    """One sentence per write-ahead log of more than LARGE_LOG bytes, with the processes that read it.
 
-    `own` is the sidecar's process, which is never the reason. Raises IndexDamaged, OSError never.
+    `own`, the sidecar's process id, is left out. Raises IndexDamaged, and SidecarError if the index cannot be read.
     """
     for database in (layout.catalog_path(index_folder), *layout.daily_paths(index_folder)):
         log = database.with_name(f"{database.name}-wal")
@@ -39,7 +39,7 @@ def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
 
 
 def _readers(database: Path) -> set[int]:
-    """Processes that are in a read transaction on a database."""
+    """The processes that have a read transaction open on a database."""
     locks = kernel_locks(database.with_name(f"{database.name}-shm"))
     return {
         lock.pid
@@ -49,7 +49,7 @@ def _readers(database: Path) -> set[int]:
 
 
 def _named(pid: int) -> str:
-    """A process with its name, as far as it can be told."""
+    """A process id with the name of the process, if it is known."""
     with suppress(OSError):
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
         return f"process {pid} ({''.join(letter if letter.isprintable() else '?' for letter in name)})"

@@ -1,4 +1,4 @@
-"""`sidecar status`: the sum of P3 over every file, the lag, and the running sidecar. Reads only."""
+"""`sidecar status`: the sum of P3 (docs/testing.md) over every file, the lag, and the running sidecar. Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sidecar.errors import IndexMissing, SidecarError, SourceError
 from sidecar.fs import POLLING_CONFIGURED, FileStat, to_os, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
-from sidecar.logs.tail import NotAFile, open_regular
+from sidecar.logs.tail import has_line_end
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
@@ -32,7 +32,7 @@ MAX_HEALTHY_LAG = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ByteSum:
-    """Where the bytes of the logs went. `total` is the sum of the others, or something is wrong (P3)."""
+    """Where the bytes of the logs went. If all is well and nothing is behind, `total` is the sum of the others (P3)."""
 
     total: int = 0
     indexed: int = 0
@@ -40,14 +40,15 @@ class ByteSum:
     rejected: int = 0
     skipped: int = 0
     waiting: int = 0
-    """After the last line end: incomplete lines."""
+    """Bytes after the last line end: incomplete lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """One log file."""
+    """One log. All sizes are in bytes."""
 
     path: str
+    """Relative to the root, with `/`."""
     size: int
     indexed: int
     blank: int
@@ -55,51 +56,56 @@ class SourceStatus:
     skipped: int
     waiting: int
     behind: int
-    """Bytes of complete lines that are not indexed yet."""
+    """Bytes with complete lines that are not indexed yet."""
     entries: int
     status: str
-    """`ok`, `behind`, `archived` with no file of its own left, `missing` or `wrong`."""
+    """`ok`, `behind`, `archived` (wholly, the file is deleted), `missing`, or `wrong` (the counts do not add up)."""
     archived: int = 0
     """Bytes of it that are in the archive; `size` includes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """What is in the archive. Its bytes of log count in the sum like any others."""
+    """What is in the archive. Archived bytes are part of the `ByteSum` like any others."""
 
     logs: int = 0
-    """Sources of which something is archived."""
+    """Logs of which something is archived."""
     bytes: int = 0
-    """Bytes of log, as they were before they were archived."""
+    """Uncompressed bytes of log."""
     files: int = 0
+    """Archive files."""
     disk_bytes: int = 0
-    """Bytes that the archive files take."""
+    """Size of the archive files on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The answer to `sidecar status`."""
+    """The result of `status_of`."""
 
     healthy: bool
     reasons: tuple[str, ...]
-    """Why it is not healthy."""
+    """Why it is not healthy, one sentence each."""
     sources: int
+    """Logs, those whose file is missing included."""
     entries: int
     bytes: ByteSum
     behind_bytes: int
+    """Bytes with complete lines that are not indexed yet."""
     rejected: int
     """Lines that are not records."""
     missing: int
-    """Sources whose file is gone; their bytes are not part of the sum."""
+    """Logs whose file is gone. Their bytes are not part of `bytes`."""
     days: int
+    """Days with entries."""
     lag_seconds: float
-    """Age in seconds of the oldest line that is not indexed."""
+    """Seconds since the oldest change of a file that is not indexed to its last line end; 0 if there is none."""
     watching: str
     """`inotify` or `polling`: the mode of the running sidecar, or the one it would use."""
     running: int | None
-    """Process id of the sidecar that holds the root."""
+    """Process id of the running sidecar, or None."""
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     source_list: tuple[SourceStatus, ...] = ()
+    """Every log by path, if they were asked for."""
     why_polling: str = ""
     """Why `watching` is `polling`; empty while it is not."""
 
@@ -122,7 +128,10 @@ class _CatalogView:
 
 
 def status_of(settings: Settings, *, sources: bool = False) -> Status:
-    """Compare every log file with what the catalog records of it. Raises ConfigError where there is no root."""
+    """Compare every log file with what the catalog records of it.
+
+    With `sources`, the result lists every log. Never raises a SidecarError: what cannot be read is among the reasons.
+    """
     now = time.time()
     folder = settings.index_folder
     held = lock_holder(folder)
@@ -212,7 +221,7 @@ def _would_watch(settings: Settings) -> tuple[str, str]:
 
 
 def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView], int, int, int]:
-    """Sources by path, and the numbers of rejected lines, days and entries; nothing where there is no catalog.
+    """Sources by path, and the numbers of rejected lines, days and entries; nothing and zeros without a catalog.
 
     Appends to `reasons` what is missing or cannot be read.
     """
@@ -258,7 +267,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
         as_now = FileStat.of(file)[2:]
         is_behind = recorded is None or (unindexed != 0 if recorded.offset > begin else recorded.last_read != as_now)
     else:
-        is_behind = unindexed < 0 or (unindexed > 0 and _has_line_end(root, path, offset - begin))
+        is_behind = unindexed < 0 or (unindexed > 0 and has_line_end(root / to_os(path), offset - begin))
     waiting, behind = (0, abs(unindexed)) if is_behind else (unindexed, 0)
     state = "behind" if behind else "ok"
     return SourceStatus(path, size, *counts, waiting, behind, recorded.entries if recorded else 0, state, begin)
@@ -290,15 +299,3 @@ def _archive(settings: Settings, logs: list[tuple[Extent, ...]], reasons: list[s
     if len(lost) > MAX_LISTED:
         reasons.append(f"and {len(lost) - MAX_LISTED:,} more archives cannot be read")
     return ArchiveStatus(len(logs), sum(map(archived_size, logs)), len(files), disk)
-
-
-def _has_line_end(root: Path, path: str, offset: int) -> bool:
-    try:
-        with open_regular(root / to_os(path)) as (fd, _):
-            while chunk := os.pread(fd, 1 << 20, offset):
-                if b"\n" in chunk:
-                    return True
-                offset += len(chunk)
-    except (OSError, NotAFile):
-        return True
-    return False

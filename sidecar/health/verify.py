@@ -1,6 +1,6 @@
-"""`sidecar verify`: P1 and P2 on the user's own data.
+"""`sidecar verify`: P1 and P2 (docs/testing.md) on the user's own data.
 
-The index is rebuilt in a temporary folder and compared row by row, and every record that is pointed to is read.
+The index is rebuilt in a temporary folder and compared row by row, and the record behind every entry is read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_LISTED = 100
 """Differences that are listed one by one."""
 
 MAX_ATTEMPTS = 5
-"""Comparisons begun before it is an error that the index is replaced during each of them."""
+"""Comparisons that are begun, if the index is replaced during each of them."""
 
 _LATER = {12, 15}
 """Columns of the view that a later response changes: correlation_id and has_response."""
@@ -54,9 +54,9 @@ class Verification:
     pointers: int
     """Records read and compared with what was indexed."""
     differences: tuple[str, ...]
-    """What does not hold, the first MAX_LISTED of it."""
+    """One sentence for each difference, the first MAX_LISTED of them."""
     missing_sources: int
-    """Log files that are gone; their rows cannot be checked, and do not count as differences."""
+    """Logs whose file is gone: their rows cannot be checked, and do not count as differences."""
 
     @property
     def holds(self) -> bool:
@@ -219,6 +219,6 @@ def _days(folder: Path, name: str | None = None) -> Iterator[DayReader]:
             try:
                 day = DayReader(path)
             except IndexMissing:
-                continue  # a rebuild swapped it away
+                continue  # a swap has removed it
             with closing(day):
                 yield day

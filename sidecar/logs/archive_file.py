@@ -12,7 +12,6 @@ given, else the one beside the root. A folder named by the index counts only if 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, ForeignFile, SourceError, UnsafePath
-from sidecar.fs import FileStat, Fingerprint, to_os
+from sidecar.fs import FileStat, Fingerprint, OpenFiles, to_os
 from sidecar.guarded import GuardedFolder, closing_fd
 from sidecar.records import Extent
 
@@ -60,7 +59,7 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open: OrderedDict[str, _OpenArchive] = OrderedDict()
+        self._open: OpenFiles[str, _OpenArchive] = OpenFiles(MAX_OPEN_ARCHIVES)
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +69,7 @@ class Archive:
 
     def close(self) -> None:
         """Close all open files. The archive can be used again afterwards."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._open.close()
 
     def read(self, file: str, at: int, length: int) -> bytes:
         """`length` bytes of an archive file's content from `at` on; fewer where it ends before.
@@ -131,13 +129,9 @@ class Archive:
         return sorted(found)
 
     def _opened(self, file: str) -> SeekableZstdFile:
-        known = self._open.pop(file, None)
+        known = self._open.current(file, lambda one: self._is_current(file, one))
         if known is not None:
-            with suppress(OSError, ForeignFile), self._place(file) as (folder, name):
-                if FileStat.of(folder.status_of(name)).identity == known.identity:
-                    self._open[file] = known
-                    return known.packed
-            known.close()
+            return known.packed
         with self._descriptor(file) as fd:
             status = os.fstat(fd)
             raw = os.fdopen(os.dup(fd), "rb")
@@ -150,10 +144,14 @@ class Archive:
         except BaseException:
             raw.close()
             raise
-        while len(self._open) >= MAX_OPEN_ARCHIVES:
-            self._open.popitem(last=False)[1].close()
-        self._open[file] = _OpenArchive(FileStat.of(status).identity, packed, raw)
+        self._open.add(file, _OpenArchive(FileStat.of(status).identity, packed, raw))
         return packed
+
+    def _is_current(self, file: str, known: _OpenArchive) -> bool:
+        """Whether the file that is open still has its name."""
+        with suppress(OSError, ForeignFile), self._place(file) as (folder, name):
+            return FileStat.of(folder.status_of(name)).identity == known.identity
+        return False
 
     @contextmanager
     def _descriptor(self, file: str) -> Iterator[int]:

@@ -194,6 +194,19 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_resu
         os.close(fd)
 
 
+def has_line_end(path: str | Path, offset: int) -> bool:
+    """Whether a file has an LF at a byte offset or after it. True as well if the file cannot be read."""
+    try:
+        with open_regular(path) as (fd, _):
+            while chunk := os.pread(fd, CHUNK_BYTES, offset):
+                if b"\n" in chunk:
+                    return True
+                offset += len(chunk)
+    except (OSError, NotAFile):
+        return True
+    return False
+
+
 def _bare_length(fd: int, size: int) -> int:
     """The length of the file without a last LF."""
     return size - (os.pread(fd, 1, size - 1) == b"\n")
