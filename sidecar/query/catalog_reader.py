@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidecar.errors import IndexMissing
+from sidecar.fs import FileStat
 from sidecar.records import Extent, RejectedLine, Session
 from sidecar.store import layout
 from sidecar.store.bloom import FilterProbe, probe
@@ -32,8 +33,8 @@ class SourceSummary(NamedTuple):
     path: str
     stem: str
     layout: str
-    looks: tuple[int, ...]
-    """The `fs.FileStat` of its file when it was last read."""
+    looks: FileStat
+    """That of its file when it was last read."""
     offset: int
     lines: int
     entries: int
@@ -168,7 +169,7 @@ class CatalogReader(OpenDatabase):
 def _source_summary(row: Any) -> SourceSummary:
     checked_row(row, _SOURCE_SUMMARY if row[10] is not None else _SOURCE_SUMMARY_UNREAD)
     path, stem, layout_, *looks, offset, lines, entries, first_mtime, status = row
-    return SourceSummary(path, stem, layout_, tuple(looks), offset, lines, entries, first_mtime, status)
+    return SourceSummary(path, stem, layout_, FileStat(*looks), offset, lines, entries, first_mtime, status)
 
 
 def _hits(asked: FilterProbe) -> Callable[[Any], tuple[str, bool]]:
