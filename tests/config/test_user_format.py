@@ -262,6 +262,45 @@ def test_ksi_completions_are_asked_and_answered(ksi: Settings) -> None:
     assert asked.agent_roles == {"planner": "planner"}
 
 
+@pytest.mark.parametrize("over", ["completion:cancel", "completion:cancelled", "completion:failed"])
+def test_a_ksi_request_that_was_cancelled_or_lost_waits_no_more(tmp_path: Path, over: str) -> None:
+    write_lines(
+        tmp_path / EVENTS,
+        event(0, "completion:async", request_id="req_1", originator_id="planner", agent_id="coder"),
+        event(1, "completion:async", request_id="req_2", originator_id="planner", agent_id="coder"),
+        event(2, over, request_id="req_1"),
+    )
+    settings = load_settings(root=tmp_path, preset="ksi-daemon")
+    run_once(settings, lambda _: None)
+    found = entries(settings, EVENTS)
+    assert [found[line].has_response for line in (1, 2)] == [True, False]
+    assert (found[3].correlation_id, found[3].participating_agents) == ("req_1", ("planner",))
+
+
+def test_ksi_broadcasts_and_published_messages_say_so(tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / EVENTS,
+        event(0, "agent:broadcast", _agent_id="planner", message={"content": "all"}),
+        event(1, "message:publish", agent_id="coder", event_type="BROADCAST", message={"conversation_id": "conv_1"}),
+        event(2, "message:publish", agent_id="coder", event_type="DIRECT", message={"to": "planner"}),
+    )
+    settings = load_settings(root=tmp_path, preset="ksi-daemon")
+    run_once(settings, lambda _: None)
+    to_all, published, direct = (entries(settings, EVENTS)[line] for line in (1, 2, 3))
+    assert (to_all.pattern_type, to_all.participating_agents) == ("broadcast", ("planner",))
+    assert (published.pattern_type, published.conversation_id) == ("broadcast", "conv_1")
+    assert (direct.pattern_type, direct.conversation_id) == ("peer_to_peer", "")
+    assert direct.participating_agents == ("coder", "planner")
+
+
+def test_a_ksi_response_is_addressed_to_who_asked(tmp_path: Path) -> None:
+    ksi = {"timestamp": "2026-11-23T09:46:58Z", "agent_id": "planner", "client_id": "cli_7", "request_id": "req_1"}
+    write_lines(tmp_path / SESSION, {"ksi": ksi, "response": {"content": "done"}})
+    settings = load_settings(root=tmp_path, preset="ksi-daemon")
+    run_once(settings, lambda _: None)
+    assert entries(settings, SESSION)[1].participating_agents == ("planner", "cli_7")
+
+
 def test_a_ksi_answer_that_stands_before_its_request_answers_it(ksi: Settings) -> None:
     found = entries(ksi, SESSION)
     answer, request, feedback = (found[line] for line in (1, 2, 3))
