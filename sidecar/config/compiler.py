@@ -18,23 +18,21 @@ Python. For `author: [data.agent_id, agent_id]` the lines are
 Text from a format enters the generated code only through `repr()` of a string, a number or a boolean: a format can name
 any key, but cannot inject code.
 
-The coercions below (`id_text`, `add_ids`, `timestamp_of`, `classifier`) define what a JSON value counts as. None of
-them raises for any JSON value. The rules are those of `docs/derivation.md`, sections 3 and 4.
+What a JSON value counts as is in `values.py`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
 from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
 from sidecar.records import Kind, Record
-from sidecar.times import YEAR_10000
+
+from .values import MAX_ID_CHARACTERS, add_ids, classifier, id_text, timestamp_of
 
 PROBE_FROM = 4
 """Number of keys looked up in one object from which on it pays to test first whether it has any of them."""
@@ -252,111 +250,3 @@ def _holds(code: _Code, condition: Condition) -> str:
     code.add(f"value = {place}")
     each = (f"(value == {v!r} and value.__class__ is {type(v).__name__})" for v in condition.values)
     return " or ".join(each) or "False"
-
-
-# ---- what a JSON value counts as
-
-_MAX_CACHED_KINDS = 4096
-_MAX_CACHED_TYPE_CHARACTERS = 200
-
-
-MAX_ID_CHARACTERS = 1024
-"""Characters of an id or name; of a longer one the index keeps a beginning and a digest, so that neither the index nor
-an answer grows with it."""
-_KEPT_CHARACTERS = 64
-
-
-def id_text(value: Any) -> str | None:
-    """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
-    if value.__class__ is str:
-        text: str = value
-    elif value.__class__ is int:
-        try:
-            text = str(value)
-        except ValueError:  # more digits than Python converts
-            return None
-    else:
-        return None
-    return (text if len(text) <= MAX_ID_CHARACTERS else shortened(text)) or None
-
-
-def shortened(text: str) -> str:
-    """What stands for an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
-    digits of BLAKE2b over its UTF-8 bytes."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{text[:_KEPT_CHARACTERS]}…{digest}"
-
-
-def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
-    """`ids` followed by the new ids in `value`, which is one id or a list of them."""
-    if value.__class__ is str and len(value) <= MAX_ID_CHARACTERS:
-        return (*ids, value) if value and value not in ids else ids
-    found = value if value.__class__ is list else (value,)
-    new = [id for each in found if (id := id_text(each))]
-    return tuple(dict.fromkeys((*ids, *new))) if new else ids
-
-
-def timestamp_of(value: Any) -> float | None:
-    """Seconds since 1970, UTC, between 1970 and 9999; else None.
-
-    A number counts seconds, from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string
-    is ISO 8601; without a zone it is UTC.
-    """
-    if value.__class__ is str:
-        try:
-            when = datetime.fromisoformat(value)
-            seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    elif (value.__class__ is int or value.__class__ is float) and 0 <= value < YEAR_10000 * 10**9:
-        seconds = value / _unit(value)
-    else:
-        return None
-    return seconds if 0 <= seconds < YEAR_10000 else None  # NaN is in no range
-
-
-def _unit(number: float) -> int:
-    """How many of the units that `number` counts make a second."""
-    if number < 10**11:
-        return 1
-    if number < 10**14:
-        return 10**3
-    return 10**6 if number < 10**17 else 10**9
-
-
-def classifier(
-    completions: tuple[str, ...],
-    requests: tuple[str, ...],
-    answers: tuple[str, ...],
-    skip: tuple[str, ...],
-    cache: dict[str, Kind],
-) -> Callable[[str], Kind]:
-    """A function from event type to kind, by the patterns of a format. `cache` holds its results and is bounded."""
-    is_completion, is_request, is_answer, is_skipped = map(_matcher, (completions, requests, answers, skip))
-
-    def kind_of(event_type: str) -> Kind:
-        requesting = is_request(
-            event_type
-        )  # a type that matches both is a request: otherwise it could never be answered
-        answering = not requesting and is_answer(event_type)
-        kind = Kind(is_completion(event_type), requesting, answering, is_skipped(event_type))
-        if len(event_type) <= _MAX_CACHED_TYPE_CHARACTERS:
-            if len(cache) >= _MAX_CACHED_KINDS:
-                cache.clear()
-            cache[event_type] = kind
-        return kind
-
-    return kind_of
-
-
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """A test for event types: `a:b` matches that type, `a:` a prefix, `:b` the last segment."""
-    beginnings = tuple(p for p in patterns if p.endswith(":"))
-    endings = {p[1:] for p in patterns if p.startswith(":")}
-    exact = {p for p in patterns if not (p.startswith(":") or p.endswith(":"))}
-
-    def matches(event_type: str) -> bool:
-        last = event_type.rpartition(":")[2]
-        return event_type in exact or last in endings or event_type.startswith(beginnings)
-
-    return matches

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.config.compiler import AttributePaths, Condition, FormatSpec, compile_spec, timestamp_of
+from sidecar.config.compiler import AttributePaths, Condition, FormatSpec, compile_spec
 from sidecar.config.formats import Format, load_formats
+from sidecar.config.values import timestamp_of
 from sidecar.config.yaml_nodes import parse_yaml
 from sidecar.errors import ConfigError
 from sidecar.records import Kind, Record
