@@ -117,8 +117,8 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
         batch = state.ingest((), rejected, line_end=cursor.offset - line)
     else:
         if (retry_in := _retry_in(state, line, status, now)) is not None:
-            # What was seen of the file is noted, so that it is not read again before it changes. Not beside archived
-            # bytes: there a cursor that matches the file says that the file is the archived log itself.
+            # Note what the file looks like, so that it is not read again before it changes. Not where bytes are
+            # archived: there, a cursor that matches the file says that the file is the archived log itself.
             if not extents:
                 state.cursor = cursor._replace(offset=0, lines=0, head=0)
             return ReadOutcome(retry_in=retry_in)

@@ -29,7 +29,8 @@ FINGERPRINT_BYTES = 1024
 """Bytes at the head, and bytes before the position, by which a file is recognized."""
 
 LONG_LINE = 1 << 16
-"""Bytes of an unfinished line from which on it pays to remember that they hold no LF."""
+"""Bytes of an unfinished line from which on it is remembered that they hold no LF. Less than `CHUNK_BYTES`: a line that
+fills a chunk without being remembered would be searched from its start for ever."""
 
 
 # O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside it. O_NONBLOCK: opening a

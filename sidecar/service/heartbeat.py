@@ -91,7 +91,7 @@ class Heartbeat:
 
 
 def _open_in_place(index: GuardedFolder) -> int:
-    """The file to be written over, or a new one in the place of what is none of ours."""
+    """A descriptor of the file, to be overwritten; of a new one where there is none, or only a foreign one."""
     try:
         return index.open_file(HEARTBEAT_FILE, os.O_RDWR)
     except FileNotFoundError:

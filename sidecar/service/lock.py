@@ -202,8 +202,8 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
 
 
 def _check_index_folder(settings: Settings) -> None:
-    """Raise ConfigError where the configuration names a folder that other files lie in: their permissions would be
-    restricted, and the folder taken for an index that can be thrown away."""
+    """Raise ConfigError where the configured index folder holds other files and no index: their permissions would be
+    restricted, and the folder might be thrown away as an index that can be rebuilt."""
     if settings.index is None:
         return
     try:
@@ -216,12 +216,12 @@ def _check_index_folder(settings: Settings) -> None:
     if names - {"lost+found"} and not names & {LOCK_FILE, CATALOG_NAME}:
         raise ConfigError(
             f"{settings.index} holds other files, and no index",
-            hint="name an empty folder for the index, or one that is not there yet",
+            hint="name an empty folder for the index, or one that does not exist yet",
         )
 
 
 def index_permissions(settings: Settings) -> int:
-    """The permissions of the index: it says who talked to whom, which nobody may read who may not read the logs."""
+    """The permissions of the index, which says who talked to whom: whoever may not read the logs may not read it."""
     folders = {settings.root}
     for prefix in settings.glob_prefixes:
         folder = settings.root / prefix

@@ -1,8 +1,7 @@
-"""What a request to a running sidecar may say, and nothing else.
+"""The content of a request to a running sidecar, and how it is checked.
 
-A request is a file in the index folder, and so it may come from anyone who can write there. Each value is checked for
-its type and its range before any of it is acted on: what `parse_request` returns can be passed to the owner of the
-index as it is.
+A request is a file in the index folder, so it may come from anyone who can write there. The type and the range of each
+value are checked before any of it is acted on: what `parse_request` returns can be passed to the index owner as it is.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRequest:
-    """What `sidecar archive` asks the owner of the index for."""
+    """What `sidecar archive` requests from the index owner."""
 
     folder: str = ""
-    """The archive folder that the logs of `moves` lie in."""
+    """The archive folder that the logs of `moves` are in."""
     moves: tuple[Move, ...] = ()
     drop: tuple[str, ...] = ()
-    """Logs to forget."""
+    """Logs to delete, with their rows."""
     days: tuple[Compacted, ...] = ()
 
 
 def to_json(request: ArchiveRequest) -> bytes:
-    """The request as it stands in its file."""
+    """A request as the content of its file."""
     return orjson.dumps(
         {
             "archive": request.folder,
@@ -48,13 +47,13 @@ def to_json(request: ArchiveRequest) -> bytes:
 
 
 def parse_request(content: bytes, copies_folder: str) -> ArchiveRequest:
-    """The request in a file. `copies_folder` is the folder of the index in which copies of days lie.
+    """The request in a file. `copies_folder` is the subfolder of the index with the compact copies.
 
     Raises ValueError, which says what is wrong.
     """
     values = orjson.loads(content)
     if not isinstance(values, dict):
-        raise ValueError("it is not an object")
+        raise ValueError("it is not a JSON object")
     if unknown := values.keys() - {"archive", "moves", "drop", "days"}:
         raise ValueError(f"unknown key {min(unknown)!r}")
     return ArchiveRequest(
@@ -83,7 +82,7 @@ def _day(value: Any, copies_folder: str) -> Compacted:
         raise ValueError(f"{name!r} is not a day")
     date.fromisoformat(name)
     if copy != f"{copies_folder}/{name}.db":
-        raise ValueError(f"the copy of {name} is not in its place")
+        raise ValueError(f"the copy of {name} is not at {copies_folder}/{name}.db")
     texts = [_text(block) for block in _list(blocks)]
     for text in texts:
         b64decode(text, validate=True)
@@ -91,24 +90,26 @@ def _day(value: Any, copies_folder: str) -> Compacted:
 
 
 def _list(value: Any, length: int | None = None) -> list[Any]:
-    if not isinstance(value, list) or len(value) > MAX_ITEMS or (length is not None and len(value) != length):
-        raise ValueError("a list is not as it should be")
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, not {type(value).__name__}")
+    if len(value) > MAX_ITEMS or (length is not None and len(value) != length):
+        raise ValueError(f"a list has {len(value)} items, not {f'at most {MAX_ITEMS}' if length is None else length}")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a text was expected")
+        raise ValueError(f"expected a string, not {type(value).__name__}")
     return value
 
 
 def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -_MAX_INTEGER <= value < _MAX_INTEGER:
-        raise ValueError("a whole number was expected")
+        raise ValueError("expected a signed 64-bit integer")
     return value
 
 
 def _count(value: Any) -> int:
     if _integer(value) < 0:
-        raise ValueError("a number that is not negative was expected")
+        raise ValueError(f"{value} is negative")
     return int(value)
