@@ -1,5 +1,6 @@
 """The index, written by one thread.
 
-Here: rows and the offsets up to which a source was read, committed together. Everything that writes `catalog.db` and
-`daily/*.db` goes through here. Not here: where lines come from, and which process holds the lock.
+Here: rows into the daily files, then offsets and source states into the catalog, in an order that survives a kill at
+any point. Everything that writes to `catalog.db` and `daily/*.db` goes through here. Not here: where lines come from,
+and which process holds the lock.
 """

@@ -1,12 +1,17 @@
 """Segments of daily files, written by the worker processes of a bulk load, and merged into daily files.
 
-A segment has rows but no indexes, journal or sync, and is never read while it is written: what the worker needs to know
-is in memory. When all segments of a process hold too much of it, the largest is closed, and the day continues in
-another. So memory is bounded whatever the logs contain, and a day may come up again at any time.
+A segment has rows, but no indexes, journal or sync, and is never read while it is written: what the worker needs to
+know of it is in memory. When the open segments of a process take too much memory together, the largest is closed, and
+its day continues in another one. So memory is bounded whatever the logs contain, and a day may come up again at any
+time.
 
 In a rebuild, the largest segment of a day becomes the daily file, and the rows of the others are copied into it and
-renumbered. Indexes are built at the end from sorted values, at a third of the cost of keeping them up to date. A
-running sidecar merges segments into a file that has its indexes and its readers (`ingest`).
+renumbered (`merge_segments`). Indexes are built at the end, from sorted values, at a third of the cost of keeping them
+up to date. A running sidecar copies segments into a daily file that has its indexes and its readers (`copy_segment`).
+
+A kill leaves nothing of a segment in the index. A daily file of a rebuild counts only once the whole rebuild is swapped
+in; a copy into a daily file is one transaction, which is taken back at the next start unless the checkpoint that
+follows it was saved. The next start deletes the files of both.
 """
 
 from __future__ import annotations
@@ -36,14 +41,14 @@ from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
 from .dictionary import Dictionary
 
 MAX_REMEMBERED = 400_000
-"""Strings and combinations that the open parts of a process remember together, at most; some 120 bytes each."""
+"""Strings and combinations that the open segments of a process remember together, at most; about 120 bytes each."""
 MAX_OPEN_SEGMENTS = 64
 """Parts open at once, at most; each has a descriptor and a cache."""
 LATE = "INSERT INTO late (source, byte_offset, correlation) VALUES (?, ?, ?)"
 
 
 class Segment:
-    """One part of one day."""
+    """A segment of one day, open for writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,11 +58,11 @@ class Segment:
 
     @property
     def remembered(self) -> int:
-        """How many things are remembered."""
+        """Number of strings and combinations in memory."""
         return self._codes.remembered
 
     def write(self, path: str, rows: list[Row], answered: dict[int, Answered]) -> None:
-        """Add rows of one log file, and note which earlier requests are answered."""
+        """Add rows of one log, and note which requests in earlier segments are answered, by their byte offset."""
         self._codes.insert(path, rows, answered)
         if answered:
             source = self._codes.place(path, 0).number
@@ -68,14 +73,14 @@ class Segment:
             self._database.connection().executemany(LATE, late)
 
     def close(self) -> None:
-        """End it."""
+        """Commit the rows, and close the file."""
         self._codes.flush()
         self._database.execute_sql("COMMIT")
         self._database.close()
 
 
 class SegmentWriter:
-    """All parts that one process writes, below a folder of its own."""
+    """Writes the segments of one process, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,38 +88,39 @@ class SegmentWriter:
         self._made: defaultdict[int, list[Path]] = defaultdict(list)
         self._count = 0
         self._remembered = 0
-        """By all that are open."""
+        """By all open segments together."""
         folder.mkdir(parents=True)
 
     def write(self, batch: Batch) -> None:
-        """Take in what some lines of a log file became."""
+        """Write the rows of a batch into the segments of their days."""
         for day, (rows, answered) in batch.by_day().items():
-            part = self._part(day)
-            before = part.remembered
-            part.write(batch.path, rows, answered)
-            self._remembered += part.remembered - before
+            segment = self._segment(day)
+            before = segment.remembered
+            segment.write(batch.path, rows, answered)
+            self._remembered += segment.remembered - before
         while self._open and self._remembered > MAX_REMEMBERED:
-            self._end_largest()
+            self._close_largest()
 
-    def _part(self, day: int) -> Segment:
-        part = self._open.get(day)
-        if part is None:
+    def _segment(self, day: int) -> Segment:
+        segment = self._open.get(day)
+        if segment is None:
             if len(self._open) >= MAX_OPEN_SEGMENTS:
-                self._end_largest()
+                self._close_largest()
             made = self._made[day]
             self._count += 1
             made.append(self._folder / f"{day}-{self._count}.part")
-            part = self._open[day] = Segment(made[-1])
-        return part
+            segment = self._open[day] = Segment(made[-1])
+        return segment
 
-    def _end_largest(self) -> None:
+    def _close_largest(self) -> None:
         largest = max(self._open, key=lambda day: self._open[day].remembered)
-        part = self._open.pop(largest)
-        self._remembered -= part.remembered
-        part.close()
+        segment = self._open.pop(largest)
+        self._remembered -= segment.remembered
+        segment.close()
 
     def close(self) -> dict[int, list[Path]]:
-        """End all that are open; gives the parts of each day, in the order of their rows. More may be written after."""
+        """Close all open segments. Returns the segments of each day written since the last call, in the order of their
+        rows. More may be written afterwards."""
         while self._open:
             self._open.popitem()[1].close()
         self._remembered = 0
@@ -124,8 +130,8 @@ class SegmentWriter:
 
 # ---- merging
 
-# For each table whose rows a part may share with the file: how a row of the part, `b`, is found in the file, where the
-# numbers in it have been looked up in the tables made before.
+# For each table of which a segment and the file may have the same row: how a row `b` of the segment is found in the
+# file. The numbers in it have been translated by the tables `as_…` that were made before.
 _SAME = {
     "label": "a.hash = b.hash AND a.text = b.text",
     "source": (
@@ -184,9 +190,9 @@ _ANSWER = (
 
 
 def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
-    """Make a daily file of the parts of its day, which are gone then. It is durable when this returns.
+    """Merge the segments of a day, all of which are used up, into a new daily file, which is durable when this returns.
 
-    Gives its first and last timestamp and its number of entries.
+    Returns its first and last timestamp, and its number of entries.
     """
     largest, *others = sorted(parts, key=lambda part: part.stat().st_size, reverse=True)
     largest.replace(target)
@@ -212,10 +218,10 @@ def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, i
 
 
 def copy_segment(database: SqliteDatabase, touched: int, last: int) -> int:
-    """Copy the attached part into a daily file that is open for writing, in a transaction of the caller's.
+    """Copy the attached segment into a daily file that is open for writing, within a transaction of the caller.
 
-    Rows get numbers beyond `last`. Answers to requests of an earlier part need that one to have been taken in. Gives
-    the number of rows.
+    Rows get ids after `last`; `touched` is the number of the checkpoint that will cover them. Earlier segments of the
+    same log must have been copied before, because there may be answers to their requests. Returns the number of rows.
     """
     with _copied(database, last):
         database.execute_sql(f"INSERT OR IGNORE INTO main.party_agent {_MEMBERS}")
@@ -228,7 +234,7 @@ def copy_segment(database: SqliteDatabase, touched: int, last: int) -> int:
 
 @contextmanager
 def attached(database: SqliteDatabase, part: Path) -> Iterator[None]:
-    """Have a part within reach; around a transaction, because within one SQLite attaches nothing."""
+    """Attach a segment as the schema `part`. Outside of any transaction: within one SQLite cannot attach."""
     database.execute_sql("ATTACH ? AS part", (str(part),))
     try:
         yield
@@ -238,8 +244,8 @@ def attached(database: SqliteDatabase, part: Path) -> Iterator[None]:
 
 @contextmanager
 def _copied(database: SqliteDatabase, last: int) -> Iterator[None]:
-    """The rows of the attached part, copied with other numbers, those of entries beyond `last`; in the block, these
-    stand in temporary tables."""
+    """Copy the rows of the attached segment under new numbers, those of entries after `last`. In the block, temporary
+    tables `as_…` translate the old numbers to the new ones."""
     run: Callable[..., Any] = database.execute_sql
     for table, same in _SAME.items():
         highest = _highest(database, table)
