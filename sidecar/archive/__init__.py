@@ -1,5 +1,5 @@
-"""`sidecar archive`: whole days of logs packed, and old archives deleted.
+"""`sidecar archive`: compress old logs, delete expired archives, compact old days of the index.
 
-The only package that moves or deletes a log. Not here: reading an archive (`logs`), and the index's own bookkeeping
-(`indexer`).
+The only package that deletes a log. Not here: the format of an archive and reading one (`logs`), and recording in the
+index what is archived (`indexer`).
 """

@@ -1,10 +1,10 @@
-"""Old days made small: each day's file copied without its gaps, with what its filter says, for the owner to take.
+"""Compact copies of old daily files, and the Bloom filters of their days.
 
-A day's file that grew row by row has pages that are half full; a copy by `VACUUM INTO` is dense, in rollback mode, and
-needs no write access to be read. It is made from a reader's connection, so that a running sidecar is not held up; the
-owner puts it in the place of the old one only where nothing was written there since.
+The pages of a daily file that grew row by row are half empty. A copy made by `VACUUM INTO` is dense; it is in rollback
+mode, so that reading it needs no write access. It is made over a reader's connection, which does not block a running
+sidecar. The index owner replaces the daily file by its copy only if nothing was written to it since.
 
-No ANALYZE: measured on 200,000 entries, its statistics changed the time of none of the library's questions.
+No ANALYZE: measured on 200,000 entries, its statistics made none of the library's queries faster or slower.
 """
 
 from __future__ import annotations
@@ -34,20 +34,22 @@ _PENDING = "SELECT 1 FROM entry WHERE response = 2 LIMIT 1"
 
 
 def days_to_compact(index_folder: Path, catalog: CatalogReader, age: float, now: float) -> list[Path]:
-    """The files of days that are over for the age, and not as small as can be or without a filter."""
+    """The daily files of days that ended at least `age` seconds before `now` and have no compact copy yet."""
     done = {day for day, is_compact in catalog.filtered().items() if is_compact}
     limit = min(day_of(now - age), day_of(now))
     return [path for path in layout.daily_paths(index_folder) if path.stem < limit and path.stem not in done]
 
 
 def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted | None:
-    """Make the copy of a day's file, durably, in the index folder; None where not all of the day is saved yet.
+    """Make a compact copy of the daily file `path`, durably, in the index folder. None if the daily file has changed
+    meanwhile, or has rows that the last checkpoint does not cover.
 
-    `checkpoint` is the number of the last one, read before this. Raises OSError, sqlite3.Error.
+    `checkpoint` is the number of that checkpoint, read from the catalog before the call. Raises OSError, sqlite3.Error,
+    and ForeignFile if the daily file is not a regular file of ours.
     """
     with GuardedFolder.open_own(index_folder) as index, index.folder(COMPACT_FOLDER, create=True) as folder:
         folder.delete(path.name)
-        # Made empty first, with the permissions of the folder: SQLite would ask the umask.
+        # Created here, with the permissions of the folder: SQLite would use the umask.
         os.close(folder.create(path.name))
     made = index_folder / COMPACT_FOLDER / path.name
     check_database(path)
@@ -75,6 +77,6 @@ def _texts(day: sqlite3.Connection) -> Iterator[str]:
 
 
 def delete_stale_copies(index_folder: Path) -> None:
-    """Delete copies that nobody took."""
+    """Delete the copies that no index owner has taken."""
     with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(COMPACT_FOLDER)

@@ -1,8 +1,8 @@
-"""The archive folder of a root, written: claimed for the root, and everything in it made, synced and deleted by
-descriptor, so that nothing that others put there leads elsewhere (`guarded.py`).
+"""Write in the archive folder of a root: claim it, and create, sync and delete its files by descriptor, so that nothing
+that others put there leads elsewhere (`guarded.py`).
 
-Nothing but archive files, below `sessions` and `events`, and `archive.json` is ever touched: the folder may hold other
-things as well.
+Only archive files, below `sessions/` and `events/`, and `archive.json` are ever touched: the folder may contain other
+files as well.
 """
 
 from __future__ import annotations
@@ -20,26 +20,30 @@ from sidecar.guarded import GuardedFolder
 from sidecar.logs.archive_file import OWNER_FILE, SUFFIX, Archive, is_of, owner_of, place_of
 
 UNFINISHED = ".part"
-"""Ends the name of an archive file that is being written."""
+"""Suffix of an archive that is being written."""
 
 
 def check_archive_folder(settings: Settings) -> None:
-    """Raise ConfigError where the archive folder is another root's, or lies where it cannot."""
+    """Raise ConfigError if the archive folder belongs to another root, is in an impossible place, or cannot be recorded
+    as text."""
     folder = settings.archive
     if folder == settings.root or folder.is_relative_to(settings.index_folder):
-        raise ConfigError(f"{folder} cannot be the archive of {settings.root}", hint="name a folder beside the root")
+        raise ConfigError(
+            f"{folder} cannot be the archive of {settings.root}",
+            hint="set `archive` in config.yaml to a folder that is neither the root nor in the index folder",
+        )
     for path in (settings.root, settings.index_folder, folder):
-        if to_text(os.fspath(path)) != os.fspath(path):  # archive, index and requests keep it as text
+        if to_text(os.fspath(path)) != os.fspath(path):  # which archive, index and requests store it as
             raise ConfigError(f"the name of {path} is not UTF-8", hint="rename it, or do without an archive")
     named = owner_of(folder)
     if named is not None and named.exists() and not is_of(folder, settings.root):
         raise ConfigError(
-            f"{folder} is the archive of {named}", hint="one archive a root: set `archive` in config.yaml"
+            f"{folder} is the archive of {named}", hint="set `archive` in config.yaml to a folder of its own"
         )
 
 
 def claim_archive_folder(settings: Settings) -> None:
-    """Make the archive folder, and write down there whose it is. Raises ConfigError, OSError."""
+    """Create the archive folder, and record the root in it, durably. Raises ConfigError, ForeignFile, OSError."""
     check_archive_folder(settings)
     settings.archive.mkdir(parents=True, exist_ok=True)
     if not is_of(settings.archive, settings.root):
@@ -50,24 +54,24 @@ def claim_archive_folder(settings: Settings) -> None:
 
 @contextmanager
 def folder_for(archive: Archive, file: str) -> Iterator[GuardedFolder]:
-    """The folder that an archive file lies in, or is to lie in, for the length of a `with` statement; made where it is
-    not there. Raises ForeignFile where something else has its name, UnsafePath, OSError."""
+    """The folder of an archive file, created if need be, open for the length of a `with` statement. Raises ForeignFile
+    if something else has its name, UnsafePath, OSError."""
     with GuardedFolder.open(archive.folder) as top, top.below(place_of(file)[:-1], create=True) as folder:
         yield folder
 
 
 def make_durable(archive: Archive, files: Iterable[str]) -> None:
-    """Return once the names of archive files would survive a power cut. Raises OSError, ForeignFile."""
+    """Sync the folders of archive files, so that their names survive a power cut. Raises OSError, ForeignFile."""
     places = [place_of(file) for file in files]
     folders = {tuple(place[:length]) for place in places for length in range(len(place))}
     with GuardedFolder.open(archive.folder) as top:
-        for names in sorted(folders, key=len, reverse=True):  # what lies in a folder before its own name
+        for names in sorted(folders, key=len, reverse=True):  # a folder before the one that its name is in
             with top.below(names) as folder:
                 folder.sync()
 
 
 def delete_archive(archive: Archive, file: str) -> None:
-    """Delete an archive file, and its folder if that is empty then. Raises OSError, ForeignFile."""
+    """Delete an archive file if it exists, and then its folder if that is empty. Raises OSError, ForeignFile."""
     *names, name = place_of(file)
     with suppress(FileNotFoundError), GuardedFolder.open(archive.folder) as top, top.below(names[:-1]) as above:
         with above.folder(names[-1]) as folder:
@@ -76,7 +80,7 @@ def delete_archive(archive: Archive, file: str) -> None:
 
 
 def delete_unfinished(archive: Archive) -> None:
-    """Delete what a run that was killed has not finished. Raises OSError, SidecarError."""
+    """Delete the unfinished archives that a killed run has left. Raises OSError, SidecarError."""
     for file in archive.files(SUFFIX + UNFINISHED):
         with folder_for(archive, file) as folder:
             folder.delete(place_of(file)[-1])

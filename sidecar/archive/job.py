@@ -1,15 +1,15 @@
-"""`sidecar archive`: old logs become small, and stay findable.
+"""`sidecar archive`: compress old logs, and keep everything in them findable.
 
-For each archive file, in this order, so that a kill at any point leaves the log, or the archive, or both:
+For each archive, in this order, so that a kill at any point leaves the log, or the archive, or both:
 
-1. the archive is written under another name, made durable, compared with the logs byte for byte, and renamed
-   (`pack.py`);
-2. the writer of the index records where the bytes are, durably, if each log is still as it was read
-   (`service/requests.py` says who the writer is);
-3. each log is deleted, if it is still as it was read and nobody has it open for writing (`remove.py`).
+1. The archive is written under another name, made durable, compared with its logs byte for byte, and renamed
+   (`pack.py`).
+2. The index owner (`service/requests.py`) records durably where the bytes are, for each log that has not changed since.
+3. Each of these logs is deleted, if it has not changed since and nobody has it open for writing (`remove.py`).
 
-Killed after 1, the next run finds the archive under its name and continues from there; after 2, it finds logs that are
-recorded as archived and still there: it compares them once more and deletes them. Until then they are read as before.
+Killed after 1, the next run finds the archive under its name and continues from there. Killed after 2, it finds logs
+that are recorded as archived and still exist, compares them with the archive once more, and deletes them. Until then
+they are read as before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under
+from sidecar.fs import FileStat, resolve_under
 from sidecar.guarded import folder_inside
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.logs.archive_file import Archive, begins_with
@@ -41,7 +41,7 @@ from . import compact, remove
 from .folder import check_archive_folder, claim_archive_folder, delete_archive, delete_unfinished, make_durable
 from .pack import PackedArchive, estimate_size, pack_archive
 from .plan import (
-    ArchivePlan,
+    Candidate,
     ExpiredArchive,
     SkippedLog,
     Target,
@@ -51,59 +51,64 @@ from .plan import (
 )
 
 DEFAULT_AGE = 86400.0
-"""Seconds for which a log has been unchanged, unless told otherwise: the reference archives what is of yesterday."""
+"""Seconds for which a log must have been unchanged, by default: a day, as in the reference."""
 WRITER_GRACE = 0.001
-"""Seconds that a writer gets who has found a session's name, to open it."""
+"""Seconds that a writer without a lock gets to open a session whose name it has found (`remove.remove_log`)."""
 ARCHIVES_PER_BATCH = 64
 LOG_BYTES_PER_BATCH = 64 << 20
-"""Archives, and bytes of log, after which the owner of the index is told."""
+"""Archives, or bytes of log, that are recorded in the index at once."""
 ARCHIVE_LOCK_FILE = "archive.lock"
 
 
 class ArchivedFile(NamedTuple):
-    """An archive that was made, or in a dry run that would be."""
+    """An archive that was made, or in a dry run would be."""
 
     file: str
+    """Relative to the archive folder."""
     logs: int
     log_bytes: int
     archive_bytes: int
-    """In a dry run judged by a sample."""
+    """Size on disk; in a dry run an estimate."""
 
 
 class CompactedDay(NamedTuple):
-    """A day whose index was made small."""
+    """A day whose daily file was replaced by a compact copy."""
 
     day: str
+    """`YYYY-MM-DD`."""
     before: int
+    """Bytes of the daily file."""
     after: int
+    """Bytes of the copy; in a dry run the same as `before`."""
 
 
 @dataclass(slots=True)
 class ArchiveResult:
-    """What was done, or in a dry run would be."""
+    """What was done, or in a dry run would be. The names of the fields are the keys of `--json`."""
 
     dry_run: bool
     archived: list[ArchivedFile] = field(default_factory=list)
     kept: list[SkippedLog] = field(default_factory=list)
-    """Logs that stay, and why."""
+    """Logs that stay where they are, and why; sorted by path."""
     cleared: int = 0
     """Logs deleted that an earlier run had archived."""
     deleted: list[ExpiredArchive] = field(default_factory=list)
-    """Archives that were deleted, with the rows of what they held."""
+    """Expired archives that were deleted, with the entries of their logs."""
     compacted: list[CompactedDay] = field(default_factory=list)
     days_kept: list[SkippedLog] = field(default_factory=list)
-    """Days whose index could not be made small now, and why."""
+    """Days whose daily file could not be compacted now, and why."""
     seconds: float = 0.0
 
 
 class ArchiveOptions(NamedTuple):
-    """What is wanted."""
+    """What to archive, and what to delete."""
 
     age: float = DEFAULT_AGE
+    """Seconds for which a log must have been unchanged."""
     keep: float | None = None
-    """Seconds after which an archive is deleted; None: never."""
+    """Seconds after the end of its day when an archive is deleted; None: never."""
     keep_size: int | None = None
-    """Bytes of archives beyond which the oldest are deleted; None: however many."""
+    """Total bytes of archives beyond which the oldest are deleted; None: no limit."""
 
 
 def archive(
@@ -112,20 +117,22 @@ def archive(
     report: Reporter = lambda _: None,
     agreed: Callable[[list[ExpiredArchive]], bool] = lambda _: True,
 ) -> ArchiveResult:
-    """Archive what is old. `agreed` is asked before archives are deleted.
+    """Archive old logs, delete expired archives, and compact the daily files of past days.
 
-    Raises RootLocked where another job holds the root or another `sidecar archive` runs, ConfigError where the archive
-    folder is another root's, IndexMissing, and SidecarError where an archive cannot be written.
+    `agreed` is called with the archives that are about to be deleted, if there are any; if it returns false, they stay.
+
+    Raises ConfigError if the archive folder is another root's, RootLocked if a job other than `sidecar run` holds the
+    root or another `sidecar archive` runs, IndexMissing, and SidecarError if an archive cannot be written. What was
+    archived before the error is complete.
     """
     began = time.perf_counter()
-    job = _Job(settings, options, report)
     if not settings.root.is_dir():
         raise ConfigError(f"the root {settings.root} is not a directory", hint="give --root")
     with closing(open_catalog(settings.index_folder)):
-        pass  # IndexMissing, before anything is made
+        pass  # IndexMissing, before anything is created
     with (
         root_locked(settings, "archive", ARCHIVE_LOCK_FILE),
-        index_owner(settings) as owner_,
+        index_owner(settings) as owner,
         Archive(settings.archive) as folder,
     ):
         claim_archive_folder(settings)
@@ -133,186 +140,197 @@ def archive(
         compact.delete_stale_copies(settings.index_folder)
         remove.delete_leftovers(settings.index_folder)
         delete_unfinished(folder)
-        job.run(owner_, folder, agreed)
+        result = _Job(settings, options, owner, folder, report).run(agreed)
         remove.delete_leftovers(settings.index_folder)
-    job.done.seconds = time.perf_counter() - began
-    return job.done
+    result.seconds = time.perf_counter() - began
+    return result
 
 
 def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> ArchiveResult:  # noqa: B008 -- a constant
-    """What `archive` would do, as far as can be seen without doing it. Writes nothing, and takes no lock."""
+    """What `archive` would do, as far as it shows beforehand. Writes nothing and takes no lock. Raises ConfigError and
+    IndexMissing, as `archive` does."""
     began = time.perf_counter()
     now = time.time()
-    done = ArchiveResult(dry_run=True)
+    result = ArchiveResult(dry_run=True)
     check_archive_folder(settings)
     with closing(open_catalog(settings.index_folder)) as catalog, Archive(settings.archive) as folder:
-        planned = make_plan(settings, catalog, options.age, now)
-        done.archived = [
-            ArchivedFile(one.file(), len(one.logs), one.bytes, estimate_size(settings, one)) for one in planned.targets
+        plan = make_plan(settings, catalog, options.age, now)
+        result.archived = [
+            ArchivedFile(target.file(), len(target.logs), target.bytes, estimate_size(settings, target))
+            for target in plan.targets
         ]
-        done.kept = planned.kept
-        done.cleared = len(planned.leftovers)
-        done.deleted = expired_archives(catalog, folder, now, options.keep, options.keep_size)
+        result.kept = plan.skipped
+        result.cleared = len(plan.leftovers)
+        result.deleted = expired_archives(catalog, folder, now, options.keep, options.keep_size)
         for path in compact.days_to_compact(settings.index_folder, catalog, options.age, now):
             size = path.stat().st_size
-            done.compacted.append(CompactedDay(path.stem, size, size))
-    done.seconds = time.perf_counter() - began
-    return done
+            result.compacted.append(CompactedDay(path.stem, size, size))
+    result.seconds = time.perf_counter() - began
+    return result
 
 
 # ---- the work
 
 
 class _Job:
-    def __init__(self, settings: Settings, options: ArchiveOptions, report: Reporter) -> None:
-        self.settings = settings
-        self.options = options
-        self.done = ArchiveResult(dry_run=False)
+    """One run, under the lock."""
+
+    def __init__(
+        self, settings: Settings, options: ArchiveOptions, owner: IndexOwner, folder: Archive, report: Reporter
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._owner = owner
+        self._folder = folder
         self._report = report
+        self._result = ArchiveResult(dry_run=False)
         self._bytes = self._total = self._entries = 0
 
-    def run(self, owner_: IndexOwner, folder: Archive, agreed: Callable[[list[ExpiredArchive]], bool]) -> None:
+    def run(self, agreed: Callable[[list[ExpiredArchive]], bool]) -> ArchiveResult:
         now = time.time()
-        index_folder = self.settings.index_folder
-        with closing(open_catalog(index_folder)) as catalog:
-            planned = make_plan(self.settings, catalog, self.options.age, now)
-        self.done.kept = planned.kept
-        self._total = total_bytes(planned.targets)
-        self._clear(owner_, folder, planned)
-        for targets in _batches(planned.targets):
-            self._archive(owner_, folder, targets)
-        self._sweep_superseded(folder)
-        with closing(open_catalog(index_folder)) as catalog:
-            going = expired_archives(catalog, folder, now, self.options.keep, self.options.keep_size)
-        if going and agreed(going):
-            self._delete(owner_, folder, going)
-        self._compact(owner_, now)
-        self.done.kept.sort()
+        with closing(open_catalog(self._settings.index_folder)) as catalog:
+            plan = make_plan(self._settings, catalog, self._options.age, now)
+        self._result.kept = plan.skipped
+        self._total = total_bytes(plan.targets)
+        self._delete_leftovers(plan.leftovers)
+        for targets in _batches(plan.targets):
+            self._archive(targets)
+        self._delete_superseded()
+        with closing(open_catalog(self._settings.index_folder)) as catalog:
+            expired = expired_archives(catalog, self._folder, now, self._options.keep, self._options.keep_size)
+        if expired and agreed(expired):
+            self._delete_expired(expired)
+        self._compact(now)
+        self._result.kept.sort()
+        return self._result
 
-    def _archive(self, owner_: IndexOwner, folder: Archive, targets: list[Target]) -> None:
-        """Some archives: made one by one, noted together, so that a sync is shared by many."""
+    def _skip(self, path: str, why: str) -> None:
+        self._result.kept.append(SkippedLog(path, why))
+
+    def _delete_leftovers(self, leftovers: list[Candidate]) -> None:
+        """Delete logs that an earlier run has archived, unless the archive holds other bytes."""
+        for log in leftovers:
+            extent = log.extents[-1]
+            try:
+                is_same = begins_with(resolve_under(self._settings.root, log.path), extent)
+                if not is_same or self._folder.sign(extent.file, extent.at, extent.size) != extent.sign:
+                    self._skip(log.path, "its archive holds other bytes")
+                    continue
+            except (OSError, SourceError) as error:
+                self._skip(log.path, f"its archive cannot be read: {error}")
+                continue
+            self._result.cleared += self._delete_logs([(log.path, log.stat)], is_session=log.layout == "session")
+
+    def _archive(self, targets: list[Target]) -> None:
+        """Make some archives, one by one, and record them together, so that they share the syncs of the index."""
         made: list[tuple[Target, PackedArchive]] = []
         failed: SidecarError | None = None
         for target in targets:
             try:
-                packed = pack_archive(folder, self.settings.root, target, self._tell)
+                packed = pack_archive(self._folder, self._settings.root, target, self._written)
             except OSError as error:
                 failed = SidecarError(
-                    f"{folder.folder / target.file()}: {error.strerror or error}",
-                    hint="what was archived before is whole; make room, and run it again",
+                    f"{self._folder.folder / target.file()}: {error.strerror or error}",
+                    hint="make room, or check the permissions there, and run it again: it continues from here",
                 )
                 break
-            self.done.kept += packed.left_out
+            self._result.kept += packed.left_out
             self._entries += sum(log.entries for log in target.logs)
             if packed.moves:
                 made.append((target, packed))
         if made:
-            self._note(owner_, folder, made)
+            self._record(made)
         if failed is not None:
             raise failed
 
-    def _note(self, owner_: IndexOwner, folder: Archive, made: list[tuple[Target, PackedArchive]]) -> None:
-        make_durable(folder, [packed.file for _, packed in made])
-        moves = [move for _, packed in made for move in packed.moves]
-        refused = owner_.archive(moves, os.fspath(folder.folder))
-        self.done.kept += [SkippedLog(path, why) for path, why in refused.items()]
-        for target, packed in made:
-            accepted = [move for move in packed.moves if move.path not in refused]
-            if not accepted:
-                delete_archive(folder, packed.file)  # nothing points into it
-                continue
-            size = sum(move.part.size for move in accepted)
-            self.done.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
-            get_logger(__name__).info("%s: %d logs archived, %d bytes", packed.file, len(accepted), size)
-            self._remove(owner_, [(move.path, move.looks) for move in accepted], is_session=not target.is_tar)
-
-    def _tell(self, count: int) -> None:
+    def _written(self, count: int) -> None:
         self._bytes += count
         self._report(Report("archiving", self._bytes, max(self._bytes, self._total), self._entries))
 
-    def _clear(self, owner_: IndexOwner, folder: Archive, planned: ArchivePlan) -> None:
-        """Delete the logs that an earlier run has archived, if the archive still holds the same."""
-        for log in planned.leftovers:
-            part = log.parts[-1]
-            try:
-                is_same = begins_with(resolve_under(self.settings.root, log.path), part)
-                if not is_same or folder.sign(part.file, part.at, part.size) != part.sign:
-                    self.done.kept.append(SkippedLog(log.path, "its archive holds other bytes"))
-                    continue
-            except (OSError, SourceError) as error:
-                self.done.kept.append(SkippedLog(log.path, f"its archive cannot be read: {error}"))
+    def _record(self, made: list[tuple[Target, PackedArchive]]) -> None:
+        """Have archives recorded in the index, then delete their logs."""
+        make_durable(self._folder, [packed.file for _, packed in made])
+        moves = [move for _, packed in made for move in packed.moves]
+        refused = self._owner.archive(moves, os.fspath(self._folder.folder))
+        for path, why in refused.items():
+            self._skip(path, why)
+        for target, packed in made:
+            accepted = [move for move in packed.moves if move.path not in refused]
+            if not accepted:
+                delete_archive(self._folder, packed.file)  # nothing points into it
                 continue
-            self.done.cleared += self._remove(owner_, [(log.path, log.looks)], is_session=log.layout == "session")
+            size = sum(move.part.size for move in accepted)
+            self._result.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
+            get_logger(__name__).info("%s: %d logs archived, %d bytes", packed.file, len(accepted), size)
+            self._delete_logs([(move.path, FileStat(*move.looks)) for move in accepted], is_session=not target.is_tar)
 
-    def _sweep_superseded(self, folder: Archive) -> None:
-        """Delete archives that nothing points into, because all that they hold lies in others as well: what a kill
-        leaves, and a log that was put back and has grown."""
-        with closing(open_catalog(self.settings.index_folder)) as catalog:
-            archived = catalog.archived()
-        used = {part.file for parts in archived.values() for part in parts}
-        for file in folder.files():
-            if file not in used:
-                with suppress(SidecarError, OSError):
-                    if all(_lies_elsewhere(folder, member, archived) for member in folder.members(file)):
-                        delete_archive(folder, file)
-
-    def _remove(self, owner_: IndexOwner, logs: Iterable[tuple[str, remove.Stat]], *, is_session: bool) -> int:
-        """Delete logs whose bytes are in the archive; gives how many went."""
+    def _delete_logs(self, logs: Iterable[tuple[str, FileStat]], *, is_session: bool) -> int:
+        """Delete archived logs, and the folders of a day that are empty then. Returns how many logs were deleted."""
         count = 0
         folders: set[Path] = set()
-        for path, looks in logs:
+        for path, stat in logs:
             try:
-                patience = WRITER_GRACE if is_session else 0.0
-                log_folder = remove.remove_log(
-                    self.settings.root, path, looks, self.settings.index_folder, patience=patience
-                )
+                grace = WRITER_GRACE if is_session else 0.0
+                folder = remove.remove_log(self._settings.root, path, stat, self._settings.index_folder, grace=grace)
             except FileNotFoundError:
-                log_folder = resolve_under(self.settings.root, path).parent
+                folder = resolve_under(self._settings.root, path).parent
             except (OSError, SourceError) as error:
-                why = getattr(error, "strerror", None) or error
-                self.done.kept.append(SkippedLog(path, f"archived, and not deleted: {why}"))
+                self._skip(path, f"archived, and not deleted: {getattr(error, 'strerror', None) or error}")
                 continue
             count += 1
-            folders.add(log_folder)
-            if isinstance(owner_, IndexWriter):
-                owner_.vanished(path)
+            folders.add(folder)
+            if isinstance(self._owner, IndexWriter):
+                self._owner.vanished(path)
         if not is_session:
             for folder in folders:
-                with suppress(OSError, SourceError), folder_inside(self.settings.root, folder.parent) as parent:
-                    os.rmdir(folder.name, dir_fd=parent)  # where nothing else lies in it
+                with suppress(OSError, SourceError), folder_inside(self._settings.root, folder.parent) as parent:
+                    os.rmdir(folder.name, dir_fd=parent)  # fails unless it is empty
         return count
 
-    def _delete(self, owner_: IndexOwner, folder: Archive, going: list[ExpiredArchive]) -> None:
-        refused = owner_.drop([path for one in going for path in one.logs])
-        gone = [one for one in going if not any(path in refused for path in one.logs)]
-        folder.close()
-        for one in gone:
-            delete_archive(folder, one.file)
-        self.done.deleted = gone
+    def _delete_superseded(self) -> None:
+        """Delete archives that the index does not point into, if all their bytes are in others that it does point into.
+        Such are left by a kill, and by a log that was put back and has grown since."""
+        with closing(open_catalog(self._settings.index_folder)) as catalog:
+            archived = catalog.archived()
+        used = {extent.file for extents in archived.values() for extent in extents}
+        for file in self._folder.files():
+            if file not in used:
+                with suppress(SidecarError, OSError):
+                    if all(_is_elsewhere(self._folder, member, archived) for member in self._folder.members(file)):
+                        delete_archive(self._folder, file)
 
-    def _compact(self, owner_: IndexOwner, now: float) -> None:
-        folder = self.settings.index_folder
+    def _delete_expired(self, expired: list[ExpiredArchive]) -> None:
+        """Delete expired archives whose logs the index owner lets go: their rows first, then the files."""
+        refused = self._owner.drop([path for one in expired for path in one.logs])
+        self._folder.close()
+        for one in expired:
+            if not any(path in refused for path in one.logs):
+                delete_archive(self._folder, one.file)
+                self._result.deleted.append(one)
+
+    def _compact(self, now: float) -> None:
+        folder = self._settings.index_folder
         with closing(open_catalog(folder)) as catalog:
-            paths = compact.days_to_compact(folder, catalog, self.options.age, now)
+            paths = compact.days_to_compact(folder, catalog, self._options.age, now)
         for path in paths:
             try:
                 with closing(open_catalog(folder)) as catalog:
                     checkpoint = int(catalog.fact("checkpoint") or 0)
                 before = path.stat().st_size
-                made = compact.compact_copy(folder, path, checkpoint)
+                copy = compact.compact_copy(folder, path, checkpoint)
             except (OSError, sqlite3.Error, IndexMissing) as error:
-                self.done.days_kept.append(SkippedLog(path.stem, str(error)))  # the next run tries again
+                self._result.days_kept.append(SkippedLog(path.stem, str(error)))  # the next run tries again
                 continue
-            refused = {path.stem: "it is being written"} if made is None else owner_.compact([made])
+            refused = {path.stem: "it is being written"} if copy is None else self._owner.compact([copy])
             if refused:
-                self.done.days_kept += [SkippedLog(day, why) for day, why in refused.items()]
+                self._result.days_kept += [SkippedLog(day, why) for day, why in refused.items()]
                 continue
-            self.done.compacted.append(CompactedDay(path.stem, before, path.stat().st_size))
+            self._result.compacted.append(CompactedDay(path.stem, before, path.stat().st_size))
         compact.delete_stale_copies(folder)
 
 
 def _batches(targets: list[Target]) -> Iterator[list[Target]]:
-    """Some archives at a time, in their order: few enough that a kill costs little."""
+    """The targets in their order, a few at a time: a kill costs the work of one batch."""
     batch: list[Target] = []
     for target in targets:
         batch.append(target)
@@ -323,11 +341,11 @@ def _batches(targets: list[Target]) -> Iterator[list[Target]]:
         yield batch
 
 
-def _lies_elsewhere(folder: Archive, member: ArchivedLog, archived: dict[str, tuple[Extent, ...]]) -> bool:
-    """Whether another archive, which the index knows, holds the bytes of a member."""
+def _is_elsewhere(folder: Archive, member: ArchivedLog, archived: dict[str, tuple[Extent, ...]]) -> bool:
+    """Whether an archive that the index points into holds the bytes of a member of another one."""
     start = 0
-    for part in archived.get(member.path, ()):
-        if start == member.start and part.size >= member.size:
-            return folder.sign(part.file, part.at, member.size) == member.sign
-        start += part.size
+    for extent in archived.get(member.path, ()):
+        if start == member.start and extent.size >= member.size:
+            return folder.sign(extent.file, extent.at, member.size) == member.sign
+        start += extent.size
     return False

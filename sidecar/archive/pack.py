@@ -1,9 +1,10 @@
-"""One archive file: written, made durable, compared with its logs byte for byte, and only then renamed into place.
+"""Make one archive: write it, make it durable, compare it with its logs byte for byte, and only then rename it into
+place.
 
-A log that no longer looks as it did when it was chosen, or that reads differently a second time, is left out. A kill
-leaves a file whose name ends in `.part`, which the next run overwrites, or the complete archive; the logs are there in
-both cases. An existing file is never overwritten: the archive gets the next free name, unless an earlier run made it
-for these very logs and was killed before the catalog knew.
+A log that has changed since it was chosen, or while it is read, is left out. A kill leaves a file whose name ends in
+`.part`, which the next run deletes, or the complete archive; the logs are still there in both cases. No file is ever
+overwritten: an archive gets the next free name, unless an earlier run made it from the same logs and was killed before
+the index recorded it.
 """
 
 from __future__ import annotations
@@ -16,37 +17,48 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from sidecar.config.settings import Settings
-from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
+from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError, UnsafePath
 from sidecar.fs import FileStat, Fingerprint, resolve_under, to_os
 from sidecar.logs.archive_file import Archive, place_of
 from sidecar.logs.archive_format import COMPRESSION_LEVEL, FRAME_BYTES, ArchivedLog, frames, write
-from sidecar.logs.tail import CHUNK_BYTES, open_regular
+from sidecar.logs.tail import CHUNK_BYTES, NotAFile, open_regular
 from sidecar.records import Extent, Move, archived_size
 
 from .folder import UNFINISHED, folder_for
-from .plan import Candidate, SkippedLog, Target, safe_name
+from .plan import UNREADABLE, Candidate, SkippedLog, Target, safe_name
 
 CHANGED_MEANWHILE = "it changed while it was archived"
+MAX_NUMBER = 10_000
+"""Names tried for an archive before it is an error that all are taken."""
 _BLOCK = 512
+"""Bytes of a block of a tar file, to which headers and contents are padded."""
 
 
 class PackedArchive(NamedTuple):
-    """An archive file that is whole, and what may move there once the file's name is durable (`make_durable`)."""
+    """A complete archive. Its logs may be recorded as archived once its name is durable (`folder.make_durable`)."""
 
     file: str
+    """Relative to the archive folder; "" if all logs were left out, and no archive was made."""
     size: int
-    """On disk."""
+    """Bytes on disk."""
     moves: list[Move]
     left_out: list[SkippedLog]
 
 
-class LogChanged(SourceError):
-    """A log changed while it was archived."""
+class LeftOut(SourceError):
+    """A log cannot be archived now."""
+
+    def __init__(self, path: str, why: str = CHANGED_MEANWHILE) -> None:
+        super().__init__(f"{path}: {why}")
+        self.log = SkippedLog(path, why)
 
 
-def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[int], None]) -> PackedArchive:
-    """Make an archive file of some logs; `done` is told of bytes. Raises OSError where it cannot be written, and then
-    nothing of it stays."""
+def pack_archive(archive: Archive, root: Path, target: Target, written: Callable[[int], None]) -> PackedArchive:
+    """Make the archive of some logs. `written` is called with numbers of bytes of content, as they are written.
+
+    Raises OSError, ForeignFile or ArchiveDamaged if the archive cannot be written or does not hold what was written,
+    and SidecarError if no name is free for it; then nothing of it is left.
+    """
     left_out: list[SkippedLog] = []
     logs = list(target.logs)
     damaged: set[str] = set()
@@ -54,28 +66,27 @@ def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[i
         members, logs = _members(root, target, logs, left_out)
         if not members:
             return PackedArchive("", 0, [], left_out)
-        file, is_there = _free_name(archive, target, members, damaged)
+        file, exists = _free_name(archive, target, members, damaged)
         try:
-            if not is_there:
+            if not exists:
                 with _unfinished(archive, file) as part:
-                    write(part, members, _told(_content(root, target, logs, members), done))
+                    write(part, members, _reported(_content(root, target, logs, members), written))
                     _compare(archive, root, file + UNFINISHED, members)
-                    _look_again(root, logs)
+                    _check_unchanged(root, logs)
             else:
                 _compare(archive, root, file, members)
-                _look_again(root, logs)
-        except LogChanged as error:
-            path = str(error)
-            left_out.append(SkippedLog(path, CHANGED_MEANWHILE))
-            logs = [log for log in logs if log.path != path]
+                _check_unchanged(root, logs)
+        except LeftOut as error:
+            left_out.append(error.log)
+            logs = [log for log in logs if log.path != error.log.path]
             continue
         except ArchiveDamaged:
-            if not is_there:
+            if not exists:
                 raise
             damaged.add(file)
             continue
         moves = [
-            Move(log.path, log.looks, Extent(file, one.at, one.size, one.lines, one.sign))
+            Move(log.path, log.stat, Extent(file, one.at, one.size, one.lines, one.sign))
             for log, one in zip(logs, members, strict=True)
         ]
         return PackedArchive(file, archive.size(file), moves, left_out)
@@ -83,8 +94,8 @@ def pack_archive(archive: Archive, root: Path, target: Target, done: Callable[[i
 
 @contextmanager
 def _unfinished(archive: Archive, file: str) -> Iterator[BinaryIO]:
-    """A new file to write an archive into, which gets its name at the end of the `with` statement, and is deleted after
-    an error."""
+    """A new file for an archive, which gets its final name at the end of the `with` statement; after an error it is
+    deleted."""
     name = place_of(file)[-1]
     with folder_for(archive, file) as folder:
         folder.delete(name + UNFINISHED)
@@ -98,133 +109,142 @@ def _unfinished(archive: Archive, file: str) -> Iterator[BinaryIO]:
             raise
 
 
-# ---- what goes in
+# ---- the content
 
 
 def _members(
     root: Path, target: Target, logs: list[Candidate], left_out: list[SkippedLog]
 ) -> tuple[list[ArchivedLog], list[Candidate]]:
-    """Read every log once, for its hash; those that are not as they were go out."""
+    """Read every log once, for its fingerprint. Returns what the archive's note will list, and the logs of that; the
+    others are added to `left_out`."""
     members: list[ArchivedLog] = []
-    good: list[Candidate] = []
+    readable: list[Candidate] = []
     at = 0
     for log in logs:
         hashed = Fingerprint()
         try:
             for chunk in _chunks(root, log):
                 hashed.update(chunk)
-        except LogChanged:
-            left_out.append(SkippedLog(log.path, CHANGED_MEANWHILE))
-            continue
-        except (OSError, SourceError) as error:
-            left_out.append(SkippedLog(log.path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+        except LeftOut as error:
+            left_out.append(error.log)
             continue
         at += len(_header(log)) if target.is_tar else 0
-        sign = hashed.value()
-        members.append(ArchivedLog(log.path, archived_size(log.parts), at, log.size, log.lines, sign, log.first_mtime))
-        good.append(log)
+        start = archived_size(log.extents)
+        members.append(ArchivedLog(log.path, start, at, log.size, log.lines, hashed.value(), log.first_mtime))
+        readable.append(log)
         at += log.size + (-log.size % _BLOCK if target.is_tar else 0)
-    return members, good
+    return members, readable
 
 
 def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
-    """The bytes of a log's file, which is and stays the one that was chosen. Raises Changed, named after its path."""
-    with open_regular(resolve_under(root, log.path)) as (fd, status):
-        if FileStat.of(status) != log.looks:
-            raise LogChanged(log.path)
+    """The bytes of a log's file. Raises LeftOut if it cannot be read, or is not the file that was chosen any more."""
+    with _open_log(root, log.path) as (fd, status):
+        if FileStat.of(status) != log.stat:
+            raise LeftOut(log.path)
         position = 0
         while data := os.pread(fd, min(CHUNK_BYTES, log.size - position), position):
             position += len(data)
             yield data
         if position != log.size:
-            raise LogChanged(log.path)
+            raise LeftOut(log.path)
+
+
+@contextmanager
+def _open_log(root: Path, path: str) -> Iterator[tuple[int, os.stat_result]]:
+    """A descriptor and the status of a log's file. LeftOut instead of what its file system raises."""
+    try:
+        with open_regular(resolve_under(root, path)) as opened:
+            yield opened
+    except (OSError, UnsafePath, NotAFile) as error:
+        raise LeftOut(path, f"{UNREADABLE}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _content(root: Path, target: Target, logs: list[Candidate], members: list[ArchivedLog]) -> Iterator[bytes]:
-    """The content of the archive, in frames."""
+    """The content of the archive, in pieces that become a frame each. Raises LeftOut."""
     if not target.is_tar:
-        yield from frames(_same(root, logs[0], members[0]))
+        yield from frames(_read_again(root, logs[0], members[0]))
         return
-    held: list[bytes] = []
+    pending: list[bytes] = []
     size = 0
     for log, member in zip(logs, members, strict=True):
         header = _header(log)
-        if size and size + len(header) + log.size > FRAME_BYTES:  # so that a small file lies in one frame
-            yield b"".join(held)
-            held, size = [], 0
-        held.append(header)
+        if size and size + len(header) + log.size > FRAME_BYTES:  # so that a small file is in one frame
+            yield b"".join(pending)
+            pending, size = [], 0
+        pending.append(header)
         size += len(header)
         if log.size > FRAME_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-            yield from frames(_same(root, log, member))
+            yield b"".join(pending)
+            pending, size = [], 0
+            yield from frames(_read_again(root, log, member))
         else:
-            held += _same(root, log, member)
+            pending += _read_again(root, log, member)
             size += log.size
-        held.append(bytes(-log.size % _BLOCK))
+        pending.append(bytes(-log.size % _BLOCK))
         size += -log.size % _BLOCK
-    held.append(bytes(2 * _BLOCK))
-    yield b"".join(held)
+    pending.append(bytes(2 * _BLOCK))
+    yield b"".join(pending)
 
 
-def _same(root: Path, log: Candidate, member: ArchivedLog) -> Iterator[bytes]:
-    """The bytes of a log once more, which have to be those that were hashed."""
+def _read_again(root: Path, log: Candidate, member: ArchivedLog) -> Iterator[bytes]:
+    """The bytes of a log for the second time. Raises LeftOut unless they are those of the first."""
     hashed = Fingerprint()
     for chunk in _chunks(root, log):
         hashed.update(chunk)
         yield chunk
     if hashed.value() != member.sign:
-        raise LogChanged(log.path)
+        raise LeftOut(log.path)
 
 
 def _header(log: Candidate) -> bytes:
-    """What stands before a log in a tar."""
+    """The tar header of a log."""
     info = tarfile.TarInfo(to_os(log.path))
     info.size = log.size
-    info.mtime = log.looks[3] // 1_000_000_000
+    info.mtime = log.stat.mtime_ns // 1_000_000_000
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _told(pieces: Iterator[bytes], done: Callable[[int], None]) -> Iterator[bytes]:
+def _reported(pieces: Iterator[bytes], written: Callable[[int], None]) -> Iterator[bytes]:
     for piece in pieces:
         yield piece
-        done(len(piece))
+        written(len(piece))
 
 
-# ---- what came of it
+# ---- checks
 
 
 def _compare(archive: Archive, root: Path, file: str, members: list[ArchivedLog]) -> None:
-    """Unpack what was written and compare it with the logs. Raises ArchiveDamaged, Changed."""
+    """Unpack an archive and compare it with its logs. Raises ArchiveDamaged, or LeftOut if a log is what differs."""
     for member in members:
-        at = member.at
-        with open_regular(resolve_under(root, member.path)) as (fd, _):
-            while at - member.at < member.size:
-                position = at - member.at
-                data = archive.read(file, at, min(CHUNK_BYTES, member.size - position))
-                if not data or data != os.pread(fd, len(data), position):
+        position = 0
+        with _open_log(root, member.path) as (fd, _):
+            while position < member.size:
+                packed = archive.read(file, member.at + position, min(CHUNK_BYTES, member.size - position))
+                if not packed or packed != os.pread(fd, len(packed), position):
                     if archive.sign(file, member.at, member.size) == member.sign:
-                        raise LogChanged(member.path)
+                        raise LeftOut(member.path)
                     path = archive.folder / file
                     raise ArchiveDamaged(f"{path} does not hold the bytes of {member.path}", hint="check the disk")
-                at += len(data)
+                position += len(packed)
     archive.close()
 
 
-def _look_again(root: Path, logs: list[Candidate]) -> None:
+def _check_unchanged(root: Path, logs: list[Candidate]) -> None:
+    """Raise LeftOut unless every log is still the file that was chosen."""
     for log in logs:
         try:
             status = os.stat(resolve_under(root, log.path), follow_symlinks=False)
         except OSError:
-            raise LogChanged(log.path) from None
-        if FileStat.of(status) != log.looks:
-            raise LogChanged(log.path)
+            raise LeftOut(log.path) from None
+        if FileStat.of(status) != log.stat:
+            raise LeftOut(log.path)
 
 
 def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], damaged: set[str]) -> tuple[str, bool]:
-    """The first name that is free, or that has an archive of these very members already, and no damaged one."""
-    number = 1 + len(target.logs[0].parts if not target.is_tar else ())
-    while number < 10_000:
+    """The first name for an archive that is free, and False; or that an undamaged archive of the same members has, and
+    True."""
+    number = 1 + len(target.logs[0].extents if not target.is_tar else ())
+    while number < MAX_NUMBER:
         file = target.file(number)
         if not archive.has(file):
             return file, False
@@ -233,23 +253,27 @@ def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], dam
             if there == members and file not in damaged:
                 return file, True
             if not target.is_tar and there[0].path != members[0].path and not target.name.startswith("~"):
-                # Another log of this name, from another folder.
+                # Of another session with this name, in another folder.
                 target = Target(
                     target.folder, f"{target.name}{safe_name('', members[0].path)}", target.suffix, target.logs
                 )
                 continue
         number += 1
-    raise SidecarError(f"{archive.folder / target.file()}: no name is free", hint="look what has filled this folder")
+    raise SidecarError(
+        f"{archive.folder / target.file()}: all names up to .{MAX_NUMBER - 1} are taken",
+        hint="move away what is not an archive of the sidecar",
+    )
 
 
 # ---- estimate
 
 SAMPLE_BYTES = 1 << 20
-"""Bytes of an archive that are packed to tell beforehand how large it will be."""
+"""Bytes of log that are compressed to estimate the size of an archive."""
 
 
 def estimate_size(settings: Settings, target: Target) -> int:
-    """About how many bytes an archive will take, by packing the beginning of what goes in."""
+    """About how many bytes an archive will have on disk, judged by the first megabyte of its logs. 0 if none can be
+    read."""
     from pyzstd import compress
 
     taken = packed = 0

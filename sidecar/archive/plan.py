@@ -1,16 +1,14 @@
-"""What is to be archived, where it goes, and why the rest stays; and which archives have expired. Nothing is written.
+"""Which logs go into which archive, and why the others stay; and which archives have expired. Writes nothing.
 
-A session is archived when the registry has it as completed, by itself, in `sessions/<day>/`, the UTC day of its last
-record. Event files and streams are archived when their folder is named after a day that is over: each folder becomes
-one `events/events_<day>.tar.zst`. Streams elsewhere stay: nothing says that they are complete. A log that goes is
-unchanged for the required age, indexed to its last byte, ends with a line end, and is held by nobody.
+A completed session gets an archive of its own in `sessions/<day>/`, the UTC day of its last record. Event files and
+streams are archived if their folder is named after a day that is over, each such folder as one
+`events/events_<day>.tar.zst`. Other streams stay, because nothing says that they are complete. A log is archived only
+if it has been unchanged for the required age, is indexed to its last byte, ends with a line end, and is not in use.
 
-Retention, off unless asked for, deletes archives by age (of the day in the name) or by total size. A log is deleted
-whole or not at all: an archive stays while it contains part of a log of which another part stays, or that continues in
-a file. Rows are deleted first, then the archive:
-
-- killed between the two, the archive is unknown to the index. The next run with the same option deletes it; a rebuild
-  before that indexes it again.
+Retention, which is off by default, deletes archives by the age of their day or by their total size. A log is deleted
+whole or not at all: an archive stays if one of its logs has another part that stays, or continues in a log file. Rows
+are deleted before the archive. A kill in between leaves an archive that the index does not know: the next run with the
+same option deletes it, and a rebuild before that indexes it again.
 """
 
 from __future__ import annotations
@@ -18,9 +16,8 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
@@ -32,62 +29,68 @@ from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end
 from sidecar.query.catalog_reader import CatalogReader, SourceSummary
-from sidecar.records import Extent, archived_size
+from sidecar.records import Extent, Layout, archived_size
 from sidecar.times import day_of
 
 from .remove import why_in_use, writer_of
 
 NEVER_INDEXED = "not indexed yet"
 NOT_TO_ITS_END = "not indexed to its end"
-WAITING = "its last line waits for its end"
+INCOMPLETE_LINE = "its last line is incomplete"
 NOT_COMPLETED = "not completed"
-NO_DAY = "not in a folder of a day"
-TODAY = "its day is not over"
-YOUNG = "changed a short time ago"
+NO_DAY = "not in a folder named after a day"
+DAY_NOT_OVER = "its day is not over"
+CHANGED_RECENTLY = "changed a short time ago"
 EMPTY = "empty"
 UNREADABLE = "cannot be read"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_LONGEST_NAME = 200
+_MAX_NAME_BYTES = 200
 
 
 class Candidate(NamedTuple):
-    """A log that goes into the archive."""
+    """A log file that may be archived, as it is now and as it was indexed."""
 
     path: str
-    looks: tuple[int, int, int, int]
-    size: int
-    """Bytes of its file."""
+    """Relative to the root, as in the index."""
+    stat: FileStat
     lines: int
+    """Lines in the file, without the archived ones."""
     entries: int
     first_mtime: float | None
-    parts: tuple[Extent, ...]
-    """What of it is there already."""
-    layout: str
+    """The modification time noted when the file was first seen, in seconds since 1970."""
+    extents: tuple[Extent, ...]
+    """What of the log has been archived before."""
+    layout: Layout
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.stat.size
 
 
-@dataclass(slots=True)
-class Target:
-    """An archive file to be made."""
+class Target(NamedTuple):
+    """An archive to be made."""
 
     folder: str
-    """Below the archive folder."""
+    """Relative to the archive folder."""
     name: str
-    """Without the endings."""
+    """Without the suffix."""
     suffix: str
-    logs: list[Candidate] = field(default_factory=list)
+    """`.tar.zst` for the logs of a folder; that of the log and `.zst` for a session."""
+    logs: tuple[Candidate, ...]
 
     @property
     def is_tar(self) -> bool:
-        """Many logs in one."""
+        """Whether it may contain several logs."""
         return self.suffix == ".tar.zst"
 
     @property
     def bytes(self) -> int:
-        """Of log that go into it."""
+        """Bytes of log that go into it."""
         return sum(log.size for log in self.logs)
 
     def file(self, number: int = 1) -> str:
-        """Its path; the next ones where that name is taken."""
+        """Its path relative to the archive folder. Where that is taken, it is numbered, from 2 on."""
         return f"{self.folder}/{self.name}{f'.{number}' if number > 1 else ''}{self.suffix}"
 
 
@@ -98,126 +101,125 @@ class SkippedLog(NamedTuple):
     why: str
 
 
-@dataclass(slots=True)
-class ArchivePlan:
-    """What goes, what stays, and what a run before has archived and not deleted."""
+class ArchivePlan(NamedTuple):
+    """What a run is to do."""
 
     targets: list[Target]
-    kept: list[SkippedLog]
+    skipped: list[SkippedLog]
+    """Sorted by path."""
     leftovers: list[Candidate]
+    """Logs that an earlier run archived and was killed before it deleted them."""
 
 
 def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float) -> ArchivePlan:
-    """Decide for every log below the root. `age` in seconds."""
-    known = {one.path: one for one in catalog.standing()}
+    """Decide about every log file below the root. `age` is in seconds, `now` in seconds since 1970."""
+    known = {source.path: source for source in catalog.standing()}
     archived = catalog.archived()
     completed = {session.session_id for session in catalog.sessions("completed")}
-    kept: list[SkippedLog] = []
+    skipped: list[SkippedLog] = []
     leftovers: list[Candidate] = []
     sessions: list[Target] = []
     folders: defaultdict[str, list[tuple[Candidate, str | None]]] = defaultdict(list)
     scan = Scan(settings)
     for found in sorted(scan):
-        one, parts = known.get(found.path), archived.get(found.path, ())
-        why = _why_not(settings, found, one, parts, age, now)
-        if one is None:
-            kept.append(SkippedLog(found.path, NEVER_INDEXED))
+        source, extents = known.get(found.path), archived.get(found.path, ())
+        if source is None:
+            skipped.append(SkippedLog(found.path, NEVER_INDEXED))
             continue
-        candidate = _candidate(found, one, parts)
-        if parts and one.offset == archived_size(parts) and candidate.looks == one.looks and candidate.size:
-            leftovers.append(candidate)
+        log = _candidate(found, source, extents)
+        if extents and source.offset == archived_size(extents) and log.stat == source.looks and log.size:
+            leftovers.append(log)
             continue
-        if found.source.layout == "session":
-            why = NOT_COMPLETED if one.stem not in completed else why
+        why: str | None
+        if log.layout == "session":
+            why = _why_not(settings, found, source, log, age, now) if source.stem in completed else NOT_COMPLETED
             if why is None:
-                sessions.append(_of_a_session(catalog, candidate))
-        else:
-            folder, day = _dated(found.path)
-            why = NO_DAY if day is None else TODAY if not _is_over(day, now) else why
-            if day is not None and why != TODAY:
-                folders[folder].append((candidate, why))
+                sessions.append(_session_target(catalog, log))
                 continue
-        if why is not None:
-            kept.append(SkippedLog(found.path, why))
-    kept += [SkippedLog(path, f"{UNREADABLE}: {why}") for path, why in scan.failed.items()]
-    targets = [*sessions, *_of_folders(folders, kept)]
-    return ArchivePlan([one for one in targets if one.logs], sorted(kept), leftovers)
+        else:
+            folder, day = _day_folder(found.path)
+            if day is not None and _is_over(day, now):
+                folders[folder].append((log, _why_not(settings, found, source, log, age, now)))
+                continue
+            why = NO_DAY if day is None else DAY_NOT_OVER
+        skipped.append(SkippedLog(found.path, why))
+    skipped += [SkippedLog(path, f"{UNREADABLE}: {why}") for path, why in scan.failed.items()]
+    targets = sessions
+    for folder, logs in sorted(folders.items()):
+        target, left = _folder_target(folder, logs)
+        skipped += left
+        if target.logs:
+            targets.append(target)
+    return ArchivePlan(targets, sorted(skipped), leftovers)
 
 
-def _candidate(found: FoundFile, one: SourceSummary, parts: tuple[Extent, ...]) -> Candidate:
-    status = found.status
-    looks = FileStat.of(status)
-    lines = one.lines - sum(part.lines for part in parts)
-    return Candidate(found.path, looks, status.st_size, lines, one.entries, one.first_mtime, parts, found.source.layout)
+def _candidate(found: FoundFile, source: SourceSummary, extents: tuple[Extent, ...]) -> Candidate:
+    lines = source.lines - sum(extent.lines for extent in extents)
+    stat = FileStat.of(found.status)
+    return Candidate(found.path, stat, lines, source.entries, source.first_mtime, extents, found.source.layout)
 
 
 def _why_not(
-    settings: Settings, found: FoundFile, one: SourceSummary | None, parts: tuple[Extent, ...], age: float, now: float
+    settings: Settings, found: FoundFile, source: SourceSummary, log: Candidate, age: float, now: float
 ) -> str | None:
-    """Why a log has to stay, whatever it is; None for no reason."""
-    if one is None:
-        return NEVER_INDEXED
-    status, path = found.status, settings.root / to_os(found.path)
-    rest = status.st_size - (one.offset - archived_size(parts))
-    if rest:
-        is_indexed = rest > 0 and found.source.layout != "file" and not has_line_end(path, status.st_size - rest)
-        return WAITING if is_indexed else NOT_TO_ITS_END
-    if not status.st_size:
+    """Why a log has to stay, whatever its layout; None if it may go."""
+    path = settings.root / to_os(log.path)
+    unread = log.size - (source.offset - archived_size(log.extents))
+    if unread:
+        is_incomplete = unread > 0 and log.layout != "file" and not has_line_end(path, log.size - unread)
+        return INCOMPLETE_LINE if is_incomplete else NOT_TO_ITS_END
+    if not log.size:
         return EMPTY
-    if FileStat.of(status) != one.looks:
+    if log.stat != source.looks:
         return NOT_TO_ITS_END
-    if now - status.st_mtime < age:
-        return YOUNG
-    if found.source.layout == "session" and (writer := writer_of(path.with_name(f"{path.name}.lock"))) is not None:
+    if now - found.status.st_mtime < age:
+        return CHANGED_RECENTLY
+    if log.layout == "session" and (writer := writer_of(path.with_name(f"{path.name}.lock"))) is not None:
         return f"held by a writer: {writer}" if writer else "held by a writer"
     return why_in_use(path)
 
 
-def _dated(path: str) -> tuple[str, str | None]:
-    """The innermost folder of a path that is named after a day, with all before it, and the day."""
-    parts = to_os(path).split("/")[:-1]
-    for length in range(len(parts), 0, -1):
-        name = parts[length - 1]
+def _day_folder(path: str) -> tuple[str, str | None]:
+    """The innermost folder in a path that is named after a day, and that day; ("", None) if there is none."""
+    names = to_os(path).split("/")[:-1]
+    for length in range(len(names), 0, -1):
+        name = names[length - 1]
         if _DAY.fullmatch(name):
             try:
                 date.fromisoformat(name)
             except ValueError:
                 continue
-            return "/".join(parts[:length]), name
+            return "/".join(names[:length]), name
     return "", None
 
 
 def _is_over(day: str, now: float) -> bool:
-    """A day is over when it is so in UTC and where this machine stands: daemons name folders by either."""
+    """Whether a day is over, both in UTC and in local time: daemons name folders after either."""
     return day < min(datetime.fromtimestamp(now, UTC).date(), date.fromtimestamp(now)).isoformat()
 
 
-def _of_a_session(catalog: CatalogReader, log: Candidate) -> Target:
-    moment = catalog.last_timestamp(log.path)
-    day = day_of(log.looks[3] / 1e9 if moment is None else moment)
+def _session_target(catalog: CatalogReader, log: Candidate) -> Target:
+    timestamp = catalog.last_timestamp(log.path)
+    day = day_of(log.stat.mtime_ns / 1e9 if timestamp is None else timestamp)
     _, stem, suffix = split_path(to_os(log.path))
-    return Target(f"sessions/{day}", safe_name(stem, log.path), f"{suffix}.zst", [log])
+    return Target(f"sessions/{day}", safe_name(stem, log.path), f"{suffix}.zst", (log,))
 
 
-def _of_folders(folders: Mapping[str, list[tuple[Candidate, str | None]]], kept: list[SkippedLog]) -> Iterator[Target]:
-    """One archive for each folder; a folder in which anything has changed a short time ago waits as a whole."""
-    for folder, logs in sorted(folders.items()):
-        above, _, day = folder.rpartition("/")
-        is_young = any(why == YOUNG for _, why in logs)
-        target = Target("events", safe_name(f"{above.replace('/', '-') or 'logs'}_{day}", folder), ".tar.zst")
-        for log, why in logs:
-            reason = why or (YOUNG if is_young else None)
-            if reason is None:
-                target.logs.append(log)
-            else:
-                kept.append(SkippedLog(log.path, reason))
-        yield target
+def _folder_target(folder: str, logs: list[tuple[Candidate, str | None]]) -> tuple[Target, list[SkippedLog]]:
+    """The archive of a day's folder, and the logs that stay. All stay if one of them has changed recently: the daemon
+    may still be writing there."""
+    above, _, day = folder.rpartition("/")
+    name = safe_name(f"{above.replace('/', '-') or 'logs'}_{day}", folder)
+    default = CHANGED_RECENTLY if any(why == CHANGED_RECENTLY for _, why in logs) else None
+    reasons = [(log, why or default) for log, why in logs]
+    target = Target("events", name, ".tar.zst", tuple(log for log, why in reasons if why is None))
+    return target, [SkippedLog(log.path, why) for log, why in reasons if why is not None]
 
 
 def safe_name(name: str, path: str) -> str:
-    """A name for an archive; one that every file system takes, where the log's own might not be."""
+    """A file name for an archive: `name`, or a hash of `path` (`~<16 hex digits>`) if that is too long or not UTF-8."""
     try:
-        if len(name.encode()) <= _LONGEST_NAME and to_os(path) == path and name not in ("", ".", ".."):
+        if len(name.encode()) <= _MAX_NAME_BYTES and to_os(path) == path and name not in ("", ".", ".."):
             return name
     except UnicodeEncodeError:
         pass
@@ -225,7 +227,7 @@ def safe_name(name: str, path: str) -> str:
 
 
 def total_bytes(targets: Iterable[Target]) -> int:
-    """Bytes of log in some targets."""
+    """Bytes of log that go into the targets."""
     return sum(target.bytes for target in targets)
 
 
@@ -236,53 +238,56 @@ class ExpiredArchive(NamedTuple):
     """An archive that is to be deleted."""
 
     file: str
+    """Relative to the archive folder."""
     size: int
+    """Bytes on disk."""
     logs: tuple[str, ...]
-    """What goes with it; none where the index does not know it."""
+    """The logs whose entries go with it; empty if the index does not know the archive."""
 
 
 def expired_archives(
     catalog: CatalogReader, archive: Archive, now: float, keep: float | None, keep_size: int | None
 ) -> list[ExpiredArchive]:
-    """The archives that are older than `keep` seconds, and the oldest ones beyond a total of `keep_size` bytes."""
+    """The archives whose day ended more than `keep` seconds before `now`, and of the others the oldest ones, until at
+    most `keep_size` bytes are left. Sorted by day. None for a limit: no limit."""
     if keep is None and keep_size is None:
         return []
     logs: defaultdict[str, set[str]] = defaultdict(set)
     files: dict[str, set[str]] = {}
     offsets = {path: offset for path, (offset, _) in catalog.offsets().items()}
-    goes_on: set[str] = set()
-    for path, parts in catalog.archived().items():
-        files[path] = {part.file for part in parts}
+    continued: set[str] = set()
+    for path, extents in catalog.archived().items():
+        files[path] = {extent.file for extent in extents}
         for file in files[path]:
             logs[file].add(path)
-        if offsets.get(path, 0) > archived_size(parts):
-            goes_on.add(path)
+        if offsets.get(path, 0) > archived_size(extents):
+            continued.add(path)
     sizes: dict[str, int] = {}
     for file in archive.files():
         with suppress(SourceError):
             sizes[file] = archive.size(file)
     oldest_first = sorted(sizes, key=lambda file: (_day_of(file), file))
-    chosen = {file for file in oldest_first if keep is not None and _day_end(file) + keep <= now}
+    expired = {file for file in oldest_first if keep is not None and _day_end(file) + keep <= now}
     if keep_size is not None:
-        left = sum(size for file, size in sizes.items() if file not in chosen)
+        total = sum(size for file, size in sizes.items() if file not in expired)
         for file in oldest_first:
-            if left <= keep_size:
+            if total <= keep_size:
                 break
-            if file not in chosen:
-                chosen.add(file)
-                left -= sizes[file]
-    while stays := {
-        file for file in chosen if any(path in goes_on or not files[path] <= chosen for path in logs.get(file, ()))
+            if file not in expired:
+                expired.add(file)
+                total -= sizes[file]
+    # To keep one archive of a log may require to keep others, with other logs.
+    while needed := {
+        file for file in expired if any(path in continued or not files[path] <= expired for path in logs.get(file, ()))
     }:
-        chosen -= stays
+        expired -= needed
     return [
-        ExpiredArchive(file, sizes[file], tuple(sorted(logs.get(file, ())))) for file in oldest_first if file in chosen
+        ExpiredArchive(file, sizes[file], tuple(sorted(logs.get(file, ())))) for file in oldest_first if file in expired
     ]
 
 
 def _day_of(file: str) -> str:
-    """The day of an archive: the folder of a session, the end of the name of a folder's archive. Not one that the
-    session's own name contains."""
+    """The day of an archive: for a session that of its folder, whatever its name contains; else the end of its name."""
     days = _DAY.findall(file.split("/")[1])
     return days[-1] if days else "9999-12-31"
 

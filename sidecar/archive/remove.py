@@ -1,18 +1,19 @@
-"""A log file deleted so that no byte is lost that somebody writes at this very moment.
+"""Delete a log file without losing a byte that somebody writes at the same moment.
 
-Whoever writes through `sidecar.writer` holds the session's lock, which is taken here too. Of any other writer only the
-kernel knows: a read lease is given where nobody has the file open for writing, and whoever opens it then waits until
-the lease is given back. What remains is a writer who has found the name and not opened the file yet. So the name goes
-first, while another one, in the index folder, keeps the file; a writer who waits by then shows in the lease, and the
-name comes back. Crash windows:
+Who writes through `sidecar.writer` holds the session's lock, so the lock is taken here, too. Of other writers only the
+kernel knows: it grants a read lease on a file only while nobody has it open for writing, and then keeps waiting whoever
+opens it for that until the lease is returned. One writer is left, who has looked up the name and not opened the file
+yet. So the log's name is removed while a second link, in the index folder, keeps the file; if a writer is waiting for
+the lease by then, the name is restored. Crash windows:
 
-- after the second name was made: the log is as it was; the next run deletes that name.
-- after the log's name is gone: what it held is in the archive, durably and in the catalog; the next run deletes the
-  second name.
+- After the second link was made: the log is as it was. The next run deletes the link.
+- After the log's name was removed: its bytes are in the archive, durably, and the catalog says so. The next run deletes
+  the link.
 
-Where the index folder lies on another file system there is no second name, and where the kernel gives no leases (on a
-network file system) nobody is seen: there a writer without a lock must not open, in that millisecond, a session that is
-completed and has been unchanged for the age.
+Three limits. If the index folder is on another file system there is no second link, and if the kernel grants no lease
+(on network file systems) no writer is noticed. And a name cannot be restored if a third process has created a new file
+of that name meanwhile. So in the millisecond that this takes, no writer without a lock may open a session that is
+completed and has been unchanged for the required age.
 """
 
 from __future__ import annotations
@@ -34,29 +35,26 @@ from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
 from sidecar.logs.tail import open_regular
 
 GOING_FOLDER = "going"
-"""Folder in the index folder for the second names."""
-
-Stat = tuple[int, int, int, int]
-"""Device, inode, size and modification time of a file."""
+"""Folder in the index folder for the second links."""
 
 MAX_OWNER_BYTES = 256
-"""Bytes of a lock file that are read to name its owner: a log writer decides what the file holds."""
+"""Bytes of a lock file that are read to name its owner: its content is up to the writer."""
 
 _LEASE = hasattr(fcntl, "F_SETLEASE")
 
 
 class InUse(SourceError):
-    """Somebody writes to this log, or has changed it."""
+    """A log is not deleted, because somebody writes to it or has changed it. The message is the reason."""
 
 
-def remove_log(root: Path, path: str, looks: Stat, index_folder: Path, *, patience: float = 0.0) -> Path:
-    """Delete a log file that looks as given, and its lock; returns the folder that it lay in.
+def remove_log(root: Path, path: str, expected: FileStat, index_folder: Path, *, grace: float = 0.0) -> Path:
+    """Delete a log file and its lock, if its status is still `expected`. Returns the folder that it was in.
 
-    The folder is opened once, and everything is done by its descriptor: a link that takes its place meanwhile leads
-    nothing elsewhere. Raises InUse where somebody has the file or has changed it, UnsafePath, and OSError. Then it is
+    `grace` is the time in seconds that a writer gets to open the file after it has looked up the name. The folder is
+    opened once and everything is done relative to its descriptor, so that a link put in its place leads nowhere.
+
+    Raises InUse if somebody has the file open for writing or has changed it, UnsafePath, and OSError. The file is then
     there as before.
-
-    `patience`: seconds that a writer gets who has found the name, to open the file.
     """
     file = resolve_under(root, path)
     with (
@@ -65,52 +63,51 @@ def remove_log(root: Path, path: str, looks: Stat, index_folder: Path, *, patien
         _opened(folder, file.name) as fd,
         _leased(fd) as is_leased,
     ):
-        status = os.fstat(fd)
-        if FileStat.of(status) != looks:
+        if FileStat.of(os.fstat(fd)) != expected:
             raise InUse("it has changed since it was archived")
-        with _second_name(folder, file.name, index_folder) as kept:
+        with _second_link(folder, file.name, index_folder) as link:
             named = os.stat(file.name, dir_fd=folder, follow_symlinks=False)
-            if FileStat.of(named).identity != looks[:2]:
+            if FileStat.of(named).identity != expected.identity:
                 raise InUse("another file has its name")
             os.unlink(file.name, dir_fd=folder)
-            if patience:
-                time.sleep(patience)
+            if grace:
+                time.sleep(grace)
             if is_leased and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
-                if kept is None:
-                    raise InUse("somebody opened it while it was deleted; what was archived of it is safe")
-                kept.put_back(folder, file.name)  # unless a new file has the name: then that one goes on
+                if link is None:
+                    raise InUse("somebody opened it for writing while it was deleted; what was archived is safe")
+                link.restore(folder, file.name)
                 raise InUse("somebody opened it for writing")
     return file.parent
 
 
 def delete_leftovers(index_folder: Path) -> None:
-    """Delete what a run that was killed left behind."""
+    """Delete the second links that a killed run has left."""
     with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(GOING_FOLDER)
 
 
-class _SecondName(NamedTuple):
+class _SecondLink(NamedTuple):
     going: GuardedFolder
     name: str
 
-    def put_back(self, folder: int, name: str) -> None:
-        """Give the file its own name again. Raises OSError, FileExistsError among them."""
+    def restore(self, folder: int, name: str) -> None:
+        """Give the file its own name again. Raises OSError; FileExistsError if a new file has that name."""
         os.link(self.name, name, src_dir_fd=self.going.fd, dst_dir_fd=folder, follow_symlinks=False)
 
 
 @contextmanager
-def _second_name(folder: int, name: str, index_folder: Path) -> Iterator[_SecondName | None]:
-    """Another name for a file, as long as the `with` statement lasts; None where the file system has no such thing."""
+def _second_link(folder: int, name: str, index_folder: Path) -> Iterator[_SecondLink | None]:
+    """Another hard link to a file, for the length of the `with` statement; None if the file system refuses it."""
     with ExitStack() as stack:
-        kept = None
+        link = None
         with suppress(OSError, SidecarError):
             index = stack.enter_context(GuardedFolder.open_own(index_folder))
             going = stack.enter_context(index.folder(GOING_FOLDER, create=True))
             second = uuid4().hex
             going.link_here(name, second, folder)
             stack.callback(going.delete, second)
-            kept = _SecondName(going, second)
-        yield kept
+            link = _SecondLink(going, second)
+        yield link
 
 
 @contextmanager
@@ -124,10 +121,10 @@ def _opened(folder: int, name: str) -> Iterator[int]:
 
 @contextmanager
 def _locked(folder: int, lock: str) -> Iterator[None]:
-    """Hold a session's lock, where there is one, and delete it at the end, if all went well.
+    """Hold a session's lock, if it has one; delete it at the end of the block, unless that raised.
 
-    Deleted while it is held: whoever has it open finds, once it is theirs, that the name is gone, and makes another
-    (`writer/lock.py`).
+    The lock is deleted while it is held. A writer that has it open gets it then, finds that its name is gone, and makes
+    a new one (`writer/lock.py`).
     """
     try:
         status = os.stat(lock, dir_fd=folder, follow_symlinks=False)
@@ -142,7 +139,7 @@ def _locked(folder: int, lock: str) -> Iterator[None]:
         except BlockingIOError:
             raise InUse("its writer holds it") from None
         if os.fstat(fd).st_nlink == 0:
-            raise InUse("its writer has just given it back")
+            raise InUse("its writer has just released it")
         yield
         with suppress(FileNotFoundError):
             os.unlink(lock, dir_fd=folder)
@@ -150,19 +147,20 @@ def _locked(folder: int, lock: str) -> Iterator[None]:
 
 @contextmanager
 def _leased(fd: int) -> Iterator[bool]:
-    """Have the kernel make every writer who opens the file wait, if it can. Raises InUse where one has it open."""
+    """Hold a read lease: who opens the file for writing waits in the kernel until the end of the block. Yields whether
+    the file system grants leases. Raises InUse if somebody has the file open for writing."""
     leased = False
     if _LEASE:
         try:
-            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # which nobody minds; the one by default ends the process
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end the process
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             leased = True
         except BlockingIOError:
             raise InUse("somebody has it open for writing") from None
         except PermissionError:
-            raise InUse("it is another user's, and only for them it can be told who writes to it") from None
+            raise InUse("it belongs to another user, who alone can find out whether somebody writes to it") from None
         except OSError:
-            pass  # not every file system gives leases; the looks are compared all the same
+            pass  # not every file system grants leases; a change still shows in the file's status
     try:
         yield leased
     finally:
@@ -171,7 +169,7 @@ def _leased(fd: int) -> Iterator[bool]:
 
 
 def why_in_use(file: Path) -> str | None:
-    """Why a file may be written to now: somebody has it open for that, or it cannot be told; None where nobody has."""
+    """Why a log may be in use: somebody has it open for writing, or that cannot be found out. None if it is not."""
     try:
         with open_regular(file) as (fd, _), _leased(fd):
             return None
@@ -182,7 +180,8 @@ def why_in_use(file: Path) -> str | None:
 
 
 def writer_of(lock: Path) -> str | None:
-    """Who holds a session's lock, as far as it can be told without touching it; None for nobody, "" for somebody."""
+    """The first line of a session's lock, which names its holder; "" if that cannot be read, None if nobody holds it.
+    The lock itself is not touched: the kernel's list of locks is read."""
     if not any(one.kind == "FLOCK" for one in kernel_locks(lock)):
         return None
     with suppress(OSError, SourceError), open_regular(lock) as (fd, _):

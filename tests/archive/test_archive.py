@@ -49,7 +49,7 @@ from sidecar.logs.archive_file import Archive
 from sidecar.logs.archive_format import write
 from sidecar.query.day_reader import Filter
 from sidecar.query.follow import Follower
-from sidecar.records import Extent, Move
+from sidecar.records import Extent, Move, Report
 from sidecar.service.lock import RootLock
 from sidecar.writer import SessionWriter
 
@@ -258,7 +258,7 @@ def test_what_cannot_go_stays_and_the_reason_is_told(root: Path) -> None:
         assert told == {
             "active.jsonl": "not completed",
             "young.jsonl": "changed a short time ago",
-            "waiting.jsonl": "its last line waits for its end",
+            "waiting.jsonl": "its last line is incomplete",
             "empty.jsonl": "not completed",
             "grown.jsonl": "not indexed to its end",
             "new.jsonl": "not indexed yet",
@@ -268,6 +268,21 @@ def test_what_cannot_go_stays_and_the_reason_is_told(root: Path) -> None:
         }
         assert sum(one.logs for one in done.archived) == 3
     assert all((root / "responses/sessions" / name).exists() for name in told if name.endswith("l"))
+
+
+def test_a_log_that_disappears_while_it_is_archived_stops_none_of_the_others(root: Path) -> None:
+    gone, stays = session(root, "a", lines=4_000), session(root, "b")
+    settings = reference(root)
+    take_in(settings)
+
+    def delete(_: Report) -> None:  # once the first piece of an archive has been written
+        gone.unlink(missing_ok=True)
+
+    done = archive(settings, ArchiveOptions(age=0.0), delete)
+    assert reasons(done) == {"a.jsonl": "cannot be read: No such file or directory"}
+    assert [one.file for one in done.archived] == ["sessions/2024-12-29/b.jsonl.zst"] == files(settings)
+    assert not stays.exists()
+    assert not list(settings.archive.rglob("*.part"))
 
 
 def test_a_log_that_somebody_has_open_for_writing_stays(root: Path) -> None:
@@ -292,7 +307,7 @@ def test_a_stream_goes_with_the_folder_of_its_day_and_stays_elsewhere(root: Path
     aged(root)
     take_in(settings)
     before = known(settings)
-    assert reasons(archived(settings)) == {"message_bus.jsonl": "not in a folder of a day"}
+    assert reasons(archived(settings)) == {"message_bus.jsonl": "not in a folder named after a day"}
     assert files(settings) == ["events/events_2024-12-29.tar.zst", "events/events_2024-12-30.tar.zst"]
     assert same(known(settings), before) and where(rebuilt(settings)) == where(before.index)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.support import scratch
-from sidecar.archive.remove import GOING_FOLDER, InUse, Stat, delete_leftovers, remove_log, why_in_use, writer_of
+from sidecar.archive.remove import GOING_FOLDER, InUse, delete_leftovers, remove_log, why_in_use, writer_of
 from sidecar.fs import FileStat
 from sidecar.writer import SessionWriter
 
@@ -29,12 +29,11 @@ def log(folder: Path) -> Path:
     return log
 
 
-def looks(log: Path) -> Stat:
-    status = log.stat()
-    return FileStat.of(status)
+def looks(log: Path) -> FileStat:
+    return FileStat.of(log.stat())
 
 
-def take_away(log: Path, as_it_was: Stat | None = None) -> None:
+def take_away(log: Path, as_it_was: FileStat | None = None) -> None:
     remove_log(log.parent, log.name, as_it_was or looks(log), log.parent / "index")
 
 
