@@ -49,21 +49,24 @@ def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar status
+  sidecar status || echo see above
   sidecar status --sources        account for the bytes of each file
   sidecar status --json | jq .healthy
 """,
 )
 @click.option("--sources", is_flag=True, help="List each file as well.")
 @json_option
-@click.pass_obj
-def status(options: GlobalOptions, sources: bool, as_json: bool) -> None:
-    """Account for every byte of the logs, and tell what is wrong."""
+@click.pass_context
+def status(ctx: click.Context, sources: bool, as_json: bool) -> None:
+    """Account for every byte of the logs, and tell what is wrong.
+
+    Exits with 1 if anything is.
+    """
     from dataclasses import asdict
 
     from sidecar.health.status import status_of
 
-    settings = options.settings()
+    settings = ctx.obj.settings()
     found = status_of(settings, sources=sources)
     if as_json:
         values = asdict(found)
@@ -76,6 +79,8 @@ def status(options: GlobalOptions, sources: bool, as_json: bool) -> None:
         from . import admin_views
 
         admin_views.status_view(Screen(), settings, found)
+    if not found.healthy:
+        ctx.exit(1)
 
 
 @click.command(

@@ -48,7 +48,9 @@ def _once(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     from sidecar.service.supervisor import run_once
 
     totals = run_once(settings, progress)
-    return _summary(progress, totals.entries, totals.bytes)
+    summary = _summary(progress, totals.entries, totals.bytes)
+    _note_misfits(settings)
+    return summary
 
 
 def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
@@ -66,6 +68,18 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
         print_note("stopped during a rebuild of the index; the next run starts it over")
         return {"entries": 0, "bytes": 0}
     return _summary(progress, *running.totals())
+
+
+def _note_misfits(settings: Settings) -> None:
+    """Say where nothing comes of a source: otherwise it looks as if all were well."""
+    from sidecar.health.coverage import misfits_of_index
+    from sidecar.terminal import print_note
+
+    misfits = misfits_of_index(settings)
+    for misfit in misfits:
+        print_note(misfit)
+    if misfits:
+        print_note("hint: `sidecar doctor` says what to do")
 
 
 def _summary(progress: ProgressBar, entries: int, read: int) -> dict[str, int]:
@@ -139,6 +153,7 @@ class _Running:
         by = f" by {heartbeat.watching}" if heartbeat else ""
         why = f" ({heartbeat.why})" if heartbeat and heartbeat.why else ""
         print_note(f"caught up, {counted(self.totals()[0], 'entry', 'entries')} indexed; following{by}{why}")
+        _note_misfits(settings)
 
     def totals(self) -> tuple[int, int]:
         """Entries indexed and bytes read, including those of a rebuild."""

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sidecar import fs
 from sidecar.config.formats import read_packaged
 from sidecar.config.settings import Settings, Source, load_settings
-from sidecar.errors import IndexMissing, IndexUnavailable, SidecarError, SourceError
+from sidecar.errors import IndexMissing, SidecarError, SourceError
 from sidecar.fs import resolve_under, to_os
 from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, parse
 from sidecar.ingest.source import SourceState
@@ -29,6 +30,8 @@ from sidecar.records import TOO_LONG, Layout, Rejected
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import size_text
+
+from .coverage import unclaimed_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class CheckResult:
 
 MAX_LISTED = 5
 """Names listed one by one; the rest are counted."""
+MAX_UNCLAIMED = 1_000
+"""Files without a source that are counted."""
 SAMPLE_FILES = 20
 """Files of a source that are read to see whether its format fits."""
 SAMPLE_LINES = 100
@@ -113,7 +118,7 @@ def _index(settings: Settings) -> CheckResult:
         why = reason_to_rebuild(settings)
     except IndexMissing:
         return CheckResult("index", "ok", "there is none yet; `sidecar run` builds it")
-    except IndexUnavailable as error:
+    except SidecarError as error:
         return CheckResult("index", "error", str(error), error.hint)
     if why:
         return CheckResult("index", "warning", f"{why} since it was built", "`sidecar run` rebuilds it by itself")
@@ -160,10 +165,17 @@ def _sources(
     if not found and some_archived:
         yield CheckResult("sources", "ok", "every log is in the archive")
         return
+    others = list(islice(unclaimed_files(settings), MAX_UNCLAIMED + 1))
     if not found:
-        advice = _other_presets(settings) or "check `sources` and `preset` in config.yaml"
+        advice = _other_presets(settings)
+        if not advice and others:
+            advice = f"describe them under `sources` in config.yaml: {_listed(others)}"
+        advice = advice or "check `sources` and `preset` in config.yaml"
         yield CheckResult("sources", "error", f"no file below {settings.root} belongs to a source", advice)
         return
+    if others:
+        count = f"{len(others):,}" if len(others) <= MAX_UNCLAIMED else f"more than {MAX_UNCLAIMED:,}"
+        yield CheckResult("other files", "ok", f"{count} with the name of a log belong to no source: {_listed(others)}")
     for source in settings.sources:
         paths = sorted(path for path, its_source, _ in found if its_source is source)
         check = f"source {source.name}"

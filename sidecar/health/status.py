@@ -21,10 +21,13 @@ from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.lock import lock_holder
 from sidecar.store import layout
 
+from .coverage import misfits
 from .readers import held_logs
 
 MAX_LISTED = 5
 """Missing archives that are listed one by one."""
+
+NO_INDEX = "there is no index yet"
 
 MAX_HEALTHY_LAG = 10.0
 """Seconds of lag above which the sidecar counts as unhealthy."""
@@ -140,6 +143,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     with suppress(SidecarError):  # the catalog reports it
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
+    has_index = bool(recorded) or NO_INDEX not in reasons
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
     files: list[SourceStatus] = []
@@ -167,6 +171,8 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     behind = sum(file.behind for file in files)
     lag = max(0.0, now - oldest) if behind else 0.0
     watching, why = (heartbeat.watching, heartbeat.why) if heartbeat and heartbeat.watching else _would_watch(settings)
+    if has_index and not behind:
+        reasons += misfits(settings, [(file.path, file.entries, file.rejected) for file in (*files, *missing)])
     if behind and held is None:
         reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
     elif lag > MAX_HEALTHY_LAG:
@@ -241,7 +247,7 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
             reasons += [f"the index of {day} is missing" for day, *_ in days if f"{day}.db" not in there]
             return recorded, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
-        reasons.append("there is no index yet")
+        reasons.append(NO_INDEX)
     except SidecarError as error:
         reasons.append(str(error))
     return {}, 0, 0, 0

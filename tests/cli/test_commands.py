@@ -318,6 +318,29 @@ def test_the_status_accounts_for_every_byte(indexed: Path) -> None:
     assert [source["path"] for source in with_sources["source_list"]] == ["responses/sessions/sess_1.jsonl"]
 
 
+def test_a_status_that_is_not_healthy_exits_with_1(indexed: Path) -> None:
+    assert asked(indexed, "status").exit_code == 0
+    append(indexed)
+    for options in ([], ["--json"], ["--sources"]):
+        done = asked(indexed, "status", *options)
+        assert done.exit_code == 1 and "no sidecar runs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [("no json", "every line of the source sessions is rejected"), (None, "no file")]
+)
+def test_a_run_that_nothing_comes_of_says_so(root: Path, line: str | None, told: str) -> None:
+    (root / "responses/sessions/sess_1.jsonl").unlink()
+    if line:
+        (root / "responses/sessions/sess_1.jsonl").write_text(line + "\n")
+    done = sidecar(root, "run", "--once")
+    assert done.returncode == 0
+    assert told in done.stderr and done.stderr.endswith("hint: `sidecar doctor` says what to do\n")
+    with running(root, "run") as process:
+        line_of(process, told)
+    assert sidecar(root, "doctor").returncode == 1
+
+
 def test_verify_holds_on_a_sound_index_and_exits_with_1_on_another(indexed: Path) -> None:
     (verified,) = objects(indexed, "verify")
     assert verified == {"holds": True, "entries": 4, "pointers": 4, "differences": [], "missing_sources": 0}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from helpers.support import unprivileged
 from sidecar import fs as mounts
 from sidecar.config.settings import Settings, load_settings
 from sidecar.health import doctor as machine
@@ -117,6 +119,36 @@ def test_where_no_source_matches_the_preset_that_would_is_named(tmp_path: Path) 
     finding = found(load_settings(root=tmp_path / "logs"), "sources")
     assert finding.status == "error"
     assert "the preset `ksi-daemon` matches 1 file" in finding.advice
+
+
+def test_where_no_source_matches_the_files_that_look_like_logs_are_named(tmp_path: Path) -> None:
+    bus = tmp_path / "logs/bus/2024.jsonl"
+    bus.parent.mkdir(parents=True)
+    bus.write_text(RECORD)
+    finding = found(load_settings(root=tmp_path / "logs"), "sources")
+    assert finding.status == "error"
+    assert "bus/2024.jsonl" in finding.advice and "`sources` in config.yaml" in finding.advice
+
+
+def test_files_that_look_like_logs_and_have_no_source_are_told_beside_those_that_have_one(settings: Settings) -> None:
+    run_once(settings, lambda _: None)  # no file of the index is one of them
+    (settings.root / "notes.jsonl").write_text(RECORD)
+    (settings.root / "picture.png").write_text("")
+    finding = found(settings, "other files")
+    assert (finding.status, finding.advice) == ("ok", "")
+    assert finding.message == "1 with the name of a log belong to no source: notes.jsonl"
+
+
+def test_an_index_that_cannot_be_read_is_an_error_and_no_end(settings: Settings) -> None:
+    run_once(settings, lambda _: None)
+    code = "import sys; from sidecar.cli import main; main()"
+    settings.index_folder.chmod(0)
+    words = unprivileged(sys.executable, "-c", code, "--root", settings.root, "doctor", "--json")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    settings.index_folder.chmod(0o755)
+    findings = {one["check"]: one for one in map(json.loads, done.stdout.splitlines())}
+    assert (done.returncode, findings["index"]["status"]) == (1, "error")
+    assert str(settings.index_folder) in findings["index"]["message"] and "ermission" in findings["index"]["message"]
 
 
 def test_a_configuration_without_sources_is_an_error(settings: Settings) -> None:

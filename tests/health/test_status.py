@@ -188,7 +188,7 @@ def test_an_event_file_never_seen_is_behind_and_then_accounted_for_whole(tmp_pat
     with Stepped(reference(tmp_path)) as sidecar:
         sidecar.turn()
     found = status_of(reference(tmp_path), sources=True)
-    assert (found.behind_bytes, found.healthy) == (0, True)
+    assert (found.behind_bytes, found.healthy) == (0, found.entries == 1)
     assert found.bytes.total == found.bytes.indexed + found.bytes.rejected == len(content)
     assert adds_up(found)
 
@@ -262,6 +262,40 @@ def test_a_folder_that_cannot_be_read_is_a_reason(tmp_path: Path) -> None:
     found = status_of(reference(tmp_path))
     folder.chmod(0o755)
     assert any("cannot read" in reason for reason in found.reasons)
+
+
+# ---- sources that nothing comes of
+
+
+def test_a_root_in_which_no_source_finds_a_file_is_not_healthy(tmp_path: Path) -> None:
+    write_lines(tmp_path / "other/s.jsonl", RECORD)
+    index_tree(reference(tmp_path))
+    (reason,) = status_of(reference(tmp_path)).reasons
+    assert reason.startswith(f"no file below {tmp_path} belongs to a source")
+    assert "responses/sessions/*.jsonl, events/*/evt_*.json" in reason
+
+
+def test_a_source_of_rejected_lines_alone_is_a_reason_and_one_of_some_is_none(tmp_path: Path) -> None:
+    write_lines(tmp_path / SESSION, b"no json\n", b"nor this\n")
+    index_tree(reference(tmp_path))
+    assert status_of(reference(tmp_path)).reasons == ("every line of the source sessions is rejected, in 1 file",)
+    write_lines(tmp_path / EVENT, b'{"event":"x"}')
+    index_tree(reference(tmp_path))
+    assert status_of(reference(tmp_path)).reasons == ("every line of the source sessions is rejected, in 1 file",)
+    write_lines(tmp_path / SESSION, RECORD)
+    index_tree(reference(tmp_path))
+    assert status_of(reference(tmp_path)).healthy
+
+
+def test_logs_without_any_record_are_not_healthy_and_those_that_are_not_indexed_yet_say_only_that(
+    tmp_path: Path,
+) -> None:
+    write_lines(tmp_path / SESSION, b'{"event":"tor')
+    index_tree(reference(tmp_path))
+    assert status_of(reference(tmp_path)).reasons == (f"there is no record in the logs below {tmp_path} yet",)
+    write_lines(tmp_path / SESSION, b'n"}\n')
+    (reason,) = status_of(reference(tmp_path)).reasons
+    assert "bytes are not indexed" in reason
 
 
 # ---- who runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import orjson
+import pytest
 
 from oracle.model import COLUMNS, ModelFile, model_file
 from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
@@ -166,6 +168,15 @@ def on_a_terminal(*arguments: str | Path, typed: str = "", **environment: str) -
             while chunk := terminal.read(65536):
                 seen += chunk
         return process.wait(HANG), seen.decode()
+
+
+def unprivileged(*words: str | Path) -> list[str]:
+    """A command line for a process that no permission is waived for, though root may have started it."""
+    if os.geteuid() != 0:
+        return [*map(str, words)]
+    if shutil.which("setpriv") is None:
+        pytest.skip("root can read everything, and there is no setpriv")
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *map(str, words)]
 
 
 def with_constants(module: str, **values: object) -> str:
