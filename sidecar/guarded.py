@@ -1,19 +1,19 @@
-"""Folders of ours on hostile ground: the index folder, the archive folder, and what lies in them.
+"""The index folder and the archive folder, which other users may be able to write to.
 
-Other users may be able to write there, so nothing in such a folder is taken for what we left. Everything is reached by
-the folder's descriptor, never through a link, and only what is a regular file of a trusted owner is opened. What is
-read has a limit and never waits for a pipe; what is written is a new file that takes the place of the old one in one
-step.
+So nothing in them is trusted to be what the sidecar left there. Everything is reached by the folder's descriptor, never
+through a link, and only regular files of a trusted owner are opened. Reads have a limit and never wait for a pipe.
+Writes make a new file, which replaces the old one in one step.
 
 A folder is opened in one of three ways:
 
-- `GuardedFolder.open_own`: the index, to be written. It belongs to this user or to root, and not everybody can write in
-  it: SQLite opens its files by path, and only that keeps others from swapping one between the check and the opening.
-- `GuardedFolder.open`: the archive, which is written by descriptor alone; the owner of the folder is trusted as well.
-- `GuardedFolder.open_to_read`: either. Who only reads takes no harm from a foreign owner.
+- `GuardedFolder.open_own`: the index, to write to it. It must belong to this user or to root, and not be writable for
+  everybody: SQLite opens its files by path, and nothing else keeps others from replacing one between the check and the
+  opening.
+- `GuardedFolder.open`: the archive, which is written by descriptor only. Files of the folder's owner are trusted too.
+- `GuardedFolder.open_to_read`: either, to read it. Files of any owner may be read.
 
-The folder at the top may itself be reached through a link: where the index lies is its owner's choice. But a link of
-another user leads only to what is that user's too.
+The path of the folder may be a link, so that its owner can move it. A link of another user is followed only to a folder
+of that user.
 
 `sidecar/permissions.py` says who may read the folders.
 """
@@ -32,10 +32,10 @@ from uuid import uuid4
 from sidecar.errors import ConfigError, ForeignFile, UnsafePath
 
 MAX_SMALL_FILE = 16 << 20
-"""Bytes that a small file may have: all files of an index folder that are not databases."""
+"""Largest size in bytes of a small file: any file of an index folder that is not a database."""
 
 TEMPORARY = ".tmp"
-"""Ends the name of a file that is being written."""
+"""Suffix of a file that is being written."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -46,7 +46,7 @@ Trust = Callable[[int], bool]
 
 
 class GuardedFolder:
-    """A folder of ours, held open by its descriptor. Close it, or use it in a `with` statement.
+    """A folder, held open by its descriptor. Close it, or use it in a `with` statement.
 
     All names are names in this folder, without a `/`.
     """
@@ -60,9 +60,9 @@ class GuardedFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """A topmost folder. Files in it may belong to its owner, to this user, and to root.
+        """Open a folder by its path. Files in it may belong to its owner, to this user, or to root.
 
-        Raises ForeignFile where a link of another user leads there, OSError where it is not there or is not a folder.
+        Raises ForeignFile if the path is a link of another user, OSError if it does not exist or is not a directory.
         """
         folder = cls.open_to_read(path)
         trusted = (0, os.geteuid(), os.fstat(folder.fd).st_uid)
@@ -71,10 +71,10 @@ class GuardedFolder:
 
     @classmethod
     def open_own(cls, path: Path) -> Self:
-        """A topmost folder of this user or of root, with files of theirs alone, in which not everybody can write.
+        """Open a folder of this user or of root. Files in it may belong to these two only.
 
-        Where it is this user's, the permissions of others to write there are taken away. Raises as `open`, and
-        ConfigError where the folder is another user's or everybody's.
+        If the folder is this user's, other users lose the permission to write to it. Raises the errors of `open`, and
+        ConfigError if the folder is another user's, or writable for everybody.
         """
         folder = cls.open_to_read(path)
         folder._trusts = (0, os.geteuid()).__contains__
@@ -87,7 +87,7 @@ class GuardedFolder:
 
     @classmethod
     def open_to_read(cls, path: Path) -> Self:
-        """A topmost folder, whoever the files in it belong to. Raises as `open`."""
+        """Open a folder to read it. Files in it may belong to anyone. Raises the errors of `open`."""
         fd = os.open(path, _FOLDER)
         try:
             owner = os.fstat(fd).st_uid
@@ -136,11 +136,11 @@ class GuardedFolder:
             return sorted(entry.name for entry in entries)
 
     def entries(self) -> list[tuple[str, bool]]:
-        """The names in the folder, sorted, and for each whether it is that of a folder."""
+        """The names in the folder, sorted, each with whether it is a folder."""
         return sorted(_entries(self.fd))
 
     def status(self, name: str) -> os.stat_result | None:
-        """The status of what has this name, which may be a link; None where nothing has it."""
+        """The status of a file, of a folder, or of a link itself; None if nothing has this name."""
         try:
             return self.status_of(name)
         except FileNotFoundError:
@@ -175,7 +175,7 @@ class GuardedFolder:
             raise ForeignFile(f"{self.path / name} belongs to user {status.st_uid}")
 
     def read(self, name: str, limit: int = MAX_SMALL_FILE) -> bytes:
-        """The content of a file of at most `limit` bytes. Raises as `open_file`, and ForeignFile where it is larger."""
+        """The content of a file. Raises the errors of `open_file`, and ForeignFile for more than `limit` bytes."""
         fd = self.open_file(name)
         with open(fd, "rb", buffering=0) as file:
             if os.fstat(fd).st_size > limit:
@@ -185,7 +185,7 @@ class GuardedFolder:
     # ---- changing
 
     def folder(self, name: str, *, create: bool = False) -> GuardedFolder:
-        """A folder in this one. Raises ForeignFile where the name is that of something else, and OSError."""
+        """A folder in this one. Raises ForeignFile if it is not a folder, or not of a trusted owner, and OSError."""
         if create:
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self.fd)
@@ -201,7 +201,7 @@ class GuardedFolder:
 
     @contextmanager
     def below(self, names: Iterable[str], *, create: bool = False) -> Iterator[GuardedFolder]:
-        """A folder further down, by the names of those on the way, for the length of a `with` statement. Raises as
+        """A folder further down, by the names on the way to it, open during a `with` statement. Raises the errors of
         `folder`."""
         with ExitStack() as opened:
             folder: GuardedFolder = self
@@ -214,9 +214,9 @@ class GuardedFolder:
         return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def write(self, name: str, content: bytes, *, durable: bool = False) -> None:
-        """Put the content in the place of the file, in one step; with `durable`, synced before that. Raises OSError.
+        """Replace the content of a file, or create it, in one step; with `durable`, it is synced first. Raises OSError.
 
-        A kill leaves the old file, and perhaps one under a temporary name, which the next write deletes.
+        A kill leaves the old file, and perhaps one with a temporary name, which the next write deletes.
         """
         temporary = name + TEMPORARY
         self.delete(temporary)
@@ -228,7 +228,7 @@ class GuardedFolder:
         self.rename(temporary, name)
 
     def link_here(self, source: str, name: str, source_fd: int) -> None:
-        """Give a file in another folder, which is open as `source_fd`, a second name in this one. Raises OSError."""
+        """Give a file in the folder with the descriptor `source_fd` a second name in this one. Raises OSError."""
         os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def rename(self, name: str, new: str, into: GuardedFolder | None = None) -> None:
@@ -250,13 +250,13 @@ class GuardedFolder:
         return True
 
     def delete_empty(self, name: str) -> None:
-        """Delete a folder, if nothing lies in it."""
+        """Delete a folder if it is empty."""
         with suppress(OSError):
             os.rmdir(name, dir_fd=self.fd)
 
     def _delete_folder(self, name: str) -> None:
-        """Delete a folder and what lies in it. It may be nested deeper than there are descriptors or stack: folders in
-        its folders are moved up into itself first, where a kill leaves them to the next attempt."""
+        """Delete a folder with its content. The nesting may be deeper than the limits on descriptors and on the stack:
+        so folders in its folders are first moved up into it, where a kill leaves them for the next attempt."""
         fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
         with closing_fd(fd):
             while below := _delete_files(fd):
@@ -298,14 +298,14 @@ def check_database(path: Path) -> None:
 
 @contextmanager
 def folder_inside(root: Path, folder: Path) -> Iterator[int]:
-    """A descriptor of a folder below the root of the logs, for the length of a `with` statement.
+    """The descriptor of a folder below the root of the logs, open during a `with` statement.
 
-    Links are followed as long as they lead to a folder below the root, and whoever swaps one in meanwhile gains
-    nothing: the folder that was opened is the one that was judged. Raises UnsafePath, OSError.
+    Links are followed if they lead to a folder below the root. One that is swapped in meanwhile leads nowhere else: the
+    folder that is checked is the one that is open. Raises UnsafePath, OSError.
     """
     with closing_fd(os.open(folder, _FOLDER)) as fd:
         real = os.path.realpath(folder)
-        # Where the two differ, somebody changed a link between opening and judging.
+        # If the two differ, a link was changed between opening and checking.
         if not Path(real).is_relative_to(os.path.realpath(root)) or not os.path.samestat(os.stat(real), os.fstat(fd)):
             raise UnsafePath(f"{folder} leaves {root} through a link")
         yield fd
@@ -321,7 +321,7 @@ def closing_fd(fd: int) -> Iterator[int]:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """What a file is, in words: "a link"."""
+    """The kind of a file, in words: `a link`, `a pipe`."""
     mode = status.st_mode
     for is_kind, name in (
         (stat.S_ISREG, "a file"),
@@ -341,7 +341,7 @@ def _entries(fd: int) -> list[tuple[str, bool]]:
 
 
 def _delete_files(fd: int) -> list[str]:
-    """Delete what is no folder in an open folder; gives the names of the folders."""
+    """Delete everything but folders in an open folder. Returns the names of the folders."""
     found = _entries(fd)
     for name, is_folder in found:
         if not is_folder:

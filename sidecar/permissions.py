@@ -1,8 +1,8 @@
-"""Who may read the index: those who may read the logs, whatever the umask of whoever starts the sidecar.
+"""Permissions of the index: whoever may read the logs may read it, whatever the umask of the process that writes it.
 
-While a process holds a root, `restricted_umask` gives everything that it makes (SQLite's files too) the read
-permissions of the logs, and write permission to its owner alone. The umask belongs to the whole process, which is why
-only commands do this and the library never does. `restrict` takes from what is there already what goes beyond.
+While a process holds a root, `restricted_umask` gives everything that it creates (SQLite's files too) the read
+permissions of the logs, and write permission to the owner only. The umask is that of the whole process, so only
+commands set it, never the library. `restrict` removes further permissions from what exists already.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sidecar.guarded import GuardedFolder, closing_fd
 
 _OWNER_ONLY = 0o700
 _READ_BITS = 0o055
-"""Permissions of group and others that a folder of ours may have."""
+"""Permissions that an index folder may give to its group and to others."""
 
 
 def permissions_of(folders: Iterable[Path]) -> int:
-    """The permissions of an index folder over logs that lie in these folders: all for the owner, and for group and
-    others to read what all of the folders let them read. Folders that are not there are skipped."""
+    """The permissions of an index of logs in these folders: all for the owner; for group and others those to read that
+    all of the folders give. Folders that do not exist are skipped."""
     shared = _READ_BITS
     for folder in folders:
         with suppress(OSError):
@@ -33,7 +33,7 @@ def permissions_of(folders: Iterable[Path]) -> int:
 
 @contextmanager
 def restricted_umask(permissions: int) -> Iterator[None]:
-    """Everything that this process makes has at most these permissions, for the length of a `with` statement."""
+    """Everything that this process creates has at most these permissions, during a `with` statement."""
     before = os.umask(0o777 & ~permissions)
     try:
         yield
@@ -42,10 +42,10 @@ def restricted_umask(permissions: int) -> Iterator[None]:
 
 
 def restrict(path: Path, permissions: int, is_own: Callable[[str], bool]) -> None:
-    """Take from an index folder, from what bears a name of the sidecar's in it, and from the files one folder further
-    down what they permit beyond this, as far as they are this user's.
+    """Remove all other permissions from an index folder, from what has a name of the sidecar's in it (`is_own`), and
+    from the files in those folders, as far as they belong to this user.
 
-    An index that an earlier version made, or that was copied, may be open to more readers than its logs are.
+    An index that was copied, or made by an earlier version, may be readable for more users than its logs are.
     """
     with suppress(OSError, ForeignFile), GuardedFolder.open_own(path) as folder:
         _restrict_fd(folder.fd, permissions)
@@ -66,7 +66,7 @@ def _restrict_folder(folder: GuardedFolder, permissions: int) -> None:
 
 
 def restrict_file(folder: GuardedFolder, name: str, permissions: int) -> None:
-    """Take from a regular file what it permits beyond this. Raises OSError, ForeignFile where it is another user's."""
+    """Remove all other permissions from a regular file. Raises OSError, and ForeignFile if it is another user's."""
     status = folder.status_of(name)
     if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & ~permissions & 0o777:
         with closing_fd(folder.open_file(name)) as fd:
