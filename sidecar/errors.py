@@ -2,6 +2,7 @@
 
     SidecarError
     ├── ConfigError                 a setting, source or format that cannot be used     (exit status 2)
+    │   └── RootMissing             there is no root, or not yet
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
@@ -47,6 +48,13 @@ class ConfigError(SidecarError):
     """The configuration cannot be used."""
 
     exit_status = 2
+
+
+class RootMissing(ConfigError):
+    """The root does not exist."""
+
+    hint = "start the daemon that logs there first, or name another directory with --root"
+    exit_status = 1  # a service manager tries again, as it does not with a configuration that stays wrong
 
 
 class BadTime(SidecarError):

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
+from sidecar.errors import IndexMissing, SidecarError, SourceError
 from sidecar.fs import FileStat, resolve_under
 from sidecar.guarded import folder_inside
 from sidecar.indexer.index_writer import IndexWriter
@@ -126,8 +126,7 @@ def archive(
     archived before the error is complete.
     """
     began = time.perf_counter()
-    if not settings.root.is_dir():
-        raise ConfigError(f"the root {settings.root} is not a directory", hint="give --root")
+    settings.check_root()
     with closing(open_catalog(settings.index_folder)):
         pass  # IndexMissing, before anything is created
     with (

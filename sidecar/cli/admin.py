@@ -106,7 +106,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
     from . import admin_views
 
-    settings = ctx.obj.settings()
+    settings = ctx.obj.settings_of_index()
     with ProgressBar() as progress:
         found = compare(settings, progress)
     if as_json:

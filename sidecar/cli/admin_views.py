@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from sidecar.health.status import Status
     from sidecar.health.verify import Verification
 
+MAX_LISTED = 5
+"""Logs listed one by one."""
+
 _MARKS: dict[str, Piece] = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
 
 
@@ -102,11 +105,20 @@ def verify_view(screen: Screen, found: Verification) -> None:
     if found.holds:
         screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} match a fresh rebuild,")
         screen.line(f"{counted(found.pointers, 'pointer')} lead to the bytes that were indexed", indent=7)
-    else:
+    elif found.differences:
         screen.line(("does not hold", "bold red"), f"  {counted(len(found.differences), 'difference')}")
         for difference in found.differences:
             screen.line(difference, label=("  ·", "red"), indent=4)
         screen.line("run `sidecar reindex` to rebuild the index")
+    if found.unreadable:
+        logs = counted(len(found.unreadable), "log")
+        screen.line(("not verified", "bold yellow"), f"  this user may not read {logs}")
+        for path in found.unreadable[:MAX_LISTED]:
+            screen.line(path, label=("  ·", "yellow"), indent=4)
+        if len(found.unreadable) > MAX_LISTED:
+            screen.line(f"and {len(found.unreadable) - MAX_LISTED:,} more", indent=4)
+        checked = f"{counted(found.entries, 'row')} of other logs were compared"
+        screen.line(f"{checked}; run `sidecar verify` as a user who may read all logs")
     if found.missing_sources:
         missing = counted(found.missing_sources, "log file is", "log files are")
         screen.line((f"{missing} gone; their entries could not be checked", "yellow"))

@@ -6,6 +6,7 @@ wait for imports that only a command needs.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ INTERRUPTED = 130
 
 BROKEN_PIPE = 141
 """Exit status when the reader of stdout is gone: that of a program ended by SIGPIPE."""
+
+
+_HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "see `sidecar doctor`: which permissions this user needs"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n"),
+    errno.EROFS: "put the index where it can be written: --index DIR, or `index` in config.yaml",
+}
+"""What to do about an error of the system, by its number."""
 
 
 class Failure(click.ClickException):
@@ -85,7 +95,7 @@ class Commands(Group):
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         except OSError as error:
             message = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-            raise Failure(SidecarError(message)) from error
+            raise Failure(SidecarError(message, hint=_HINTS.get(error.errno or 0))) from error
         return result
 
 

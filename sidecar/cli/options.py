@@ -44,12 +44,19 @@ class GlobalOptions:
 
         return load_settings(self.config, self.root, self.preset, self.index)
 
+    def settings_of_index(self) -> Settings:
+        """The same, where there is an index or a root that may have one. Raises RootMissing elsewhere."""
+        settings = self.settings()
+        if not settings.index_folder.exists():
+            settings.check_root()
+        return settings
+
     def open_index(self) -> Index:
         """The index that these options select, opened for reading."""
         from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
-        settings = self.settings()
+        settings = self.settings_of_index()
         is_named = settings.archive != beside(settings.root)  # otherwise the index itself names the archive folder
         return Index(settings.root, settings.archive if is_named else None, settings.index_folder)
 
@@ -81,7 +88,7 @@ _VERBOSITY = f"{__name__}.verbosity"
 
 def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.Option]:
     option = partial(_GlobalOption, expose_value=False, callback=_remember)
-    file = partial(option, type=click.Path(path_type=Path))
+    file = partial(option, type=click.Path(path_type=Path, readable=False))
     folder = partial(file, metavar="DIR", shell_complete=folders)
     preset_help = "Set of log sources: reference (default), ksi-daemon, none."
     options: list[click.Option] = [

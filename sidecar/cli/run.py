@@ -57,8 +57,7 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     from sidecar.service.supervisor import run
     from sidecar.terminal import print_note
 
-    running = _Running(progress)
-    print_note(f"indexing {settings.root}, preset {settings.preset}; press ctrl-C to stop")
+    running = _Running(progress, f"indexing {settings.root}, preset {settings.preset}; press ctrl-C to stop")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.request_stop)
     try:
@@ -98,8 +97,9 @@ class _Stopped(Exception):
 class _Running:
     """A running sidecar and the request to stop it. Only the main thread touches this, signal handlers included."""
 
-    def __init__(self, progress: ProgressBar) -> None:
+    def __init__(self, progress: ProgressBar, greeting: str) -> None:
         self._progress = progress
+        self._greeting = greeting
         self._sidecar: Sidecar | None = None
         self._rebuilt: Report | None = None
         self._stop_requested = False
@@ -117,10 +117,12 @@ class _Running:
 
     def on_start(self, sidecar: Sidecar) -> None:
         """Remember the sidecar that a signal has to wake."""
+        self._greet()
         self._sidecar = sidecar
 
     def report(self, report: Report) -> None:
         """Show the progress. Raises _Stopped in a rebuild once a stop was requested."""
+        self._greet()
         if report.what == "rebuilding":
             if self._stop_requested:
                 raise _Stopped
@@ -142,8 +144,17 @@ class _Running:
         """Print why the sidecar is waiting."""
         from sidecar.terminal import print_note
 
+        self._greet()
         self._progress.pause()
         print_note(why)
+
+    def _greet(self) -> None:
+        """Say what is indexed, once: at the first sign that the lock is held. Without the lock nothing is."""
+        from sidecar.terminal import print_note
+
+        if self._greeting:
+            print_note(self._greeting)
+            self._greeting = ""
 
     def _note_caught_up(self, settings: Settings) -> None:
         from sidecar.service.heartbeat import read_heartbeat

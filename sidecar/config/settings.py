@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, RootMissing
 from sidecar.records import Layout
 
 from . import globs
@@ -84,6 +84,13 @@ class Settings:
     @property
     def index_folder(self) -> Path:
         return self.index or self.root / INDEX_FOLDER
+
+    def check_root(self) -> None:
+        """Raise RootMissing where there is no root, ConfigError where it is not a directory."""
+        if not os.path.lexists(self.root):
+            raise RootMissing(f"the root {self.root} does not exist")
+        if not self.root.is_dir():
+            raise ConfigError(f"the root {self.root} is not a directory", hint="name another one with --root")
 
     @cached_property
     def index_path(self) -> str | None:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from sidecar import fs
 from sidecar.config.formats import read_packaged
 from sidecar.config.settings import Settings, Source, load_settings
-from sidecar.errors import IndexMissing, SidecarError, SourceError
+from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
 from sidecar.fs import resolve_under, to_os
 from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, parse
 from sidecar.ingest.source import SourceState
@@ -59,9 +59,10 @@ SAMPLE_LINES = 100
 def run_checks(settings: Settings) -> list[CheckResult]:
     """Run all checks. The settings have been loaded, so the formats have been compiled already."""
     results = [*versions(), _configuration(settings)]
-    if not settings.root.is_dir():
-        advice = "start the daemon that logs there first, or name another folder with --root"
-        return [*results, CheckResult("root", "error", f"{settings.root} is not a directory", advice)]
+    try:
+        settings.check_root()
+    except ConfigError as error:
+        return [*results, CheckResult("root", "error", str(error), error.hint)]
     scan = Scan(settings)
     found = [(one.path, one.source, one.status.st_size) for one in scan]
     log_bytes = sum(size for _, _, size in found)
@@ -71,13 +72,22 @@ def run_checks(settings: Settings) -> list[CheckResult]:
         _readable(settings, scan, [path for path, _, _ in found]),
         *_skipped(scan),
         *_sources(settings, found, some_archived=bool(archive)),
-        index_folder(settings),
-        disk(settings, log_bytes),
-        watching(settings),
-        _running(settings),
-        _index(settings),
+        _looked("index folder", lambda: index_folder(settings)),
+        _looked("disk", lambda: disk(settings, log_bytes)),
+        _looked("watching", lambda: watching(settings)),
+        _looked("sidecar", lambda: _running(settings)),
+        _looked("index", lambda: _index(settings)),
         *archive,
     ]
+
+
+def _looked(check: str, look: Callable[[], CheckResult]) -> CheckResult:
+    """The result of a check. Where the system does not let it look, that is the result, and the next one goes on."""
+    try:
+        return look()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return CheckResult(check, "error", f"{where}{error.strerror}", "let this user read it, or run as one who may")
 
 
 def _configuration(settings: Settings) -> CheckResult:
@@ -368,6 +378,6 @@ def _in_use(except_for: int) -> tuple[int, int]:
 
 def _nearest(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not path.exists() and path != path.parent:
+    while not os.access(path, os.F_OK) and path != path.parent:  # Path.exists() raises where it may not look
         path = path.parent
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -26,8 +27,6 @@ from .readers import held_logs
 
 MAX_LISTED = 5
 """Missing archives that are listed one by one."""
-
-NO_INDEX = "there is no index yet"
 
 MAX_HEALTHY_LAG = 10.0
 """Seconds of lag above which the sidecar counts as unhealthy."""
@@ -139,11 +138,10 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     folder = settings.index_folder
     held = lock_holder(folder)
     heartbeat = read_heartbeat(folder) if held else None
-    reasons = [*(heartbeat.trouble if heartbeat else ()), *_disk_faults(settings)]
+    reasons = [*(heartbeat.trouble if heartbeat else ()), *_disk_faults(settings), *_unreadable(folder)]
     with suppress(SidecarError):  # the catalog reports it
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
-    has_index = bool(recorded) or NO_INDEX not in reasons
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
     files: list[SourceStatus] = []
@@ -171,7 +169,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     behind = sum(file.behind for file in files)
     lag = max(0.0, now - oldest) if behind else 0.0
     watching, why = (heartbeat.watching, heartbeat.why) if heartbeat and heartbeat.watching else _would_watch(settings)
-    if has_index and not behind:
+    if not (reasons or behind):
         reasons += misfits(settings, [(file.path, file.entries, file.rejected) for file in (*files, *missing)])
     if behind and held is None:
         reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
@@ -220,6 +218,15 @@ def _disk_faults(settings: Settings) -> Iterator[str]:
         yield f"{folder}: no space left on the disk"
 
 
+def _unreadable(folder: Path) -> Iterator[str]:
+    """The first daily file that this user cannot read: what it says is not known then."""
+    with suppress(SidecarError):  # the catalog reports it
+        for path in layout.daily_paths(folder):
+            if os.path.lexists(path) and not os.access(path, os.R_OK):
+                yield f"{path}: {os.strerror(errno.EACCES)}"
+                break
+
+
 def _would_watch(settings: Settings) -> tuple[str, str]:
     """How a sidecar would watch this root, and why it would poll."""
     why = POLLING_CONFIGURED if settings.polling else why_polling(settings.root)
@@ -247,7 +254,7 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
             reasons += [f"the index of {day} is missing" for day, *_ in days if f"{day}.db" not in there]
             return recorded, catalog.count_rejected(), len(days), sum(int(day[3]) for day in days)
     except IndexMissing:
-        reasons.append(NO_INDEX)
+        reasons.append("there is no index yet")
     except SidecarError as error:
         reasons.append(str(error))
     return {}, 0, 0, 0

@@ -57,11 +57,13 @@ class Verification:
     """One sentence for each difference, the first MAX_LISTED of them."""
     missing_sources: int
     """Logs whose file is gone: their rows cannot be checked, and do not count as differences."""
+    unreadable: tuple[str, ...] = ()
+    """Logs that this user may not read. Of them nothing can be said, least of all that the index is wrong."""
 
     @property
     def holds(self) -> bool:
-        """Whether no difference was found."""
-        return not self.differences
+        """Whether everything could be checked that is there, and no difference was found."""
+        return not self.differences and not self.unreadable
 
 
 @dataclass(slots=True)
@@ -111,8 +113,14 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         for path, (offset, there) in offsets.items()
         if offset > archived_size(archived.get(path, ())) and (not there or _is_gone(settings, path))
     }
-    limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in missing}
-    limits |= {path: archived_size(archived[path]) for path in missing if path in archived}
+    unreadable = {
+        path
+        for path, (offset, _) in offsets.items()
+        if offset > archived_size(archived.get(path, ())) and path not in missing and not _may_read(settings, path)
+    }
+    not_readable = missing | unreadable
+    limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in not_readable}
+    limits |= {path: archived_size(archived[path]) for path in not_readable if path in archived}
     todo = [
         ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, limit > archived_size(extents))
         for number, (path, limit) in enumerate(sorted(limits.items()), 1)
@@ -137,12 +145,22 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
             found += wrong
     grown = _grown(folder, limits)
     differences = [one.text for one in found if not (one.may_be_later and one.path in grown)]
-    return Verification(entries, pointers, tuple(differences[:MAX_LISTED]), len(missing))
+    return Verification(entries, pointers, tuple(differences[:MAX_LISTED]), len(missing), tuple(sorted(unreadable)))
 
 
 def _is_gone(settings: Settings, path: str) -> bool:
     """Whether the file is gone, though no scan has noticed yet. If the root is gone as well, that is not known."""
-    return settings.root.is_dir() and not os.path.lexists(settings.root / to_os(path))
+    try:
+        os.lstat(settings.root / to_os(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return settings.root.is_dir()
+    except OSError:
+        pass  # in a folder that cannot be read
+    return False
+
+
+def _may_read(settings: Settings, path: str) -> bool:
+    return os.access(settings.root / to_os(path), os.R_OK)
 
 
 def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[RowValues]:

@@ -72,7 +72,7 @@ class LogReader:
         try:
             return os.pread(self._fd, min(length, self._size), offset)
         except OSError as error:
-            raise SourceError(f"{self.path}, byte {offset}: {error}", hint=_UNREADABLE) from error
+            raise SourceError(f"{self.path}, byte {offset}: {error.strerror}", hint=_UNREADABLE) from error
 
 
 def _matches(data: bytes, length: int, checksum: int) -> bool:
@@ -90,6 +90,8 @@ def open_log(root: Path, path: str, archive: Archive, extents_of: ExtentsOf) -> 
             size = status.st_size
         except FileNotFoundError:
             pass  # it may be in the archive
-        except (OSError, NotAFile) as error:
-            raise SourceError(f"{path}: {error}", hint=_UNREADABLE) from error
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
+        except NotAFile as error:
+            raise SourceError(f"{path} is not a regular file", hint=_UNREADABLE) from error
         yield LogReader(path, root, fd, size, archive, extents_of)

@@ -40,7 +40,7 @@ from sidecar.logs.scanner import FinishedScan, FoundFile, ScanSchedule
 from sidecar.logs.watcher import Watcher
 from sidecar.store.connection import DATABASE_ERRORS, is_damage, root_cause
 
-from .faults import Faults
+from .faults import Faults, index_fault
 from .heartbeat import Heartbeat
 from .requests import RequestInbox
 from .timers import Timers
@@ -383,7 +383,7 @@ class Sidecar:
         """Drop what is in memory; the next turn starts from what was saved. Raises IndexDamaged for a broken file."""
         if is_damage(error):
             raise IndexDamaged(f"{self.settings.index_folder}: {root_cause(error)}") from error
-        self.faults.note(Faults.INDEX, f"index: {root_cause(error)}")
+        self.faults.note(Faults.INDEX, index_fault(self.settings.index_folder, error))
         self._timers.retry_at = now + RETRY_DELAY
         self._requests.begin_again()
         self._backlog.close()

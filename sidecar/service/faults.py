@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from sidecar.diagnostics import get_logger
+from sidecar.errors import SidecarError
+from sidecar.store import layout
+from sidecar.store.connection import root_cause
 
 _log = get_logger(__name__)
 
@@ -44,3 +50,28 @@ class Faults:
         """Publish the current errors if they are not those of the last report."""
         if self.current != self._reported:
             self.report()
+
+
+def index_fault(folder: Path, error: BaseException) -> str:
+    """What is wrong with the index in `folder`, in words: the error, and where SQLite says only that it is unable to
+    open a file, what stands in its way."""
+    cause = str(root_cause(error))
+    obstacle = _obstacle(folder) if "unable to open" in cause else ""
+    return f"index: {cause}" + (f" ({obstacle})" if obstacle else "")
+
+
+def _obstacle(folder: Path) -> str:
+    """The first thing that keeps this process from opening the files of an index; "" where nothing is found."""
+    try:
+        os.close(os.open(folder, os.O_RDONLY))  # fails without a free descriptor too
+        disk = os.statvfs(folder)
+        if disk.f_files and not disk.f_favail:
+            return f"{folder}: its file system has no free inode"
+        for path in (folder, folder / layout.DAILY_NAME, layout.catalog_path(folder), *layout.daily_paths(folder)):
+            if os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
+                return f"{path}: {os.strerror(errno.EACCES)}"
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    except SidecarError as error:
+        return str(error)
+    return ""

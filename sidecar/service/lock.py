@@ -59,8 +59,7 @@ class RootLock:
                 self._fd = _locked(index, self._path.name, began + ACQUIRE_TIMEOUT)
                 _name_holder(index, self._path.name, job)
         except BlockingIOError:
-            pid, what = _read(self._path)
-            raise RootLocked(f"the index {self._path.parent} is held by `sidecar {what}`, process {pid}") from None
+            raise RootLocked(f"the index {self._path.parent} is held by {_described(*_read(self._path))}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -85,6 +84,13 @@ class RootLock:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _described(pid: int, job: str) -> str:
+    if not pid:
+        return "another process, which has not written its name into the lock"
+    elsewhere = "" if Path(f"/proc/{pid}").exists() else ", which does not run here: look into other containers"
+    return f"`sidecar {job}`, process {pid}{elsewhere}"
 
 
 def _locked(index: GuardedFolder, name: str, deadline: float) -> int:
@@ -181,11 +187,7 @@ def _read(path: Path) -> tuple[int, str]:
 def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator[RootLock]:
     """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root, and
     where the index folder is somebody else's."""
-    if not settings.root.is_dir():
-        raise ConfigError(
-            f"the root {settings.root} is not a directory",
-            hint="start the daemon that logs there first, or give --root",
-        )
+    settings.check_root()
     _check_index_folder(settings)
     permissions = index_permissions(settings)
     with restricted_umask(permissions):

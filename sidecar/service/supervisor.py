@@ -14,9 +14,10 @@ from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, IndexUnavailable, SidecarError
 from sidecar.indexer.tamper import FileStates
 from sidecar.records import Report, Reporter
-from sidecar.store.connection import DATABASE_ERRORS, root_cause
+from sidecar.store.connection import DATABASE_ERRORS
 
 from .daemon import Sidecar, Totals
+from .faults import index_fault
 from .heartbeat import Heartbeat
 from .lock import RootLock, root_locked
 from .repair import database_errors_named, quarantine, repair
@@ -213,7 +214,7 @@ class Backoff:
 
     def after(self, error: Exception) -> None:
         """Wait before the next attempt after this error: twice as long for each failure in a row, up to MAX_BACKOFF."""
-        why = f"index: {root_cause(error)}"
+        why = index_fault(self._settings.index_folder, error)
         self._warn_once(why)
         self._heartbeat.report("", "", [why])
         self._wait(self._seconds)

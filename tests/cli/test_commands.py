@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers.support import HANG, on_a_terminal
+from helpers.support import HANG, on_a_terminal, unprivileged
 from sidecar.cli import cli
 
 COMMAND = [sys.executable, "-m", "sidecar"]
@@ -159,7 +159,6 @@ def test_help_loads_nothing_heavy() -> None:
         (["query", "timeline", "--limit", "-1"], "Invalid value for '--limit'"),
         (["--preset", "nonsense", "status"], "error: unknown preset `nonsense`"),
         (["--config", "nowhere.yaml", "status"], "error: nowhere.yaml: cannot be read"),
-        (["--root", "nowhere", "run"], "nowhere is not a directory"),
     ],
 )
 def test_wrong_use_exits_with_2_and_says_what_is_wrong(root: Path, arguments: list[str], told: str) -> None:
@@ -236,6 +235,88 @@ def test_a_shell_completes_commands() -> None:
     assert done.stdout.split() == ["plain,peers", "plain,pending", "plain,participants"]
 
 
+# --- what stands in the way -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", ["run", "run --once", "reindex", "query agents", "show a:0", "verify", "archive", "follow"]
+)
+def test_a_root_that_does_not_exist_exits_with_1_and_is_named(tmp_path: Path, words: str) -> None:
+    root = tmp_path / "later/logs"
+    done = sidecar(root, *words.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: the root {root} does not exist\nhint: start the daemon")
+
+
+def test_a_root_that_is_a_file_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words in ("run", "reindex"):
+        done = sidecar(tmp_path / "file", words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: the root {tmp_path}/file is not a directory\nhint: ")
+
+
+def as_nobody_special(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as a user whom permissions bind."""
+    words = unprivileged(*COMMAND, "--root", root, *arguments)
+    return subprocess.run(words, capture_output=True, text=True, timeout=HANG, check=False)
+
+
+@contextmanager
+def forbidden(path: Path, mode: int = 0) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(mode)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+def test_a_root_that_cannot_be_written_is_named_with_a_way_out(root: Path) -> None:
+    with forbidden(root, 0o555):
+        for words in ("run", "reindex"):
+            done = as_nobody_special(root, words)
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"error: {root}/index: Permission denied\nhint: see `sidecar doctor`")
+        assert as_nobody_special(root, "doctor").returncode == 1
+
+
+def test_a_root_that_cannot_be_read_is_told_by_status_and_doctor(indexed: Path) -> None:
+    with forbidden(indexed):
+        for words in ("status", "doctor"):
+            done = as_nobody_special(indexed, words)
+            assert done.returncode == 1 and "ermission denied" in done.stdout
+
+
+def test_an_index_file_that_cannot_be_read_is_named(indexed: Path) -> None:
+    day = indexed / "index/daily/2024-01-15.db"
+    append(indexed)
+    with forbidden(day):
+        for words in (["run", "--once"], ["query", "timeline"]):
+            done = as_nobody_special(indexed, *words)
+            assert done.returncode == 1 and str(day) in done.stderr
+        done = as_nobody_special(indexed, "status")
+        assert done.returncode == 1 and f"{day}: Permission denied" in done.stdout
+
+
+def test_verify_says_which_logs_this_user_may_not_read(indexed: Path) -> None:
+    append(indexed)
+    assert asked(indexed, "run", "--once").exit_code == 0
+    with forbidden(indexed / "responses/sessions/sess_2.jsonl"):
+        done = as_nobody_special(indexed, "verify")
+        assert done.returncode == 1
+        assert "this user may not read 1 log" in done.stdout and "sess_2.jsonl" in done.stdout
+        assert "in the index, but not in the log" not in done.stdout and "reindex" not in done.stdout
+        found = json.loads(as_nobody_special(indexed, "verify", "--json").stdout)
+        assert (found["holds"], found["differences"], found["entries"]) == (False, [], 4)
+        assert found["unreadable"] == ["responses/sessions/sess_2.jsonl"]
+        shown = as_nobody_special(indexed, "show", "sess_2:0").stderr
+        assert shown.count("sess_2.jsonl") == 1 and "Errno" not in shown
+    with forbidden(indexed / "responses"):
+        found = json.loads(as_nobody_special(indexed, "verify", "--json").stdout)
+        assert (len(found["unreadable"]), found["missing_sources"]) == (2, 0)
+
+
 # --- run, reindex, status, verify -------------------------------------------------------------------------------------
 
 
@@ -293,7 +374,7 @@ def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:
         for arguments in (["run"], ["run", "--once"], ["reindex"]):
             second = sidecar(root, *arguments)
             assert second.returncode == 3
-            assert f"process {process.pid}" in second.stderr
+            assert f"process {process.pid}" in second.stderr and "indexing" not in second.stderr
         assert sidecar(root, "query", "timeline").returncode == 0
 
 
@@ -343,7 +424,8 @@ def test_a_run_that_nothing_comes_of_says_so(root: Path, line: str | None, told:
 
 def test_verify_holds_on_a_sound_index_and_exits_with_1_on_another(indexed: Path) -> None:
     (verified,) = objects(indexed, "verify")
-    assert verified == {"holds": True, "entries": 4, "pointers": 4, "differences": [], "missing_sources": 0}
+    counts = {"entries": 4, "pointers": 4, "differences": [], "missing_sources": 0, "unreadable": []}
+    assert verified == {"holds": True, **counts}
     with closing(sqlite3.connect(indexed / "index/daily/2024-01-15.db")) as day, day:
         day.execute("UPDATE entry SET line_number = 7 WHERE byte_offset = 0")
     done = sidecar(indexed, "verify")

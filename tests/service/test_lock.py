@@ -26,7 +26,7 @@ from helpers.support import (
     running,
     write_lines,
 )
-from sidecar.errors import ConfigError, RootLocked
+from sidecar.errors import RootLocked, RootMissing
 from sidecar.service import lock
 from sidecar.service.lock import RootLock
 from sidecar.service.supervisor import rebuild, run_once
@@ -103,7 +103,7 @@ def test_the_lock_file_outlives_its_holder(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_root_nothing_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not a directory"):
+    with pytest.raises(RootMissing, match="does not exist"):
         run_once(reference(tmp_path / "nowhere"), lambda _: None)
     assert not (tmp_path / "nowhere").exists()
 
