@@ -152,7 +152,7 @@ def _is_gone(settings: Settings, path: str) -> bool:
     """Whether the file is gone, though no scan has noticed yet. If the root is gone as well, that is not known."""
     try:
         os.lstat(settings.root / to_os(path))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: an index may name what no file is called
         return settings.root.is_dir()
     except OSError:
         pass  # in a folder that cannot be read

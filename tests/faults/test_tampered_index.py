@@ -141,7 +141,7 @@ def asked(root: Path, words: str) -> str:
     assert done.exception is None or isinstance(done.exception, SystemExit), f"{words}: {done.exception!r}"
     said = done.output
     if done.exit_code:
-        assert words in ("doctor", "verify") or "error: " in said, f"{words}: {said}"
+        assert words in ("doctor", "verify", "status") or "error: " in said, f"{words}: {said}"
     assert SECRET not in said
     return said
 
