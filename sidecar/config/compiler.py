@@ -1,4 +1,4 @@
-"""Compile a format into one plain function: `extract(document, named_type) -> Record | None`.
+"""Compile a format into one plain function: `extract(document, named_type, names) -> Record | None`.
 
 Half a million records pass through it, with forty paths each, so a path is not interpreted but becomes a line of
 Python. For `author: [data.agent_id, agent_id]` the lines are
@@ -15,92 +15,92 @@ Python. For `author: [data.agent_id, agent_id]` the lines are
         author = None
         break
 
-Text from a format enters the generated code only through `repr()` of a string, a number or a boolean: a format can name
-any key, but cannot inject code.
+Steps into lists, names, and texts with places in them are calls of helpers. They cost only the formats that use them.
 
-What a JSON value counts as is in `values.py`.
+Text from a format enters the generated code only through `repr()` of a string, a number or a boolean, or as the value
+of a numbered name: a format can name any key, but cannot inject code. What a JSON value counts as is in `values.py`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from sidecar.records import Kind, Record
 
-from .values import MAX_ID_CHARACTERS, add_ids, classifier, id_text, timestamp_of
+from .places import Named, Path, Place, Template, before_lists, paths_in
+from .spec import Attributes, Condition, FormatSpec
+from .values import (
+    MAX_ID_CHARACTERS,
+    add_ids,
+    begins_with,
+    classifier,
+    first_of,
+    flag_of,
+    id_text,
+    joined,
+    text_of,
+    timestamp_of,
+    type_of,
+    values_in,
+)
 
 PROBE_FROM = 4
 """Number of keys looked up in one object from which on it pays to test first whether it has any of them."""
-Path: TypeAlias = tuple[str, ...]
-Constant: TypeAlias = str | int | bool
+
+_NO_NAMES: dict[str, str] = {}
 
 
 class Extract(Protocol):
-    """The Record of a JSON object; None where it has no event type. `named_type` is the type in a file's name."""
+    """The Record of a JSON object; None where it has no event type. `named_type` is the type in a file's name. `names`
+    are the named parts of the file's path and what earlier records gave; what this one gives is added to them."""
 
-    def __call__(self, document: dict[str, Any], named_type: str | None = None, /) -> Record | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AttributePaths:
-    """The paths of each attribute, and the constants used where a record has no value."""
-
-    paths: Mapping[str, tuple[Path, ...]]
-    constants: Mapping[str, Any]
-    """By attribute: a string; for a list of ids a tuple of strings; for a flag a boolean."""
-
-    def overridden_by(self, own: AttributePaths) -> AttributePaths:
-        """These paths and constants, overridden by those in `own`. A constant event type in `own` without paths beside
-        it also removes the inherited paths."""
-        paths = {**self.paths, **own.paths}
-        if "event_type" in own.constants and "event_type" not in own.paths:
-            paths["event_type"] = ()
-        return AttributePaths(paths, {**self.constants, **own.constants})
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """True where the path has one of the values; without `values`, where it has any value but null."""
-
-    path: Path
-    values: tuple[Constant, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class FormatSpec:
-    """A format as written, merged with all that it extends."""
-
-    places: AttributePaths
-    shapes: tuple[tuple[Condition, AttributePaths], ...]
-    """The first whose condition is true overrides `places`."""
-    completions: tuple[str, ...]
-    requests: tuple[str, ...]
-    answers: tuple[str, ...]
-    skip: tuple[str, ...]
+    def __call__(
+        self, document: dict[str, Any], named_type: str | None = None, names: dict[str, str] = ..., /
+    ) -> Record | None: ...
 
 
 def compile_spec(name: str, spec: FormatSpec) -> Extract:
     """The function that extracts a Record from a JSON object as `spec` says. It raises for no JSON value."""
-    code = _Code(_all_paths(spec))
-    for condition, places in spec.shapes:
-        code.add(f"if {_holds(code, condition)}:")
-        _record(code.branch(), spec.places.overridden_by(places))
-    _record(code, spec.places)
-    source = "\n".join(["def extract(document, named_type=None):", *code.lines])
+    keeps = bool(spec.kept)
+    code = _Code(before_lists(path) for place in spec.all_places for path in paths_in(place))
+    if keeps:  # what is no record gives nothing, so a copy is changed until it is known to be one
+        code.add("given, names = names, {**names}")
+    for kept, places in spec.keep:
+        code.add(f"if {kept!r} not in names:")
+        _keep(code.branch(), kept, places)
+    for shape in spec.shapes:
+        branch = code
+        for condition in shape.conditions:
+            code.hold(condition.place)
+        for condition in shape.conditions:
+            branch.add(f"if {_holds(branch, condition)}:")
+            branch = branch.branch()
+        for kept, places in shape.keep:
+            _keep(branch, kept, places)
+        _record(branch, spec.attributes.overridden_by(shape.attributes), keeps)
+    _record(code, spec.attributes, keeps)
+    source = "\n".join(["def extract(document, named_type=None, names=NO_NAMES):", *code.lines])
     kinds: dict[str, Kind] = {}
     names: dict[str, Any] = {
         **code.constants,
         "EMPTY": {},
+        "NO_NAMES": _NO_NAMES,
         "Record": Record,
         "new": tuple.__new__,  # a third of the cost of Record(...), which is a Python function
         "text": id_text,
         "gather": add_ids,
         "moment": timestamp_of,
+        "flag": flag_of,
+        "type_text": type_of,
+        "plain_text": text_of,
+        "values_in": values_in,
+        "first_of": first_of,
+        "joined": joined,
+        "begins_with": begins_with,
         "known_kind": kinds.get,
         "kind_of": classifier(spec.completions, spec.requests, spec.answers, spec.skip, kinds),
     }
@@ -109,20 +109,12 @@ def compile_spec(name: str, spec: FormatSpec) -> Extract:
     return extract
 
 
-def _all_paths(spec: FormatSpec) -> Iterator[Path]:
-    for places in (spec.places, *(places for _, places in spec.shapes)):
-        for paths in places.paths.values():
-            yield from paths
-    for condition, _ in spec.shapes:
-        yield condition.path
-
-
 class _Code:
     """Generated Python lines, and the variables that hold objects looked up so far."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
         self.lines: list[str] = []
-        self.constants: dict[str, frozenset[str]] = {}
+        self.constants: dict[str, Any] = {}
         """Values of the names that the lines use."""
         self._indent = "    "
         self._found: dict[Path, str] = {(): "document"}
@@ -151,83 +143,144 @@ class _Code:
             if len(keys) < PROBE_FROM:
                 self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
             else:  # an object may exist and have none of the keys looked up in it
-                known = f"keys{len(self.constants)}"
-                self.constants[known] = keys
+                known = self.constant(keys)
                 self.add(f"if {name}.__class__ is not dict or {known}.isdisjoint({name}): {name} = EMPTY")
             self._found[path] = name
         return self._found[path]
 
-    def get(self, path: Path) -> str:
-        return f"{self.holder(path[:-1])}.get({path[-1]!r})"
+    def constant(self, value: Any) -> str:
+        """A name in the generated code for a value."""
+        name = f"constant{len(self.constants)}"
+        self.constants[name] = value
+        return name
 
-    def each(self, target: str, paths: Iterable[Path], then: list[str], *, deeper: int = 0) -> None:
-        """Run `then` for each path's value that is not null. Adjacent paths share the test of their object."""
-        for parent, group in groupby(paths, key=lambda path: path[:-1]):
+    def hold(self, place: Place) -> None:
+        """Look up the objects in which the paths of a place end, or its lists stand."""
+        for path in paths_in(place):
+            self.holder(before_lists(path)[:-1])
+
+    def get(self, place: Place) -> str:
+        """The value at a place, as an expression; of a path into lists, the first that is not null."""
+        if isinstance(place, Named):
+            return f"names.get({place.name!r})"
+        if isinstance(place, Template):
+            return f"joined({', '.join(map(self._part, place.parts))})"
+        if _leads_into_lists(place):
+            return f"next(iter({self.get_all(place)}), None)"
+        return f"{self.holder(place[:-1])}.get({place[-1]!r})"
+
+    def _part(self, part: str | Path | Named) -> str:
+        """A part of a text, as an expression."""
+        if isinstance(part, str):
+            return repr(part)
+        return f"first_of({self.get_all(part)}, plain_text)" if _leads_into_lists(part) else self.get(part)
+
+    def get_all(self, path: Place) -> str:
+        """All values at the end of a path into lists, as an expression."""
+        assert isinstance(path, tuple)
+        keys = before_lists(path)
+        return f"values_in({self.get(keys)}, {self.constant(path[len(keys) :])})"
+
+    def each(
+        self, target: str, places: Iterable[Place], then: list[str], into_lists: list[str], *, deeper: int = 0
+    ) -> None:
+        """Run `then` for each place's value that is not null. Adjacent paths share the test of their object. A path
+        into lists has a list of values; for it, `into_lists` is run."""
+        for parent, group in groupby(places, key=_parent):
             inner = deeper
             if parent:
                 self.add(f"if {self._found[parent]}:", deeper=deeper)
                 inner += 1
-            for path in group:
-                self.add(f"{target} = {self.get(path)}", deeper=inner)
+            for place in group:
+                if _leads_into_lists(place):
+                    self.add(f"{target} = {self.get_all(place)}", deeper=inner)
+                    for line in into_lists:
+                        self.add(line, deeper=inner)
+                    continue
+                self.add(f"{target} = {self.get(place)}", deeper=inner)
                 self.add(f"if {target} is not None:", deeper=inner)
                 for line in then:
                     self.add(line, deeper=inner + 1)
 
-    def first(self, target: str, paths: tuple[Path, ...], take: list[str], otherwise: str) -> None:
-        """Set `target` to the value of the first of `paths` that the lines `take` accept, which they do by `break`."""
-        if paths:
+    def first(self, target: str, places: tuple[Place, ...], take: list[str], accept: str, otherwise: str) -> None:
+        """Set `target` to the value of the first of `places` that counts as something. The lines `take` test one value,
+        by `break`; for the values in a list, the function `accept` does."""
+        if places:
             self.add("while True:")
-            self.each(target, paths, take, deeper=1)
+            into_lists = [f"{target} = first_of({target}, {accept})", f"if {target} is not None: break"]
+            self.each(target, places, take, into_lists, deeper=1)
             self.add(f"{target} = {otherwise}", deeper=1)
             self.add("break", deeper=1)
         else:
             self.add(f"{target} = {otherwise}")
 
 
-def _record(code: _Code, places: AttributePaths) -> None:
-    """Add the lines that make a Record by `places` and return it."""
+def _leads_into_lists(place: Place) -> bool:
+    return isinstance(place, tuple) and len(before_lists(place)) < len(place)
 
-    def paths(attribute: str) -> tuple[Path, ...]:
-        return places.paths.get(attribute, ())
+
+def _parent(place: Place) -> Path | None:
+    """The path of the object that a place is looked up in; None where the place is more than keys."""
+    return place[:-1] if isinstance(place, tuple) and not _leads_into_lists(place) else None
+
+
+def _keep(code: _Code, name: str, places: tuple[Place, ...]) -> None:
+    """Add the lines that keep the first value of some places under a name."""
+    for place in places:
+        code.hold(place)
+    code.first("kept", places, _take_text("kept"), "text", "None")
+    code.add(f"if kept: names[{name!r}] = kept")
+
+
+def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
+    """Add the lines that make a Record by `attributes` and return it."""
+
+    def places(attribute: str) -> tuple[Place, ...]:
+        return attributes.places.get(attribute, ())
 
     def constant(attribute: str, default: object = None) -> str:
-        return repr(places.constants.get(attribute, default))
+        return repr(attributes.constants.get(attribute, default))
 
-    _event_type(code, paths("event_type"), constant("event_type"))
-    for path in (path for attribute in places.paths for path in paths(attribute)):
-        code.holder(path[:-1])
+    _event_type(code, places("event_type"), constant("event_type"))
+    for place in (place for attribute in attributes.places for place in places(attribute)):
+        code.hold(place)
     t = "timestamp"
     plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # saves a call for most records
-    code.first(t, paths(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "None")
+    code.first(t, places(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "moment", "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
-        code.first(attribute, paths(attribute), _take_text(attribute), constant(attribute))
+        code.first(attribute, places(attribute), _take_text(attribute), "text", constant(attribute))
     one = f"value.__class__ is str and value and len(value) <= {MAX_ID_CHARACTERS} and not addressees"
     usual = f"addressees = (value,) if {one} else gather(addressees, value)"
     listed = "if value.__class__ is list: members = gather(members, value)"
     for attribute, take in (("addressees", usual), ("members", listed)):
         code.add(f"{attribute} = ()")
-        code.each("value", paths(attribute), [take])
-        if attribute in places.constants:
+        gathered = f"{attribute} = gather({attribute}, value)"
+        for is_plain, group in groupby(places(attribute), key=lambda place: _parent(place) is not None):
+            code.each("value", group, [take if is_plain else gathered], [gathered])
+        if attribute in attributes.constants:
             code.add(f"if not {attribute}: {attribute} = {constant(attribute)}")
-    code.first("broadcast", paths("broadcast"), _take_flag("broadcast"), constant("broadcast", False))
-    default = constant("requests_response") if "requests_response" in places.constants else "kind.is_request"
-    code.first("expects", paths("requests_response"), _take_flag("expects"), default)
-    completed = " or ".join(f"{code.get(path)} == 'completed'" for path in paths("status")) or "False"
-    if "status" in places.constants:
-        code.first("status", paths("status"), _take_text("status"), constant("status"))
+    code.first("broadcast", places("broadcast"), _take_flag("broadcast"), "flag", constant("broadcast", False))
+    default = constant("requests_response") if "requests_response" in attributes.constants else "kind.is_request"
+    code.first("expects", places("requests_response"), _take_flag("expects"), "flag", default)
+    completed = " or ".join(_is_completed(code, place) for place in places("status")) or "False"
+    if "status" in attributes.constants:
+        code.first("status", places("status"), _take_text("status"), "text", constant("status"))
         completed += " or status == 'completed'"
+    if keeps:
+        code.add("if given is not NO_NAMES: given.update(names)")
     code.add(
         "return new(Record, (event_type, kind, timestamp, session_id, author, addressees, members, "
         f"correlation, pattern, conversation, new_role, team is not None, broadcast, expects, {completed}))"
     )
 
 
-def _event_type(code: _Code, paths: tuple[Path, ...], constant: str) -> None:
-    """Add the lines for the event type. It comes first: without it there is no record, and no other path matters."""
-    for path in paths:
-        code.holder(path[:-1])
-    otherwise = f"named_type or {constant}" if paths or constant == "None" else constant
-    code.first("event_type", paths, ["if event_type.__class__ is str and event_type: break"], otherwise)
+def _event_type(code: _Code, places: tuple[Place, ...], constant: str) -> None:
+    """Add the lines for the event type. It comes first: without it there is no record, and no other place matters."""
+    for place in places:
+        code.hold(place)
+    otherwise = f"named_type or {constant}" if places or constant == "None" else constant
+    take = ["if event_type.__class__ is str and event_type: break"]
+    code.first("event_type", places, take, "type_text", otherwise)
     code.add("if not event_type: return None")
     code.add(f"if len(event_type) > {MAX_ID_CHARACTERS}: event_type = text(event_type)")
     code.add("kind = known_kind(event_type) or kind_of(event_type)")
@@ -242,11 +295,22 @@ def _take_flag(target: str) -> list[str]:
     return [f"if {target}.__class__ is bool: break"]
 
 
+def _is_completed(code: _Code, place: Place) -> str:
+    if _leads_into_lists(place):
+        return f"'completed' in {code.get_all(place)}"
+    return f"{code.get(place)} == 'completed'"
+
+
 def _holds(code: _Code, condition: Condition) -> str:
     """The condition as a Python expression. In Python 1 equals True, in JSON not, so classes are compared too."""
-    place = code.get(condition.path)
+    value = code.get(condition.place)
+    if condition.begins is not None:
+        return f"begins_with({value}, {code.constant(condition.begins)})"
     if condition.values is None:
-        return f"{place} is not None"
-    code.add(f"value = {place}")
-    each = (f"(value == {v!r} and value.__class__ is {type(v).__name__})" for v in condition.values)
+        return f"{value} is not None"
+    code.add(f"value = {value}")
+    each = (
+        "value is None" if v is None else f"(value == {v!r} and value.__class__ is {type(v).__name__})"
+        for v in condition.values
+    )
     return " or ".join(each) or "False"

@@ -4,13 +4,18 @@ A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
 
     mine:
       extends: reference                  # what is not set here is inherited; without `extends`, absent
-      author: [sender.id, from]           # the first path that has a value; for addressees, all of them
+      author: [sender.id, from]           # the first place that has a value; for addressees, all of them
       pattern: [[data, "kind.of.talk"]]   # a path as a list of keys, where a key contains a dot
+      addressees: ["tool:{tool}", "to[].id"]   # a text with a place in it; a step into a list
+      keep: {room: [header.room]}         # the first value counts, for the whole file; in a shape, the latest
+      conversation: [<room>, <team>]      # what is kept, or a named part of the path: glob `<team>/*.jsonl`
       requests: ["ask:", ":request"]      # `a:b` is that type, `a:` a prefix, `:b` the last segment
       set: {team: red}                    # used where the record itself has no value
       shapes:                             # the first whose condition is true overrides what it lists
-        - when: {path: kind, is: reply}   # or `in: [a, b]`; or the path alone: present, and not null
+        - when: {path: kind, is: reply}   # or `in: [a, b]`, or `begins: ["a:"]`; or the path alone: it has a value
           set: {event_type: "chat:response"}
+        - when: [{path: kind, is: note}, {path: to, is: null}]   # all must hold; `null`: it has no value
+          set: {team: null}               # takes the constant back
 
 A type that matches both `requests` and `answers` is a request. A constant event type without `event_type` paths beside
 it is the type of every record of its shape; with paths, it is tried last, after the name of an event file.
@@ -26,7 +31,9 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from .compiler import AttributePaths, Condition, Extract, FormatSpec, Path, compile_spec
+from .compiler import Extract, compile_spec
+from .places import EXPECTED, MAX_STEPS, NAME, Place, names_in, parse_place
+from .spec import Attributes, Condition, Constant, FormatSpec, Keep, Shape
 from .yaml_nodes import YamlValue, parse_yaml
 
 _FLAGS = ("broadcast", "requests_response")
@@ -35,9 +42,10 @@ _TEXTS = ("event_type", "session_id", "author", "correlation", "pattern", "conve
 _CONSTANTS = (*_TEXTS, "status", *_LISTS, *_FLAGS)
 _ATTRIBUTES = ("timestamp", *_CONSTANTS)
 _EVENT_TYPES = ("completions", "requests", "answers", "skip")
-_MAX_PATH_KEYS = 50
 _MAX_EXTENDS = 50
 """Formats in a chain of `extends`."""
+_MAX_CONDITIONS = 20
+"""Conditions of one shape."""
 _PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus")
 
 
@@ -49,12 +57,20 @@ class Format:
     spec: FormatSpec = field(repr=False, compare=False)
     fingerprint: str = field(init=False)
     """Differs where the format differs; the name is not part of it."""
+    kept: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The names of values that a record gives and later ones use: part of a source's state."""
     extract: Extract = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         content = json.dumps(asdict(self.spec), sort_keys=True)
         object.__setattr__(self, "fingerprint", sha256(content.encode()).hexdigest())
+        object.__setattr__(self, "kept", self.spec.kept)
         object.__setattr__(self, "extract", compile_spec(self.name, self.spec))
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names that the format uses and does not keep: parts of the path, which a glob has to name."""
+        return frozenset(name for place in self.spec.all_places for name in names_in(place)) - self.kept
 
     def __reduce__(self) -> tuple[type[Format], tuple[str, FormatSpec]]:
         return Format, (self.name, self.spec)
@@ -96,8 +112,8 @@ def _spec(
     to `known`."""
     if name in known:
         return known[name]
-    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "shapes"))
-    parent = FormatSpec(AttributePaths({}, {}), (), (), (), (), ())
+    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes"))
+    parent = FormatSpec(Attributes({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
         if len(below) >= _MAX_EXTENDS:
@@ -109,47 +125,74 @@ def _spec(
     if both := set(types["requests"]) & set(types["answers"]):
         place = given.get("answers", given.get("requests", values[name]))
         raise place.error(f"`{min(both)}` is under `requests` and under `answers`, expected under one of them")
+    keep = tuple({**dict(parent.keep), **dict(_keep(given))}.items())
     shapes = parent.shapes
     if "shapes" in given:
         shapes = tuple(_shape(value) for value in given["shapes"].items("a list of shapes"))
-    known[name] = FormatSpec(parent.places.overridden_by(_places(given)), shapes, **types)
+    attributes = parent.attributes.overridden_by(_attributes(given))
+    known[name] = FormatSpec(attributes, shapes, keep=keep, **types)
+    if both := {name for shape in shapes for name, _ in shape.keep} & set(dict(keep)):
+        what = f"`{min(both)}` is kept by the format and by a shape, expected by one of them"
+        raise given.get("shapes", given.get("keep", values[name])).error(what)
     return known[name]
 
 
-def _shape(value: YamlValue) -> tuple[Condition, AttributePaths]:
-    given = value.fields(("when", *_ATTRIBUTES, "set"), required=("when",))
-    when = given["when"].fields(("path", "is", "in"), required=("path",))
-    path = _path(when["path"])
-    if "is" in when and "in" in when:
-        raise given["when"].refuse("either `is` or `in`")
-    if "is" in when:
-        return Condition(path, (when["is"].constant(),)), _places(given)
-    if "in" in when:
-        values = tuple(item.constant() for item in when["in"].items("a list of values"))
-        return Condition(path, values), _places(given)
-    return Condition(path, None), _places(given)
+def _shape(value: YamlValue) -> Shape:
+    given = value.fields(("when", *_ATTRIBUTES, "set", "keep"), required=("when",))
+    when = given["when"].items() if given["when"].is_list else [given["when"]]
+    if not 0 < len(when) <= _MAX_CONDITIONS:
+        raise given["when"].error(f"expected 1 to {_MAX_CONDITIONS} conditions, found {len(when)}")
+    return Shape(tuple(map(_condition, when)), _attributes(given), _keep(given))
 
 
-def _places(given: Mapping[str, YamlValue]) -> AttributePaths:
+def _condition(value: YamlValue) -> Condition:
+    given = value.fields(("path", "is", "in", "begins"), required=("path",))
+    place = _place(given["path"])
+    if len(given) > 2:
+        raise value.refuse("one of `is`, `in` and `begins`")
+    if "is" in given:
+        return Condition(place, (_constant_or_null(given["is"]),))
+    if "in" in given:
+        return Condition(place, tuple(map(_constant_or_null, given["in"].items("a list of values"))))
+    if "begins" in given:
+        return Condition(place, begins=tuple(item.text() for item in given["begins"].items("a list of texts")))
+    return Condition(place)
+
+
+def _constant_or_null(value: YamlValue) -> Constant | None:
+    return None if value.is_null else value.constant("a string, a whole number, true, false or null")
+
+
+def _attributes(given: Mapping[str, YamlValue]) -> Attributes:
     constants = given["set"].fields(_CONSTANTS) if "set" in given else {}
-    return AttributePaths(
-        {key: _paths(given[key]) for key in _ATTRIBUTES if key in given},
-        {key: _constant(key, value) for key, value in constants.items()},
+    return Attributes(
+        {key: _places(given[key]) for key in _ATTRIBUTES if key in given},
+        {key: None if value.is_null else _constant(key, value) for key, value in constants.items()},
     )
 
 
-def _paths(value: YamlValue) -> tuple[Path, ...]:
-    return tuple(_path(item) for item in value.items("a list of paths"))
+def _keep(given: Mapping[str, YamlValue]) -> Keep:
+    values = given["keep"].mapping("a mapping from names to lists of places") if "keep" in given else {}
+    for name, value in values.items():
+        if not NAME.fullmatch(name):
+            raise value.error(f"expected a name of small letters, digits and `_`, found `{name}`")
+    return tuple((name, _places(value)) for name, value in values.items())
 
 
-def _path(value: YamlValue) -> Path:
-    """Parse `a.b.c`, or a list of keys, for keys that contain a dot."""
-    expected = "a path: keys with dots between (`data.agent_id`), or a list of keys"
-    keys = [key.text() for key in value.items()] if value.is_list else value.text(expected).split(".")
-    path = tuple(keys)
-    if not path or not all(path) or len(path) > _MAX_PATH_KEYS:
-        raise value.refuse(expected)
-    return path
+def _places(value: YamlValue) -> tuple[Place, ...]:
+    return tuple(_place(item) for item in value.items("a list of places"))
+
+
+def _place(value: YamlValue) -> Place:
+    if value.is_list:
+        keys = tuple(key.text() for key in value.items())
+        if not 0 < len(keys) <= MAX_STEPS:
+            raise value.refuse(f"a list of 1 to {MAX_STEPS} keys")
+        return keys
+    place = parse_place(value.text(EXPECTED))
+    if place is None:
+        raise value.refuse(EXPECTED)
+    return place
 
 
 def _constant(attribute: str, value: YamlValue) -> Any:

@@ -1,15 +1,23 @@
 """Translate globs over paths below the root into regular expressions over whole paths.
 
 `*`, `?` and `[...]` work as in fnmatch, within one component; `**` as a component matches any number of folders,
-including none. Matching is case-sensitive, and a leading dot is a character like any other.
+including none. `<agent>` is a star with a name: what it matches is that part of the path. Matching is case-sensitive,
+and a leading dot is a character like any other.
 """
 
 from __future__ import annotations
 
 import re
 
+from .places import NAME
+
 EXPECTED = "a path below the root, with `/`, without `..` and `.`"
-_MAGIC = re.compile(r"[*?[]")
+EXPECTED_NAMES = (
+    "named parts of the path such as `<agent>`: small letters, digits and `_`, each name once, and text between it and"
+    " the next star or name; `[<]` is the character"
+)
+_MAGIC = re.compile(r"[*?[<]")
+_NAMED = re.compile(rf"<({NAME.pattern})>")
 
 
 def split_glob(glob: str) -> list[str]:
@@ -20,8 +28,23 @@ def split_glob(glob: str) -> list[str]:
     return parts
 
 
-def glob_regex(glob: str) -> str:
-    """A regular expression without capturing groups, for use with `fullmatch`, for the paths that `glob` matches.
+def glob_names(glob: str) -> tuple[str, ...]:
+    """The names of parts of the path. Raises ValueError, with what is expected, where `<` begins no name."""
+    names: list[str] = []
+    for part in split_glob(glob):
+        texts, stars = _pieces(part)
+        for star, following, text in zip(stars, stars[1:], texts[1:], strict=False):
+            if (star or following) and not text:
+                raise ValueError(EXPECTED_NAMES)
+        names += [name for name in stars if name]
+    if len(set(names)) < len(names):
+        raise ValueError(EXPECTED_NAMES)
+    return tuple(names)
+
+
+def glob_regex(glob: str, *, named: bool = False) -> str:
+    """A regular expression, for use with `fullmatch`, for the paths that `glob` matches. With `named`, each named part
+    is a group; it has no other capturing groups.
 
     The text between two stars is matched at its first occurrence, in an atomic group (`(?>`): a later occurrence can
     match nothing that the first does not. Without it, a glob of twenty stars would backtrack exponentially.
@@ -29,7 +52,7 @@ def glob_regex(glob: str) -> str:
     runs: list[list[str]] = [[]]  # runs of components, separated by `**`
     for part in split_glob(glob):
         if part != "**":
-            runs[-1].append(_component(part))
+            runs[-1].append(_component(part, named))
         elif runs[-1] or len(runs) == 1:  # several in a row mean the same as one
             runs.append([])
     first, *middle, last = [[], *runs] if len(runs) == 1 else runs
@@ -47,14 +70,41 @@ def glob_prefix(glob: str) -> str:
     return "/".join(folders[: magic[0]] if magic else folders)
 
 
-def _component(part: str) -> str:
-    between: list[str] = [""]  # the text between the stars
+def _component(part: str, named: bool) -> str:
+    (first, *middle), stars = _pieces(part)
+    if not stars:
+        return first
+    *middle, last = middle
+    regex = first
+    for name, text in zip(stars, middle, strict=False):
+        if text:
+            regex += f"(?>{_star(name if named else None, lazy=True)}{text})"
+    return regex + _star(stars[-1] if named else None, lazy=False) + last
+
+
+def _star(name: str | None, *, lazy: bool) -> str:
+    star = "[^/]*?" if lazy else "[^/]*"
+    return f"(?P<{name}>{star})" if name else star
+
+
+def _pieces(part: str) -> tuple[list[str], list[str | None]]:
+    """The regular expressions before, between and after the stars of a component, and the name of each star."""
+    between: list[str] = [""]
+    stars: list[str | None] = []
     position = 0
     while position < len(part):
         character = part[position]
         position += 1
         if character == "*":
+            stars.append(None)
             between.append("")
+        elif character == "<":
+            named = _NAMED.match(part, position - 1)
+            if named is None:
+                raise ValueError(EXPECTED_NAMES)
+            stars.append(named[1])
+            between.append("")
+            position = named.end()
         elif character == "?":
             between[-1] += "[^/]"
         elif character == "[" and (end := _end_of_choice(part, position)) > 0:
@@ -62,10 +112,7 @@ def _component(part: str) -> str:
             position = end + 1
         else:
             between[-1] += re.escape(character)
-    if len(between) == 1:
-        return between[0]
-    first, *middle, last = between
-    return first + "".join(f"(?>[^/]*?{text})" for text in middle if text) + "[^/]*" + last
+    return between, stars
 
 
 def _end_of_choice(part: str, start: int) -> int:

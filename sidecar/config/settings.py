@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -27,6 +28,8 @@ CONFIG_FILE = Path("config.yaml")
 ROOT = Path("var/logs")
 PRESET = "reference"
 INDEX_FOLDER = "index"
+SESSION_PART = "session"
+"""The named part of a path that is the session id."""
 
 LAW = 2
 """Version of the law of derivation (docs/derivation.md). Raise it where the same logs would give other rows."""
@@ -38,6 +41,7 @@ _SCALARS: dict[str, Callable[[YamlValue], object]] = {
     "polling": YamlValue.flag,
 }
 _FOLDERS = ("root", "archive", "index")
+_SOURCE_KEYS = ("name", "glob", "layout", "format")
 _KEYS = (*_FOLDERS, "preset", "sources", "formats", *_SCALARS)
 
 
@@ -47,17 +51,23 @@ class Source:
 
     name: str
     glob: str
-    """Relative to the root. `*`, `?` and `[...]` match within a component; `**` matches any number of folders."""
+    """Relative to the root. `*`, `?`, `[...]` and `<name>` match within a component; `**` matches any number of
+    folders."""
     layout: Layout
     """`session`: lines, one session per file; `stream`: lines of many sessions; `file`: one record per file."""
     format: Format
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matcher", re.compile(globs.glob_regex(self.glob)))
+        object.__setattr__(self, "matcher", re.compile(globs.glob_regex(self.glob, named=True)))
 
     def matches(self, relative_path: str) -> bool:
         return self.matcher.fullmatch(relative_path) is not None
+
+    def parts_of(self, relative_path: str) -> dict[str, str]:
+        """The parts of a path that the glob names, without those that are empty."""
+        match = self.matcher.fullmatch(relative_path) if "<" in self.glob else None
+        return {name: part for name, part in match.groupdict().items() if part} if match else {}
 
 
 @dataclass(frozen=True)
@@ -178,19 +188,39 @@ def _sources(given: Mapping[str, YamlValue], preset: str | None) -> tuple[str, t
             owner = f"the preset `{chosen}`" if source.name in preset_sources else "a source above"
             raise value.error(f"the name `{source.name}` is taken by {owner}, expected another")
         sources[source.name] = source
+    named = {name for preset in presets.values() for value in preset.items() for name in _names_in_glob(value)}
+    _check_names(given["sources"].items() if sources else [], tuple(sources.values()), named)
     return chosen, (*sources.values(), *preset_sources.values())
 
 
+def _check_names(values: list[YamlValue], sources: tuple[Source, ...], named: set[str]) -> None:
+    """Refuse a format with a name that it does not keep and that no glob of its sources, or of the package (`named`),
+    gives to a part of the path."""
+    for value, source in zip(values, sources, strict=True):
+        globs_of_format = (one.glob for one in sources if one.format == source.format)
+        known = named | source.format.kept | set(chain.from_iterable(map(globs.glob_names, globs_of_format)))
+        if unknown := source.format.parts - known - {SESSION_PART}:
+            name = min(unknown)
+            what = f"the format `{source.format.name}` looks at `<{name}>`, expected `keep: {{{name}: ...}}` in it, or"
+            raise value.fields(_SOURCE_KEYS)["glob"].error(f"{what} a part of the path that is named so")
+
+
+def _names_in_glob(value: YamlValue) -> tuple[str, ...]:
+    return globs.glob_names(value.fields(_SOURCE_KEYS)["glob"].text())
+
+
 def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
-    keys = ("name", "glob", "layout", "format")
-    given = value.fields(keys, required=keys)
+    given = value.fields(_SOURCE_KEYS, required=_SOURCE_KEYS)
     glob = given["glob"].text("a glob")
     try:
-        globs.split_glob(glob)
+        names = globs.glob_names(glob)
     except ValueError as error:
         raise given["glob"].refuse(str(error)) from None
     layout = cast(Layout, given["layout"].choice(get_args(Layout), "layout"))
-    return Source(given["name"].text(), glob, layout, formats[given["format"].choice(formats, "format")])
+    format_ = formats[given["format"].choice(formats, "format")]
+    if both := format_.kept.intersection(names):
+        raise given["glob"].error(f"`<{min(both)}>` is kept by the format `{format_.name}`, expected another name")
+    return Source(given["name"].text(), glob, layout, format_)
 
 
 def _at_home(path: Path) -> Path:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from sidecar.records import Kind
 from sidecar.times import YEAR_10000
+
+from .places import ListStep
+
+_Value = TypeVar("_Value")
 
 _MAX_CACHED_KINDS = 4096
 _MAX_CACHED_TYPE_CHARACTERS = 200
@@ -24,16 +28,8 @@ _KEPT_CHARACTERS = 64
 
 def id_text(value: Any) -> str | None:
     """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
-    if value.__class__ is str:
-        text: str = value
-    elif value.__class__ is int:
-        try:
-            text = str(value)
-        except ValueError:  # more digits than Python converts
-            return None
-    else:
-        return None
-    return (text if len(text) <= MAX_ID_CHARACTERS else shortened(text)) or None
+    text = text_of(value)
+    return text if text is None or len(text) <= MAX_ID_CHARACTERS else shortened(text)
 
 
 def shortened(text: str) -> str:
@@ -50,6 +46,74 @@ def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
     found = value if value.__class__ is list else (value,)
     new = [id for each in found if (id := id_text(each))]
     return tuple(dict.fromkeys((*ids, *new))) if new else ids
+
+
+def text_of(value: Any) -> str | None:
+    """A non-empty string, or an integer as its decimal digits, of any length; else None."""
+    if value.__class__ is not str and value.__class__ is not int:
+        return None
+    try:
+        return str(value) or None
+    except ValueError:  # more digits than Python converts
+        return None
+
+
+def type_of(value: Any) -> str | None:
+    """An event type: a non-empty string; else None."""
+    return value if value.__class__ is str and value else None
+
+
+def flag_of(value: Any) -> bool | None:
+    """A flag: true or false; else None."""
+    return value if value.__class__ is bool else None
+
+
+# ---- steps into lists, and texts with places in them
+
+
+def values_in(value: Any, steps: tuple[str | ListStep, ...]) -> list[Any]:
+    """All values but null that the steps lead to from a value, in the order of the record."""
+    found = [value]
+    for step in steps:
+        if step.__class__ is str:
+            found = [each.get(step) for each in found if each.__class__ is dict]
+        else:
+            found = [one for each in found if each.__class__ is list for one in each if _is_picked(one, step)]
+    return [each for each in found if each is not None]
+
+
+def _is_picked(element: Any, step: Any) -> bool:
+    if step.key is None:
+        return True
+    if element.__class__ is not dict:
+        return False
+    value = element.get(step.key)
+    if value.__class__ is bool:
+        return bool(step.value == ("true" if value else "false"))
+    return bool(text_of(value) == step.value)
+
+
+def first_of(values: list[Any], accept: Callable[[Any], _Value | None]) -> _Value | None:
+    """The first of the values that counts as something."""
+    for value in values:
+        accepted = accept(value)
+        if accepted is not None:
+            return accepted
+    return None
+
+
+def joined(*parts: Any) -> str | None:
+    """The parts in a row; None where one of them is neither text nor a whole number."""
+    texts = [text for part in parts if (text := text_of(part))]
+    return "".join(texts) if len(texts) == len(parts) else None
+
+
+def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
+    """Whether it is a text with one of these beginnings."""
+    return value.__class__ is str and value.startswith(beginnings)
+
+
+# ---- times
 
 
 def timestamp_of(value: Any) -> float | None:
@@ -78,6 +142,9 @@ def _unit(number: float) -> int:
     if number < 10**14:
         return 10**3
     return 10**6 if number < 10**17 else 10**9
+
+
+# ---- kinds of event types
 
 
 def classifier(

@@ -54,8 +54,11 @@ class YamlValue:
             raise self.refuse("true or false")
         return scalar
 
-    def constant(self) -> str | int | bool:
-        expected = "a string, a whole number, true or false"
+    @property
+    def is_null(self) -> bool:
+        return isinstance(self.node, yaml.ScalarNode) and self.node.tag == "tag:yaml.org,2002:null"
+
+    def constant(self, expected: str = "a string, a whole number, true or false") -> str | int | bool:
         scalar = self._scalar(expected)
         if not isinstance(scalar, str | int):
             raise self.refuse(expected)

@@ -211,7 +211,7 @@ def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Sample
     lines = 0
     rejected: list[tuple[str, Rejected]] = []
     for path in paths[::step][:SAMPLE_FILES]:
-        named_type = SourceState(0, path, source).named_type
+        new = SourceState(0, path, source)
         file = resolve_under(settings.root, path)
         try:
             if source.layout == "file":
@@ -224,7 +224,7 @@ def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Sample
             continue  # reported as unreadable, or gone by now
         read = [line for line in read if line.data.strip()]
         lines += len(read) + len(refused)
-        results = (parse(line, source.format, named_type) for line in read)
+        results = (parse(line, source.format, new.named_type, new.state.names) for line in read)
         rejected += [(path, one) for one in (*refused, *results) if isinstance(one, Rejected)]
     return _Sample(lines, rejected)
 

@@ -158,6 +158,7 @@ class CatalogWriter:
             state = progress.state
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
+            state.names.update(_kept(saved["kept"]))
             places = [(day, offset) for day, offset in saved["answered"]]
             state.requests.restore(self._open_requests(id_), answered(places), saved["early"])
         return progress
@@ -326,3 +327,10 @@ class CatalogWriter:
             return self._guard.close()
         self._database.close()
         return None
+
+
+def _kept(values: dict[str, Any]) -> dict[str, str]:
+    """The values that a format keeps, as they were saved."""
+    if any(value.__class__ is not str for value in values.values()):
+        raise TypeError("kept values that are no texts")
+    return values

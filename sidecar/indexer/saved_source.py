@@ -51,6 +51,7 @@ def to_save(progress: SourceState) -> SavedSource:
             "owner": state.owner,
             "answered": list(requests.answered),
             "early": requests.early,
+            "kept": {name: state.names[name] for name in sorted(progress.source.format.kept & state.names.keys())},
         }
     )
     # Only a rebuild reads a log that has no file any more; live, the file is there until it is found missing.

@@ -28,9 +28,14 @@ class DerivationState:
 
     layout: Layout
     stem: str
-    """The file's name without its suffix: the session_id of a session file."""
+    """The file's name without its suffix."""
     timestamp: float
     """Time of the previous record; before the first, the time in an event file's name, else the file's first mtime."""
+    session: str | None = None
+    """The session_id of all records, where the file says it: that of a session file, or the part `<session>` of the
+    path."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The named parts of the path, and the values that the format keeps of earlier records."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)
@@ -66,7 +71,7 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     timestamp = state.timestamp
     day = int(timestamp // SECONDS_PER_DAY)
     is_stream = state.layout == "stream"
-    session_id = state.stem if state.layout == "session" else named_session or ""
+    session_id = state.session or named_session or ""
 
     # The author of the first record that is not an answer and names its author becomes the owner, which never changes.
     if named_author is not None:

@@ -12,8 +12,11 @@ NOT_OBJECT = "not-object"
 NO_EVENT_TYPE = "no-event-type"
 
 
-def parse(line: Line, format_: Format, named_type: str | None = None) -> Record | Rejected:
-    """Parse a line by a format; `named_type` is the event type in an event file's name.
+def parse(
+    line: Line, format_: Format, named_type: str | None = None, names: dict[str, str] | None = None
+) -> Record | Rejected:
+    """Parse a line by a format; `named_type` is the event type in an event file's name. `names` are the named parts of
+    the file's path and what the format keeps of earlier records; what it keeps of this one is added to them.
 
     Invalid UTF-8, NaN, lone surrogates and too deep nesting are not JSON, to orjson as well as to the law
     (`docs/derivation.md`, section 2).
@@ -24,7 +27,7 @@ def parse(line: Line, format_: Format, named_type: str | None = None) -> Record 
         return reject(line, NOT_JSON)
     if document.__class__ is not dict:
         return reject(line, NOT_OBJECT)
-    record = format_.extract(document, named_type)
+    record = format_.extract(document, named_type, {} if names is None else names)
     return reject(line, NO_EVENT_TYPE) if record is None else record
 
 

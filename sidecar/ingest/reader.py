@@ -133,7 +133,7 @@ def _retry_in(state: SourceState, line: Line, status: os.stat_result, now: float
     settled or parses. Only a file changed just now is parsed here, ahead of its ingestion."""
     if now - status.st_ctime >= EVENT_FILE_GRACE:
         return None
-    record = parse(line, state.source.format, state.named_type)
+    record = parse(line, state.source.format, state.named_type, dict(state.state.names))
     if not isinstance(record, Rejected) or record.reason != NOT_JSON:
         return None
     age = _unchanged_for(state, status, now)

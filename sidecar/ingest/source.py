@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidecar.config.settings import Source
-from sidecar.fs import split_path
+from sidecar.config.settings import SESSION_PART, Source
+from sidecar.fs import split_path, to_os, to_text
 from sidecar.logs.tail import NEW, Cursor
 from sidecar.records import Answered, Extent, Line, Rejected, Row
 from sidecar.times import YEAR_10000, within_calendar
@@ -109,7 +109,10 @@ class SourceState:
         if self.first_mtime is not None:  # what an archive's note says may be any number
             self.first_mtime = within_calendar(self.first_mtime)
         start_time = self.first_mtime or 0.0 if named_time is None else named_time
-        self.state = DerivationState(self.source.layout, stem, start_time)
+        names = {name: to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
+        if self.source.layout == "session":
+            names.setdefault(SESSION_PART, stem)
+        self.state = DerivationState(self.source.layout, stem, start_time, names.get(SESSION_PART), names)
 
     @property
     def cost(self) -> int:
@@ -138,10 +141,11 @@ class SourceState:
         rows: list[Row] = []
         answered: list[Answered] = []
         counts, format_, state, named_type = self.counts, self.source.format, self.state, self.named_type
+        names = state.names
         sessions = self.sessions
         has_lines = self.source.layout != "file"
         for line in lines:
-            record = parse(line, format_, named_type)
+            record = parse(line, format_, named_type, names)
             if isinstance(record, Rejected):
                 if has_lines and not line.data.strip():
                     counts.blank += len(line.data) + line_end
