@@ -28,8 +28,9 @@ def demo(ctx: click.Context, seconds: float, rate: float, agents: int, seed: int
     """Watch simulated agents talk, and the index keep up, live.
 
     A small world of agents writes logs in one process, a real `sidecar run` indexes them in another, and the screen
-    shows what the index knows so far. Without --root, everything happens in a new temporary folder, which is kept;
-    your own logs are not touched. Press ctrl-C to end early. Exits with 1 if a record did not reach the index.
+    shows what the index knows so far. Without --root, everything happens in a new temporary folder, which is kept; a
+    root that holds anything but earlier demos is refused. Press ctrl-C to end early. Exits with 1 if a record did not
+    reach the index.
     """
     import tempfile
 

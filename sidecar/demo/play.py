@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -30,6 +31,9 @@ from sidecar.terminal import record_text
 
 from .stats import DemoStats
 from .view import Picture, SilentView, WaitingRequest
+
+_SESSION = re.compile(r"demo\d*_[a-z]+_\d{3,}\.jsonl(\.lock)?")
+"""Files of sessions as the demo names them."""
 
 MAX_CACHED_TEXTS = 1000
 """Texts of entries that are kept, so as not to be read again for every picture."""
@@ -57,8 +61,10 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
     """Let the agents talk, and show what the index knows; gives a summary, and what to try next.
 
     SIGINT, SIGTERM and SIGHUP end it early and in good order, a second one at once; either way no process is left
-    behind. Raises SidecarError where one of the other processes fails, RootLocked where another sidecar runs.
+    behind. Raises ConfigError where others have logs in the root, SidecarError where one of the other processes fails,
+    RootLocked where another sidecar runs.
     """
+    check_root(plan.root)
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
         indexer = stack.enter_context(child("sidecar run", *_indexing(plan)))
@@ -98,6 +104,32 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
         "commands": [command for _, command in steps],
     }
     return summary, steps
+
+
+def check_root(root: Path) -> None:
+    """Raise ConfigError where a root holds anything that no demo has left there: invented sessions among real ones
+    would mislead everybody who asks the index."""
+    found = next(_foreign(root), None)
+    if found is not None:
+        raise ConfigError(
+            f"the demo writes no logs among others, and {root} has {found}",
+            hint="leave out --root (and SIDECAR_ROOT) to play in a new temporary folder, or name an empty one",
+        )
+
+
+def _foreign(root: Path) -> Iterator[str]:
+    """What is in a root that no demo has left there, relative to it."""
+    if not root.exists():
+        return
+    sessions = root / "responses" / "sessions"
+    own = {path.name for path in sessions.glob("*") if _SESSION.fullmatch(path.name)}
+    for folder, expected in (
+        (root, {INDEX_FOLDER, "responses", "events"} if own else {INDEX_FOLDER}),
+        (root / "responses", {"sessions"}),
+        (sessions, own),
+    ):
+        if folder.is_dir():
+            yield from (str(path.relative_to(root)) for path in folder.iterdir() if path.name not in expected)
 
 
 def next_steps(plan: DemoOptions, seen: DemoStats) -> list[tuple[str, str]]:

@@ -274,6 +274,32 @@ def test_a_second_demo_in_the_same_root_has_sessions_of_its_own(tmp_path: Path) 
     assert {one["id"].split("_")[0] for one in second["pending"]} == {"demo2"}
 
 
+FOREIGN = ["responses/sessions/sess_1.jsonl", "responses/bus.jsonl", "notes.txt"]
+
+
+@pytest.mark.parametrize("path", [*FOREIGN, "events/2024-12-29/evt_1_x.json"])
+def test_a_root_with_logs_of_others_is_refused_and_left_as_it_is(tmp_path: Path, path: str) -> None:
+    is_refused(tmp_path / "logs", path)
+
+
+@pytest.mark.parametrize("path", FOREIGN)
+def test_a_root_with_logs_of_others_beside_those_of_a_demo_is_refused(tmp_path: Path, path: str) -> None:
+    own = tmp_path / "logs/responses/sessions/demo_team_001.jsonl"
+    own.parent.mkdir(parents=True)
+    own.write_text("")
+    is_refused(tmp_path / "logs", path)
+
+
+def is_refused(root: Path, path: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("")
+    before = sorted(root.rglob("*"))
+    done = demo("--root", root, "demo", "--seconds", "1")
+    assert done.returncode == 2
+    assert f"and {root} has " in done.stderr and "leave out --root" in done.stderr
+    assert sorted(root.rglob("*")) == before
+
+
 def test_the_users_own_logs_are_not_touched_unless_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
