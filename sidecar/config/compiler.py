@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from copy import copy
+from datetime import UTC, tzinfo
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -63,8 +65,11 @@ class Extract(Protocol):
     ) -> Record | None: ...
 
 
-def compile_spec(name: str, spec: FormatSpec) -> Extract:
-    """The function that extracts a Record from a JSON object as `spec` says. It raises for no JSON value."""
+def compile_spec(name: str, spec: FormatSpec, zone: tzinfo = UTC) -> Extract:
+    """The function that extracts a Record from a JSON object as `spec` says. It raises for no JSON value.
+
+    `zone` is that of times that name none.
+    """
     keeps = bool(spec.kept)
     code = _Code(before_lists(path) for place in spec.all_places for path in paths_in(place))
     if keeps:  # what is no record gives nothing, so a copy is changed until it is known to be one
@@ -93,7 +98,7 @@ def compile_spec(name: str, spec: FormatSpec) -> Extract:
         "new": tuple.__new__,  # a third of the cost of Record(...), which is a Python function
         "text": id_text,
         "gather": add_ids,
-        "moment": timestamp_of,
+        "moment": timestamp_of if zone is UTC else partial(timestamp_of, zone=zone),
         "flag": flag_of,
         "type_text": type_of,
         "plain_text": text_of,

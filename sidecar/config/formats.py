@@ -9,6 +9,7 @@ A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
       addressees: ["tool:{tool}", "to[].id"]   # a text with a place in it; a step into a list
       keep: {room: [header.room]}         # the first value counts, for the whole file; in a shape, the latest
       conversation: [<room>, <team>]      # what is kept, or a named part of the path: glob `<team>/*.jsonl`
+      time_zone: Europe/Berlin            # of times that name none; else UTC
       requests: ["ask:", ":request"]      # `a:b` is that type, `a:` a prefix, `:b` the last segment
       set: {team: red}                    # used where the record itself has no value
       shapes:                             # the first whose condition is true overrides what it lists
@@ -26,6 +27,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -35,6 +37,7 @@ from .compiler import Extract, compile_spec
 from .places import EXPECTED, MAX_STEPS, NAME, Place, names_in, parse_place
 from .spec import Attributes, Condition, Constant, FormatSpec, Keep, Shape
 from .yaml_nodes import YamlValue, parse_yaml
+from .zones import parse_zone
 
 _FLAGS = ("broadcast", "requests_response")
 _LISTS = ("addressees", "members")
@@ -65,7 +68,8 @@ class Format:
         content = json.dumps(asdict(self.spec), sort_keys=True)
         object.__setattr__(self, "fingerprint", sha256(content.encode()).hexdigest())
         object.__setattr__(self, "kept", self.spec.kept)
-        object.__setattr__(self, "extract", compile_spec(self.name, self.spec))
+        zone = UTC if self.spec.time_zone is None else parse_zone(self.spec.time_zone)
+        object.__setattr__(self, "extract", compile_spec(self.name, self.spec, zone))
 
     @property
     def parts(self) -> frozenset[str]:
@@ -112,7 +116,7 @@ def _spec(
     to `known`."""
     if name in known:
         return known[name]
-    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes"))
+    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes", "time_zone"))
     parent = FormatSpec(Attributes({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
@@ -130,7 +134,8 @@ def _spec(
     if "shapes" in given:
         shapes = tuple(_shape(value) for value in given["shapes"].items("a list of shapes"))
     attributes = parent.attributes.overridden_by(_attributes(given))
-    known[name] = FormatSpec(attributes, shapes, keep=keep, **types)
+    zone = _time_zone(given["time_zone"]) if "time_zone" in given else parent.time_zone
+    known[name] = FormatSpec(attributes, shapes, keep=keep, time_zone=zone, **types)
     if both := {name for shape in shapes for name, _ in shape.keep} & set(dict(keep)):
         what = f"`{min(both)}` is kept by the format and by a shape, expected by one of them"
         raise given.get("shapes", given.get("keep", values[name])).error(what)
@@ -201,6 +206,16 @@ def _constant(attribute: str, value: YamlValue) -> Any:
     if attribute in _LISTS:
         return tuple(item.text() for item in value.items("a list of strings"))
     return value.text()
+
+
+def _time_zone(value: YamlValue) -> str:
+    expected = "a time zone: a name such as `Europe/Berlin`, or an offset such as `+02:00`"
+    name = value.text(expected)
+    try:
+        parse_zone(name)
+    except ValueError:
+        raise value.refuse(expected) from None
+    return name
 
 
 def _event_types(value: YamlValue) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ class FormatSpec:
     skip: tuple[str, ...]
     keep: Keep = ()
     """The first value counts, for the whole file."""
+    time_zone: str | None = None
+    """Of times that name none: as `zones.parse_zone` reads it; None is UTC."""
 
     @property
     def kept(self) -> frozenset[str]:

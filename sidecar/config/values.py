@@ -6,7 +6,7 @@ None of these functions raises for any JSON value. The rules are those of `docs/
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -116,16 +116,16 @@ def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
 # ---- times
 
 
-def timestamp_of(value: Any) -> float | None:
+def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
     """Seconds since 1970, UTC, between 1970 and 9999; else None.
 
     A number counts seconds, from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string
-    is ISO 8601; without a zone it is UTC.
+    is ISO 8601; without a zone of its own it is in `zone`.
     """
     if value.__class__ is str:
         try:
             when = datetime.fromisoformat(value)
-            seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+            seconds = (when if when.tzinfo else when.replace(tzinfo=zone)).timestamp()
         except (ValueError, OverflowError):
             return None
     elif (value.__class__ is int or value.__class__ is float) and 0 <= value < YEAR_10000 * 10**9:

@@ -3,6 +3,7 @@ values, lists of conditions."""
 
 from __future__ import annotations
 
+import pickle
 import random
 import time
 from pathlib import Path
@@ -164,6 +165,43 @@ def test_a_line_that_is_no_record_leaves_what_is_kept_as_it_was() -> None:
     assert names == {"turn": "1"}
 
 
+# ---- times without a zone
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"),
+    [
+        ("UTC", 0),
+        ("+03:00", -3),
+        ("-09:30", 9.5),
+        ("Europe/Moscow", -3),
+        ("Europe/Berlin", -1),
+        ("America/New_York", 5),
+    ],
+)
+def test_a_time_that_names_no_zone_is_in_that_of_the_format(zone: str, hours: float) -> None:
+    yaml = f"timestamp: [t, 'l[].t'], time_zone: '{zone}'"
+    assert extract(yaml, {"t": "2024-12-29T19:20:00"}).timestamp == 1735500000 + hours * 3600
+    assert extract(yaml, {"l": [{"t": "2024-12-29T19:20:00"}]}).timestamp == 1735500000 + hours * 3600
+    assert extract(yaml, {"t": "2024-12-29T19:20:00Z"}).timestamp == 1735500000
+    assert extract(yaml, {"t": 1735500000}).timestamp == 1735500000
+
+
+def test_a_local_time_that_comes_twice_is_the_first() -> None:
+    yaml = "timestamp: [t], time_zone: Europe/Berlin"
+    before, twice = (extract(yaml, {"t": f"2024-10-27T0{hour}:30:00"}).timestamp for hour in (1, 2))
+    assert before is not None and twice == before + 3600
+
+
+def test_a_time_zone_goes_to_those_that_extend_the_format_and_to_other_processes() -> None:
+    both = load_formats(parse_yaml("a: {event_type: [e], timestamp: [t], time_zone: '+03:00'}\nb: {extends: a}", "f"))
+    again = pickle.loads(pickle.dumps(both["b"]))
+    record = again.extract({"e": "x", "t": "2024-12-29T19:20:00"})
+    assert record is not None and record.timestamp == 1735500000 - 3 * 3600
+    utc = load_formats(parse_yaml("a: {event_type: [e], timestamp: [t]}", "f"))["a"]
+    assert utc.fingerprint != both["a"].fingerprint
+
+
 # ---- what is refused
 
 
@@ -192,6 +230,10 @@ def test_a_line_that_is_no_record_leaves_what_is_kept_as_it_was() -> None:
         ("mine: {shapes: [{when: {path: a, begins: [1]}}]}", "when.begins[0]: expected a string, found `1`"),
         ("mine: {shapes: [{when: {path: a, is: 1.5}}]}", "expected a string, a whole number, true, false or null"),
         ("mine: {shapes: [{when: {path: a, is: [b]}}]}", "expected a string, a whole number, true, false or null"),
+        *(
+            (f"mine: {{time_zone: {wrong}}}", "mine.time_zone: expected a time zone: a name such as `Europe/Berlin`")
+            for wrong in ("Nowhere/City", "+2", "+25:00", "Europe", "../etc/passwd", "3", "/etc/localtime", "'x\\0y'")
+        ),
         ("mine: {set: {agent: null}}", "mine.set.agent: unknown key `agent`"),
     ],
 )  # fmt: skip
