@@ -130,6 +130,15 @@ class Screen:
             count += len(chunk)
         return count
 
+    def row(self, columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Cell]) -> None:
+        """One row, in columns of these widths; where the terminal is too narrow for them, in narrower ones."""
+        if self.is_terminal:
+            narrowed = self._narrowed([*widths], [column.least for column in columns])
+            narrowed = self._narrowed(narrowed, [min(column.least, _SQUEEZED) for column in columns])
+            self._rich_table(columns, narrowed, [_row(cells)], first=False)
+        else:
+            _plain_table(columns, [*widths], [_row(cells)], first=False)
+
     def _widths(self, columns: Sequence[Column], rows: list[TableRow]) -> list[int]:
         """Every column as wide as it needs, if the terminal has that. One that has to go gets 0."""
         needed = [

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Command, GlobalOptions, as_object, filter_options, json_option, local_option, print_json
+from .options import (
+    Command,
+    GlobalOptions,
+    as_object,
+    filter_options,
+    json_option,
+    local_option,
+    print_json,
+    resolved,
+)
 from .values import ids_of_entries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.query.index import Index
+    from sidecar.records import Entry
 
 
 @click.command(
@@ -53,27 +70,90 @@ def show(options: GlobalOptions, id_: str, local: bool, as_json: bool) -> None:
     epilog="""\b
 Examples:
   sidecar follow
-  sidecar follow --agent agent_analyzer --json | jq -r .event_type
+  sidecar follow --text --agent agent_analyzer  what is said as well
+  sidecar follow --json | jq -r .event_type
 """,
 )
 @filter_options
+@click.option("--text", is_flag=True, help="Show what was said as well, read from the log.")
 @local_option
 @json_option
 @click.pass_obj
-def follow(options: GlobalOptions, filters: dict[str, Any], local: bool, as_json: bool) -> None:
-    """Print new entries as they are indexed, until ctrl-C. Needs a running sidecar."""
-    from sidecar.terminal import Screen
+def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: bool, as_json: bool) -> None:
+    """Print new entries as they are indexed, until ctrl-C. Needs a running sidecar, and says so where there is none.
+
+    With --json and --text, each entry includes its `text`.
+    """
+    from sidecar.terminal import Screen, print_note
 
     from . import query_views
 
     with closing(options.open_index()) as index:
-        screen = Screen(local)
-        for entry in index.follow(**filters):
+        filters = _meant(index, filters)
+        view = query_views.FollowView(Screen(local), index if text else None)
+        watch = _SidecarWatch(options.settings().index_folder, print_note)
+        for entry in index.follow(**filters, stop=watch.look):
             if as_json:
-                print_json(as_object(entry))
+                print_json({**as_object(entry), **({"text": _text(index, entry)} if text else {})})
             else:
-                query_views.followed(screen, entry)
+                view.show(entry)
             sys.stdout.flush()
+
+
+def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
+    """The names that are meant. One that the index does not know may come yet: it is told, and waited for."""
+    from sidecar.errors import IndexUnavailable, UnknownName
+    from sidecar.terminal import print_note
+
+    found: dict[str, Any] = {}
+    for kind, name in filters.items():
+        try:
+            found |= resolved(index, {kind: name})
+        except UnknownName as error:
+            print_note(f"{error} yet: waiting for it; {error.hint}")
+            found[kind] = name
+        except IndexUnavailable:
+            found[kind] = name
+    return found
+
+
+def _text(index: Index, entry: Entry) -> str | None:
+    """What an entry says; None where its record cannot be read."""
+    from sidecar.errors import SourceError
+    from sidecar.terminal import record_text
+
+    try:
+        return record_text(index.read(entry))
+    except SourceError:
+        return None
+
+
+class _SidecarWatch:
+    """Says when no sidecar holds the index, and so nothing new can come; and when one does again."""
+
+    INTERVAL = 2.0
+    """Seconds between two looks."""
+
+    def __init__(self, index_folder: Path, note: Callable[[str], None]) -> None:
+        self._folder = index_folder
+        self._note = note
+        self._is_running = True
+        self._next = 0.0
+
+    def look(self) -> bool:
+        """Called between two looks for entries. False: go on."""
+        from sidecar.service.lock import lock_holder
+
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self.INTERVAL
+            is_running = lock_holder(self._folder) is not None
+            if is_running != self._is_running:
+                self._is_running = is_running
+                self._note(
+                    "a sidecar runs again" if is_running else "no sidecar runs: until `sidecar run`, nothing new comes"
+                )
+        return False
 
 
 COMMANDS = (show, follow)

@@ -74,15 +74,28 @@ def _event(entry: Entry) -> Cell:
     return pieces
 
 
-def followed(screen: Screen, entry: Entry) -> None:
-    """One entry as it comes, in columns wide enough for most entries."""
-    who = agents_pieces(entry.participating_agents)
-    room = max(1, 40 - sum(len(name) for name, _ in who))
-    event = entry.event_type.ljust(24)
-    style = "bold" if entry.is_request else ""
-    screen.line(
-        (f"{screen.moment(entry.timestamp)}  ", "dim"), (f"{event}  ", style), *who, " " * room, (entry.id, "dim")
-    )
+class FollowView:
+    """Entries as they come, each a row; with `index`, what was said stands below it."""
+
+    def __init__(self, screen: Screen, index: Index | None = None) -> None:
+        self._screen = screen
+        self._index = index
+        self._day = ""
+
+    def show(self, entry: Entry) -> None:
+        """Print an entry. A terminal gets the day once, and the time of day with each entry."""
+        moment = self._screen.moment(entry.timestamp)
+        if self._screen.is_terminal:
+            if moment[:10] != self._day:
+                self._day = moment[:10]
+                self._screen.line((self._day, "bold"))
+            moment = moment[11:]
+        # Nobody knows what will come, so the columns have the widths that most entries need.
+        columns = {_time(self._screen): len(moment), _EVENT: 24, _AGENTS: 40, _ID: 30}
+        cells: list[Cell] = [moment, _event(entry), agents_pieces(entry.participating_agents), entry.id]
+        self._screen.row(tuple(columns), tuple(columns.values()), cells)
+        if self._index is not None:
+            _said(self._screen, self._index, entry, full=False)
 
 
 def roles(screen: Screen, held: Sequence[RoleHeld]) -> None:

@@ -649,6 +649,45 @@ def test_follow_prints_entries_as_they_come_until_ctrl_c(root: Path) -> None:
         assert (follower.returncode, err) == (130, "")
 
 
+def test_follow_says_when_no_sidecar_runs_and_when_one_does_again(indexed: Path) -> None:
+    with running(indexed, "follow") as follower:
+        line_of(follower, "no sidecar runs")
+        with running(indexed, "run") as daemon:
+            line_of(daemon, "caught up")
+            line_of(follower, "a sidecar runs again")
+        line_of(follower, "no sidecar runs")
+
+
+def test_follow_waits_for_a_name_that_is_not_known_yet_and_suggests_one_that_is(indexed: Path) -> None:
+    with running(indexed, "run") as daemon:
+        line_of(daemon, "caught up")
+        with running(indexed, "follow", "--agent", "lat", "--text", "--json") as follower:
+            told = line_of(follower, "no agent is named 'lat' yet")
+            assert "waiting for it" in told
+            line = json.dumps({**record("completion:request", 30, agent_id="lat", prompt="Is it late?")}) + "\n"
+            assert follower.stdout is not None
+            deadline = time.monotonic() + HANG
+            while not select.select([follower.stdout], [], [], 0.1)[0]:
+                assert time.monotonic() < deadline
+                with (indexed / "responses/sessions/sess_3.jsonl").open("a") as log:
+                    log.write(line)
+            said = json.loads(follower.stdout.readline())
+            assert (said["participating_agents"], said["text"]) == (["lat"], "Is it late?")
+
+
+def test_follow_with_text_prints_what_was_said_below_each_entry(root: Path) -> None:
+    with running(root, "run") as daemon:
+        line_of(daemon, "caught up")
+        with running(root, "follow", "--text") as follower:
+            assert follower.stdout is not None
+            deadline = time.monotonic() + HANG
+            while not select.select([follower.stdout], [], [], 0.1)[0]:
+                assert time.monotonic() < deadline
+                append(root, data={"agent_id": "late", "prompt": EVIL})
+            assert "completion:request" in follower.stdout.readline()
+            assert follower.stdout.readline() == r"          [bold]Join[/bold] \x1b[2J\u202e" + "\n"
+
+
 def test_a_reader_that_leaves_ends_it_quietly(indexed: Path) -> None:
     with running(indexed, "query", "timeline", "--json") as process:
         assert process.stdout is not None and process.stderr is not None

@@ -111,7 +111,7 @@ def test_nothing_of_a_log_reaches_the_screen_unescaped(
     screens.pending(screen, [evil])
     screens.participants(screen, participants_of([evil]))
     screens.roles(screen, roles_held([{"timestamp": 1.0, "role": EVIL}]))
-    screens.followed(screen, evil)
+    screens.FollowView(screen).show(evil)
     screens.shown(screen, evil, {EVIL: [EVIL, "[red]"]})
     with Reads(tmp_path) as index:
         screens.conversation(screen, index, [evil], full=True)
@@ -235,6 +235,25 @@ def test_a_timeline_in_a_pipe_has_whole_times(capsys: pytest.CaptureFixture[str]
     screens.timeline(Screen(), [entry(5)])
     line = capsys.readouterr().out.splitlines()[1]
     assert line == "2024-01-15 10:30:05  completion:request  planner → coder  peer_to_peer  sess_1:5"
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_an_entry_that_is_followed_is_one_line_with_an_id_that_can_be_shown(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = screens.FollowView(terminal(monkeypatch, width))
+    for offset in (7, 86_400):
+        view.show(entry(offset, ("planner", "a" * 50), id=f"{UUID}:{offset}"))
+    day, first, next_day, _ = capsys.readouterr().out.splitlines()
+    assert (day.strip(), next_day.strip()) == ("2024-01-15", "2024-01-16")
+    assert first.startswith("10:30:07  ") and len(first.rstrip()) <= width
+    assert is_meant(first.split()[-1], f"{UUID}:7")
+
+
+def test_an_entry_that_is_followed_is_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    screens.FollowView(Screen()).show(entry(5, ("planner", "a" * 50)))
+    line = capsys.readouterr().out
+    assert line.startswith("2024-01-15 10:30:05  completion:request ") and f"→ {'a' * 50}  sess_1:5\n" in line
 
 
 def test_a_request_that_waits_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
