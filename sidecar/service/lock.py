@@ -61,6 +61,7 @@ class RootLock:
         except BlockingIOError:
             raise RootLocked(f"the index {self._path.parent} is held by {_described(*_read(self._path))}") from None
         except OSError as error:
+            self.release()
             if error.errno not in _NO_LOCKS:
                 raise
             raise ConfigError(
@@ -137,12 +138,16 @@ def _name_holder(index: GuardedFolder, name: str, job: str) -> None:
 
     Only the holder writes, so that a latecomer never erases the holder's name, and in place: a lock on a replaced file
     guards nothing. Overwriting the old name needs no space on a full disk; a lock whose holder could not be named is
-    held all the same.
+    held all the same. Raises OSError only where the file system is read-only, and no job could write anything.
     """
     holder = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
-    with suppress(OSError), open(index.open_file(name, os.O_RDWR), "r+b", buffering=0) as file:
-        file.write(holder.ljust(HOLDER_BYTES) + b"\n")
-        file.truncate()
+    try:
+        with open(index.open_file(name, os.O_RDWR), "r+b", buffering=0) as file:
+            file.write(holder.ljust(HOLDER_BYTES) + b"\n")
+            file.truncate()
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise
 
 
 def lock_holder(index_folder: Path) -> tuple[int, str] | None:

@@ -39,7 +39,7 @@ def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
     """A file system of its own, of so many kilobytes."""
-    with mounted(folder, "-t", "tmpfs", "-o", f"size={kilobytes}k", "none"):
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=755", "none"):
         yield folder
 
 
