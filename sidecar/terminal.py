@@ -311,7 +311,7 @@ def _aligned(row: TableRow, columns: Sequence[Column], widths: list[int]) -> Ite
 
 # A record's own words stand at the top or in `data`; an answer often wraps those of the model once more.
 _WRAPPERS = ("data", "response", "result", "message")
-_TEXTS = ("prompt", "response", "content", "message", "text", "result", "summary", "error")
+_TEXTS = ("prompt", "response", "content", "message", "text", "body", "result", "summary", "error")
 _DEEPEST = 4
 
 

@@ -105,7 +105,7 @@ Example:
 def roles(options: GlobalOptions, agent: str, session: str, window: Window, local: bool, as_json: bool) -> None:
     """Show which roles AGENT held in SESSION, and for how long.
 
-    With --json, each line is an entry in which the agent has a role.
+    With --json, each line is an entry in which the agent has a role, with that `role`.
     """
     from .answers import roles_held
 
@@ -113,7 +113,7 @@ def roles(options: GlobalOptions, agent: str, session: str, window: Window, loca
         names = resolved(index, {"agent": agent, "session": session})
         entries = index.timeline(**window.span, **names)
         history = [
-            {"timestamp": entry.timestamp, "role": entry.agent_roles[names["agent"]], "id": entry.id}
+            {**as_object(entry), "role": entry.agent_roles[names["agent"]]}
             for entry in entries
             if names["agent"] in entry.agent_roles
         ]
@@ -136,9 +136,10 @@ Examples:
 """
 )
 @window_options
+@local_option
 @json_option
 @click.pass_obj
-def pending(options: GlobalOptions, window: Window, as_json: bool) -> None:
+def pending(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:
     """List requests without an answer, oldest first."""
     now = time.time()
     with closing(options.open_index()) as index:
@@ -147,7 +148,7 @@ def pending(options: GlobalOptions, window: Window, as_json: bool) -> None:
         def with_age(entry: Entry) -> dict[str, Any]:
             return {**as_object(entry), "age_seconds": round(now - entry.timestamp, 3)}
 
-        _print("pending", entries, with_age, as_json)
+        _print("pending", entries, with_age, as_json, local)
 
 
 def _waiting(index: Index, window: Window) -> Iterator[Entry]:

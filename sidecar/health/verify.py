@@ -217,8 +217,10 @@ def _check_pointers(
                                 text = f"{file}, byte {offset}: the bytes are not those that were indexed"
                                 found.append(_Difference(file, text, False))
                             read += 1
-                except (OSError, SourceError) as error:
-                    found.append(_Difference(file, f"{file}: {error}", False))
+                except SourceError as error:
+                    found.append(_Difference(file, str(error), False))
+                except OSError as error:
+                    found.append(_Difference(file, f"{file}: {error.strerror}", False))
     return read, found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -368,6 +369,23 @@ def test_a_run_that_is_stopped_in_a_rebuild_leaves_it_and_the_next_one_makes_it(
     assert "80,004 entries indexed" in sidecar(root, "run", "--once").stderr
 
 
+def test_a_holder_that_does_not_run_here_is_told_as_such(indexed: Path) -> None:
+    """As in another container, whose process ids mean nothing here."""
+    lock = indexed / "index/sidecar.lock"
+    with lock.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for content, told in (
+            (b'{"pid": 999999999, "job": "run", "since": 0}', "process 999999999, which does not run here"),
+            (b"", "another process, which has not written its name"),
+        ):
+            file.seek(0)
+            file.truncate()
+            file.write(content)
+            file.flush()
+            done = sidecar(indexed, "run", "--once")
+            assert done.returncode == 3 and told in done.stderr
+
+
 def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:
     with running(root, "run") as process:
         line_of(process, "caught up")
@@ -501,7 +519,8 @@ def test_peers_roles_pending_and_participants_answer_the_reference_questions(ind
 
 
 def test_an_entry_as_json_is_whole_whichever_query_gives_it(indexed: Path) -> None:
-    for words in (["timeline"], ["peers", "explorer"], ["pending"], ["conversation", "sess_1"]):
+    queries = (["timeline"], ["peers", "explorer"], ["roles", "explorer", "sess_1"], ["pending"])
+    for words in (*queries, ["conversation", "sess_1"]):
         for one in objects(indexed, "query", *words):
             assert tuple(one)[: len(COLUMNS)] == COLUMNS
 

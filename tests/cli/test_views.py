@@ -365,6 +365,7 @@ def test_the_status_tells_of_each_source_when_asked(tmp_path: Path, capsys: pyte
         ({"ksi": {}, "response": {"type": "result", "result": "Ack"}}, "Ack"),
         ({"data": {"result": {"ksi": {}, "response": {"result": "Ack"}}}}, "Ack"),
         ({"type": "DIRECT_MESSAGE", "content": "dm 9"}, "dm 9"),
+        ({"kind": "ask", "sender": {"id": "planner"}, "body": "Is it done?"}, "Is it done?"),
         ({"data": {"agent_id": "a", "message": {"role": "user", "content": "hi"}}}, "hi"),
         ({"event": "agent:spawn", "data": {"agent_id": "a"}}, '{"agent_id": "a"}'),
         ({"event": "x"}, '{"event": "x"}'),
