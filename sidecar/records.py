@@ -84,6 +84,7 @@ class Row(NamedTuple):
     event_type: str
     session_id: str
     author: str | None
+    addressees: tuple[str, ...]
     initiating_agent: str
     participants: tuple[str, ...]
     roles: tuple[tuple[str, str], ...]
@@ -92,8 +93,11 @@ class Row(NamedTuple):
     correlation_id: str | None
     is_completion: bool
     is_request: bool
-    has_response: bool
     requests_response: bool
+    has_response: bool
+    answered_after: float | None
+    """Of a request whose answer came before it: seconds from the request to that answer. Else None: the answer of a
+    request comes later, as `Answered`."""
 
 
 class Answered(NamedTuple):
@@ -102,6 +106,8 @@ class Answered(NamedTuple):
     day: int
     byte_offset: int
     correlation_id: str | None
+    answered_after: float | None
+    """Seconds from the request to its first answer in file order, by their timestamps; of every answered request."""
 
 
 class _Checked:
@@ -160,7 +166,7 @@ def archived_size(parts: tuple[Extent, ...]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entry(_Checked):
-    """One record as the index has it: the reference's 17 columns, in their order.
+    """One record as the index has it: the reference's 17 columns, in their order, and what they leave out.
 
     An entry is a pointer, not the record: `Index.read(entry)` returns that. Section 7 of docs/derivation.md says how
     each column is derived.
@@ -205,6 +211,13 @@ class Entry(_Checked):
     """Whether a request has been answered, as far as its log was read. False for all others."""
     requests_response: bool
     """Whether a request expects an answer. With `has_response` false it is pending."""
+    author: str | None = None
+    """Who wrote the record; None where nobody is known to have."""
+    addressees: tuple[str, ...] = ()
+    """Those the record names as its receivers; members of its team or conversation are not among them."""
+    answered_after: float | None = None
+    """Of an answered request: seconds from it to its first answer in file order, by their timestamps, so it is negative
+    where the answer is dated before the request. Else None."""
 
 
 class Report(NamedTuple):

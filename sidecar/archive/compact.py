@@ -27,10 +27,11 @@ from sidecar.records import Compacted
 from sidecar.service.requests import COMPACT_FOLDER
 from sidecar.store import layout
 from sidecar.store.bloom import PENDING, build_filter
+from sidecar.store.daily_schema import WAITS
 from sidecar.times import day_of
 
-_TEXTS = "SELECT text FROM label UNION SELECT stem FROM source"
-_PENDING = "SELECT 1 FROM entry WHERE response = 2 LIMIT 1"
+_TEXTS = "SELECT text FROM name UNION SELECT text FROM correlation UNION SELECT stem FROM source"
+_PENDING = f"SELECT 1 FROM entry WHERE {WAITS} LIMIT 1"
 
 
 def days_to_compact(index_folder: Path, catalog: CatalogReader, age: float, now: float) -> list[Path]:

@@ -33,14 +33,15 @@ MAX_LISTED = 100
 MAX_ATTEMPTS = 5
 """Comparisons that are begun, if the index is replaced during each of them."""
 
-_LATER = {12, 15}
-"""Columns of the view that a later response changes: correlation_id and has_response."""
+_LATER = {12, 15, 19}
+"""What a later response changes: correlation_id, has_response and answered_after."""
 
 _COLUMNS = (
     *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
     *("participating_agents", "agent_roles", "pattern_type", "conversation_id", "correlation_id"),
-    *("is_completion", "is_request", "has_response", "requests_response"),
+    *("is_completion", "is_request", "has_response", "requests_response", "author", "addressees", "answered_after"),
 )
+"""Of `DayReader.rows`."""
 
 RowValues = tuple[Any, ...]
 
@@ -183,7 +184,7 @@ def _compare(here: Iterator[RowValues], there: Iterator[RowValues]) -> Iterator[
             yield _Difference(theirs[4], f"{theirs[4]}, byte {theirs[6]}: in the log, but not in the index", False)
             theirs = next(there, None)
         else:
-            columns = [column for column in range(17) if ours[column] != theirs[column]]
+            columns = [column for column in range(len(_COLUMNS)) if ours[column] != theirs[column]]
             if columns:
                 what = "; ".join(f"{_COLUMNS[at]} is {ours[at]!r}, should be {theirs[at]!r}" for at in columns)
                 text = f"{ours[4]}, byte {ours[6]}: {what}"

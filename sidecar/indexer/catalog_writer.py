@@ -15,13 +15,14 @@ from typing import Any
 import orjson
 
 from sidecar.config.settings import Source
+from sidecar.fs import split_path
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
 from sidecar.logs.tail import Cursor
 from sidecar.records import Extent, Move, archived_size
-from sidecar.store.codec import decode_state
+from sidecar.store.codec import decode_state, unpack_places
 from sidecar.store.connection import CATALOG, create
-from sidecar.times import YEAR_10000, day_name
+from sidecar.times import SECONDS_PER_DAY, YEAR_10000, day_name
 
 from .known_files import KnownFile
 from .saved_source import SavedSource
@@ -33,7 +34,7 @@ _SOURCE_COLUMNS = (
 )
 _SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 _HAS_SOURCE = "SELECT 1 FROM source WHERE path = ?"
-_OPEN_COLUMNS = "byte_offset, day, correlation, author, addressees, pattern, conversation, expects"
+_OPEN_COLUMNS = "byte_offset, correlation, author, addressees, pattern, conversation, expects, timestamp"
 _SAVE_SESSION = (
     "INSERT INTO session_part (session_id, source, initiating_agent, created_at, pattern_type, is_completed)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (session_id, source) DO UPDATE SET"
@@ -41,7 +42,7 @@ _SAVE_SESSION = (
     " is_completed = MAX(is_completed, excluded.is_completed)"
 )
 _CLOSE = "DELETE FROM open_request WHERE source = ? AND byte_offset = ?"
-_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES ({', '.join('?' * 9)})"
 _SAVE_REJECTED = (
     "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
     " VALUES (?, ?, ?, ?, ?)"
@@ -159,23 +160,28 @@ class CatalogWriter:
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
             state.names.update(_kept(saved["kept"]))
-            places = [(day, offset) for day, offset in saved["answered"]]
-            state.requests.restore(self._open_requests(id_), answered(places), saved["early"])
+            places = list(unpack_places(saved["answered"]))
+            open_requests = self._open_requests(id_, split_path(path)[1])
+            state.requests.restore(open_requests, answered(places), map(tuple, saved["early"]))
         return progress
 
     def saved(self, path: str) -> tuple[int, Iterable[Request]]:
         """How far a log was read, and the requests open there; (0, ()) for one that was never saved."""
         row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
-        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0])))
+        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0]), split_path(path)[1]))
 
-    def _open_requests(self, id_: int) -> Iterator[Request]:
+    def _open_requests(self, id_: int, stem: str) -> Iterator[Request]:
         sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
-        for offset, day, correlation, author, addressees, *rest, expects in self._database.execute_sql(sql, (id_,)):
-            pattern, conversation = rest
+        for offset, correlation, author, addressees, *rest in self._database.execute_sql(sql, (id_,)):
+            pattern, conversation, expects, timestamp = rest
             to = tuple(orjson.loads(addressees))
             if any(agent.__class__ is not str for agent in to):
                 raise TypeError(f"addressees {addressees!r}")
-            yield Request(offset, day, correlation, author, to, pattern, conversation, bool(expects))
+            if timestamp.__class__ is not float:
+                raise TypeError(f"the time {timestamp!r}")
+            day = int(timestamp // SECONDS_PER_DAY)
+            where = (pattern, stem if conversation is None else conversation)
+            yield Request(offset, day, correlation, author, to, *where, bool(expects), timestamp)
 
     def _roles(self, id_: int) -> Iterator[tuple[str, str]]:
         for agent, role in self._database.execute_sql("SELECT agent, role FROM held_role WHERE source = ?", (id_,)):

@@ -24,19 +24,20 @@ MAX_CACHED = 20_000
 """Strings and combinations whose number is remembered for a file, fewer where they are long; beyond, they are looked up
 again. Sixteen files may be open."""
 _AT_PLACE = AT_PLACE.format(span=SPAN_IDS, source="?1", offset="?2")
-_MARK_ANSWERED = f"UPDATE entry SET response = 1, correlation = ?3 WHERE id = ({_AT_PLACE})"
+_MARK_ANSWERED = f"UPDATE entry SET has_response = 1, correlation = ?3, answered_after = ?4 WHERE id = ({_AT_PLACE})"
 _OPEN_AGAIN = (
-    "UPDATE entry SET correlation = ?3, response = (SELECT 2 * k.requests_response FROM kind k WHERE k.id = kind)"
-    f" WHERE response = 1 AND id = ({_AT_PLACE})"
+    "UPDATE entry SET has_response = 0, correlation = ?3, answered_after = NULL"
+    f" WHERE has_response = 1 AND id = ({_AT_PLACE})"
 )
 STATE = (
     "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
     " (SELECT COALESCE(MAX(id), 0) FROM entry)"
 )
 _REQUEST = (
-    "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text FROM entry e"
-    " LEFT JOIN label r ON r.id = e.correlation JOIN kind k ON k.id = e.kind JOIN label a ON a.id = k.pattern"
-    " JOIN party p ON p.id = e.party JOIN context c ON c.id = e.context JOIN label v ON v.id = c.conversation"
+    "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text, e.timestamp,"
+    " e.answered_after FROM entry e"
+    " LEFT JOIN correlation r ON r.id = e.correlation JOIN kind k ON k.id = e.kind JOIN name a ON a.id = k.pattern"
+    " JOIN party p ON p.id = e.party JOIN context c ON c.id = e.context JOIN name v ON v.id = c.conversation"
     f" WHERE e.id = ({_AT_PLACE})"
 )
 
@@ -77,10 +78,7 @@ class DayWriter:
             self._entries += len(rows)
         if answered:
             source = self._codes.place(path, touched).number
-            updates = [
-                (source, one.byte_offset, None if one.correlation_id is None else self._codes.label(one.correlation_id))
-                for one in answered.values()
-            ]
+            updates = self._codes.answers(source, answered.values())
             self._codes.flush()
             self._database.connection().executemany(_MARK_ANSWERED, updates)
         if self._codes.remembered > MAX_CACHED:
@@ -120,7 +118,7 @@ class DayWriter:
                 run(f"DELETE FROM {gone}", values)
             run("DELETE FROM span WHERE source = ? AND byte_offset >= ?", (source, offset))
             for request in reopened:
-                correlation = None if request.correlation is None else self._codes.label(request.correlation)
+                correlation = None if request.correlation is None else self._codes.correlation(request.correlation)
                 self._codes.flush()
                 run(_OPEN_AGAIN, (source, request.byte_offset, correlation))
             for party in parties:
@@ -137,7 +135,7 @@ class DayWriter:
             self._database.execute_sql("DELETE FROM party WHERE id = ?", (party,))
             self._database.connection().executemany(
                 "DELETE FROM party_agent WHERE party = ? AND agent = ?",
-                [(party, self._codes.label(agent)) for agent in orjson.loads(agents[0])],
+                [(party, self._codes.name(agent)) for agent in orjson.loads(agents[0])],
             )
 
     def touched_after(self, checkpoint: int) -> list[str]:
@@ -145,7 +143,7 @@ class DayWriter:
         return [
             str(row[0])
             for row in self._database.execute_sql(
-                "SELECT f.text || s.stem || s.suffix FROM source s JOIN label f ON f.id = s.folder WHERE touched > ?",
+                "SELECT f.text || s.stem || s.suffix FROM source s JOIN name f ON f.id = s.folder WHERE touched > ?",
                 (checkpoint,),
             )
         ]
@@ -157,7 +155,7 @@ class DayWriter:
     def _source(self, path: str) -> int | None:
         folder, stem, suffix = split_path(path)
         sql = (
-            "SELECT s.id FROM source s JOIN label f ON f.id = s.folder WHERE f.text = ? AND s.stem = ? AND s.suffix = ?"
+            "SELECT s.id FROM source s JOIN name f ON f.id = s.folder WHERE f.text = ? AND s.stem = ? AND s.suffix = ?"
         )
         row = self._one(sql, folder, stem, suffix)
         return None if row is None else int(row[0])
@@ -170,9 +168,13 @@ class DayWriter:
         for offset in offsets:
             row = None if source is None else self._one(_REQUEST, source, offset)
             if row:
-                correlation, author, pattern, conversation = (None if text is None else str(text) for text in row)
-                assert pattern is not None and conversation is not None
-                yield Request(offset, self.day, correlation, author, (), pattern, conversation, expects=False)
+                correlation, author, pattern, conversation, timestamp, answered_after = row
+                yield Request(
+                    *(offset, self.day, correlation, author, (), pattern, conversation),
+                    expects=False,
+                    timestamp=timestamp,
+                    answered_after=answered_after,
+                )
 
     def summary(self) -> tuple[float, float, int]:
         """First and last timestamp, and how many entries; zeros for none."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
 import orjson
 from peewee import SqliteDatabase
@@ -21,28 +20,32 @@ from sidecar.store.daily_schema import CHECKSUM_OFFSET, SPAN_IDS, hash_of
 Participants = tuple[str, ...]
 Roles = tuple[tuple[str, str], ...]
 Values = tuple[Any, ...]
+Kind = tuple[str, str, bool, bool, bool, int, int]
+"""The columns of `kind`, with texts for numbers."""
 
 CHARACTERS_PER_ITEM = 160
 """Characters that count as much as one thing that is remembered."""
 
 _INSERTS = {
-    "label": "INSERT INTO label (id, text, hash) VALUES (?, ?, ?)",
+    "name": "INSERT INTO name (id, text) VALUES (?, ?)",
+    "correlation": "INSERT INTO correlation (id, text) VALUES (?, ?)",
     "source": "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
-    "party": "INSERT INTO party (id, agents, roles, hash) VALUES (?, ?, ?, ?)",
+    "party": "INSERT INTO party (id, agents, hash) VALUES (?, ?, ?)",
+    "role_set": "INSERT INTO role_set (id, roles, hash) VALUES (?, ?, ?)",
     "party_agent": "INSERT INTO party_agent (agent, party) VALUES (?, ?)",
     "member": "INSERT INTO member (agent, party) VALUES (?, ?)",
     "kind": (
-        "INSERT INTO kind (id, event_type, pattern, is_completion, is_request, requests_response, has_author)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO kind (id, event_type, pattern, is_completion, is_request, has_author, addressees, self_place)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     ),
     "context": "INSERT INTO context (id, session, initiating_agent, conversation) VALUES (?, ?, ?, ?)",
     "span": "INSERT INTO span (source, byte_offset, first) VALUES (?, ?, ?)",
 }
 _ENTRY = (
     "INSERT INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, kind, context, party,"
-    " correlation, response) VALUES "
+    " roles, correlation, requests_response, has_response, answered_after) VALUES "
 )
-_WIDTH = 12
+_WIDTH = 15
 _AT_ONCE = 40
 """Rows for one statement, which costs a third less than a statement a row."""
 _MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _WIDTH)})"] * _AT_ONCE)
@@ -67,11 +70,17 @@ class Dictionary:
     def __init__(self, database: SqliteDatabase, *, is_new: bool = False) -> None:
         self._database = database
         self._is_new = is_new
-        self._labels: dict[str, int] = {}
-        self._parties: dict[tuple[Participants, Roles], int] = {}
-        self._kinds: dict[tuple[str, str, bool, bool, bool, bool], int] = {}
+        self._names: dict[str, int] = {}
+        self._correlations: dict[str, int] = {}
+        self._parties: dict[Participants, int] = {}
+        self._role_sets: dict[Roles, int] = {}
+        self._kinds: dict[Kind, int] = {}
         self._contexts: dict[tuple[str, str, str], int] = {}
         self._places: dict[str, SourceRow] = {}
+        self._remembering: tuple[dict[Any, Any], ...] = (
+            *(self._names, self._correlations),
+            *(self._parties, self._role_sets, self._kinds, self._contexts, self._places),
+        )
         self._characters = 0
         """In what is remembered, and eight for each agent in a set."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
@@ -79,9 +88,10 @@ class Dictionary:
         self._rows: list[object] = []
         """The values of rows that are not written yet, one row after the other."""
         # A segment has its members in the order of their coming; merging sorts them.
-        self._new_labels = self._new["label"]
         self._new_members = self._new["member" if is_new else "party_agent"]
-        self._next = dict.fromkeys(("label", "source", "party", "kind", "context", "entry"), 1)
+        self._next = dict.fromkeys(
+            ("name", "correlation", "source", "party", "role_set", "kind", "context", "entry"), 1
+        )
         if not is_new:
             for table in self._next:
                 self._next[table] = int(self._one(f"SELECT COALESCE(MAX(id), 0) + 1 FROM {table}")[0])
@@ -89,8 +99,7 @@ class Dictionary:
     @property
     def remembered(self) -> int:
         """How many strings and combinations are remembered. Long ones count more: a log may name what it likes."""
-        things = len(self._labels) + len(self._parties) + len(self._contexts) + len(self._places) + len(self._kinds)
-        return things + self._characters // CHARACTERS_PER_ITEM
+        return sum(map(len, self._remembering)) + self._characters // CHARACTERS_PER_ITEM
 
     @property
     def next_entry(self) -> int:
@@ -104,7 +113,7 @@ class Dictionary:
     def forget(self) -> None:
         """Remember nothing: it will be looked up again."""
         self.flush()
-        for known in (self._labels, self._parties, self._kinds, self._contexts, self._places):
+        for known in self._remembering:
             known.clear()
         self._characters = 0
 
@@ -117,7 +126,8 @@ class Dictionary:
         """
         place = self.place(path, touched)
         source, first = place.number, place.first
-        kinds, contexts, parties, labels = self._kinds, self._contexts, self._parties, self._labels
+        kinds, contexts, correlations = self._kinds, self._contexts, self._correlations
+        parties, role_sets = self._parties, self._role_sets
         spans = self._new["span"]
         number = self._next["entry"]
         values = self._rows
@@ -133,6 +143,7 @@ class Dictionary:
                 event_type,
                 session,
                 author,
+                addressees,
                 initiator,
                 agents,
                 roles,
@@ -141,18 +152,23 @@ class Dictionary:
                 correlation,
                 is_completion,
                 is_request,
+                requests_response,
                 has_response,
-                wants,
+                answered_after,
             ) = row
             # fmt: on
             if answered and (answer := answered.pop(byte_offset, None)):
-                correlation, has_response = answer.correlation_id, True
+                _, _, correlation, answered_after = answer
+                has_response = True
             if number - first >= SPAN_IDS:
                 first = number
                 spans.append((source, byte_offset, number))
-            kind = (event_type, pattern, is_completion, is_request, wants, author is not None)
+            if author in addressees:
+                speech = (True, len(addressees) - 1, addressees.index(author) + 1)
+            else:
+                speech = (author is not None, len(addressees), 0)
+            kind = (event_type, pattern, is_completion, is_request, *speech)
             context = (session, initiator, conversation)
-            party = (agents, roles)
             values += (
                 number,
                 source,
@@ -163,15 +179,26 @@ class Dictionary:
                 timestamp,
                 kinds.get(kind) or self._kind(kind),
                 contexts.get(context) or self._context(context),
-                parties.get(party) or self._party(party),
-                None if correlation is None else labels.get(correlation) or self.label(correlation),
-                1 if has_response else 2 if wants else 0,
+                parties.get(agents) or self._party(agents),
+                role_sets.get(roles) or self._role_set(roles),
+                None if correlation is None else correlations.get(correlation) or self.correlation(correlation),
+                requests_response,
+                has_response,
+                answered_after,
             )
             number += 1
         place.first = first
         self._next["entry"] = number
         if len(values) > _WIDTH * _GATHERED:
             self.flush()
+
+    def answers(self, source: int, answered: Iterable[Answered]) -> list[Values]:
+        """For answered requests of a log file, which has this number: its number, byte offset, the number of the
+        correlation if there is one, and `answered_after`."""
+        return [
+            (source, offset, None if correlation is None else self.correlation(correlation), answered_after)
+            for _, offset, correlation, answered_after in answered
+        ]
 
     def flush(self) -> None:
         """Write what was taken in and given numbers since the last time."""
@@ -191,19 +218,18 @@ class Dictionary:
 
     # ---- numbers
 
-    def label(self, text: str) -> int:
-        """The number of a string, new or known."""
-        number = self._labels.get(text)
-        if number is None:
-            hash_ = crc32(text.encode()) - CHECKSUM_OFFSET  # as `hash_of` has it
-            if not self._is_new:
-                number = self._known("SELECT id FROM label WHERE text = ? AND hash = ?", (text, hash_))
-            if number is None:
-                number = self._next["label"]
-                self._next["label"] = number + 1
-                self._new_labels.append((number, text, hash_))
-            self._labels[text] = number
-            self._characters += len(text)
+    def name(self, text: str) -> int:
+        """The number of a name, new or known."""
+        return self._names.get(text) or self._text("name", self._names, text)
+
+    def correlation(self, text: str) -> int:
+        """The number of a correlation, new or known."""
+        return self._correlations.get(text) or self._text("correlation", self._correlations, text)
+
+    def _text(self, table: str, remembered: dict[str, int], text: str) -> int:
+        number = self._known(f"SELECT id FROM {table} WHERE text = ?", (text,)) or self._add(table, (text,))
+        remembered[text] = number
+        self._characters += len(text)
         return number
 
     def place(self, path: str, touched: int) -> SourceRow:
@@ -211,7 +237,7 @@ class Dictionary:
         place = self._places.get(path)
         if place is None:
             folder, stem, suffix = split_path(path)
-            names = (self.label(folder), stem, suffix)
+            names = (self.name(folder), stem, suffix)
             row = None
             if not self._is_new:
                 sql = "SELECT id, touched FROM source WHERE folder = ? AND stem = ? AND suffix = ?"
@@ -223,32 +249,39 @@ class Dictionary:
             place.touched = touched
         return place
 
-    def _kind(self, kind: tuple[str, str, bool, bool, bool, bool]) -> int:
-        event_type, pattern, *flags = kind
-        values = (self.label(event_type), self.label(pattern), *flags)
+    def _kind(self, kind: Kind) -> int:
+        event_type, pattern, *numbers = kind
+        values = (self.name(event_type), self.name(pattern), *numbers)
         sql = (
             "SELECT id FROM kind WHERE event_type = ? AND pattern = ? AND is_completion = ? AND is_request = ?"
-            " AND requests_response = ? AND has_author = ?"
+            " AND has_author = ? AND addressees = ? AND self_place = ?"
         )
         number = self._kinds[kind] = self._known(sql, values) or self._add("kind", values)
         return number
 
     def _context(self, context: tuple[str, str, str]) -> int:
-        values = tuple(map(self.label, context))
+        values = tuple(map(self.name, context))
         sql = "SELECT id FROM context WHERE session = ? AND initiating_agent = ? AND conversation = ?"
         number = self._contexts[context] = self._known(sql, values) or self._add("context", values)
         return number
 
-    def _party(self, party: tuple[Participants, Roles]) -> int:
-        agents, roles = party
-        texts = (orjson.dumps(agents).decode(), orjson.dumps(dict(roles)).decode())
-        values = (*texts, hash_of(*texts))
-        number = self._known("SELECT id FROM party WHERE agents = ? AND roles = ? AND hash = ?", values)
+    def _party(self, agents: Participants) -> int:
+        text = orjson.dumps(agents).decode()
+        values = (text, hash_of(text))
+        number = self._known("SELECT id FROM party WHERE agents = ? AND hash = ?", values)
         if number is None:
             number = self._add("party", values)
-            self._new_members.extend([(self.label(agent), number) for agent in agents])
-        self._parties[party] = number
+            self._new_members.extend([(self.name(agent), number) for agent in agents])
+        self._parties[agents] = number
         self._characters += 8 * len(agents)
+        return number
+
+    def _role_set(self, roles: Roles) -> int:
+        text = orjson.dumps(dict(roles)).decode()
+        values = (text, hash_of(text))
+        sql = "SELECT id FROM role_set WHERE roles = ? AND hash = ?"
+        number = self._role_sets[roles] = self._known(sql, values) or self._add("role_set", values)
+        self._characters += 16 * len(roles)
         return number
 
     def _known(self, sql: str, values: Values) -> int | None:

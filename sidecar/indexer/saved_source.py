@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from sidecar.fs import split_path
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import SourceState
 from sidecar.logs.tail import Cursor
-from sidecar.store.codec import encode_state
+from sidecar.store.codec import encode_state, pack_places
 
 
 class SavedSource(NamedTuple):
@@ -45,11 +46,12 @@ def to_save(progress: SourceState) -> SavedSource:
     """What a checkpoint has to save of a source. Its state then counts as saved: the next call returns what changes
     from here on. If the saving fails, the state is worth nothing (see `index_writer.py`)."""
     state, requests, counts = progress.state, progress.state.requests, progress.counts
+    _, stem, _ = split_path(progress.path)
     packed = encode_state(
         {
             "timestamp": state.timestamp,
             "owner": state.owner,
-            "answered": list(requests.answered),
+            "answered": pack_places(requests.answered),
             "early": requests.early,
             "kept": {name: state.names[name] for name in sorted(progress.source.format.kept & state.names.keys())},
         }
@@ -63,7 +65,7 @@ def to_save(progress: SourceState) -> SavedSource:
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
             *("archived" if is_away else "ok", packed),
         ),
-        [_open_values(requests.open[offset]) for offset in sorted(requests.opened)],
+        [_open_values(requests.open[offset], stem) for offset in sorted(requests.opened)],
         sorted(requests.closed),
         sorted(state.new_roles.items()),
         [tuple(rejected) for rejected in progress.rejected],
@@ -77,14 +79,14 @@ def to_save(progress: SourceState) -> SavedSource:
     return saved
 
 
-def _open_values(request: Request) -> tuple[object, ...]:
+def _open_values(request: Request, stem: str) -> tuple[object, ...]:
     return (
         request.byte_offset,
-        request.day,
         request.correlation,
         request.author,
         orjson.dumps(request.addressees).decode(),
         request.pattern,
-        request.conversation,
+        None if request.conversation == stem else request.conversation,
         request.expects,
+        request.timestamp,
     )

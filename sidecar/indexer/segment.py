@@ -34,6 +34,7 @@ from sidecar.store.connection import (
     create_segment,
     finish_tables,
     first_and_last,
+    make_small,
     open_segment,
 )
 from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
@@ -44,7 +45,10 @@ MAX_REMEMBERED = 400_000
 """Strings and combinations that the open segments of a process remember together, at most; about 120 bytes each."""
 MAX_OPEN_SEGMENTS = 64
 """Parts open at once, at most; each has a descriptor and a cache."""
-LATE = "INSERT INTO late (source, byte_offset, correlation) VALUES (?, ?, ?)"
+MAX_COMPACTED_BYTES = 1 << 18
+"""Up to this size a merged file is written anew with small pages: see `make_small` in `store/connection.py`."""
+_LATE_COLUMNS = "source, byte_offset, correlation, answered_after"
+_ADD_LATE = f"INSERT INTO late ({_LATE_COLUMNS}) VALUES (?, ?, ?, ?)"
 
 
 class Segment:
@@ -65,12 +69,8 @@ class Segment:
         """Add rows of one log, and note which requests in earlier segments are answered, by their byte offset."""
         self._codes.insert(path, rows, answered)
         if answered:
-            source = self._codes.place(path, 0).number
-            late = [
-                (source, one.byte_offset, None if one.correlation_id is None else self._codes.label(one.correlation_id))
-                for one in answered.values()
-            ]
-            self._database.connection().executemany(LATE, late)
+            late = self._codes.answers(self._codes.place(path, 0).number, answered.values())
+            self._database.connection().executemany(_ADD_LATE, late)
 
     def close(self) -> None:
         """Commit the rows, and close the file."""
@@ -133,43 +133,49 @@ class SegmentWriter:
 # For each table of which a segment and the file may have the same row: how a row `b` of the segment is found in the
 # file. The numbers in it have been translated by the tables `as_…` that were made before.
 _SAME = {
-    "label": "a.hash = b.hash AND a.text = b.text",
+    "name": "a.text = b.text",
+    "correlation": "a.text = b.text",
     "source": (
-        "a.folder = (SELECT number FROM as_label WHERE id = b.folder) AND a.stem = b.stem AND a.suffix = b.suffix"
+        "a.folder = (SELECT number FROM as_name WHERE id = b.folder) AND a.stem = b.stem AND a.suffix = b.suffix"
     ),
     "kind": (
-        "a.event_type = (SELECT number FROM as_label WHERE id = b.event_type)"
-        " AND a.pattern = (SELECT number FROM as_label WHERE id = b.pattern)"
-        " AND (a.is_completion, a.is_request, a.requests_response, a.has_author)"
-        " = (b.is_completion, b.is_request, b.requests_response, b.has_author)"
+        "a.event_type = (SELECT number FROM as_name WHERE id = b.event_type)"
+        " AND a.pattern = (SELECT number FROM as_name WHERE id = b.pattern)"
+        " AND (a.is_completion, a.is_request, a.has_author, a.addressees, a.self_place)"
+        " = (b.is_completion, b.is_request, b.has_author, b.addressees, b.self_place)"
     ),
     "context": (
-        "a.session = (SELECT number FROM as_label WHERE id = b.session)"
-        " AND a.initiating_agent = (SELECT number FROM as_label WHERE id = b.initiating_agent)"
-        " AND a.conversation = (SELECT number FROM as_label WHERE id = b.conversation)"
+        "a.session = (SELECT number FROM as_name WHERE id = b.session)"
+        " AND a.initiating_agent = (SELECT number FROM as_name WHERE id = b.initiating_agent)"
+        " AND a.conversation = (SELECT number FROM as_name WHERE id = b.conversation)"
     ),
-    "party": "a.hash = b.hash AND a.agents = b.agents AND a.roles = b.roles",
+    "party": "a.hash = b.hash AND a.agents = b.agents",
+    "role_set": "a.hash = b.hash AND a.roles = b.roles",
 }
 _COPIED = {
-    "label": "text, hash",
-    "source": "(SELECT number FROM as_label WHERE id = b.folder), stem, suffix, touched",
+    "name": "text",
+    "correlation": "text",
+    "source": "(SELECT number FROM as_name WHERE id = b.folder), stem, suffix, touched",
     "kind": (
-        "(SELECT number FROM as_label WHERE id = b.event_type), (SELECT number FROM as_label WHERE id = b.pattern),"
-        " is_completion, is_request, requests_response, has_author"
+        "(SELECT number FROM as_name WHERE id = b.event_type), (SELECT number FROM as_name WHERE id = b.pattern),"
+        " is_completion, is_request, has_author, addressees, self_place"
     ),
     "context": (
-        "(SELECT number FROM as_label WHERE id = b.session),"
-        " (SELECT number FROM as_label WHERE id = b.initiating_agent),"
-        " (SELECT number FROM as_label WHERE id = b.conversation)"
+        "(SELECT number FROM as_name WHERE id = b.session),"
+        " (SELECT number FROM as_name WHERE id = b.initiating_agent),"
+        " (SELECT number FROM as_name WHERE id = b.conversation)"
     ),
-    "party": "agents, roles, hash",
+    "party": "agents, hash",
+    "role_set": "roles, hash",
 }
 _ENTRIES = (
     "INSERT INTO main.entry SELECT e.id + ?, s.number, e.line_number, e.byte_offset, e.byte_length, e.checksum,"
-    " e.timestamp, k.number, c.number, p.number, r.number, e.response FROM part.entry e"
+    " e.timestamp, k.number, c.number, p.number, o.number, r.number, e.requests_response, e.has_response,"
+    " e.answered_after FROM part.entry e"
     " CROSS JOIN as_source s ON s.id = e.source CROSS JOIN as_kind k ON k.id = e.kind"
     " CROSS JOIN as_context c ON c.id = e.context CROSS JOIN as_party p ON p.id = e.party"
-    " LEFT JOIN as_label r ON r.id = e.correlation ORDER BY e.id"
+    " CROSS JOIN as_role_set o ON o.id = e.roles"
+    " LEFT JOIN as_correlation r ON r.id = e.correlation ORDER BY e.id"
 )
 _SPANS = (
     "INSERT INTO main.span SELECT s.number, p.byte_offset, p.first + ? FROM part.span p"
@@ -177,14 +183,15 @@ _SPANS = (
 )
 _MEMBERS = (
     "SELECT DISTINCT a.number, p.number FROM part.member m"
-    " JOIN as_label a ON a.id = m.agent JOIN as_party p ON p.id = m.party"
+    " JOIN as_name a ON a.id = m.agent JOIN as_party p ON p.id = m.party"
 )
 _LATE = (
-    "SELECT s.number AS source, l.byte_offset, r.number AS correlation FROM part.late l"
-    " JOIN as_source s ON s.id = l.source LEFT JOIN as_label r ON r.id = l.correlation"
+    "SELECT s.number AS source, l.byte_offset, r.number AS correlation, l.answered_after FROM part.late l"
+    " JOIN as_source s ON s.id = l.source LEFT JOIN as_correlation r ON r.id = l.correlation"
 )
 _ANSWER = (
-    "UPDATE entry SET response = 1, correlation = l.correlation FROM {late} l WHERE entry.id ="
+    "UPDATE entry SET has_response = 1, correlation = l.correlation, answered_after = l.answered_after FROM {late} l"
+    " WHERE entry.id ="
     f" ({AT_PLACE.format(span=SPAN_IDS, source='l.source', offset='l.byte_offset')})"
 )
 
@@ -202,16 +209,20 @@ def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, i
         for part in others:
             with attached(database, part), database.atomic(), _copied(database, _highest(database, "entry")):
                 database.execute_sql(f"INSERT INTO main.member (agent, party) {_MEMBERS}")
-                database.execute_sql(f"INSERT INTO main.late (source, byte_offset, correlation) {_LATE}")
+                database.execute_sql(f"INSERT INTO main.late ({_LATE_COLUMNS}) {_LATE}")
             part.unlink()
         with database.atomic():
             database.execute_sql(_ANSWER.format(late="late"))
             database.execute_sql("INSERT INTO party_agent SELECT DISTINCT agent, party FROM member ORDER BY 1, 2")
+            if others:  # filled out of order, its pages are a tenth empty
+                database.execute_sql("REINDEX correlation_text")
             for table in ("late", "member"):  # their pages are used again for the indexes
                 database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
             database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, target.stem))
             finish_tables(database, DAILY)
+        if target.stat().st_size <= MAX_COMPACTED_BYTES:
+            make_small(database)
         summary = (*first_and_last(database), count_entries(database))
     sync_file(target)
     return summary

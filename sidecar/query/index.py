@@ -29,7 +29,7 @@ INDEX = "index"
 
 
 class _Agent(NamedTuple):
-    """An agent's number of entries, and the daily file and second of the day of the first and the last of them."""
+    """An agent's number of entries, and the daily file and the slot (see `SLOT_OF_DAY`) of the first and the last."""
 
     entries: int
     first: tuple[str, int]
@@ -316,8 +316,8 @@ class Index:
         ]
 
     def _moments(self, agent: str, place: tuple[str, int]) -> tuple[float, float]:
-        name, second = place
-        moments = self._files.ask(name, lambda day: day.moments(agent, second), alone=False)
+        name, slot = place
+        moments = self._files.ask(name, lambda day: day.moments(agent, slot), alone=False)
         if moments is None:
             raise IndexMissing(f"the index of {name} was removed while it was read")
         return moments

@@ -50,13 +50,14 @@ class OpenRequest(Table):
 
     source = IntegerField()
     byte_offset = BigIntegerField()
-    day = IntegerField()
     correlation = TextField(null=True)
     author = TextField(null=True)
     addressees = TextField()
     pattern = TextField()
-    conversation = TextField()
+    conversation = TextField(null=True)
+    """Null where it is the stem of the source, as it almost always is in a session file."""
     expects = BooleanField()
+    timestamp = FloatField()
 
     class Meta:
         primary_key = CompositeKey("source", "byte_offset")

@@ -7,6 +7,9 @@ raises TypeError or ValueError, and the caller names the file. State is JSON, co
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 import orjson
@@ -23,15 +26,39 @@ _NO_ROLES: dict[str, str] = {}
 
 
 def decode_entry(row: tuple[Any, ...]) -> Entry:
-    """The entry in a row: its number, the 17 columns, and the checksum of its bytes."""
-    _, *values, checksum = row
+    """The entry in a row: 17 columns, three of its kind (see `speakers`), `answered_after`, its checksum."""
+    *values, has_author, addressees, self_place, answered_after, checksum = row
     checked_columns(values)
-    values[8] = tuple(agents_of(values[8]))
+    agents = values[8] = tuple(agents_of(values[8]))
     values[9] = _roles(values[9])
     values[13:17] = map(bool, values[13:17])
+    values += (*speakers(agents, has_author, addressees, self_place), checked_seconds(answered_after))
     entry = Entry(*values)
     object.__setattr__(entry, "checksum", checksum + CHECKSUM_OFFSET)
     return entry
+
+
+def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: Any) -> tuple[Any, tuple[str, ...]]:
+    """The author, or None, and the addressees among participants, from the columns of `kind` that tell them apart.
+
+    Raises TypeError or ValueError for what is never written.
+    """
+    if any(value.__class__ is not int for value in (has_author, count, self_place)):
+        raise TypeError(f"has_author {has_author!r}, addressees {count!r}, self_place {self_place!r}")
+    if not 0 <= has_author <= 1 or not 0 <= count <= len(agents) - has_author or not 0 <= self_place <= count + 1:
+        raise ValueError(f"{count} addressees among {len(agents)} participants, the author at {self_place}")
+    addressees = agents[has_author : has_author + count]
+    if self_place:
+        addressees = (*addressees[: self_place - 1], *agents[:1], *addressees[self_place - 1 :])
+    return (agents[0] if has_author else None), addressees
+
+
+def checked_seconds(value: Any) -> float | None:
+    """A difference of two times, or None; else TypeError."""
+    if value is not None and (value.__class__ is not float or not -YEAR_10000 <= value <= YEAR_10000):
+        raise TypeError(f"{value!r} seconds")
+    seconds: float | None = value
+    return seconds
 
 
 def checked_row(row: Any, types: tuple[type, ...]) -> Any:
@@ -84,3 +111,18 @@ def decode_state(packed: bytes) -> dict[str, Any]:
     plain = packed if packed.startswith(b"{") else zlib.decompressobj().decompress(packed, MAX_STATE_BYTES)
     state: dict[str, Any] = orjson.loads(plain)
     return state
+
+
+def pack_places(places: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Days and byte offsets, each as its difference from the one before: these compress to two thirds."""
+    days, offsets = [0], [0]
+    for day, offset in places:
+        days.append(day)
+        offsets.append(offset)
+    return list(map(sub, days[1:], days)), list(map(sub, offsets[1:], offsets))
+
+
+def unpack_places(packed: tuple[list[int], list[int]]) -> Iterator[tuple[int, int]]:
+    """The places again; raises TypeError or ValueError for what was not packed here."""
+    days, offsets = packed
+    return zip(accumulate(days), accumulate(offsets), strict=True)

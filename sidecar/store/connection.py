@@ -19,11 +19,11 @@ from sidecar.fs import try_file_stat
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
-from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SECOND_OF_DAY, SEGMENT_TABLES
+from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
 
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
 DAILY = 0x53444441
 CATALOG = 0x53444341
@@ -44,6 +44,9 @@ DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 """What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
 _STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
 """What a statement may raise: Python's sqlite3 decodes the texts of a row, and reports what is not UTF-8 itself."""
+_PAGE = 4096
+_SMALL_PAGE = 1024
+"""Bytes of a page of a daily file that grows row by row, or has few: see `make_small`."""
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
@@ -62,7 +65,8 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
         # written later, to the write-ahead log, is worth nothing without them.
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)
-        with closing(_connect_for_writing(fresh, _LOADING if bulk else _MAKING)) as database, database.atomic():
+        making = {**(_LOADING if bulk else _MAKING), "page_size": _SMALL_PAGE if kind == DAILY else _PAGE}
+        with closing(_connect_for_writing(fresh, making)) as database, database.atomic():
             _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
             finish_tables(database, kind)
             if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
@@ -114,7 +118,7 @@ def finish_tables(database: SqliteDatabase, kind: int) -> None:
     """Make what a file has beyond its tables: indexes, views, and the mark of what it is."""
     for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
         SchemaManager(model, database).create_indexes()
-    for sql in (*ENTRY_INDEXES, KSI_INDEX) if kind == DAILY else CATALOG_VIEWS:
+    for sql in (*ENTRY_INDEXES, KSI_INDEX, *STATISTICS) if kind == DAILY else CATALOG_VIEWS:
         database.execute_sql(sql)
     database.execute_sql(f"PRAGMA application_id = {kind}")
     database.execute_sql(f"PRAGMA user_version = {VERSION}")
@@ -122,13 +126,9 @@ def finish_tables(database: SqliteDatabase, kind: int) -> None:
 
 def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
     """First and last timestamp in a daily file; zeros for none."""
-    found = [
-        database.execute_sql(
-            f"SELECT {most}(timestamp) FROM entry WHERE {SECOND_OF_DAY} = (SELECT {most}({SECOND_OF_DAY}) FROM entry)"
-        ).fetchone()[0]
-        for most in ("MIN", "MAX")
-    ]
-    return float(found[0] or 0), float(found[1] or 0)
+    # Two statements: SQLite takes the end of an index for one of MIN and MAX, and walks for both.
+    first, last = (database.execute_sql(f"SELECT {end}(timestamp) FROM entry").fetchone()[0] for end in ("MIN", "MAX"))
+    return float(first or 0), float(last or 0)
 
 
 def count_entries(database: SqliteDatabase) -> int:
@@ -137,7 +137,17 @@ def count_entries(database: SqliteDatabase) -> int:
 
 
 def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
-    return SqliteDatabase(str(path), pragmas={"page_size": 4096, "cache_size": -8192, **pragmas}, timeout=5)
+    return SqliteDatabase(str(path), pragmas={"page_size": _PAGE, "cache_size": -8192, **pragmas}, timeout=5)
+
+
+def make_small(database: SqliteDatabase) -> None:
+    """Write a daily file that is not in WAL mode anew, with small pages: one of few entries then takes a third.
+
+    It has some 25 tables and indexes, each of one page at least, and a log of odd times touches thousands of days. In
+    a large file such pages cost 2.6 % of its size (measured on 200,000 entries).
+    """
+    database.execute_sql(f"PRAGMA page_size = {_SMALL_PAGE}")
+    database.execute_sql("VACUUM")
 
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:

@@ -1,9 +1,14 @@
 """The tables: peewee models, and the SQL that peewee has no words for.
 
-A daily file holds each string once (`label`), each log file once (`source`), each set of participants with their roles
-once (`party`, with `party_agent` from agent to set), what else rows have in common once (`kind`, `context`), and one
-row of small integers a record (`entry`). The view on top has the reference's 17 columns. The catalog holds offsets,
-states and what else is derived once for all days.
+A daily file holds each name once (`name`), each correlation once (`correlation`), each log file once (`source`), each
+list of participants once (`party`, with `party_agent` from agent to list), each set of roles once (`role_set`), what
+else rows have in common once (`kind`, `context`), and one row of small integers a record (`entry`). The view on top has
+the reference's 17 columns. The catalog holds offsets, states and what else is derived once for all days.
+
+The view is for people with a shell, so its questions must be quick too. Texts are unique, and so found by an index;
+what a question compares with a constant (the time, both flags of a waiting request) stands in `entry` as it is; joins
+to `name` are outer joins, which SQLite leaves out where nobody asks for the text, and turns round where somebody
+compares it; and the statistics, written by hand (`STATISTICS`), tell SQLite what such a file looks like.
 
 The models are bound to no database: databases come and go here, one a day.
 """
@@ -22,18 +27,24 @@ from peewee import (
     TextField,
 )
 
+from sidecar.times import SECONDS_PER_DAY
+
 
 class Table(Model):
     class Meta:
         legacy_table_names = False
 
 
-class Label(Table):
-    """A string, once."""
+class Name(Table):
+    """A session, agent, event type, pattern, conversation or folder, once."""
 
-    text = TextField()
-    hash = IntegerField(index=True)
-    """By which it is found again: an index on the texts would be as large as the texts. See `hash_of`."""
+    text = TextField(unique=True)
+
+
+class Correlation(Table):
+    """A correlation id, once. Not among the names: there may be as many as entries."""
+
+    text = TextField(unique=True)
 
 
 class SourceFile(Table):
@@ -51,15 +62,27 @@ class SourceFile(Table):
 
 
 class Party(Table):
-    """A set of participants with the role of each, once."""
+    """A list of participants, once. Apart from their roles: there are a third as many lists as pairs of both."""
 
     agents = TextField()
-    roles = TextField()
+    """JSON, an array of names."""
     hash = IntegerField(index=True)
+    """By which it is found again: an index on its text would be as large as that. See `hash_of`."""
+
+
+class RoleSet(Table):
+    """The roles of some participants, once."""
+
+    roles = TextField()
+    """JSON, an object from agent to role."""
+    hash = IntegerField(index=True)
+
+    class Meta:
+        table_name = "role_set"
 
 
 class PartyAgent(Table):
-    """From an agent to the sets it is in."""
+    """From an agent to the lists it is in."""
 
     agent = IntegerField()
     party = IntegerField()
@@ -69,6 +92,9 @@ class PartyAgent(Table):
         without_rowid = True
 
 
+_KIND_NUMBERS = ("is_completion", "is_request", "has_author", "addressees", "self_place")
+
+
 class EventKind(Table):
     """What entries of a kind have in common, once."""
 
@@ -76,20 +102,23 @@ class EventKind(Table):
     pattern = IntegerField()
     is_completion = BooleanField()
     is_request = BooleanField()
-    requests_response = BooleanField()
     has_author = BooleanField()
     """The first participant is the author."""
+    addressees = IntegerField()
+    """How many participants behind the author, or from the first where there is none, are the addressees."""
+    self_place = IntegerField()
+    """Where the author stands among the addressees, which it then does beside those, counted from 1; 0: nowhere."""
 
     class Meta:
         table_name = "kind"
-        indexes = ((("event_type", "pattern", "is_completion", "is_request", "requests_response", "has_author"), True),)
+        indexes = ((("event_type", "pattern", *_KIND_NUMBERS), True),)
 
 
 class Context(Table):
     """Where entries belong: a session, its owner as it was then, and a conversation, once."""
 
     session = IntegerField()
-    initiating_agent = IntegerField()
+    initiating_agent = IntegerField(index=True)
     conversation = IntegerField(index=True)
 
     class Meta:
@@ -112,9 +141,12 @@ class EntryRow(Table):
     kind = IntegerField()
     context = IntegerField()
     party = IntegerField()
+    roles = IntegerField()
     correlation = IntegerField(null=True)
-    response = IntegerField()
-    """0: has none and waits for none; 1: has one; 2: waits for one."""
+    requests_response = BooleanField()
+    has_response = BooleanField()
+    answered_after = FloatField(null=True)
+    """Seconds from a request to its first answer in file order."""
 
     class Meta:
         table_name = "entry"
@@ -161,12 +193,25 @@ class LateAnswer(Table):
     source = IntegerField()
     byte_offset = BigIntegerField()
     correlation = IntegerField(null=True)
+    answered_after = FloatField()
 
     class Meta:
         table_name = "late"
 
 
-DAILY_TABLES = (Label, SourceFile, Party, PartyAgent, EventKind, Context, EntryRow, Span, DailyMeta)
+DAILY_TABLES = (
+    Name,
+    Correlation,
+    SourceFile,
+    Party,
+    RoleSet,
+    PartyAgent,
+    EventKind,
+    Context,
+    EntryRow,
+    Span,
+    DailyMeta,
+)
 SEGMENT_TABLES = (*DAILY_TABLES, SegmentParticipant, LateAnswer)
 
 SPAN_IDS = 64
@@ -184,22 +229,46 @@ CHECKSUM_OFFSET = 1 << 31
 """Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""
 
 
+def slot_of(moment: float) -> int:
+    """The slot of its day that a time falls into, as `SLOT_OF_DAY` has it."""
+    return int(moment) % SECONDS_PER_DAY // SLOT_SECONDS
+
+
 def hash_of(*texts: str) -> int:
-    """By which a label or a party is found again. Others may have the same."""
+    """By which a party or a set of roles is found again. Others may have the same."""
     return crc32("".join(texts).encode()) - CHECKSUM_OFFSET
 
 
-SECOND_OF_DAY = "(CAST(timestamp AS INTEGER) % 86400)"
-"""Of the day. Indexes are in its order, because it takes three bytes where the time takes eight; what falls into the
-same second is sorted when it is asked for."""
+SLOT_SECONDS = 3
+SLOT_OF_DAY = f"(CAST(timestamp AS INTEGER) % 86400 / {SLOT_SECONDS})"
+"""Of an entry: which three seconds of the day it falls into, from 0 on. Two indexes are in its order, because it takes
+two bytes where the time takes eight; what falls into the same slot is sorted when it is asked for."""
+
+WAITS = "requests_response = 1 AND has_response = 0"
+"""Of an entry: a request that waits for its answer, as a condition that the index `entry_pending` serves."""
 
 # Each index answers a question of its own; a record's place is found by its span.
 ENTRY_INDEXES = (
-    f"CREATE INDEX IF NOT EXISTS entry_time ON entry({SECOND_OF_DAY})",
-    f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SECOND_OF_DAY})",
-    f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SECOND_OF_DAY})",
+    "CREATE INDEX IF NOT EXISTS entry_time ON entry(timestamp)",
+    f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SLOT_OF_DAY})",
+    f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SLOT_OF_DAY})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
-    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry({SECOND_OF_DAY}) WHERE response = 2",
+    f"CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE {WAITS}",
+)
+
+# What ANALYZE would find in a day of a million entries: how many rows an index has, and how many of them have the same
+# first column, the same first two, and so on. Written by hand, because ANALYZE itself, run on a small day or an odd
+# one, leads to plans that are slow on another, and because it would have to be run again as a day grows.
+STATISTICS = (
+    "ANALYZE sqlite_schema",
+    "DELETE FROM sqlite_stat1",
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES"
+    " ('entry', 'entry_time', '1000000 1'),"
+    " ('entry', 'entry_party', '1000000 1000 1'),"
+    " ('entry', 'entry_context', '1000000 500 1'),"
+    " ('entry', 'entry_correlation', '1000000 2'),"
+    " ('entry', 'entry_pending', '26000 1'),"
+    " ('party', 'party_hash', '10000 1')",
 )
 
 # The reference's table, under its name, with its columns in its order.
@@ -214,24 +283,25 @@ CREATE VIEW IF NOT EXISTS ksi_index AS SELECT
     e.byte_offset AS byte_offset,
     i.text AS initiating_agent,
     p.agents AS participating_agents,
-    p.roles AS agent_roles,
+    o.roles AS agent_roles,
     a.text AS pattern_type,
     v.text AS conversation_id,
     r.text AS correlation_id,
     k.is_completion AS is_completion,
     k.is_request AS is_request,
-    e.response = 1 AS has_response,
-    k.requests_response AS requests_response
+    e.has_response AS has_response,
+    e.requests_response AS requests_response
 FROM entry e
-JOIN source s ON s.id = e.source
-JOIN label f ON f.id = s.folder
-JOIN kind k ON k.id = e.kind
-JOIN label t ON t.id = k.event_type
-JOIN label a ON a.id = k.pattern
-JOIN context c ON c.id = e.context
-JOIN label n ON n.id = c.session
-JOIN label i ON i.id = c.initiating_agent
-JOIN label v ON v.id = c.conversation
 JOIN party p ON p.id = e.party
-LEFT JOIN label r ON r.id = e.correlation
+JOIN context c ON c.id = e.context
+JOIN kind k ON k.id = e.kind
+JOIN source s ON s.id = e.source
+LEFT JOIN role_set o ON o.id = e.roles
+LEFT JOIN name n ON n.id = c.session
+LEFT JOIN name i ON i.id = c.initiating_agent
+LEFT JOIN name v ON v.id = c.conversation
+LEFT JOIN name t ON t.id = k.event_type
+LEFT JOIN name a ON a.id = k.pattern
+LEFT JOIN name f ON f.id = s.folder
+LEFT JOIN correlation r ON r.id = e.correlation
 """

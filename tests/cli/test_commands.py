@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "sidecar"]
 COLUMNS = (
     *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
     *("participating_agents", "agent_roles", "pattern_type", "conversation_id", "correlation_id"),
-    *("is_completion", "is_request", "has_response", "requests_response"),
+    *("is_completion", "is_request", "has_response", "requests_response", "author", "addressees", "answered_after"),
 )
 
 
@@ -463,7 +463,7 @@ def test_doctor_exits_with_1_where_something_is_in_the_way(indexed: Path) -> Non
 # --- queries ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_timeline_has_the_17_columns(indexed: Path) -> None:
+def test_a_timeline_has_all_of_an_entry(indexed: Path) -> None:
     entries = objects(indexed, "query", "timeline")
     assert [tuple(one) for one in entries] == [COLUMNS] * 4
     assert [one["timestamp"] for one in entries] == [one["timestamp"] for one in TALK]

@@ -19,7 +19,7 @@ import orjson
 from helpers.corpora import BASE
 from helpers.support import HANG, command, eventually, indexed, reference
 from helpers.tally import Tally
-from oracle.model import COLUMNS, model_file
+from oracle.model import FIELDS, model_file
 from sidecar.errors import SidecarError
 from sidecar.fs import to_os, to_text
 from sidecar.health.status import Status, status_of
@@ -55,7 +55,8 @@ def expected(root: Path) -> list[Row]:
         for row in found.rows:
             row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
             row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
-            rows.append(tuple(row[column] for column in COLUMNS))
+            row["addressees"] = tuple(row["addressees"])
+            rows.append(tuple(row[field] for field in FIELDS))
     return sorted(rows, key=lambda row: (row[4], row[6]))
 
 

@@ -197,7 +197,7 @@ def test_a_terminal_that_knows_few_letters_gets_escapes_and_no_traceback(root: P
 # ---- what a name may say in SQL or in Python
 
 WORDS = [
-    "'; DROP TABLE entry; --", '"); DROP TABLE label; --', "%", "_", "?", "?1", "%s", "{}", "{0.__class__}",
+    "'; DROP TABLE entry; --", '"); DROP TABLE name; --', "%", "_", "?", "?1", "%s", "{}", "{0.__class__}",
     "' OR 1=1 --", "__import__('os').system('true')", '"""', "\'\'\'", "\\", "\\'", "$(true)", "`true`", "\x00",
     "a\x00b", "\ud7ff", "\uffff",
 ]  # fmt: skip

@@ -124,7 +124,7 @@ def test_it_finds_a_day_that_is_gone(root: Path) -> None:
 def test_it_finds_a_row_that_was_invented(root: Path) -> None:
     columns = [
         *("source", "line_number", "byte_length", "checksum", "timestamp", "kind", "context", "party"),
-        *("correlation", "response"),
+        *("roles", "correlation", "requests_response", "has_response", "answered_after"),
     ]
     names = ", ".join(columns)
     tamper(root, f"INSERT INTO entry (byte_offset, {names}) SELECT 5, {names} FROM entry WHERE byte_offset = 0")
@@ -137,7 +137,9 @@ def test_it_finds_a_row_that_was_invented(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("response = 2", "has_response is 0, should be 1"),
+        ("has_response = 0", "has_response is 0, should be 1"),
+        ("requests_response = 0", "requests_response is 0, should be 1"),
+        ("answered_after = answered_after + 1", "answered_after is "),
         ("kind = (SELECT k.id FROM kind k WHERE k.id <> kind)", "event_type is "),
         ("timestamp = timestamp + 1", "timestamp is "),
         ("line_number = 7", "line_number is 7, should be 1"),

@@ -18,7 +18,7 @@ from unittest import mock
 import orjson
 import pytest
 
-from oracle.model import COLUMNS, ModelFile, model_file
+from oracle.model import FIELDS, ModelFile, model_file
 from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
@@ -69,6 +69,7 @@ def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes
     for answer in answered:
         found[answer.byte_offset]["has_response"] = 1
         found[answer.byte_offset]["correlation_id"] = answer.correlation_id
+        found[answer.byte_offset]["answered_after"] = answer.answered_after
     counts = progress.counts
     return ModelFile(
         list(found.values()),
@@ -82,11 +83,12 @@ def as_dict(row: Row, path: str) -> dict[str, Any]:
     """A row as the view shows it, with its day and length."""
     values = row._asdict()
     return {
-        **{key: values[key] for key in COLUMNS if key in values and not key.startswith(("is_", "has_", "requests_"))},
+        **{key: values[key] for key in FIELDS if key in values and not key.startswith(("is_", "has_", "requests_"))},
         "id": f"{split_path(path)[1]}:{row.byte_offset}",
         "file_path": path,
         "participating_agents": list(row.participants),
         "agent_roles": dict(row.roles),
+        "addressees": list(row.addressees),
         "is_completion": int(row.is_completion),
         "is_request": int(row.is_request),
         "has_response": int(row.has_response),
@@ -107,7 +109,7 @@ def reference(root: Path, **changes: Any) -> Settings:
 
 
 def indexed(root: Path) -> list[tuple[Any, ...]]:
-    """Every row of every day's `ksi_index`, in the order of file and place."""
+    """Every row of every day's `ksi_index`, with what an entry has beside it, in the order of file and place."""
     rows: list[tuple[Any, ...]] = []
     for path in sorted((root / "index" / "daily").glob("*.db")):
         day = DayReader(path)
@@ -117,7 +119,7 @@ def indexed(root: Path) -> list[tuple[Any, ...]]:
 
 
 def modelled(root: Path) -> list[tuple[Any, ...]]:
-    """What the model makes of the reference tree below `root`, as rows of the view."""
+    """What the model makes of the reference tree below `root`, as `indexed` has it."""
     rows = []
     files = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
     files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
@@ -127,7 +129,8 @@ def modelled(root: Path) -> list[tuple[Any, ...]]:
         for row in found.rows:
             row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
             row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()
-            rows.append(tuple(row[column] for column in COLUMNS))
+            row["addressees"] = tuple(row["addressees"])
+            rows.append(tuple(row[field] for field in FIELDS))
     return sorted(rows, key=lambda row: (row[4], row[6]))
 
 

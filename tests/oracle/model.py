@@ -39,6 +39,9 @@ COLUMNS = (
     "has_response",
     "requests_response",
 )
+"""Of the view."""
+FIELDS = (*COLUMNS, "author", "addressees", "answered_after")
+"""Of an entry."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ class State:
     roles: dict[str, str] = field(default_factory=dict)
     open: list[Request] = field(default_factory=list)
     answered: list[Request] = field(default_factory=list)
-    early: list[str] = field(default_factory=list)
+    early: list[tuple[str, float]] = field(default_factory=list)
 
 
 def model_file(content: bytes, *, path: str, layout: str, mtime: float, max_line_bytes: int = 16 * 2**20) -> ModelFile:
@@ -193,7 +196,7 @@ def _derive(
         "data.request_id",
         "metadata.request_id",
     )
-    request = _request_of_answer(state, author, correlation) if is_answer else None
+    request = _request_of_answer(state, author, correlation, timestamp) if is_answer else None
 
     # New role, before the row is written.
     new_role = _first_of(record, "data.context.role_transition.to", "data.new_role", "data.role")
@@ -266,6 +269,9 @@ def _derive(
         "is_request": int(is_request),
         "has_response": 0,
         "requests_response": int(requests_response),
+        "author": author,
+        "addressees": addressees,
+        "answered_after": None,
         "day": _day(timestamp),
         "byte_length": length,
     }
@@ -278,13 +284,14 @@ def _derive(
 
 
 def _new_request(state: State, request: Request) -> None:
-    if request.correlation is not None and request.correlation in state.early:
-        _is_answered(state, request)
-    else:
-        state.open.append(request)
+    for correlation, answer_time in state.early:
+        if correlation == request.correlation:
+            _is_answered(state, request, answer_time)
+            return
+    state.open.append(request)
 
 
-def _request_of_answer(state: State, author: str | None, correlation: str | None) -> Request | None:
+def _request_of_answer(state: State, author: str | None, correlation: str | None, timestamp: float) -> Request | None:
     """The request that an answer belongs to, marked as answered; the correlation of a lone answer is kept as early."""
     if correlation is None:
         request = _choice(state.open, author)
@@ -306,12 +313,12 @@ def _request_of_answer(state: State, author: str | None, correlation: str | None
                 request.correlation = correlation
                 request.row["correlation_id"] = correlation
         if request is None:
-            if correlation in state.early:
-                state.early.remove(correlation)
-            state.early.append(correlation)
+            times = [time for early, time in state.early if early == correlation]
+            state.early = [(early, time) for early, time in state.early if early != correlation]
+            state.early.append((correlation, times[0] if times else timestamp))
             del state.early[:-KEPT]
     if request is not None:
-        _is_answered(state, request)
+        _is_answered(state, request, timestamp)
     return request
 
 
@@ -329,7 +336,9 @@ def _choice(requests: list[Request], author: str | None) -> Request | None:
     return None
 
 
-def _is_answered(state: State, request: Request) -> None:
+def _is_answered(state: State, request: Request, answer_time: float) -> None:
+    if not request.row["has_response"]:
+        request.row["answered_after"] = answer_time - request.row["timestamp"]
     request.row["has_response"] = 1
     state.open = [r for r in state.open if r is not request]
     state.answered = [r for r in state.answered if r is not request]

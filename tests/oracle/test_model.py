@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers.corpora import event_files, random_log, records, session_files, write_tree
 from oracle.cases import CASES, MTIME, Case
-from oracle.model import COLUMNS, ModelFile, model_file
+from oracle.model import FIELDS, ModelFile, model_file
 
 
 def read(case: Case) -> ModelFile:
@@ -34,7 +34,7 @@ def check_whole(content: bytes, result: ModelFile) -> None:
             assert content[offset - 1 : offset] == b"\n"
             assert number == content[:offset].count(b"\n") + 1
     for row in result.rows:
-        assert tuple(row) == (*COLUMNS, "day", "byte_length")
+        assert tuple(row) == (*FIELDS, "day", "byte_length")
         assert set(row["agent_roles"]) <= set(row["participating_agents"])
         assert row["has_response"] <= row["is_request"]
         assert len(row["day"]) == 10
@@ -105,7 +105,8 @@ def test_what_follows_changes_nothing_of_a_row_but_its_answer(first: bytes, seco
     for early, late in zip(before.rows, after.rows, strict=False):
         assert late["has_response"] >= early["has_response"]
         assert early["correlation_id"] in (None, late["correlation_id"])
-        changing = ("has_response", "correlation_id")
+        assert early["answered_after"] in (None, late["answered_after"])
+        changing = ("has_response", "correlation_id", "answered_after")
         assert {k: v for k, v in early.items() if k not in changing} == {
             k: v for k, v in late.items() if k not in changing
         }

@@ -222,7 +222,7 @@ FOLDERS = [
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_pointer_that_leaves_the_root_is_refused(root: Path, folder: str) -> None:
-    tamper(root, "UPDATE label SET text = ? WHERE text = 'responses/sessions/'", folder)
+    tamper(root, "UPDATE name SET text = ? WHERE text = 'responses/sessions/'", folder)
     entry = only_entry(root)
     assert entry.file_path == f"{folder}s.jsonl"
     with Index(root) as index, pytest.raises(UnsafePath) as caught:
@@ -232,7 +232,7 @@ def test_a_pointer_that_leaves_the_root_is_refused(root: Path, folder: str) -> N
 
 def test_an_absolute_pointer_is_refused_also_within_the_root(root: Path) -> None:
     for folder in (root / "responses" / "sessions", root.parent / "secrets"):
-        tamper(root, "UPDATE label SET text = ? WHERE id = (SELECT folder FROM source)", f"{folder}/")
+        tamper(root, "UPDATE name SET text = ? WHERE id = (SELECT folder FROM source)", f"{folder}/")
         with Index(root) as index, pytest.raises(UnsafePath):
             index.read_bytes(only_entry(root))
 
@@ -245,7 +245,7 @@ def test_a_stem_with_a_way_out_is_refused(root: Path, stem: str) -> None:
 
 
 def test_a_pointer_to_a_link_is_not_followed(root: Path) -> None:
-    tamper(root, "UPDATE label SET text = 'responses/' WHERE text = 'responses/sessions/'")
+    tamper(root, "UPDATE name SET text = 'responses/' WHERE text = 'responses/sessions/'")
     tamper(root, "UPDATE source SET stem = 'link'")
     with Index(root) as index, pytest.raises(SourceError):
         index.read_bytes(only_entry(root))
@@ -254,7 +254,7 @@ def test_a_pointer_to_a_link_is_not_followed(root: Path) -> None:
 def test_links_in_a_circle_are_an_error_of_ours(root: Path) -> None:
     (root / "round").symlink_to(root / "about")
     (root / "about").symlink_to(root / "round")
-    tamper(root, "UPDATE label SET text = 'round/' WHERE text = 'responses/sessions/'")
+    tamper(root, "UPDATE name SET text = 'round/' WHERE text = 'responses/sessions/'")
     with Index(root) as index, pytest.raises(SourceError):
         index.read_bytes(only_entry(root))
 

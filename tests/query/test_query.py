@@ -18,7 +18,7 @@ import pytest
 
 from helpers.corpora import AGENTS, BASE, CONVERSATIONS, DAY, TEAMS, write_tree
 from helpers.support import Stepped, indexed, reference, write_lines
-from oracle.model import COLUMNS
+from oracle.model import FIELDS
 from sidecar import Entry, Index
 from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
 from sidecar.query.day_reader import DayReader, Filter, Position
@@ -46,8 +46,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(root: Path) -> Rows:
-    """All rows of all days' views, by time, path and place."""
-    found = [dict(zip(COLUMNS, row, strict=True)) for row in indexed(root)]
+    """All rows of all days' views, with what an entry has beside them, by time, path and place."""
+    found = [dict(zip(FIELDS, row, strict=True)) for row in indexed(root)]
     assert len(found) > 2_000
     return sorted(found, key=lambda row: (row["timestamp"], row["file_path"], row["byte_offset"]))
 
@@ -60,7 +60,7 @@ def index(root: Path) -> Iterator[Index]:
 
 def as_row(entry: Entry) -> dict[str, Any]:
     """An entry as the view shows it."""
-    row = {column: getattr(entry, column) for column in COLUMNS}
+    row = {field: getattr(entry, field) for field in FIELDS}
     row["participating_agents"] = orjson.dumps(entry.participating_agents).decode()
     row["agent_roles"] = orjson.dumps(entry.agent_roles).decode()
     return row
@@ -521,12 +521,12 @@ def test_the_view_has_the_references_columns_in_their_order(root: Path) -> None:
 
 
 def test_an_entry_is_a_frozen_value_with_the_columns_as_attributes(index: Index) -> None:
-    assert tuple(field.name for field in fields(Entry)) == COLUMNS
+    assert tuple(field.name for field in fields(Entry)) == FIELDS
     for entry in index.timeline(limit=300):
         assert isinstance(entry.timestamp, float)
         assert isinstance(entry.participating_agents, tuple)
         assert isinstance(entry.agent_roles, dict)
-        assert all(type(getattr(entry, name)) is bool for name in COLUMNS[13:])
+        assert all(type(getattr(entry, name)) is bool for name in FIELDS[13:17])
         assert all(type(getattr(entry, name)) is int for name in ("line_number", "byte_offset"))
     with pytest.raises(FrozenInstanceError):
         entry.id = "another"  # type: ignore[misc]

@@ -304,7 +304,7 @@ def nothing_is_left_of_the_old(root: Path, *agents: str) -> None:
     assert catalog(root, "SELECT COUNT(*) FROM rejected_line") == [(0,)]
     for path in (root / "index/daily").glob("*.db"):
         with closing(sqlite3.connect(path)) as day:
-            named = "SELECT text FROM label WHERE id IN (SELECT agent FROM party_agent)"
+            named = "SELECT text FROM name WHERE id IN (SELECT agent FROM party_agent)"
             assert not set(agents or ("a", "b")) & {row[0] for row in day.execute(named)}
 
 
