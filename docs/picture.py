@@ -25,7 +25,6 @@ from sidecar.demo.stats import DemoStats, Lag
 from sidecar.demo.view import Picture, WaitingRequest, frame
 from sidecar.demo.world import Act, Begin, Happen, Say, World
 from sidecar.service.supervisor import run_once
-from sidecar.terminal import record_text
 
 TARGET = Path(__file__).with_name("demo.svg")
 BEGAN = 1_735_500_000.0
@@ -115,10 +114,9 @@ def picture_of(root: Path) -> Picture:
         pending = [index.get(row.id) for row in index.find_pending_requests(time_limit=None)]
         picture.waiting_count = len(pending)
         picture.waiting = [
-            WaitingRequest(now - one.timestamp, one.participating_agents, record_text(index.read(one)))
-            for one in pending[:ROWS]
+            WaitingRequest(now - one.timestamp, one.participating_agents, index.text(one)) for one in pending[:ROWS]
         ]
-        picture.said = [(one.participating_agents, record_text(index.read(one))) for one in seen.last_said(ROWS)]
+        picture.said = [(one.participating_agents, index.text(one)) for one in seen.last_said(ROWS)]
     return picture
 
 

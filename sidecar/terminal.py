@@ -6,14 +6,13 @@ the cursor, rename the window or reverse a line. Markup in them is text like any
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -305,33 +304,3 @@ def _aligned(row: TableRow, columns: Sequence[Column], widths: list[int]) -> Ite
         text = "".join(text for text, _ in cell)
         yield f"{space}{text}" if column.right else f"{text}{space}"
         yield " " * GAP
-
-
-# ---- the text of a record
-
-# A record's own words stand at the top or in `data`; an answer often wraps those of the model once more.
-_WRAPPERS = ("data", "response", "result", "message")
-_TEXTS = ("prompt", "response", "content", "message", "text", "body", "result", "summary", "error")
-_DEEPEST = 4
-
-
-def record_text(record: Mapping[str, Any]) -> str:
-    """The text of a record; where it has none, its data as compact JSON."""
-    return _find(record, 0) or json.dumps(record.get("data", record), ensure_ascii=False)
-
-
-def _find(value: Mapping[str, Any], depth: int) -> str | None:
-    inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
-    if depth == 0 and isinstance(value.get("data"), dict):
-        inner, value = [value["data"]], value["data"]
-        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
-    for key in _TEXTS:
-        text = value.get(key)
-        if isinstance(text, str) and text.strip():
-            return text
-    if depth < _DEEPEST:
-        for one in inner:
-            text = _find(one, depth + 1)
-            if text:
-                return text
-    return None

@@ -167,6 +167,7 @@ def build_index(settings: Settings, target: Path, tasks: list[ReadTask], workers
         if any(task.archived for task in tasks):
             catalog.note("archive", to_text(os.fspath(settings.archive)))
         catalog.note("config", settings.fingerprint)
+        catalog.note("text", settings.text_note)
         catalog.note("build", uuid4().hex)
     for folder in (target, target / layout.DAILY_NAME):
         sync_folder(folder)

@@ -120,10 +120,9 @@ def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
 def _text(index: Index, entry: Entry) -> str | None:
     """What an entry says; None where its record cannot be read."""
     from sidecar.errors import SourceError
-    from sidecar.terminal import record_text
 
     try:
-        return record_text(index.read(entry))
+        return index.text(entry)
     except SourceError:
         return None
 

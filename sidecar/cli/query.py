@@ -196,7 +196,8 @@ def conversation(
 ) -> None:
     """Print CONVERSATION as a transcript.
 
-    A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`.
+    A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`
+    and `text`, what was said.
     """
     with closing(options.open_index()) as index:
         entries = index.timeline(**window._asdict(), **resolved(index, {"conversation": conversation_id}))
@@ -211,13 +212,13 @@ def conversation(
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
-    """The entry with its record, or with the reason why that cannot be read."""
+    """The entry with its record and what was said in it, or with the reason why that cannot be read."""
     from sidecar.errors import SourceError
 
     try:
-        return {**as_object(entry), "record": index.read(entry)}
+        return {**as_object(entry), "record": index.read(entry), "text": index.text(entry)}
     except SourceError as error:
-        return {**as_object(entry), "record": None, "error": str(error)}
+        return {**as_object(entry), "record": None, "text": None, "error": str(error)}
 
 
 @query.command()

@@ -20,7 +20,6 @@ from sidecar.terminal import (
     duration_text,
     plain_lines,
     print_note,
-    record_text,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +38,9 @@ _INDENT = 10
 
 MAX_LINES = 12
 """Lines printed per record in a conversation, unless --full is given."""
+
+MAX_DATA = 500
+"""Characters printed of the data of a record in which nothing was said, unless --full is given."""
 
 
 def _time(screen: Screen) -> Column:
@@ -167,7 +169,7 @@ def _speakers(entry: Entry) -> list[Piece]:
 
 def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
     try:
-        lines = plain_lines(record_text(index.read(entry)).strip())
+        lines = plain_lines(_words(index, entry, full).strip())
     except SidecarError as error:
         screen.line((f"({error})", "dim italic"), indent=_INDENT)
         return
@@ -177,6 +179,15 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
     if len(lines) > len(shown):
         more = counted(len(lines) - len(shown), "more line")
         screen.line((f"… {more}: sidecar show {entry.id}", "dim"), indent=_INDENT)
+
+
+def _words(index: Index, entry: Entry, full: bool) -> str:
+    """What was said; where nothing was, the beginning of the record's data."""
+    if text := index.text(entry):
+        return text
+    record = index.read(entry)
+    data = json.dumps(record.get("data", record), ensure_ascii=False)
+    return data if full or len(data) <= MAX_DATA else f"{data[:MAX_DATA]}…"
 
 
 def sessions(screen: Screen, found: Iterable[Session]) -> None:

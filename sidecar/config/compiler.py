@@ -31,9 +31,9 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
+from sidecar.places import Named, Path, Place, Template, before_lists, paths_in, text_of, values_in
 from sidecar.records import Kind, Record
 
-from .places import Named, Path, Place, Template, before_lists, paths_in
 from .spec import Attributes, Condition, FormatSpec
 from .values import (
     MAX_ID_CHARACTERS,
@@ -44,10 +44,8 @@ from .values import (
     flag_of,
     id_text,
     joined,
-    text_of,
     timestamp_of,
     type_of,
-    values_in,
 )
 
 PROBE_FROM = 4

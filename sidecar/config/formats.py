@@ -9,6 +9,7 @@ A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
       addressees: ["tool:{tool}", "to[].id"]   # a text with a place in it; a step into a list
       keep: {room: [header.room]}         # the first value counts, for the whole file; in a shape, the latest
       conversation: [<room>, <team>]      # what is kept, or a named part of the path: glob `<team>/*.jsonl`
+      text: [body.text, "parts[].text"]   # what was said, for reading: all of them
       time_zone: Europe/Berlin            # of times that name none; else UTC
       requests: ["ask:", ":request"]      # `a:b` is that type, `a:` a prefix, `:b` the last segment
       set: {team: red}                    # used where the record itself has no value
@@ -33,8 +34,9 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from sidecar.places import EXPECTED, MAX_STEPS, NAME, Place, WrittenPlace, names_in, parse_place
+
 from .compiler import Extract, compile_spec
-from .places import EXPECTED, MAX_STEPS, NAME, Place, names_in, parse_place
 from .spec import Attributes, Condition, Constant, FormatSpec, Keep, Shape
 from .yaml_nodes import YamlValue, parse_yaml
 from .zones import parse_zone
@@ -59,14 +61,16 @@ class Format:
     name: str
     spec: FormatSpec = field(repr=False, compare=False)
     fingerprint: str = field(init=False)
-    """Differs where the format differs; the name is not part of it."""
+    """Differs where rows could; the name is not part of it."""
     kept: frozenset[str] = field(init=False, repr=False, compare=False)
     """The names of values that a record gives and later ones use: part of a source's state."""
     extract: Extract = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        content = json.dumps(asdict(self.spec), sort_keys=True)
-        object.__setattr__(self, "fingerprint", sha256(content.encode()).hexdigest())
+        content = asdict(self.spec)
+        del content["text"]  # no row depends on it
+        digest = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        object.__setattr__(self, "fingerprint", digest)
         object.__setattr__(self, "kept", self.spec.kept)
         zone = UTC if self.spec.time_zone is None else parse_zone(self.spec.time_zone)
         object.__setattr__(self, "extract", compile_spec(self.name, self.spec, zone))
@@ -116,7 +120,7 @@ def _spec(
     to `known`."""
     if name in known:
         return known[name]
-    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes", "time_zone"))
+    given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes", "time_zone", "text"))
     parent = FormatSpec(Attributes({}, {}), (), (), (), (), ())
     if "extends" in given:
         base = given["extends"].choice({**known, **values}, "format")
@@ -135,7 +139,8 @@ def _spec(
         shapes = tuple(_shape(value) for value in given["shapes"].items("a list of shapes"))
     attributes = parent.attributes.overridden_by(_attributes(given))
     zone = _time_zone(given["time_zone"]) if "time_zone" in given else parent.time_zone
-    known[name] = FormatSpec(attributes, shapes, keep=keep, time_zone=zone, **types)
+    text = _written_places(given["text"]) if "text" in given else parent.text
+    known[name] = FormatSpec(attributes, shapes, keep=keep, time_zone=zone, text=text, **types)
     if both := {name for shape in shapes for name, _ in shape.keep} & set(dict(keep)):
         what = f"`{min(both)}` is kept by the format and by a shape, expected by one of them"
         raise given.get("shapes", given.get("keep", values[name])).error(what)
@@ -206,6 +211,14 @@ def _constant(attribute: str, value: YamlValue) -> Any:
     if attribute in _LISTS:
         return tuple(item.text() for item in value.items("a list of strings"))
     return value.text()
+
+
+def _written_places(value: YamlValue) -> tuple[WrittenPlace, ...]:
+    """Places in a record, as they are written: they are looked up where nothing else of the format is known."""
+    for item, place in zip(value.items("a list of places"), _places(value), strict=True):
+        if name := next(names_in(place), None):
+            raise item.error(f"expected a place in the record itself, found `<{name}>`")
+    return tuple(tuple(key.text() for key in item.items()) if item.is_list else item.text() for item in value.items())
 
 
 def _time_zone(value: YamlValue) -> str:

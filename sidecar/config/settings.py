@@ -17,10 +17,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from sidecar import globs
 from sidecar.errors import ConfigError, RootMissing
 from sidecar.records import Layout
+from sidecar.said import note_of
 
-from . import globs
 from .formats import Format, load_formats, read_packaged
 from .yaml_nodes import YamlValue, parse_yaml_file, unknown_name
 
@@ -113,6 +114,11 @@ class Settings:
         """Differs where the rows could: an index made under another fingerprint has to be rebuilt."""
         sources = [(source.glob, source.layout, source.format.fingerprint) for source in self.sources]
         return sha256(json.dumps([LAW, sources, self.max_line_bytes]).encode()).hexdigest()
+
+    @cached_property
+    def text_note(self) -> str:
+        """What the catalog notes so that readers find what was said in a record."""
+        return note_of((source.glob, source.format.spec.text) for source in self.sources)
 
     @cached_property
     def glob_prefixes(self) -> tuple[str, ...]:

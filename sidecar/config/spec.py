@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .places import Place
+from sidecar.places import Place, WrittenPlace
 
 Constant: TypeAlias = str | int | bool
 Keep: TypeAlias = tuple[tuple[str, tuple[Place, ...]], ...]
@@ -66,6 +66,8 @@ class FormatSpec:
     skip: tuple[str, ...]
     keep: Keep = ()
     """The first value counts, for the whole file."""
+    text: tuple[WrittenPlace, ...] | None = None
+    """Where the words of a record stand: for reading, no row depends on it. None: the usual places."""
     time_zone: str | None = None
     """Of times that name none: as `zones.parse_zone` reads it; None is UTC."""
 

@@ -10,10 +10,9 @@ from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from sidecar.places import text_of
 from sidecar.records import Kind
 from sidecar.times import YEAR_10000
-
-from .places import ListStep
 
 _Value = TypeVar("_Value")
 
@@ -48,16 +47,6 @@ def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ids, *new))) if new else ids
 
 
-def text_of(value: Any) -> str | None:
-    """A non-empty string, or an integer as its decimal digits, of any length; else None."""
-    if value.__class__ is not str and value.__class__ is not int:
-        return None
-    try:
-        return str(value) or None
-    except ValueError:  # more digits than Python converts
-        return None
-
-
 def type_of(value: Any) -> str | None:
     """An event type: a non-empty string; else None."""
     return value if value.__class__ is str and value else None
@@ -69,28 +58,6 @@ def flag_of(value: Any) -> bool | None:
 
 
 # ---- steps into lists, and texts with places in them
-
-
-def values_in(value: Any, steps: tuple[str | ListStep, ...]) -> list[Any]:
-    """All values but null that the steps lead to from a value, in the order of the record."""
-    found = [value]
-    for step in steps:
-        if step.__class__ is str:
-            found = [each.get(step) for each in found if each.__class__ is dict]
-        else:
-            found = [one for each in found if each.__class__ is list for one in each if _is_picked(one, step)]
-    return [each for each in found if each is not None]
-
-
-def _is_picked(element: Any, step: Any) -> bool:
-    if step.key is None:
-        return True
-    if element.__class__ is not dict:
-        return False
-    value = element.get(step.key)
-    if value.__class__ is bool:
-        return bool(step.value == ("true" if value else "false"))
-    return bool(text_of(value) == step.value)
 
 
 def first_of(values: list[Any], accept: Callable[[Any], _Value | None]) -> _Value | None:

@@ -27,7 +27,6 @@ from sidecar.query.index import Index
 from sidecar.records import Entry
 from sidecar.service import heartbeat
 from sidecar.service.lock import lock_holder
-from sidecar.terminal import record_text
 
 from .stats import DemoStats
 from .view import Picture, SilentView, WaitingRequest
@@ -242,7 +241,7 @@ class _Stage:
             if len(self._texts) > MAX_CACHED_TEXTS:
                 self._texts.clear()
             try:
-                self._texts[entry.id] = record_text(self._index.read(entry))
+                self._texts[entry.id] = self._index.text(entry)
             except SourceError as error:
                 self._texts[entry.id] = str(error)
         return self._texts[entry.id]

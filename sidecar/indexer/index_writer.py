@@ -57,6 +57,8 @@ class IndexWriter:
             opened.callback(self._days.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
+            if self._catalog.fact("text") != settings.text_note:  # no row depends on it, so it may change any time
+                self._catalog.note("text", settings.text_note)
             self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
             # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
             # has been read again or is seen to be missing.

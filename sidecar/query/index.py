@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged
-from sidecar.fs import split_path
+from sidecar.fs import split_path, to_os
 from sidecar.logs.archive_file import Archive, beside, folder_of
 from sidecar.logs.record_reader import open_log
+from sidecar.places import Place
 from sidecar.records import AgentSummary, Entry, Extent, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.said import places_in, said
 from sidecar.times import Time, day_of, duration, moment_of
 
 from .day_reader import DayReader, Filter, Position
@@ -248,6 +250,22 @@ class Index:
         """
         record: dict[str, Any] = orjson.loads(self.read_bytes(entry))
         return record
+
+    def text(self, entry: Entry) -> str:
+        """What was said in the record behind an entry: the texts at the places that its format names under `text`, else
+        the text at the first of the usual places, such as `prompt` and `response`. Empty where there is none. Raises
+        the errors of `read_bytes`.
+
+        >>> index.text(index.get("sess_discovery_123:0"))
+        'Looking for agents with NLP capabilities'
+        """
+        return said(self.read(entry), self._places_of_text(entry.file_path))
+
+    def _places_of_text(self, path: str) -> tuple[Place, ...] | None:
+        with suppress(SidecarError):  # the log can be read without the catalog, by the usual places
+            for note in self._files.of_catalog(lambda catalog: [catalog.fact("text")]):
+                return places_in(note, to_os(path)) if note else None
+        return None
 
     def read_bytes(self, entry: Entry) -> bytes:
         """The bytes of the record behind an entry, without the line end. They are the bytes that were indexed, by

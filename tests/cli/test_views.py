@@ -30,7 +30,6 @@ from sidecar.terminal import (
     moment_text,
     plain,
     plain_lines,
-    record_text,
     shortened,
     size_text,
 )
@@ -352,28 +351,6 @@ def test_the_status_tells_of_each_source_when_asked(tmp_path: Path, capsys: pyte
     source = SourceStatus("a.jsonl", 100, 60, 10, 20, 5, 5, 0, 3, "ok")
     screens_state.status_view(Screen(), Settings(tmp_path, tmp_path, ()), status_of(source_list=(source,)))
     assert re.search(r"^ok +100 +60 +10 +20 +5 +5 +0 +3 +a.jsonl$", capsys.readouterr().out, re.MULTILINE)
-
-
-# --- what was said ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("record", "said"),
-    [
-        ({"event": "completion:request", "data": {"prompt": "Is it done?", "agent_id": "a"}}, "Is it done?"),
-        ({"event": "completion:result", "data": {"response": "Yes."}}, "Yes."),
-        ({"ksi": {}, "response": {"type": "result", "result": "Ack"}}, "Ack"),
-        ({"data": {"result": {"ksi": {}, "response": {"result": "Ack"}}}}, "Ack"),
-        ({"type": "DIRECT_MESSAGE", "content": "dm 9"}, "dm 9"),
-        ({"kind": "ask", "sender": {"id": "planner"}, "body": "Is it done?"}, "Is it done?"),
-        ({"data": {"agent_id": "a", "message": {"role": "user", "content": "hi"}}}, "hi"),
-        ({"event": "agent:spawn", "data": {"agent_id": "a"}}, '{"agent_id": "a"}'),
-        ({"event": "x"}, '{"event": "x"}'),
-        ({"data": {"prompt": "  ", "text": 5, "response": {"response": {"response": {"response": {}}}}}}, None),
-    ],
-)
-def test_the_words_of_a_record_are_found(record: dict[str, object], said: str | None) -> None:
-    assert record_text(record) == said if said else record_text(record).startswith("{")
 
 
 # --- times, sizes, progress -------------------------------------------------------------------------------------------

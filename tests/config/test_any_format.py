@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from sidecar.config.compiler import compile_spec
 from sidecar.config.formats import Format, load_formats
-from sidecar.config.places import ListStep, Named, Place, Template
 from sidecar.config.spec import Attributes, Condition, FormatSpec, Keep, Shape
 from sidecar.config.values import timestamp_of
+from sidecar.places import ListStep, Named, Place, Template
 from sidecar.records import Kind, Record
 
 YEAR_10000 = 253402300800

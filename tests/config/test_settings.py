@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config import globs
+from sidecar import globs
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.errors import ConfigError

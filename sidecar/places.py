@@ -1,11 +1,13 @@
 """Places: where in a record, or beside it, an attribute stands. Parsed from the text that a format has.
 
-data.agent_id                        a path: keys with dots between
-[data, "kind.of.talk"]               the same as a list of keys, of any characters
-content[type=tool_use].id            a step into a list: its objects that have that key and value
-recipients[].name                    a step to all elements of a list
-<agent>                              a part of the file's path, or a value that the format keeps
-"tool:{payload.name}"                a text with places in it; absent where one of them is
+    data.agent_id                        a path: keys with dots between
+    [data, "kind.of.talk"]               the same as a list of keys, of any characters
+    content[type=tool_use].id            a step into a list: its objects that have that key and value
+    recipients[].name                    a step to all elements of a list
+    <agent>                              a part of the file's path, or a value that the format keeps
+    "tool:{payload.name}"                a text with places in it; absent where one of them is
+
+`docs/derivation.md`, section 3, says what each of them leads to.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """The name of a part of a path, or of a kept value."""
@@ -58,6 +60,9 @@ class Template:
 
 
 Place: TypeAlias = Path | Named | Template
+
+WrittenPlace: TypeAlias = str | tuple[str, ...]
+"""A place as a format has it: a text, or a list of keys."""
 
 
 def parse_place(text: str) -> Place | None:
@@ -126,3 +131,38 @@ def _path(text: str) -> Path | None:
             return None
         position += 1
     return None
+
+
+# ---- what is there
+
+
+def text_of(value: Any) -> str | None:
+    """A non-empty string, or an integer as its decimal digits, of any length; else None."""
+    if value.__class__ is not str and value.__class__ is not int:
+        return None
+    try:
+        return str(value) or None
+    except ValueError:  # more digits than Python converts
+        return None
+
+
+def values_in(value: Any, steps: tuple[str | ListStep, ...]) -> list[Any]:
+    """All values but null that the steps lead to from a value, in the order of the record."""
+    found = [value]
+    for step in steps:
+        if step.__class__ is str:
+            found = [each.get(step) for each in found if each.__class__ is dict]
+        else:
+            found = [one for each in found if each.__class__ is list for one in each if _is_picked(one, step)]
+    return [each for each in found if each is not None]
+
+
+def _is_picked(element: Any, step: Any) -> bool:
+    if step.key is None:
+        return True
+    if element.__class__ is not dict:
+        return False
+    value = element.get(step.key)
+    if value.__class__ is bool:
+        return bool(step.value == ("true" if value else "false"))
+    return bool(text_of(value) == step.value)
