@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 BAR_AFTER = 0.5
-"""Seconds of work before a bar appears: what is done by then needs none."""
+"""Seconds of work before a bar appears; shorter work needs none."""
 REDRAW_INTERVAL = 0.1
 LINE_INTERVAL = 5.0
-"""Seconds between two looks of a bar, and between two lines where there is no terminal."""
+"""Seconds between two states of a bar, and between two lines where there is no terminal."""
 
 
 class ProgressBar:
-    """Call it with reports as they come; `pause` when the work is done for now."""
+    """Shows reports. Call it with each; call `pause` when there is nothing to do for now."""
 
     def __init__(self) -> None:
         self._bar: Bar | None = None
@@ -38,7 +38,7 @@ class ProgressBar:
         self.pause()
 
     def __call__(self, report: Report) -> None:
-        """Show how far it is, unless that was shown a moment ago."""
+        """Show a report, unless one was shown a moment ago."""
         now = time.monotonic()
         if report.what != self._what:
             self.pause()
@@ -55,7 +55,7 @@ class ProgressBar:
             self._next = now + LINE_INTERVAL
 
     def pause(self) -> bool:
-        """Take the bar away; true where work had been going on. The next report begins anew."""
+        """Remove the bar; returns whether any work was reported. The next report starts a new one."""
         had_work = bool(self._what)
         if self._bar is not None:
             self._bar.stop()
@@ -85,7 +85,7 @@ class ProgressBar:
 
 
 def progress_text(report: Report, seconds: float) -> str:
-    """A report in words, `seconds` after the work began."""
+    """A report as text; `seconds` is how long the work has taken so far."""
     rate = report.done / seconds if seconds > 0 else 0.0
     record_text = [f"{report.what} {size_text(report.done)}"]
     if report.total:

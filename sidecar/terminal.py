@@ -27,12 +27,12 @@ WIDTH_SAMPLE = 500
 GAP = 2
 """Spaces between two columns."""
 LONGEST_LINE = 110
-"""Width to which a paragraph is broken, however wide the terminal is."""
+"""Widest line of a paragraph, however wide the terminal is."""
 _SQUEEZED = 8
-"""Width down to which columns are narrowed, where the terminal is too narrow for anything better."""
+"""Width down to which columns are narrowed when nothing else helps."""
 CUT = "…"
-"""Stands for what there is no room for."""
-# C0, DEL and C1; line and paragraph separators; what turns text around; invisible tags; lone surrogates.
+"""Stands for text that was cut."""
+# C0, DEL and C1; line and paragraph separators; marks that change the direction; invisible tags; lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -61,22 +61,22 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a table. On a terminal each row is one line, and what a column has no room for is cut."""
+    """A column of a table. On a terminal each row is one line, and a text that is too wide is cut."""
 
     title: str
     style: str = ""
     right: bool = False
     least: int = 0
-    """The width down to which it is narrowed before a column goes; 0: it is never narrowed."""
+    """The width down to which it is narrowed before a column is left out; 0: it is never narrowed."""
     optional: int = 0
-    """Where the terminal is too narrow, the columns of the highest number go first; 0: it never goes."""
+    """Where the terminal is too narrow, columns with the highest number are left out first; 0: never."""
     cut: Literal["end", "middle", "fold"] = "end"
-    """What goes of a text that is too wide. `middle`: of ids and paths, which are told apart by their ends. `fold`:
-    nothing, it goes on in the next line."""
+    """Where a text that is too wide is cut. `middle`: for ids and paths, which are told apart by their ends. `fold`:
+    nowhere; it goes on in the next line."""
 
 
 class Screen:
-    """Standard output, for people; with moments in UTC, or in the zone of this machine."""
+    """Standard output for people. Times are shown in UTC, or in the zone of this machine."""
 
     def __init__(self, is_local: bool = False) -> None:
         self.zone = "local" if is_local else "UTC"
@@ -85,7 +85,7 @@ class Screen:
 
     @property
     def console(self) -> Console:
-        """Rich's side of it; imported late, because it takes longer than most answers."""
+        """The rich console. rich is imported late, because loading it takes longer than most answers."""
         if self._console is None:
             from rich.console import Console
 
@@ -94,15 +94,15 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """Columns of the terminal; a pipe has no end of them."""
+        """The width of the terminal in columns; as good as unlimited in a pipe."""
         return self.console.width if self.is_terminal else 1_000_000
 
     def moment(self, timestamp: float) -> str:
-        """A time, to the second."""
+        """A time as text, to the second."""
         return moment_text(timestamp, None if self.zone == "local" else UTC)
 
     def line(self, *pieces: Piece | str, label: Piece = ("", ""), indent: int = 0) -> None:
-        """One paragraph; on a terminal broken between words. It stays right of `indent`, where a label may be."""
+        """Print one paragraph, indented, with a label in the indent. On a terminal it is broken between words."""
         texts = [(piece, "") if isinstance(piece, str) else piece for piece in pieces]
         if not self.is_terminal:
             print((plain(label[0]).ljust(indent) + "".join(plain(text) for text, _ in texts)).rstrip())
@@ -116,7 +116,7 @@ class Screen:
         self.console.print(grid)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> int:
-        """Rows in columns; gives how many. They are printed as they come, a few hundred at a time."""
+        """Print rows in columns, a few hundred at a time as they come; returns how many there were."""
         remaining = iter(rows)
         widths: list[int] = []
         count = 0
@@ -130,7 +130,7 @@ class Screen:
         return count
 
     def row(self, columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Cell]) -> None:
-        """One row, in columns of these widths; where the terminal is too narrow for them, in narrower ones."""
+        """Print one row in columns of these widths, or in narrower ones where the terminal has no room for them."""
         if self.is_terminal:
             narrowed = self._narrowed([*widths], [column.least for column in columns])
             narrowed = self._narrowed(narrowed, [min(column.least, _SQUEEZED) for column in columns])
@@ -139,7 +139,7 @@ class Screen:
             _plain_table(columns, [*widths], [_row(cells)], first=False)
 
     def _widths(self, columns: Sequence[Column], rows: list[TableRow]) -> list[int]:
-        """Every column as wide as it needs, if the terminal has that. One that has to go gets 0."""
+        """The width of each column: what it needs, or less if the terminal is too narrow; 0 where it is left out."""
         needed = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
         ]
@@ -153,7 +153,7 @@ class Screen:
         return self._narrowed(widths, [min(column.least, _SQUEEZED) for column in columns])
 
     def _narrowed(self, widths: list[int], least: list[int]) -> list[int]:
-        """Narrow the column with most to spare, again and again, until all fit or none has anything to spare."""
+        """The widths, narrowed where there is most to spare, column by column, until they fit or none can be."""
         widths = widths[:]
         while _total(widths) > self.width:
             spare, i = max((width - least[i] if least[i] else 0, i) for i, width in enumerate(widths))
@@ -183,17 +183,17 @@ class Screen:
 
 
 def print_note(text: str) -> None:
-    """A word beside the answer, on stderr, so that what is piped on is the answer alone."""
+    """Print a note on stderr, so that stdout holds the answer and nothing else."""
     print(plain(text), file=sys.stderr)
 
 
 def agent_piece(name: str) -> Piece:
-    """An agent's name, everywhere in the same colour."""
+    """An agent's name, in a colour that is the same everywhere."""
     return (name, _AGENT_STYLES[zlib.crc32(name.encode("utf-8", "replace")) % len(_AGENT_STYLES)])
 
 
 def agents_pieces(names: Sequence[str]) -> list[Piece]:
-    """Who speaks, and to whom."""
+    """The first agent, an arrow, and the others: who speaks, and to whom."""
     if not names:
         return [("–", "dim")]
     pieces = [agent_piece(names[0])]
@@ -203,7 +203,7 @@ def agents_pieces(names: Sequence[str]) -> list[Piece]:
 
 
 def moment_text(timestamp: float, zone: tzinfo | None = UTC) -> str:
-    """A time to the second, in UTC or another zone; None: that of this machine."""
+    """A time as text, to the second, in a zone (None: that of this machine)."""
     try:
         return datetime.fromtimestamp(timestamp, zone).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -211,15 +211,15 @@ def moment_text(timestamp: float, zone: tzinfo | None = UTC) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A length of time by its two largest units: `850ms`, `4m 12s`, `3d 7h`."""
+    """A length of time in its two largest units: `850ms`, `4m 12s`, `3d 7h`."""
     if seconds < 0:
         return f"-{duration_text(-seconds)}"
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = int(seconds)
-    for size_text, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size_text:
-            return f"{whole // size_text}{name} {whole % size_text // below}{name_below}"
+    for unit, name, below, name_below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit}{name} {whole % unit // below}{name_below}"
     return f"{whole}s"
 
 
@@ -238,7 +238,7 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """A text in at most so many columns, without its middle. The byte offset at the end of an id stays whole.
+    """A text cut in the middle to at most `width` columns. The byte offset at the end of an id stays whole.
 
     `shortened("52f25b26-1a5b-4070-ac28-469e6893d8fd:1234", 20)` is `52f25b2…93d8fd:1234`.
     """
@@ -254,7 +254,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def _beginning(text: str, width: int) -> str:
-    """As much of a text as fits into so many columns."""
+    """The beginning of a text that fits into `width` columns."""
     end = taken = 0
     while end < len(text) and (taken := taken + _width([(text[end], "")])) <= width:
         end += 1
@@ -262,7 +262,7 @@ def _beginning(text: str, width: int) -> str:
 
 
 def _without_middle(cell: Sequence[Piece], width: int) -> Sequence[Piece]:
-    """A cell in at most so many columns: its first piece is shortened, and what follows stays."""
+    """A cell cut to at most `width` columns: its first piece is shortened, and the others stay."""
     (text, style), *others = cell or [("", "")]
     return [(shortened(text, max(1, width - _width(others))), style), *others]
 

@@ -81,8 +81,8 @@ def _bytes(screen: Screen, found: Status) -> None:
 
 
 def _sources(screen: Screen, found: Status) -> None:
-    """A line for each file. A terminal is narrow: numbers that are nowhere but 0 are left out there, and where there is
-    still no room, those go that follow from the others."""
+    """One line per file. On a terminal, columns that hold only zeros are left out, and if there is still no room, those
+    that follow from the others."""
     styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
     names = ["size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries"]
     if screen.is_terminal:

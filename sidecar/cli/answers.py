@@ -1,5 +1,4 @@
-"""What several entries come to: the answers that a table and JSON have in common. No input and no output, but for the
-times of logs."""
+"""Answers that are computed from several entries, in the form that tables and JSON share."""
 
 from __future__ import annotations
 
@@ -22,14 +21,14 @@ class Participant(NamedTuple):
 
     agent: str
     role: str | None
-    """The last one it had; None without any."""
+    """Its last role; None if it had none."""
     entries: int
     first_timestamp: float
     last_timestamp: float
 
 
 def participants_of(entries: Iterable[Entry]) -> list[Participant]:
-    """Who took part in some entries, sorted by name."""
+    """The participants of some entries, sorted by name."""
     seen: dict[str, Participant] = {}
     for entry in entries:
         for name in entry.participating_agents:
@@ -41,23 +40,23 @@ def participants_of(entries: Iterable[Entry]) -> list[Participant]:
 
 
 def agents_in(entries: Iterable[Entry]) -> list[AgentSummary]:
-    """The same of any entries, without roles."""
+    """The agents that take part in some entries, sorted by name."""
     found = participants_of(entries)
     return [AgentSummary(one.agent, one.entries, one.first_timestamp, one.last_timestamp) for one in found]
 
 
 class RoleHeld(NamedTuple):
-    """A role, from the entry in which an agent has it first until it has another."""
+    """A role that an agent had for a while."""
 
     role: str
     since: float
     seconds: float
-    """To the entry in which it has another; of the last role, to the last entry in which it has that."""
+    """From the first entry with this role to the first with the next one; for the last role, to its last entry."""
     entries: int
 
 
 def roles_held(history: Sequence[Mapping[str, Any]]) -> list[RoleHeld]:
-    """How the role of an agent changed, from a `timestamp` and a `role` for each entry."""
+    """The roles that an agent had, one after the other, from objects with `timestamp` and `role` for each entry."""
     held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
     found = []
     for i, (role, group) in enumerate(held):
@@ -68,8 +67,11 @@ def roles_held(history: Sequence[Mapping[str, Any]]) -> list[RoleHeld]:
 
 
 def rejected_in(index: Index, is_wanted: Callable[[float], bool]) -> Iterator[RejectedLine]:
-    """Rejected lines of a time. A line that is no record has none of its own: the law's rule for a record without a
-    time counts, that of the record before it in its file, or else that of the file's last change."""
+    """The rejected lines whose time is wanted.
+
+    A line that is not a record has no time of its own. As for records without a time (docs/derivation.md), that of the
+    record before it in the file counts; before the first record, the file's modification time.
+    """
     lines = list(index.rejected())
     paths = {line.file_path for line in lines}
     places: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)

@@ -101,7 +101,7 @@ def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: b
 
 
 def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
-    """The names that are meant. One that the index does not know may come yet: it is told, and waited for."""
+    """The filters with whole names. An unknown name is printed on stderr and kept: its entries may still come."""
     from sidecar.errors import IndexUnavailable, UnknownName
     from sidecar.terminal import print_note
 
@@ -118,7 +118,7 @@ def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(index: Index, entry: Entry) -> str | None:
-    """What an entry says; None where its record cannot be read."""
+    """The text of an entry; None if its record cannot be read."""
     from sidecar.errors import SourceError
 
     try:
@@ -128,10 +128,10 @@ def _text(index: Index, entry: Entry) -> str | None:
 
 
 class _SidecarWatch:
-    """Says when no sidecar holds the index, and so nothing new can come; and when one does again."""
+    """Prints a note when no sidecar is running, so that nothing new can come, and when one runs again."""
 
     INTERVAL = 2.0
-    """Seconds between two looks."""
+    """Seconds between two checks."""
 
     def __init__(self, index_folder: Path, note: Callable[[str], None]) -> None:
         self._folder = index_folder
@@ -140,7 +140,7 @@ class _SidecarWatch:
         self._next = 0.0
 
     def look(self) -> bool:
-        """Called between two looks for entries. False: go on."""
+        """Check if it is time; called between two polls for entries. Always false: following goes on."""
         from sidecar.service.lock import lock_holder
 
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Shared by the commands: the global options, the filter options, and JSON output."""
+"""Shared by the commands: global options, filters, times, names, and JSON output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The options that every command takes, before its name or behind it; behind it counts more."""
+    """The options that every command takes, before or after its name. After the name wins."""
 
     config: Path | None = None
     root: Path | None = None
@@ -45,7 +45,7 @@ class GlobalOptions:
         return load_settings(self.config, self.root, self.preset, self.index)
 
     def settings_of_index(self) -> Settings:
-        """The same, where there is an index or a root that may have one. Raises RootMissing elsewhere."""
+        """As `settings`, for commands that read an index. Raises RootMissing if there is neither index nor root."""
         settings = self.settings()
         if not settings.index_folder.exists():
             settings.check_root()
@@ -65,11 +65,11 @@ class GlobalOptions:
 
 
 class _GlobalOption(click.Option):
-    """An option of every command. The help lists them in a section of their own."""
+    """An option of every command. The help lists these in a section of their own."""
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Keep the value in the context's GlobalOptions, which a command inherits from the group that it is in."""
+    """Put the value into the context's GlobalOptions, which a command inherits from its group."""
     options = ctx.ensure_object(GlobalOptions)
     if value is not None and value is not False and param.name is not None:
         ctx.obj = replace(options, **{param.name: value})
@@ -104,17 +104,17 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
 
 
 def accept_global_options(command: click.Command, root_variable: str | None = "SIDECAR_ROOT") -> None:
-    """Let a command, and each command of a group, take the options of every command."""
+    """Add the options of every command to a command, or to a group and all of its commands."""
     is_group = isinstance(command, click.Group)
-    # A command that prints JSON has the option itself. Only the outermost looks at the environment, which counts less
-    # than an option that stands before or behind it.
+    # A command that prints JSON has `--json` of its own. Only the outermost group reads the environment, because an
+    # option wins over it wherever it stands.
     command.params += _global_options(as_json=is_group, root_variable=root_variable)
     for one in command.commands.values() if isinstance(command, click.Group) else ():
         accept_global_options(one, root_variable=None)
 
 
 class Command(click.Command):
-    """A command whose help lists the options of every command after its own."""
+    """A command. Its help lists its own options first, then those of every command."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, in two sections."""
@@ -130,7 +130,7 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group that lists its commands in the order they were added, and that prints its help where none is named."""
+    """A group. Commands are listed in the order they were added; without any argument the help is printed."""
 
     command_class = Command
 
@@ -144,18 +144,17 @@ class Group(Command, click.Group):
         self.format_commands(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments. Nothing at all is a question for help, and no mistake."""
+        """Parse the arguments; without any, print the help and exit with 0."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
 
 
-# ---- options of some
-
+# ---- options of several commands
 
 KINDS: tuple[Kind, ...] = ("agent", "session", "event_type", "pattern", "conversation", "correlation")
-"""What entries are filtered by, as `Index.timeline` names it."""
+"""What entries can be filtered by, as `Index.timeline` names it."""
 
 _FILTERS = (
     click.option("--agent", shell_complete=names_of("agent"), help="Only entries this agent takes part in."),
@@ -180,7 +179,7 @@ _FILTERS = (
 
 
 def filter_options(command: _F) -> _F:
-    """Add the filter options, passed to the command as `filters`: those given, by the names of `Index.timeline`."""
+    """Add the filter options. The command gets those given as `filters`, by the names of `Index.timeline`."""
 
     @wraps(command)
     def with_filters(*args: Any, **given: Any) -> Any:
@@ -193,7 +192,7 @@ def filter_options(command: _F) -> _F:
 
 
 class Window(NamedTuple):
-    """The part of an answer that is wanted."""
+    """The values of `--since`, `--until` and `--limit`."""
 
     since: float | None
     until: float | None
@@ -201,16 +200,16 @@ class Window(NamedTuple):
 
     @property
     def span(self) -> dict[str, Any]:
-        """Begin and end, as `Index.timeline` takes them."""
+        """Begin and end as arguments of `Index.timeline`."""
         return {"since": self.since, "until": self.until}
 
     @property
     def is_whole(self) -> bool:
-        """Whether any time will do."""
+        """Whether neither a begin nor an end is given."""
         return self.since is None and self.until is None
 
     def has(self, moment: float) -> bool:
-        """Whether a moment is in it."""
+        """Whether a moment is between begin and end."""
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
 
 
@@ -234,7 +233,7 @@ _WINDOW = (
 
 
 def window_options(command: _F) -> _F:
-    """Add `--since`, `--until` and `--limit`, passed to the command as `window`."""
+    """Add `--since`, `--until` and `--limit`. The command gets them as `window`."""
 
     @wraps(command)
     def with_window(*args: Any, since: float | None, until: float | None, limit: int | None, **given: Any) -> Any:
@@ -246,7 +245,7 @@ def window_options(command: _F) -> _F:
 
 
 def local_option(command: _F) -> _F:
-    """Add `--local`, passed to the command. It is parsed before the times that it says how to read."""
+    """Add `--local`. It is parsed first, because times are read accordingly."""
     text = "Show and read times in the zone of this machine, not in UTC."
     return click.option("--local", is_flag=True, is_eager=True, help=text)(command)
 
@@ -256,15 +255,18 @@ def _or_before(ctx: click.Context, _param: click.Parameter, value: bool) -> bool
 
 
 def json_option(command: _F) -> _F:
-    """Add `--json`, passed to the command as `as_json`, wherever on the command line it stands."""
+    """Add `--json`. The command gets it as `as_json`, also when it stands before the command's name."""
     return click.option("--json", "as_json", is_flag=True, callback=_or_before, help=JSON_HELP)(command)
 
 
-# ---- JSON
+# ---- names and JSON
 
 
 def resolved(index: Index, filters: Mapping[str, str]) -> dict[str, Any]:
-    """The names that are meant. An id that was given in part is told on stderr. Raises UnknownName, AmbiguousId."""
+    """The filters with whole names. An id that was given in part is printed on stderr.
+
+    Raises UnknownName and AmbiguousId.
+    """
     from sidecar.query.names import resolve
 
     found: dict[str, Any] = {}
@@ -293,5 +295,5 @@ def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
 
 
 def as_object(entry: Entry) -> dict[str, Any]:
-    """The 17 columns of an entry, by name."""
+    """All fields of an entry, by name."""
     return {name: getattr(entry, name) for name in entry.__slots__}

@@ -77,7 +77,7 @@ def _event(entry: Entry) -> Cell:
 
 
 class FollowView:
-    """Entries as they come, each a row; with `index`, what was said stands below it."""
+    """Entries as they come, one per row. With `index`, the text of each is printed below it."""
 
     def __init__(self, screen: Screen, index: Index | None = None) -> None:
         self._screen = screen
@@ -85,14 +85,14 @@ class FollowView:
         self._day = ""
 
     def show(self, entry: Entry) -> None:
-        """Print an entry. A terminal gets the day once, and the time of day with each entry."""
+        """Print an entry. On a terminal the day is printed once, and the time of day with each entry."""
         moment = self._screen.moment(entry.timestamp)
         if self._screen.is_terminal:
             if moment[:10] != self._day:
                 self._day = moment[:10]
                 self._screen.line((self._day, "bold"))
             moment = moment[11:]
-        # Nobody knows what will come, so the columns have the widths that most entries need.
+        # The widths are wide enough for most entries: nobody knows which will come.
         columns = {_time(self._screen): len(moment), _EVENT: 24, _AGENTS: 40, _ID: 30}
         cells: list[Cell] = [moment, _event(entry), agents_pieces(entry.participating_agents), entry.id]
         self._screen.row(tuple(columns), tuple(columns.values()), cells)

@@ -70,7 +70,7 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
 
 
 def _note_misfits(settings: Settings) -> None:
-    """Say where nothing comes of a source: otherwise it looks as if all were well."""
+    """Print a note for each source from which no entry comes: otherwise all would seem to be well."""
     from sidecar.health.coverage import misfits_of_index
     from sidecar.terminal import print_note
 
@@ -149,7 +149,7 @@ class _Running:
         print_note(why)
 
     def _greet(self) -> None:
-        """Say what is indexed, once: at the first sign that the lock is held. Without the lock nothing is."""
+        """Print what is indexed, once, when the lock is held."""
         from sidecar.terminal import print_note
 
         if self._greeting:

@@ -1,4 +1,4 @@
-"""What a shell may complete: names and ids that the index has, presets, folders. It never fails, and says nothing."""
+"""Values for shell completion: names and ids in the index, presets, folders. Never fails, and prints no message."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 MAX_COMPLETED = 200
-"""Values offered at most: a shell lists all of them."""
+"""Largest number of values offered, because a shell lists them all."""
 
 RECENT_ENTRIES = 2_000
-"""Latest entries whose ids and names are offered: somebody waits for the answer, between two keys."""
+"""Number of latest entries that are searched for names and ids: completion must not take long."""
 
 _SAFE = re.compile(r"[\w.:@+=/][\w.:@+=/-]*")
-"""Names that mean nothing else to a shell. It would put any other into the command line just as a stranger wrote it."""
+"""Names without characters that are special in a shell, which inserts a completed value without quoting it."""
 
 
 def names_of(kind: Kind) -> Completer:
-    """Offers names of a kind."""
+    """A completer for names of a kind."""
 
     def known(index: Index) -> Iterable[str]:
         from sidecar.query.names import known_names
@@ -37,19 +37,19 @@ def names_of(kind: Kind) -> Completer:
 
 
 def ids_of_entries() -> Completer:
-    """Offers ids of the latest entries."""
+    """A completer for ids of the latest entries."""
     return _of_index(lambda index: (entry.id for entry in index.timeline(reverse=True, limit=RECENT_ENTRIES)))
 
 
 def presets(_ctx: click.Context, _param: click.Parameter, beginning: str) -> list[CompletionItem]:
-    """Offers the names of the presets."""
+    """The names of the presets that begin so."""
     from sidecar.config.formats import read_packaged
 
     return _beginning_with(beginning, read_packaged("presets").mapping())
 
 
 def folders(_ctx: click.Context, _param: click.Parameter, beginning: str) -> list[CompletionItem]:
-    """Leaves it to the shell to offer folders."""
+    """Tells the shell to complete folders by itself."""
     return [CompletionItem(beginning, type="dir")]
 
 

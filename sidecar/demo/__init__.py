@@ -1,4 +1,4 @@
-"""`sidecar demo`: agents that talk, and a board that shows what the index knows of it.
+"""`sidecar demo`: simulated agents, and a board that shows what the index knows about them.
 
 Not here: anything another package needs.
 """

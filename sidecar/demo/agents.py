@@ -1,8 +1,8 @@
-"""The demo's agents, in a process of their own. They write, and know nothing of any index.
+"""The demo's agents, in a process of their own. They write logs, and know nothing of an index.
 
     python -m sidecar.demo.agents '{"root": "/tmp/x", "agents": 8, "seed": 1, "name": "demo", "rate": 50, "seconds": 9}'
 
-Prints the number of records written, once they are in the logs. SIGTERM lets the scenes at play come to their ends.
+Prints the number of records written, once they are in the logs. On SIGTERM the current scenes are finished first.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sidecar.writer import ResponseLogWriter, SessionWriter, complete_session, c
 from .world import Act, Begin, Happen, Say, World
 
 CLOSING_RATE = 500.0
-"""Records a second in which the scenes at play are ended at least, so that a slow world ends as well."""
+"""Lowest rate, in records per second, at which the last scenes are finished, so that a slow demo ends soon too."""
 
 MAX_ARREARS = 0.25
-"""Seconds of talk that are made up for, after the machine was busy elsewhere."""
+"""Seconds of delay that are made up for, after the machine was busy."""
 
 
 class Agents:
-    """Carries out acts: some agents hold their sessions themselves, the others' daemon writes for them."""
+    """Carries out acts. Some agents write their sessions themselves; for the others the daemon writes."""
 
     def __init__(self, root: str, responses: ResponseLogWriter) -> None:
         self._root = root
@@ -37,7 +37,7 @@ class Agents:
         """Records that are in the logs."""
 
     async def do(self, act: Act) -> None:
-        """Write the record of an act. Raises what an earlier one has met meanwhile."""
+        """Write the record of an act. Raises the error of an earlier one that failed meanwhile."""
         if self._failure:
             raise self._failure
         if isinstance(act, Happen):
@@ -67,7 +67,7 @@ class Agents:
         self.written += 1
 
     def close(self) -> None:
-        """Give up the sessions that are still held. Raises what was met at last."""
+        """Release the sessions that are still held. Raises the error of a write that failed."""
         for session in self._held.values():
             session.close()
         if self._failure:
@@ -75,7 +75,7 @@ class Agents:
 
 
 async def talk(root: str, world: World, rate: float, seconds: float) -> int:
-    """Let the world speak for so long, so many records a second; gives how many are in the logs at the end."""
+    """Play a world for some seconds at a rate in records per second; returns the number of records in the logs."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -93,7 +93,7 @@ async def talk(root: str, world: World, rate: float, seconds: float) -> int:
 
 
 async def _until(due: float, stop: asyncio.Event) -> None:
-    """Sleep until then, or until the end has come and one sleeps only as long as that is slow."""
+    """Sleep until `due`. After `stop` the sleep is at most that of CLOSING_RATE."""
     wait = due - asyncio.get_running_loop().time()
     if wait > 1 / CLOSING_RATE and not stop.is_set():
         try:
@@ -106,8 +106,8 @@ async def _until(due: float, stop: asyncio.Event) -> None:
 
 
 def main(given: dict[str, Any]) -> int:
-    """Talk as told on the command line; gives the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this one tells it when to end
+    """Play what the command line says; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process says when to end
     world = World(given["agents"], given["seed"], given["name"])
     try:
         written = asyncio.run(talk(given["root"], world, given["rate"], given["seconds"]))

@@ -1,6 +1,6 @@
 """`sidecar demo`: agents talk in one process, a real `sidecar run` indexes in another, and this one shows the index.
 
-Everything shown comes through `Index`. The other processes are started here, watched, and ended whatever happens.
+Everything shown is read through `Index`. The other processes are started and watched here, and always ended.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _SESSION = re.compile(r"demo\d*_[a-z]+_\d{3,}\.jsonl(\.lock)?")
 """Files of sessions as the demo names them."""
 
 MAX_CACHED_TEXTS = 1000
-"""Texts of entries that are kept, so as not to be read again for every picture."""
+"""Texts of entries that are kept in memory, so that they are not read again for every frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What is to be played."""
+    """What to play."""
 
     root: Path
     agents: int
@@ -57,11 +57,11 @@ class DemoOptions:
 
 
 def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Let the agents talk, and show what the index knows; gives a summary, and what to try next.
+    """Run the demo; returns a summary, and commands to try next with a description each.
 
-    SIGINT, SIGTERM and SIGHUP end it early and in good order, a second one at once; either way no process is left
-    behind. Raises ConfigError where others have logs in the root, SidecarError where one of the other processes fails,
-    RootLocked where another sidecar runs.
+    SIGINT, SIGTERM and SIGHUP end it early and cleanly, a second signal at once; no process is left behind either way.
+    Raises ConfigError if the root holds other logs, RootLocked if another sidecar runs, and SidecarError if one of the
+    processes fails.
     """
     check_root(plan.root)
     with ExitStack() as stack:
@@ -106,8 +106,7 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
 
 
 def check_root(root: Path) -> None:
-    """Raise ConfigError where a root holds anything that no demo has left there: invented sessions among real ones
-    would mislead everybody who asks the index."""
+    """Raise ConfigError if a root holds anything but earlier demos: made-up sessions among real ones would mislead."""
     found = next(_foreign(root), None)
     if found is not None:
         raise ConfigError(
@@ -117,7 +116,7 @@ def check_root(root: Path) -> None:
 
 
 def _foreign(root: Path) -> Iterator[str]:
-    """What is in a root that no demo has left there, relative to it."""
+    """Paths in a root that are not from a demo, relative to the root."""
     if not root.exists():
         return
     sessions = root / "responses" / "sessions"
@@ -132,7 +131,7 @@ def _foreign(root: Path) -> Iterator[str]:
 
 
 def next_steps(plan: DemoOptions, seen: DemoStats) -> list[tuple[str, str]]:
-    """What somebody new would ask next: in words, and as a command that works in any folder."""
+    """What a newcomer may ask next: a description, and a command that works in any folder."""
     program = ["sidecar"] if shutil.which("sidecar") else [sys.executable, "-m", "sidecar"]
     change = seen.returned()
     questions = [("requests that nobody answered", ["pending"])]
@@ -151,7 +150,7 @@ def _places(plan: DemoOptions) -> list[str]:
 
 
 def _indexing(plan: DemoOptions) -> list[str]:
-    # Without a configuration of its own the demo takes none that happens to lie in the working folder.
+    # A config.yaml that happens to be in the working folder is not for the demo.
     config = str(plan.config or os.devnull)
     return ["-m", "sidecar", "--config", config, *_places(plan), "--preset", "reference", "run"]
 
@@ -162,7 +161,7 @@ def _talking(plan: DemoOptions) -> list[str]:
 
 
 def _new_name(root: Path) -> str:
-    """What no session in the logs begins with."""
+    """A prefix that no session in the logs has yet."""
     number = 1
     while True:
         name = "demo" if number == 1 else f"demo{number}"
@@ -172,14 +171,14 @@ def _new_name(root: Path) -> str:
 
 
 def _has_begun(indexer: Child, index_folder: Path) -> bool:
-    """Whether it watches: it has the lock, and has said so. What another one said here before is not taken for it."""
+    """Whether the sidecar watches: it holds the lock and has written its status. An older status does not count."""
     indexer.check()
     held = lock_holder(index_folder)
     return held is not None and held[0] == indexer.pid and heartbeat.read_heartbeat(index_folder) is not None
 
 
 class _Course:
-    """How far it has come."""
+    """How far the demo has come."""
 
     def __init__(self, seen: DemoStats, indexer: Child, stop: Callable[[], bool]) -> None:
         self.agents: Child | None = None
@@ -191,7 +190,7 @@ class _Course:
         self._deadline = 0.0
 
     def is_over(self) -> bool:
-        """Whether all has come that was written; asked after each look into the index. Raises what the others met."""
+        """Whether every written record is indexed. Called after each poll of the index. Raises errors of processes."""
         self._indexer.check()
         if self.agents is None:
             return False
@@ -205,19 +204,19 @@ class _Course:
 
 
 class _Stage:
-    """Draws what is known, when it is time."""
+    """Draws a frame whenever one is due."""
 
     def __init__(self, plan: DemoOptions, seen: DemoStats, index: Index, view: SilentView) -> None:
         self._index = index
         self._view = view
         self._next = time.monotonic()
         self._texts: dict[str, str] = {}
-        """What entries shown of late say: while a picture is made, nobody looks for new ones."""
+        """Texts of entries shown recently: while a frame is made, nobody polls for new entries."""
         about = f"{plan.agents} agents write, `sidecar run` reads along: what the index knows"
         self._picture = Picture(seen, about, plan.seconds)
 
     def draw(self, at_once: bool = False) -> None:
-        """Ask the index what is to be drawn beside what has come, and draw."""
+        """Draw a frame if one is due, after asking the index for the rest of what it shows."""
         if time.monotonic() < self._next and not at_once:
             return
         now, picture, rows = time.time(), self._picture, self._view.rows
@@ -225,12 +224,12 @@ class _Stage:
             picture.waiting_count, picture.waiting = self._pending(now, rows)
             picture.said = [(entry.participating_agents, self._words(entry)) for entry in picture.seen.last_said(rows)]
         except (IndexUnavailable, EntryNotFound):
-            pass  # not there yet, or being replaced: what was known before stays in the picture
+            pass  # not there yet, or being replaced: the frame keeps what was known before
         self._view.draw(picture, now)
         self._next = time.monotonic() + self._view.interval
 
     def _pending(self, now: float, rows: int) -> tuple[int, list[WaitingRequest]]:
-        """How many requests wait, and those that have waited longest."""
+        """The number of waiting requests, and those that have waited longest."""
         pending = self._index.find_pending_requests(now - self._picture.seen.began)
         asked = [self._index.get(row.id) for row in pending[:rows]]
         waiting = [WaitingRequest(now - one.timestamp, one.participating_agents, self._words(one)) for one in asked]
@@ -250,12 +249,12 @@ class _Stage:
 # ---- processes
 
 PROCESS_TIMEOUT = 10.0
-"""Seconds that a process gets to start, and to end in good order."""
+"""Seconds that a process gets to start, and to end by itself."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
-    """A process of ours, with what it has said."""
+    """A process that was started here, with its output."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], out: int, err: int) -> None:
         self._name = name
@@ -271,17 +270,17 @@ class Child:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, well or not."""
+        """Whether it has ended, in success or failure."""
         return self._process.poll() is not None
 
     def ask_to_end(self) -> None:
-        """Tell it to come to its end; once is enough."""
+        """Ask it to end. A second call does nothing."""
         if not self._is_asked and not self.has_ended:
             self._is_asked = True
             self._process.terminate()
 
     def check(self) -> None:
-        """Raise SidecarError where it has failed; ConfigError or RootLocked where its exit status says so."""
+        """Raise SidecarError if it has failed; ConfigError or RootLocked if its exit status says so."""
         status = self._process.poll()
         if not status or (self._is_asked and status == -signal.SIGTERM):
             return
@@ -312,14 +311,14 @@ class Child:
 
 @contextmanager
 def child(name: str, *arguments: str) -> Iterator[Child]:
-    """A Python of our own kind that runs `arguments`; ended, if need be by force, at the end of the block."""
+    """Python running `arguments` in a process of its own, which is ended with the block, by force if need be."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            start_new_session=True,  # ctrl-C is for the demo, which ends the others one after the other
+            start_new_session=True,  # ctrl-C is for the demo, which ends the other processes in order
         )
         started = Child(name, process, out.fileno(), err.fileno())
         try:
@@ -330,7 +329,7 @@ def child(name: str, *arguments: str) -> Iterator[Child]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Whether one of the signals has asked for the end; a second one raises KeyboardInterrupt."""
+    """A function that says whether a signal has asked to stop. A second signal raises KeyboardInterrupt."""
     is_asked = False
 
     def ask(_number: int, _frame: object) -> None:
@@ -348,14 +347,14 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what another process does. Raises SidecarError where it does not come."""
+    """Wait until a condition holds, which another process brings about. Raises SidecarError after PROCESS_TIMEOUT."""
     deadline = time.monotonic() + PROCESS_TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise SidecarError(f"{what} did not come within {PROCESS_TIMEOUT:.0f} s")
+            raise SidecarError(f"{what} took longer than {PROCESS_TIMEOUT:.0f} s")
         time.sleep(0.01)
 
 
 def _read(fd: int) -> str:
-    # The child writes through the same open file, so its position is not ours to move.
+    # The child writes through the same open file: reading must not move its position.
     return os.pread(fd, 1 << 20, 0).decode("utf-8", "replace")

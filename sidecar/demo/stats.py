@@ -1,4 +1,4 @@
-"""What the demo has learned from the index: every entry that became visible, folded into what the screen shows."""
+"""What the demo has learned from the index: the entries seen so far, summed up for the screen."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import NamedTuple
 from sidecar.records import Entry
 
 BUCKET_SECONDS = 0.5
-"""Seconds that one bar of the rate's picture stands for."""
+"""Seconds for which one bar of the rate stands."""
 
 RECENT_SECONDS = 2.0
-"""Seconds over which the present rate and lag are taken."""
+"""Seconds over which the current rate and lag are measured."""
 
 
 class RoleChange(NamedTuple):
@@ -31,7 +31,7 @@ class RoleChange(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """From a record's timestamp to the moment at which a query had it, in seconds."""
+    """Seconds from a record's timestamp to the moment at which a query returned it."""
 
     p50: float
     p99: float
@@ -40,7 +40,7 @@ class Lag(NamedTuple):
 
 @dataclass
 class DemoStats:
-    """What came into the index since `began`. Only the demo's loop touches it."""
+    """What has come into the index since `began`. Only the demo's loop touches it."""
 
     began: float
     total: int = 0
@@ -48,19 +48,19 @@ class DemoStats:
     completed: int = 0
     """Sessions."""
     matrix: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How often who spoke to whom."""
+    """Number of messages by sender and recipient."""
     changes: list[RoleChange] = field(default_factory=list)
-    """In the order of their coming."""
+    """In the order in which they came."""
     latest: deque[Entry] = field(default_factory=lambda: deque(maxlen=200))
     buckets: Counter[int] = field(default_factory=Counter)
-    """Entries by the half second in which they became visible."""
+    """Number of entries by the half second in which they became visible."""
     _lags: array[float] = field(default_factory=lambda: array("d"))
     _moments: array[float] = field(default_factory=lambda: array("d"))
     """When each entry became visible."""
     _roles: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def take(self, entry: Entry, now: float) -> None:
-        """Take in an entry that became visible now; one from before the demo is none of it."""
+        """Count an entry that became visible at `now`, unless it is older than the demo."""
         if entry.timestamp < self.began:
             return
         self.total += 1
@@ -84,12 +84,12 @@ class DemoStats:
             self.changes.append(RoleChange(entry.timestamp, author, before, role, *where))
 
     def rate(self, now: float) -> float:
-        """Entries a second, of late."""
+        """Entries per second over the last RECENT_SECONDS."""
         span = min(RECENT_SECONDS, max(now - self.began, 0.1))
         return (len(self._moments) - bisect_left(self._moments, now - span)) / span
 
     def lag(self, since: float | None = None) -> Lag | None:
-        """The lag of all entries, or of those that became visible since a moment; None where none did."""
+        """The lag of all entries, or of those that became visible since a moment; None if there are none."""
         first = 0 if since is None else bisect_left(self._moments, since)
         lags = sorted(self._lags[first:])
         if not lags:
@@ -97,21 +97,21 @@ class DemoStats:
         return Lag(lags[len(lags) // 2], lags[len(lags) * 99 // 100], lags[-1])
 
     def last_said(self, count: int) -> list[Entry]:
-        """What agents said to each other, the latest first."""
+        """The latest entries in which an agent addresses another, latest first."""
         return list(islice((entry for entry in reversed(self.latest) if entry.is_completion), count))
 
     def spoke_lately(self, now: float) -> set[tuple[str, str]]:
-        """Who spoke to whom a moment ago."""
+        """Sender and recipient of each message of the last half second."""
         lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET_SECONDS]
         return {(who[0], other) for who in lately for other in who[1:]}
 
     def bars(self, now: float, count: int) -> list[int]:
-        """Entries in each of the last whole half seconds, the latest last."""
+        """The number of entries in each of the last complete half seconds, latest last."""
         end = int((now - self.began) / BUCKET_SECONDS)
         return [self.buckets[i] for i in range(max(0, end - count), end)]
 
     def table(self, most: int) -> tuple[list[str], int]:
-        """The agents that spoke or were spoken to most, in the order of their names; and how many are left out."""
+        """The most active agents, sorted by name, and how many others there are."""
         counts: Counter[str] = Counter()
         for (author, other), count in self.matrix.items():
             counts[author] += count
@@ -126,7 +126,7 @@ class DemoStats:
         return rows
 
     def returned(self) -> RoleChange | None:
-        """The last change by which somebody returned to a role held before in the same session; else the last."""
+        """The last change back to a role that the agent had before in the same session; else the last change."""
         held: set[tuple[str, str, str]] = set()
         found = self.changes[-1] if self.changes else None
         for change in self.changes:

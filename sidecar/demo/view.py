@@ -1,4 +1,4 @@
-"""One frame of the demo on a terminal: what the index knows, in the columns and rows there are."""
+"""The output of the demo: a board on a terminal, lines in a pipe, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidecar.terminal import Cell, Column, Piece, Screen, agent_piece, agents_pi
 from .stats import RECENT_SECONDS, DemoStats, Lag, RoleChange
 
 NAME_COLUMNS = 10
-"""Columns of an agent's name in the matrix."""
+"""Width of an agent's name in the matrix, in columns."""
 _BARS = "▁▂▃▄▅▆▇█"
 _HEAT = ("grey50", "cyan", "green", "yellow", "red", "bright_red")
 
@@ -28,13 +28,13 @@ class WaitingRequest(NamedTuple):
 
     age: float
     agents: tuple[str, ...]
-    """Who asks, and whom."""
+    """The sender and the recipients."""
     text: str
 
 
 @dataclass
 class Picture:
-    """All that a frame shows."""
+    """Everything that a frame shows."""
 
     seen: DemoStats
     about: str
@@ -43,11 +43,11 @@ class Picture:
     waiting: Sequence[WaitingRequest] = ()
     waiting_count: int = 0
     said: Sequence[tuple[tuple[str, ...], str]] = ()
-    """What was said last, and by whom to whom, the latest first."""
+    """Participants and text of the latest messages, latest first."""
 
 
 def frame(picture: Picture, now: float, width: int, height: int) -> RenderableType:
-    """The whole picture, in so many columns and rows."""
+    """The board, in `width` columns and `height` rows."""
     names = len(picture.seen.table(height)[0])
     upper = max(5, min(names + 3, (height - 3) * 6 // 10))
     lower = max(3, height - 3 - upper)
@@ -90,7 +90,7 @@ def _lag(lag: Lag | None) -> list[Piece]:
 
 
 def _matrix(seen: DemoStats, now: float, cell: int, width: int, height: int) -> Panel:
-    """Counts, the higher the warmer; bold where somebody has just spoken."""
+    """The matrix of messages: warmer colours for higher counts, bold for the latest messages."""
     names, left_out = seen.table(min(height - 3, (width - 2 - NAME_COLUMNS) // cell))
     grid = Table.grid(padding=0)
     grid.add_column(width=NAME_COLUMNS, no_wrap=True)
@@ -171,7 +171,7 @@ def _beside(width: int, left: int, one: RenderableType, other: RenderableType) -
 
 
 def _fitted(pieces: Iterable[Piece], width: int | None = None) -> Text:
-    """One line; cut where it is longer than `width`."""
+    """One line of text, cut to `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis")
     for piece, style in pieces:
         text.append(plain(piece), style)
@@ -185,20 +185,20 @@ def _bar(count: int, most: int) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """A lag, in words."""
+    """A lag as text: `3 ms`, `1.2 s`."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def clock(seconds: float) -> str:
-    """A length of time, as on a clock."""
+    """A length of time as `minutes:seconds`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 class SilentView:
-    """Nowhere: the summary alone is wanted."""
+    """Shows nothing while the demo runs: only the summary is wanted."""
 
     interval = 1.0
-    """Seconds between two drawings."""
+    """Seconds between two frames."""
 
     def __enter__(self) -> SilentView:
         return self
@@ -208,18 +208,18 @@ class SilentView:
 
     @property
     def rows(self) -> int:
-        """How many lines of a list can be seen at most."""
+        """The number of lines of a list that can be seen at most."""
         return 0
 
     def draw(self, picture: Picture, now: float) -> None:
-        """Show it."""
+        """Show a frame."""
 
 
 class LineView(SilentView):
-    """On standard output, in words."""
+    """Prints a line per second."""
 
     def draw(self, picture: Picture, now: float) -> None:
-        """One line."""
+        """Print a line."""
         seen = picture.seen
         lag = seen.lag(now - RECENT_SECONDS)
         told = (
@@ -231,13 +231,13 @@ class LineView(SilentView):
 
 
 class TerminalView(SilentView):
-    """On the terminal's other screen, which it fills: what stood there before comes back."""
+    """Fills the alternate screen of the terminal; the original content comes back at the end."""
 
     interval = 0.2
 
     def __init__(self, screen: Screen) -> None:
         self._console = screen.console
-        # Drawn by us alone: a thread of rich's would take its share of the time that the lag is measured in.
+        # Refreshed here alone: a thread of rich would take processor time and so increase the lag that is measured.
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> TerminalView:
@@ -249,23 +249,23 @@ class TerminalView(SilentView):
 
     @property
     def rows(self) -> int:
-        """Those of the terminal."""
+        """The height of the terminal."""
         return self._console.height
 
     def draw(self, picture: Picture, now: float) -> None:
-        """One frame."""
+        """Draw a frame."""
         self._live.update(frame(picture, now, *self._console.size), refresh=True)
 
 
 def view_of(screen: Screen, as_json: bool) -> SilentView:
-    """What fits to where standard output goes."""
+    """The view for standard output: none for JSON, the board on a terminal, lines elsewhere."""
     if as_json:
         return SilentView()
     return TerminalView(screen) if screen.is_terminal and not screen.console.is_dumb_terminal else LineView()
 
 
 def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[str, str]]) -> None:
-    """What it came to, and what to try next."""
+    """Print the summary, and what to try next."""
     _who_to_whom(screen, summary["matrix"])
     lag, sessions = summary["lag_seconds"], summary["sessions"]
     screen.line()
@@ -284,7 +284,7 @@ def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[st
     for what, command in next_steps:
         screen.line()
         screen.line((f"# {what}", "dim"))
-        print(plain(command))  # as it is, however long: to be copied
+        print(plain(command))  # not broken, however long: it will be copied
 
 
 def _who_to_whom(screen: Screen, matrix: dict[str, dict[str, int]]) -> None:

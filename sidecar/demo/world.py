@@ -1,7 +1,7 @@
-"""A small world of agents, as a stream of acts: pure, and the same for the same seed.
+"""A small world of agents, as a stream of acts. No input or output; the same seed gives the same acts.
 
 Scenes run concurrently: one agent looks for peers and talks with one it found; a team forms, assigns its roles and
-takes them back; somebody calls all and gets many answers; and some requests are never answered.
+takes them back; an agent asks all others and gets many answers; and some requests are never answered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 SILENT = "oracle"
-"""The agent that everybody asks sooner or later, and that never answers."""
+"""An agent that is asked now and then, and never answers."""
 NAMES = (
     *("scout", "analyst", "coder", "critic", "planner", "tester", "writer", "designer", "editor", "linguist"),
     *("archivist", "broker", "reviewer", "pilot", "surveyor", "mediator", "courier", "gardener", "historian"),
@@ -27,9 +27,9 @@ PROJECTS = (
     *("the night shift", "a faster build", "the field guide"),
 )
 ROLES = ("data_analyst", "visualizer", "researcher", "builder", "proofreader", "tester", "scribe", "messenger")
-"""What one is in a team by trade."""
+"""Roles of the members of a team."""
 OFFICES = ("coordinator", "phase_lead", "pipeline_orchestrator", "arbiter")
-"""What one becomes for a while."""
+"""Roles that a member has for a while."""
 TASKS = (
     *("Could you look at the outliers?", "Please draw this as a map.", "Does the second half hold?"),
     *("Which of the three would you take?", "Can this be said in one sentence?", "Where does this number come from?"),
@@ -61,7 +61,7 @@ LOST = (
 
 FEWEST = 4
 MOST = len(NAMES) + 1
-"""How many agents there can be."""
+"""The largest number of agents."""
 
 
 class Begin(NamedTuple):
@@ -71,7 +71,7 @@ class Begin(NamedTuple):
     agent: str
     pattern: str
     is_held: bool
-    """The agent writes it by itself, under its own lock; else its daemon does."""
+    """The agent writes the session itself, under its own lock; otherwise the daemon does."""
 
 
 class Say(NamedTuple):
@@ -95,27 +95,27 @@ class End(NamedTuple):
 
 
 Act = Begin | Say | Happen | End
-"""Each leaves one record in the logs."""
+"""Each writes one record."""
 
 
 class World:
-    """The agents, and the scenes that they are in."""
+    """The agents and their scenes."""
 
     def __init__(self, agents: int, seed: int, name: str = "demo") -> None:
         """`name` begins the ids of all sessions, teams and requests."""
         self.agents = (*NAMES[: agents - 1], SILENT)
         self.is_closing = False
-        """No scene begins any more: the acts end when those at play have come to their ends."""
+        """No new scene begins: the acts end when the current scenes have ended."""
         self._name = name
         self._random = Random(seed)
         self._sessions = self._requests = 0
 
     def acts(self) -> Iterator[Act]:
-        """All that happens, without an end unless the world is closing."""
+        """All acts, without end until `is_closing` is set."""
         for agent in self.agents:
             yield Happen(_event("agent:spawn", agent))
         first: list[Callable[[], Iterator[Act]]] = [self._discovery, self._team, self._riddle, self._call, self._lost]
-        # Twice as often as others, because they are what most of a day is made of.
+        # Discoveries and teams are twice as frequent as the others.
         usual = [self._discovery, self._discovery, self._team, self._team, self._call, self._riddle, self._lost]
         at_play: list[Iterator[Act]] = []
         while True:
@@ -135,7 +135,7 @@ class World:
     # ---- scenes
 
     def _discovery(self) -> Iterator[Act]:
-        """Somebody looks for a skill, some have it, and with one of them it comes to a talk."""
+        """An agent looks for a skill, some have it, and it talks with one of them."""
         asker, *others = self._some(4)
         session = self._session("discovery")
         skill = self._random.choice(SKILLS)
@@ -149,7 +149,7 @@ class World:
         yield End(session, asker)
 
     def _team(self) -> Iterator[Act]:
-        """A team forms; an office goes to one of its members, and that one returns to its trade afterwards."""
+        """A team forms; one or two of its members get a leading role for a while and return to their own."""
         lead, *others = self._some(5)
         session, project = self._session("team"), self._random.choice(PROJECTS)
         team = session.replace("_team_", "_crew_")
@@ -171,7 +171,7 @@ class World:
         yield End(session, lead)
 
     def _call(self) -> Iterator[Act]:
-        """Somebody calls all, and all answer who ever do."""
+        """An agent asks all others, and all but the silent one answer."""
         caller, *others = self._some(len(self.agents))
         session = self._session("call")
         yield Begin(session, caller, "broadcast", is_held=False)
@@ -182,7 +182,7 @@ class World:
         yield End(session, caller)
 
     def _riddle(self) -> Iterator[Act]:
-        """Somebody asks the silent one, and asks again."""
+        """An agent asks the silent one, once or several times."""
         (asker,) = self._some(1)
         session = self._session("riddle")
         yield Begin(session, asker, "peer_to_peer", is_held=False)
@@ -190,14 +190,14 @@ class World:
             yield Say(session, self._request(asker, text, to_agent=SILENT))
 
     def _lost(self) -> Iterator[Act]:
-        """A question into the round that nobody takes up, while a talk goes on."""
+        """A question to nobody in particular is never answered, while two agents talk."""
         asker, peer = self._some(2)
         session = self._session("lost")
         yield Begin(session, asker, "general", is_held=False)
         yield Say(session, self._request(asker, self._random.choice(LOST)))
         yield from self._talk(session, asker, peer, 2)
 
-    # ---- what scenes are made of
+    # ---- parts of scenes
 
     def _talk(self, session: str, asker: str, peer: str, turns: int, **more: Any) -> Iterator[Act]:
         for _ in range(turns):
@@ -215,7 +215,7 @@ class World:
         return f"{self._name}_{kind}_{self._sessions:03}"
 
     def _some(self, count: int) -> list[str]:
-        """So many agents, by chance; never the silent one."""
+        """A random choice of agents, without the silent one."""
         return self._random.sample(self.agents[:-1], min(count, len(self.agents) - 1))
 
 
@@ -225,7 +225,7 @@ def _answer(request: dict[str, Any], agent: str, response: str, **more: Any) -> 
 
 
 def _turn(who: str, members: list[str], text: str, change: tuple[str, str], team: str) -> dict[str, Any]:
-    """A change of roles, told to the members of a team: nobody has to answer."""
+    """A record of a change of roles, addressed to the members of a team. It needs no answer."""
     context = {"role_transition": {"from": change[0], "to": change[1]}}
     data = {"prompt": text, "agent_id": who, "to_agents": members, "team_id": team, "context": context}
     return {"event": "completion:notice", "data": data}

@@ -1,5 +1,5 @@
-"""Whether the sources fit the logs. An index in which nothing arrives looks as sound as any other: `status`, `run` and
-`doctor` say so."""
+"""Whether the sources fit the logs. `status`, `run` and `doctor` say so where they do not: an index without entries
+would seem as sound as any other."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sidecar.fs import to_os, to_text
 from sidecar.query.catalog_reader import open_catalog
 
 LOG_SUFFIXES = (".jsonl", ".ndjson", ".json", ".log")
-"""Endings of files that somebody may take for a log."""
+"""Endings of files that may be logs."""
 
 MAX_FOLDERS = 2_000
 """Folders that are searched for such files."""
 
 
 def misfits(settings: Settings, logs: Iterable[tuple[str, int, int]]) -> list[str]:
-    """What does not fit, in words; from the path, the entries and the rejected bytes of every log that was indexed."""
+    """Sentences that say what does not fit. `logs`: path, number of entries and rejected bytes of each indexed log."""
     files: Counter[str] = Counter()
     entries: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
@@ -46,7 +46,7 @@ def misfits(settings: Settings, logs: Iterable[tuple[str, int, int]]) -> list[st
 
 
 def misfits_of_index(settings: Settings) -> list[str]:
-    """The same of the index as it is; nothing where it cannot be read."""
+    """As `misfits`, for the logs in the catalog; empty if it cannot be read."""
     try:
         with closing(open_catalog(settings.index_folder)) as catalog:
             rows = catalog.sources()
@@ -56,7 +56,7 @@ def misfits_of_index(settings: Settings) -> list[str]:
 
 
 def unclaimed_files(settings: Settings) -> Iterator[str]:
-    """Files below the root that look like logs and belong to no source: paths relative to the root."""
+    """Paths, relative to the root, of files that look like logs and belong to no source."""
     root = os.fspath(settings.root)
     for folder, folders, names in islice(os.walk(root), MAX_FOLDERS):
         relative = os.path.relpath(folder, root)
