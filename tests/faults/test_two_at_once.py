@@ -38,6 +38,7 @@ from helpers.tally import Tally
 from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.errors import RootLocked, SidecarError
+from sidecar.guarded import GuardedFolder
 from sidecar.health.verify import compare
 from sidecar.query import snapshot as files
 from sidecar.query.index import Index
@@ -414,16 +415,16 @@ def swapped(settings: Settings, moves: int) -> None:
     left = moves
 
     def dying() -> None:
-        def move(path: Path, target: Path) -> Path:
+        def move(source: GuardedFolder, name: str, new: str, into: GuardedFolder | None = None) -> None:
             nonlocal left
-            if swap.READY in str(path) and path.suffix == ".db":
+            if swap.READY in str(source.path) and name.endswith(".db"):
                 left -= 1
                 if left < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
-            return move_it(path, target)
+            move_it(source, name, new, into)
 
-        move_it = Path.replace
-        Path.replace = move  # type: ignore[method-assign,assignment]
+        move_it = GuardedFolder.rename
+        GuardedFolder.rename = move  # type: ignore[method-assign]
         rebuild(settings)
 
     assert died(in_a_child(dying))
