@@ -150,7 +150,10 @@ def _may_delete(expired: list[ExpiredArchive], yes: bool) -> bool:
     )
     for one in expired:
         print_note(f"  {one.file}  {size_text(one.size)}")
-    return yes or click.confirm("Delete them?", err=True)
+    agreed = yes or click.confirm("Delete them?", err=True)
+    if not agreed:
+        print_note("nothing was deleted")
+    return agreed
 
 
 def _as_object(done: ArchiveResult) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Scan:
     def __iter__(self) -> Iterator[FoundFile]:
         root = self.settings.root
         if not root.is_dir():
-            self.failed[""] = "it is not a directory"
+            self.failed[""] = "it is not a directory" if os.path.lexists(root) else "it does not exist"
             return
         for prefix in self.settings.glob_prefixes:
             if not Path(os.path.realpath(root / prefix)).is_relative_to(os.path.realpath(root)):

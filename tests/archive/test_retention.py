@@ -172,6 +172,7 @@ def test_on_a_terminal_a_no_keeps_what_a_yes_deletes(settings: Settings) -> None
     status, seen = on_a_terminal(*options, typed="n\n")
     assert (status, len(files(settings))) == (0, 4)
     assert f"sessions/{OLD}/old.jsonl.zst" in seen and "Delete them? [y/N]" in seen
+    assert "nothing was deleted" in seen
     status, _ = on_a_terminal(*options, typed="y\n")
     assert (status, len(files(settings))) == (0, 2)
     whole(settings)

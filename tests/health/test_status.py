@@ -204,9 +204,11 @@ def test_a_root_without_an_index_is_not_healthy(tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_no_folder_is_a_reason(tmp_path: Path) -> None:
-    found = status_of(reference(tmp_path / "nowhere"))
-    assert not found.healthy
-    assert any("is not a directory" in reason for reason in found.reasons)
+    (tmp_path / "file").write_text("")
+    for name, why in (("nowhere", "it does not exist"), ("file", "it is not a directory")):
+        found = status_of(reference(tmp_path / name))
+        assert not found.healthy
+        assert any(reason == f"cannot read {tmp_path / name}: {why}" for reason in found.reasons)
 
 
 TAMPERINGS: list[tuple[str, str]] = [
