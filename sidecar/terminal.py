@@ -192,13 +192,13 @@ def agent_piece(name: str) -> Piece:
     return (name, _AGENT_STYLES[zlib.crc32(name.encode("utf-8", "replace")) % len(_AGENT_STYLES)])
 
 
-def agents_pieces(names: Sequence[str]) -> list[Piece]:
-    """The first agent, an arrow, and the others: who speaks, and to whom."""
-    if not names:
-        return [("–", "dim")]
-    pieces = [agent_piece(names[0])]
-    for i, name in enumerate(names[1:]):
-        pieces += [(", " if i else " → ", "dim"), agent_piece(name)]
+def speech_pieces(author: str | None, addressees: Sequence[str], participants: Sequence[str]) -> list[Piece]:
+    """Who speaks, to whom, and who else takes part: `a → b with c`, with a dash for an author that nobody knows."""
+    pieces = [("–", "dim") if author is None else agent_piece(author)]
+    others = [name for name in participants if name != author and name not in addressees]
+    for word, names in ((" → ", addressees), (" with ", others)):
+        for i, name in enumerate(names):
+            pieces += [(", " if i else word, "dim"), agent_piece(name)]
     return pieces
 
 

@@ -15,11 +15,11 @@ from sidecar.terminal import (
     Piece,
     Screen,
     agent_piece,
-    agents_pieces,
     counted,
     duration_text,
     plain_lines,
     print_note,
+    speech_pieces,
 )
 
 if TYPE_CHECKING:
@@ -62,10 +62,14 @@ def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
                     day = time_of_day[:10]
                     yield [(day, "bold")], "", "", "", ""
                 time_of_day = time_of_day[11:]
-            yield time_of_day, _event(entry), agents_pieces(entry.participating_agents), entry.pattern_type, entry.id
+            yield time_of_day, _event(entry), _speech(entry), entry.pattern_type, entry.id
 
     screen.table(columns, rows())
     _count(count, "entry", "entries")
+
+
+def _speech(entry: Entry) -> list[Piece]:
+    return speech_pieces(entry.author, entry.addressees, entry.participating_agents)
 
 
 def _event(entry: Entry) -> Cell:
@@ -94,7 +98,7 @@ class FollowView:
             moment = moment[11:]
         # The widths are wide enough for most entries: nobody knows which will come.
         columns = {_time(self._screen): len(moment), _EVENT: 24, _AGENTS: 40, _ID: 30}
-        cells: list[Cell] = [moment, _event(entry), agents_pieces(entry.participating_agents), entry.id]
+        cells: list[Cell] = [moment, _event(entry), _speech(entry), entry.id]
         self._screen.row(tuple(columns), tuple(columns.values()), cells)
         if self._index is not None:
             _said(self._screen, self._index, entry, full=False)
@@ -120,7 +124,7 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
         for entry in waiting:
             age = now - entry.timestamp
             style = "red" if age >= 3600 else "yellow" if age >= 300 else "green"
-            who = agents_pieces(entry.participating_agents or (entry.initiating_agent,))
+            who = _speech(entry) if entry.participating_agents else [agent_piece(entry.initiating_agent)]
             yield [(duration_text(age), style)], who, entry.event_type, entry.id
 
     columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
@@ -161,10 +165,9 @@ def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: b
 
 
 def _speakers(entry: Entry) -> list[Piece]:
-    named = agents_pieces(entry.participating_agents)
-    role = entry.agent_roles.get(entry.participating_agents[0]) if entry.participating_agents else None
-    first = [(named[0][0], f"bold {named[0][1]}")]
-    return [*first, *([(f" ({role})", "italic")] if role else []), *named[1:]]
+    (name, style), *others = _speech(entry)
+    role = None if entry.author is None else entry.agent_roles.get(entry.author)
+    return [(name, f"bold {style}"), *([(f" ({role})", "italic")] if role else []), *others]
 
 
 def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
@@ -255,7 +258,7 @@ def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
     facts: list[tuple[str, Cell]] = [
         ("event", ((entry.event_type, "bold"),)),
         ("time", f"{screen.moment(entry.timestamp)} {screen.zone}"),
-        ("agents", agents_pieces(entry.participating_agents)),
+        ("agents", _speech(entry)),
         ("roles", ", ".join(f"{who}: {role}" for who, role in entry.agent_roles.items()) or "–"),
         ("session", f"{entry.session_id or '–'}, owned by {entry.initiating_agent}"),
         ("pattern", entry.pattern_type),

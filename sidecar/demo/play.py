@@ -28,7 +28,7 @@ from sidecar.records import Entry
 from sidecar.service import heartbeat
 from sidecar.service.lock import lock_holder
 
-from .stats import DemoStats
+from .stats import DemoStats, spoken
 from .view import Picture, SilentView, WaitingRequest
 
 _SESSION = re.compile(r"demo\d*_[a-z]+_\d{3,}\.jsonl(\.lock)?")
@@ -222,7 +222,7 @@ class _Stage:
         now, picture, rows = time.time(), self._picture, self._view.rows
         try:
             picture.waiting_count, picture.waiting = self._pending(now, rows)
-            picture.said = [(entry.participating_agents, self._words(entry)) for entry in picture.seen.last_said(rows)]
+            picture.said = [(spoken(entry), self._words(entry)) for entry in picture.seen.last_said(rows)]
         except (IndexUnavailable, EntryNotFound):
             pass  # not there yet, or being replaced: the frame keeps what was known before
         self._view.draw(picture, now)
@@ -232,7 +232,7 @@ class _Stage:
         """The number of waiting requests, and those that have waited longest."""
         pending = self._index.find_pending_requests(now - self._picture.seen.began)
         asked = [self._index.get(row.id) for row in pending[:rows]]
-        waiting = [WaitingRequest(now - one.timestamp, one.participating_agents, self._words(one)) for one in asked]
+        waiting = [WaitingRequest(now - one.timestamp, spoken(one), self._words(one)) for one in asked]
         return len(pending), waiting
 
     def _words(self, entry: Entry) -> str:

@@ -38,6 +38,12 @@ class Lag(NamedTuple):
     worst: float
 
 
+def spoken(entry: Entry) -> tuple[str, ...]:
+    """Who spoke, a dash where nobody knows, and to whom: the addressees, else whoever else takes part."""
+    author = "–" if entry.author is None else entry.author
+    return (author, *(entry.addressees or (name for name in entry.participating_agents if name != author)))
+
+
 @dataclass
 class DemoStats:
     """What has come into the index since `began`. Only the demo's loop touches it."""
@@ -70,7 +76,7 @@ class DemoStats:
         self.buckets[int((now - self.began) / BUCKET_SECONDS)] += 1
         self._lags.append(max(0.0, now - entry.timestamp))
         self._moments.append(now)
-        author, *spoken_to = entry.participating_agents or ("",)
+        author, *spoken_to = spoken(entry)
         for one in spoken_to:
             self.matrix[author, one] += 1
         if author in entry.agent_roles:
@@ -102,7 +108,7 @@ class DemoStats:
 
     def spoke_lately(self, now: float) -> set[tuple[str, str]]:
         """Sender and recipient of each message of the last half second."""
-        lately = [entry.participating_agents for entry in self.latest if entry.timestamp > now - BUCKET_SECONDS]
+        lately = [spoken(entry) for entry in self.latest if entry.timestamp > now - BUCKET_SECONDS]
         return {(who[0], other) for who in lately for other in who[1:]}
 
     def bars(self, now: float, count: int) -> list[int]:

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.terminal import Cell, Column, Piece, Screen, agent_piece, agents_pieces, counted, duration_text, plain
+from sidecar.terminal import Cell, Column, Piece, Screen, agent_piece, counted, duration_text, plain, speech_pieces
 
 from .stats import RECENT_SECONDS, DemoStats, Lag, RoleChange
 
@@ -128,7 +128,7 @@ def _waiting(picture: Picture, height: int) -> Panel:
     grid = _list(right=1)
     for one in picture.waiting[: height - 2]:
         style = "green" if one.age < 2 else "yellow" if one.age < 10 else "red"
-        who = agents_pieces(one.agents) if len(one.agents) > 1 else [*agents_pieces(one.agents), (" → all", "dim")]
+        who = _speech(one.agents) if len(one.agents) > 1 else [*_speech(one.agents), (" → all", "dim")]
         grid.add_row(Text(duration_text(one.age // 1), style), _fitted([*who, (f"  {one.text}", "italic")]))
     return _panel(grid, "waiting for an answer", f"{picture.waiting_count:,} pending, the oldest first", height)
 
@@ -136,8 +136,13 @@ def _waiting(picture: Picture, height: int) -> Panel:
 def _said(picture: Picture, height: int) -> Panel:
     grid = _list()
     for who, text in picture.said[: height - 2]:
-        grid.add_row(_fitted([*agents_pieces(who[:2]), (" …" if len(who) > 2 else "", "dim"), (f"  {text}", "italic")]))
+        grid.add_row(_fitted([*_speech(who[:2]), (" …" if len(who) > 2 else "", "dim"), (f"  {text}", "italic")]))
     return _panel(grid, "said last", "read from the log, by pointer", height)
+
+
+def _speech(who: Sequence[str]) -> list[Piece]:
+    """Who speaks, and to whom."""
+    return speech_pieces(who[0], who[1:], who)
 
 
 def _list(right: int = 0) -> Table:

@@ -17,6 +17,7 @@ from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end
 from sidecar.query.catalog_reader import open_catalog
+from sidecar.query.day_reader import DayReader
 from sidecar.records import Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.lock import lock_holder
@@ -100,7 +101,8 @@ class Status:
     days: int
     """Days with entries."""
     lag_seconds: float
-    """Seconds since the oldest change of a file that is not indexed to its last line end; 0 if there is none."""
+    """Seconds since the oldest change of a file of which a reader does not see every line yet; 0 if there is none. Rows
+    are seen before they are saved: `behind_bytes` is about what is saved."""
     watching: str
     """`inotify` or `polling`: the mode of the running sidecar, or the one it would use."""
     running: int | None
@@ -147,9 +149,10 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     files: list[SourceStatus] = []
     oldest = now
     scan = Scan(settings)
+    seen = _Seen(folder)
     for found in scan:
         file = _compare(settings.root, found, recorded.pop(found.path, None))
-        if file.behind:
+        if file.behind and not seen.has_all_of(settings.root, found, file):
             oldest = min(oldest, found.status.st_mtime)
         files.append(file)
     reasons += [f"cannot read {name or settings.root}: {why}" for name, why in scan.failed.items()]
@@ -199,6 +202,39 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         source_list=tuple(sorted([*files, *missing], key=lambda file: file.path)) if sources else (),
         why_polling=why,
     )
+
+
+class _Seen:
+    """What readers see of the logs beyond what is saved: asked only where something is behind, and then once."""
+
+    def __init__(self, index_folder: Path) -> None:
+        self._folder = index_folder
+        self._reached: dict[str, int] | None = None
+
+    def has_all_of(self, root: Path, found: FoundFile, file: SourceStatus) -> bool:
+        """Whether readers see every record of a file that is behind, as far as it was written when it was found."""
+        if self._reached is None:
+            self._reached = {}
+            with suppress(SidecarError):
+                self._look()
+        end = self._reached.get(found.path)
+        if end is None:
+            return False
+        if found.source.layout == "file":
+            return end >= file.size - 1
+        behind = max(0, end + 1 - file.archived)
+        return end >= file.size or not has_line_end(root / to_os(found.path), behind)
+
+    def _look(self) -> None:
+        assert self._reached is not None
+        with closing(open_catalog(self._folder)) as catalog:
+            checkpoint = int(catalog.fact("checkpoint") or 0)
+        for path in layout.daily_paths(self._folder):
+            if not path.with_name(f"{path.name}-wal").exists():
+                continue  # a sidecar has the days open to which it writes, and these have a write-ahead log
+            with suppress(SidecarError), closing(DayReader(path)) as day:
+                for name, end in day.reached(checkpoint).items():
+                    self._reached[name] = max(end, self._reached.get(name, 0))
 
 
 def _disk_faults(settings: Settings) -> Iterator[str]:

@@ -189,6 +189,17 @@ class DayReader(OpenDatabase):
         )
         return dict(self._typed((str, int), sql))
 
+    def reached(self, checkpoint: int) -> dict[str, int]:
+        """For each log file of which something was written here that this checkpoint does not cover, the byte behind
+        the last of its records on this day."""
+        sql = (
+            f"SELECT {_PATH}, MAX(e.byte_offset + e.byte_length) FROM (SELECT source, MAX(byte_offset), first FROM span"
+            " WHERE source IN (SELECT id FROM source WHERE touched > ?) GROUP BY source) p"
+            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {_PLACED}"
+            " GROUP BY p.source"
+        )
+        return dict(self._typed((str, int), sql, checkpoint))
+
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")

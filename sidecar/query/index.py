@@ -216,6 +216,26 @@ class Index:
         finally:
             follower.close()
 
+    def waiting(
+        self,
+        to: str | None = None,
+        by: str | None = None,
+        older_than: float | str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[Entry]:
+        """Requests that expect an answer and have none, the oldest first unless `newest_first`.
+
+        `to` is an addressee, `by` the author; `older_than` is an age, in seconds or as `5m`; `limit` is the number of
+        entries at most.
+        """
+        until = None if older_than is None else time.time() - duration(older_than)
+        entries = self._entries(Filter(until=until, agent=by if to is None else to, pending=True), newest_first)
+        fitting = (
+            entry for entry in entries if (by is None or entry.author == by) and (to is None or to in entry.addressees)
+        )
+        return islice(fitting, limit)
+
     # ---- one entry
 
     def get(self, id: str) -> Entry:

@@ -57,6 +57,8 @@ def entry(offset: int = 0, agents: tuple[str, ...] = ("planner", "coder"), **cha
         "is_request": True,
         "has_response": True,
         "requests_response": True,
+        "author": agents[0] if agents else None,
+        "addressees": agents[1:],
     }
     return Entry(**{**values, **changed})  # type: ignore[arg-type]
 

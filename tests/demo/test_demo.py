@@ -131,7 +131,7 @@ def test_no_two_agents_are_cut_to_the_same_name() -> None:
 def entry(number: int, author: str, *others: str, role: str = "", event: str = "completion:request") -> Entry:
     roles = {author: role} if role else {}
     place = (f"s:{number}", 1000.0 + number, event, "s", "responses/sessions/s.jsonl", number, number, author)
-    return Entry(*place, (author, *others), roles, "team", "c", None, True, True, False, True)
+    return Entry(*place, (author, *others), roles, "team", "c", None, True, True, False, True, author, others)
 
 
 def test_what_was_seen_is_counted_by_author_and_addressee() -> None:

@@ -323,6 +323,24 @@ def test_a_polling_sidecar_says_so(tmp_path: Path) -> None:
         assert status_of(replace(settings, polling=False)).watching == "polling"
 
 
+def test_the_lag_is_of_what_readers_see_and_not_of_what_is_saved(root: Path) -> None:
+    event = root / "events/2024-12-29/evt_1735500000.0_agent_spawn.json"
+    with Stepped(replace(reference(root), checkpoint_interval=30.0)) as stepped:
+        write_lines(root / SESSION, RECORD)
+        stepped.turn()  # ends in a checkpoint, and the next one is far away
+        write_lines(root / SESSION, RECORD, b'{"torn')
+        write_lines(event, RECORD)
+        stepped.turn(seconds=10.0)
+        for log in (root / SESSION, event):
+            os.utime(log, (BASE, BASE))
+        seen = status_of(stepped.settings)
+        assert seen.behind_bytes > 0  # not saved
+        assert seen.lag_seconds == 0.0
+        write_lines(root / SESSION, b'"}', RECORD)
+        os.utime(root / SESSION, (BASE, BASE))
+        assert status_of(stepped.settings).lag_seconds > 1e6
+
+
 def test_lines_that_a_running_sidecar_leaves_too_long_are_a_reason_and_fresh_ones_are_none(tmp_path: Path) -> None:
     write_lines(tmp_path / SESSION, RECORD)
     settings = reference(tmp_path)

@@ -475,6 +475,23 @@ def test_pending_requests_are_of_the_last_five_minutes_unless_told(tmp_path: Pat
         assert [one.id for one in index.find_pending_requests(None)] == ["old:0", "new:0"]
 
 
+def test_waiting_gives_the_requests_without_an_answer(index: Index, rows: Rows) -> None:
+    expected = [row for row in rows if row["requests_response"] and not row["has_response"]]
+    found = list(index.waiting())
+    assert [one.id for one in found] == [row["id"] for row in expected] and len(found) > 100
+    assert list(index.waiting(newest_first=True)) == found[::-1]
+    assert list(index.waiting(limit=3)) == found[:3]
+    for name in {one.author for one in found} | {to for one in found for to in one.addressees}:
+        if name is not None:
+            assert list(index.waiting(by=name)) == [one for one in found if one.author == name]
+            assert list(index.waiting(to=name)) == [one for one in found if name in one.addressees]
+    both = [one for one in found if one.author == "agent_a" and "agent_b" in one.addressees]
+    assert list(index.waiting(by="agent_a", to="agent_b")) == both
+    middle = found[len(found) // 2].timestamp + 0.5
+    older = [one for one in found if one.timestamp < middle]
+    assert list(index.waiting(older_than=time.time() - middle)) == older
+
+
 def test_session_participants_are_those_of_the_references_sql(root: Path, index: Index) -> None:
     for session in [one.session_id for one in index.sessions()] + ["nobody's"]:
         everybody: set[str] = set()
