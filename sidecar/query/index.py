@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError, SourceChanged
-from sidecar.fs import split_path, to_os
-from sidecar.logs.archive_file import Archive, beside, folder_of
-from sidecar.logs.record_reader import open_log
-from sidecar.places import Place
-from sidecar.records import AgentSummary, Entry, Extent, PeerInteraction, PendingRequest, RejectedLine, Session
-from sidecar.said import places_in, said
-from sidecar.times import Time, day_of, duration, moment_of
+from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError
+from sidecar.fs import split_path
+from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.said import said
+from sidecar.times import Time, duration, moment_of
 
 from .day_reader import DayReader, Filter, Position
 from .follow import Follower
+from .record_finder import RecordFinder
 from .snapshot import Snapshot
 
 INDEX = "index"
@@ -75,8 +73,7 @@ class Index:
         self.root = Path(root).absolute()
         self._index_folder = self.root / INDEX if index is None else Path(index).absolute()
         self._files = Snapshot(self._index_folder)
-        self._archive_folder = None if archive is None else Path(archive).absolute()
-        self._archive: Archive | None = None
+        self._records = RecordFinder(self.root, self._files, None if archive is None else Path(archive).absolute())
 
     def __enter__(self) -> Index:
         return self
@@ -89,9 +86,7 @@ class Index:
     def close(self) -> None:
         """Close all open files. They are opened again when the index is next used."""
         self._files.close()
-        if self._archive is not None:
-            self._archive.close()
-            self._archive = None
+        self._records.close()
 
     # ---- many entries
 
@@ -279,13 +274,7 @@ class Index:
         >>> index.text(index.get("sess_discovery_123:0"))
         'Looking for agents with NLP capabilities'
         """
-        return said(self.read(entry), self._places_of_text(entry.file_path))
-
-    def _places_of_text(self, path: str) -> tuple[Place, ...] | None:
-        with suppress(SidecarError):  # the log can be read without the catalog, by the usual places
-            for note in self._files.of_catalog(lambda catalog: [catalog.fact("text")]):
-                return places_in(note, to_os(path)) if note else None
-        return None
+        return said(self.read(entry), self._records.places_of_text(entry.file_path))
 
     def read_bytes(self, entry: Entry) -> bytes:
         """The bytes of the record behind an entry, without the line end. They are the bytes that were indexed, by
@@ -295,37 +284,7 @@ class Index:
         ArchiveDamaged likewise for an archived log, UnsafePath if the entry points outside the root, and SourceError
         if the file cannot be read.
         """
-        with open_log(self.root, entry.file_path, self._open_archive(), self._parts) as log:
-            place = self._place(entry)
-            where = f"{entry.file_path}, byte {entry.byte_offset}"
-            if place is None:
-                raise SourceChanged(f"{where}: the index has no such entry any more")
-            length, checksum = place
-            if getattr(entry, "checksum", checksum) != checksum:
-                raise SourceChanged(f"{where}: other bytes have been indexed there since")
-            return log.read(entry.byte_offset, length, checksum)
-
-    def _open_archive(self) -> Archive:
-        if self._archive is None:
-            self._archive = Archive(self._archive_folder or beside(self.root))
-        return self._archive
-
-    def _parts(self, path: str) -> tuple[Extent, ...]:
-        """The archived extents of a log. Called only if its file does not have the bytes."""
-        try:
-            ((parts, said),) = self._files.of_catalog(lambda catalog: [(catalog.parts(path), catalog.fact("archive"))])
-        except IndexMissing:
-            return ()
-        archive = self._open_archive()
-        if parts and said is not None and self._archive_folder is None:
-            archive.folder = folder_of(self.root, said)
-        return parts
-
-    def _place(self, entry: Entry) -> tuple[int, int] | None:
-        """Length and checksum of the record, as the index has them now; None if it has no such entry."""
-        self._files.names()
-        day_name = f"{day_of(entry.timestamp)}.db"
-        return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))
+        return self._records.read(entry)
 
     # ---- what the catalog knows
 
