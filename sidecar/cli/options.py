@@ -45,10 +45,15 @@ class GlobalOptions:
         return load_settings(self.config, self.root, self.preset, self.index)
 
     def settings_of_index(self) -> Settings:
-        """As `settings`, for commands that read an index. Raises RootMissing if there is neither index nor root."""
+        """As `settings`, for commands that read an index. Raises RootMissing if there is neither index nor root, and
+        ConfigError if the index folder is not one, or of another root."""
         settings = self.settings()
         if not settings.index_folder.exists():
             settings.check_root()
+        if settings.index is not None:
+            from sidecar.service.index_folder import check_index_folder
+
+            check_index_folder(settings)
         return settings
 
     def open_index(self) -> Index:

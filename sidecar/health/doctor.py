@@ -27,6 +27,7 @@ from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.logs.watcher import why_public_observer
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.records import TOO_LONG, Layout, Rejected
+from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import size_text
@@ -296,6 +297,10 @@ def index_folder(settings: Settings) -> CheckResult:
     """Whether the index can be written, and is on a file system where SQLite's write-ahead log works."""
     folder = settings.index_folder
     existing = _nearest(folder)
+    try:
+        check_index_folder(settings)
+    except ConfigError as error:
+        return CheckResult("index folder", "error", str(error), error.hint)
     if not os.access(existing, os.W_OK | os.X_OK):
         advice = f"make a folder that this user owns: as root, install -d -o {os.getuid()} {folder}"
         return CheckResult("index folder", "error", f"{existing} cannot be written to", advice)

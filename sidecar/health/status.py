@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.config.settings import Settings
-from sidecar.errors import IndexMissing, SidecarError, SourceError
+from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
 from sidecar.fs import POLLING_CONFIGURED, FileStat, to_os, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
@@ -20,6 +20,7 @@ from sidecar.query.catalog_reader import open_catalog
 from sidecar.query.day_reader import DayReader
 from sidecar.records import Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
+from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.store import layout
 
@@ -141,6 +142,10 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     held = lock_holder(folder)
     heartbeat = read_heartbeat(folder) if held else None
     reasons = [*(heartbeat.trouble if heartbeat else ()), *_disk_faults(settings), *_unreadable(folder)]
+    try:
+        check_index_folder(settings)
+    except ConfigError as error:
+        reasons.append(str(error))
     with suppress(SidecarError):  # the catalog reports it
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)

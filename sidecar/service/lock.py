@@ -22,11 +22,11 @@ from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, ForeignFile, RootLocked
 from sidecar.guarded import GuardedFolder
 from sidecar.permissions import permissions_of, restrict, restrict_file, restricted_umask
-from sidecar.store.layout import CATALOG_NAME, is_own_name
+from sidecar.store.layout import is_own_name
 
 from .heartbeat import HEARTBEAT_FILE
+from .index_folder import LOCK_FILE, check_index_folder, claim_index_folder
 
-LOCK_FILE = "sidecar.lock"
 HOLDER_BYTES = 127
 """Bytes reserved for the holder's name."""
 _PERMISSIONS = 0o600
@@ -193,7 +193,7 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
     """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root, and
     where the index folder is somebody else's."""
     settings.check_root()
-    _check_index_folder(settings)
+    check_index_folder(settings)
     permissions = index_permissions(settings)
     with restricted_umask(permissions):
         lock = RootLock(settings.index_folder, name)
@@ -203,28 +203,10 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
             # The index folder may be new: without its own name being durable, nothing synced in it is.
             with suppress(OSError):  # a scan will report what is wrong with the root
                 fs.sync_folder(settings.index_folder.parent)
+            claim_index_folder(settings)
             yield lock
         finally:
             lock.release()
-
-
-def _check_index_folder(settings: Settings) -> None:
-    """Raise ConfigError where the configured index folder holds other files and no index: their permissions would be
-    restricted, and the folder might be thrown away as an index that can be rebuilt."""
-    if settings.index is None:
-        return
-    try:
-        with GuardedFolder.open_to_read(settings.index) as index:
-            names = set(index.names())
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        raise ConfigError(f"the index folder {settings.index} is not a directory") from None
-    if names - {"lost+found"} and not names & {LOCK_FILE, CATALOG_NAME}:
-        raise ConfigError(
-            f"{settings.index} holds other files, and no index",
-            hint="name an empty folder for the index, or one that does not exist yet",
-        )
 
 
 def index_permissions(settings: Settings) -> int:

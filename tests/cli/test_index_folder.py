@@ -62,6 +62,30 @@ def test_an_index_elsewhere_below_the_root_is_not_read_as_logs(root: Path) -> No
         assert list(index.rejected()) == []
 
 
+def test_the_index_of_another_root_is_neither_read_nor_written(root: Path, elsewhere: Path, tmp_path: Path) -> None:
+    session(root, "s", lines=3)
+    session(tmp_path / "other", "t", lines=2)
+    run(root, elsewhere, "run", "--once")
+    before = (elsewhere / "catalog.db").read_bytes()
+    for words in (["run", "--once"], ["reindex"], ["query", "agents"], ["show", "s:0"], ["verify"], ["archive"]):
+        done = run(tmp_path / "other", elsewhere, *words, status=2)
+        assert f"error: {elsewhere} is the index of {root}, and not of {tmp_path}/other\nhint: " in done.stderr
+    for words in (["status"], ["doctor"]):
+        assert f"is the index of {root}" in run(tmp_path / "other", elsewhere, *words, status=1).stdout
+    assert (elsewhere / "catalog.db").read_bytes() == before
+    (tmp_path / "link").symlink_to(root)  # the same root by another name
+    run(tmp_path / "link", elsewhere, "query", "agents")
+
+
+def test_an_index_below_its_root_moves_with_it(root: Path, tmp_path: Path) -> None:
+    session(root, "s", lines=3)
+    run(root, root / "state/index", "run", "--once")
+    root.rename(tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert "0 entries indexed" in run(moved, moved / "state/index", "run", "--once").stderr
+    run(moved, moved / "state/index", "show", "s:0")
+
+
 def test_a_folder_with_files_of_others_is_never_taken_for_an_index(root: Path, tmp_path: Path) -> None:
     session(root)
     home = tmp_path / "home"

@@ -1,0 +1,68 @@
+"""An index folder that lies elsewhere than below its root: whose it is.
+
+Below the root, an index belongs to that root and moves with it. Elsewhere a folder might hold other files, or the index
+of another root, of which an index of both would be made. So the folder says in `root.json` which root it is of.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from sidecar.config.settings import Settings
+from sidecar.errors import ConfigError, ForeignFile
+from sidecar.guarded import GuardedFolder
+from sidecar.store.layout import CATALOG_NAME
+
+ROOT_FILE = "root.json"
+LOCK_FILE = "sidecar.lock"
+_MARKS = {CATALOG_NAME, LOCK_FILE, ROOT_FILE}
+"""One of these is in every index folder that was ever used."""
+
+
+def check_index_folder(settings: Settings) -> None:
+    """Raise ConfigError if the configured index folder holds other files and no index, or the index of another root."""
+    if settings.index is None:
+        return
+    try:
+        with GuardedFolder.open_to_read(settings.index) as index:
+            names = set(index.names())
+            owner = _owner(index)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise ConfigError(f"the index folder {settings.index} is not a directory") from None
+    if names - {"lost+found"} and not names & _MARKS:
+        raise ConfigError(
+            f"{settings.index} holds other files, and no index",
+            hint="name an empty folder for the index, or one that does not exist yet",
+        )
+    if owner is not None and not _is_same(owner, settings.root):
+        raise ConfigError(
+            f"{settings.index} is the index of {owner}, and not of {settings.root}",
+            hint="name another folder with --index; if that root was moved here, delete the folder: it is made anew",
+        )
+
+
+def claim_index_folder(settings: Settings) -> None:
+    """Write into an index folder outside of the root which root it is of. Only the holder of the lock does this."""
+    if settings.index_path is not None:
+        return
+    # Without room on the disk, the next start writes it.
+    with suppress(OSError, ForeignFile), GuardedFolder.open_own(settings.index_folder) as index:
+        if _owner(index) is None:
+            index.write(ROOT_FILE, orjson.dumps({"root": os.fspath(settings.root)}) + b"\n", durable=True)
+
+
+def _owner(index: GuardedFolder) -> Path | None:
+    try:
+        return Path(str(orjson.loads(index.read(ROOT_FILE))["root"]))
+    except (OSError, ForeignFile, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
