@@ -243,12 +243,6 @@ def kernel_locks(path: Path) -> list[KernelLock]:
 # ---- durability
 
 
-def sync_file(path: Path) -> None:
-    """Make the content of a file durable that a library has written. Raises OSError."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

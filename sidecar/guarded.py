@@ -15,7 +15,7 @@ A folder is opened in one of three ways:
 The path of the folder may be a link, so that its owner can move it. A link of another user is followed only to a folder
 of that user.
 
-`sidecar/permissions.py` says who may read the folders.
+`sidecar/permissions.py` says who may read the folders, `sidecar/store/database_files.py` what holds for databases.
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ class GuardedFolder:
         return folder
 
     @classmethod
-    def open_own(cls, path: Path) -> Self:
+    def open_own(cls, path: Path, *, create: bool = False) -> Self:
         """Open a folder of this user or of root. Files in it may belong to these two only.
 
         If the folder is this user's, other users lose the permission to write to it. Raises the errors of `open`, and
         ConfigError if the folder is another user's, or writable for everybody.
         """
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
         folder = cls.open_to_read(path)
         folder._trusts = (0, os.geteuid()).__contains__
         try:
@@ -114,6 +116,11 @@ class GuardedFolder:
         elif status.st_mode & stat.S_IWOTH:
             raise ConfigError(f"everybody can write in the index folder {self.path}", hint=f"chmod o-w {self.path}")
 
+    def __reduce__(self) -> tuple[Callable[..., GuardedFolder], tuple[Path, int, int]]:
+        """In another process it is opened there, as a folder of its own, and refused if it is another one by then."""
+        status = os.fstat(self.fd)
+        return _open_again, (self.path, status.st_dev, status.st_ino)
+
     def __enter__(self) -> Self:
         return self
 
@@ -129,6 +136,14 @@ class GuardedFolder:
             os.close(fd)
 
     # ---- looking
+
+    def is_replaced(self) -> bool:
+        """Whether another folder is at the path of this one now, perhaps through a link."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and not os.path.samestat(status, os.fstat(self.fd))
 
     def names(self) -> list[str]:
         """The names in the folder, sorted."""
@@ -148,7 +163,7 @@ class GuardedFolder:
 
     def status_of(self, name: str) -> os.stat_result:
         """The same as `status`. Raises FileNotFoundError."""
-        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        return os.stat(_plain(name), dir_fd=self.fd, follow_symlinks=False)
 
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of a file that is there. The caller closes it.
@@ -156,23 +171,25 @@ class GuardedFolder:
         Raises ForeignFile where the file is not a regular file of ours (to be written in place it must have no second
         name either), and OSError.
         """
-        self._check(name, self.status_of(name))  # a pipe, a device or a lock must not even be opened
+        in_place = bool(flags & (os.O_WRONLY | os.O_RDWR))
+        self.check_file(name, self.status_of(name), in_place=in_place)  # a pipe or a device must not even be opened
         fd = os.open(name, flags | _FILE, dir_fd=self.fd)
         try:
-            status = os.fstat(fd)
-            self._check(name, status)
-            if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
-                raise ForeignFile(f"{self.path / name} has a second name elsewhere")
+            self.check_file(name, os.fstat(fd), in_place=in_place)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def _check(self, name: str, status: os.stat_result) -> None:
+    def check_file(self, name: str, status: os.stat_result, *, in_place: bool = False) -> None:
+        """Raise ForeignFile where what has this name and status is not a regular file of ours; to be written in place
+        it must have no second name either."""
         if not stat.S_ISREG(status.st_mode):
             raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a file of the sidecar")
         if not self._trusts(status.st_uid):
             raise ForeignFile(f"{self.path / name} belongs to user {status.st_uid}")
+        if in_place and status.st_nlink > 1:
+            raise ForeignFile(f"{self.path / name} has a second name elsewhere")
 
     def read(self, name: str, limit: int = MAX_SMALL_FILE) -> bytes:
         """The content of a file. Raises the errors of `open_file`, and ForeignFile for more than `limit` bytes."""
@@ -188,7 +205,7 @@ class GuardedFolder:
         """A folder in this one. Raises ForeignFile if it is not a folder, or not of a trusted owner, and OSError."""
         if create:
             with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=self.fd)
+                os.mkdir(_plain(name), dir_fd=self.fd)
         status = self.status_of(name)
         if not stat.S_ISDIR(status.st_mode):
             raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a directory")
@@ -211,7 +228,7 @@ class GuardedFolder:
 
     def create(self, name: str, mode: int = 0o666) -> int:
         """A descriptor to write a new file with; `mode` is cut by the umask. Raises FileExistsError, OSError."""
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
+        return os.open(_plain(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def write(self, name: str, content: bytes, *, durable: bool = False) -> None:
         """Replace the content of a file, or create it, in one step; with `durable`, it is synced first. Raises OSError.
@@ -229,11 +246,11 @@ class GuardedFolder:
 
     def link_here(self, source: str, name: str, source_fd: int) -> None:
         """Give a file in the folder with the descriptor `source_fd` a second name in this one. Raises OSError."""
-        os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        os.link(source, _plain(name), src_dir_fd=source_fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def rename(self, name: str, new: str, into: GuardedFolder | None = None) -> None:
         """Rename a file or folder, perhaps into another folder of ours; a file that has the new name is replaced."""
-        os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=(into or self).fd)
+        os.rename(_plain(name), _plain(new), src_dir_fd=self.fd, dst_dir_fd=(into or self).fd)
 
     def delete(self, name: str) -> bool:
         """Delete what has this name, whatever it is, and never what a link points to; false where nothing had it."""
@@ -252,7 +269,7 @@ class GuardedFolder:
     def delete_empty(self, name: str) -> None:
         """Delete a folder if it is empty."""
         with suppress(OSError):
-            os.rmdir(name, dir_fd=self.fd)
+            os.rmdir(_plain(name), dir_fd=self.fd)
 
     def _delete_folder(self, name: str) -> None:
         """Delete a folder with its content. The nesting may be deeper than the limits on descriptors and on the stack:
@@ -278,22 +295,20 @@ class GuardedFolder:
         """Make the names in this folder durable."""
         os.fsync(self.fd)
 
+    def sync_file(self, name: str) -> None:
+        """Make the content of a file durable that was written by somebody else, such as SQLite; this process must not
+        have it open. Raises as `open_file`."""
+        with closing_fd(self.open_file(name)) as fd:
+            os.fsync(fd)
 
-def check_database(path: Path) -> None:
-    """Raise ForeignFile where a database that SQLite is to open is a link, a pipe, another user's or has a second name.
 
-    One that is not there yet is fine. Raises OSError.
-    """
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISREG(status.st_mode):
-        raise ForeignFile(f"{path} is {kind_of(status)}, not a file of the sidecar")
-    if status.st_nlink > 1:
-        raise ForeignFile(f"{path} has a second name elsewhere")
-    if status.st_uid not in (0, os.geteuid()) and status.st_uid != os.stat(path.parent).st_uid:
-        raise ForeignFile(f"{path} belongs to user {status.st_uid}")
+def _open_again(path: Path, device: int, inode: int) -> GuardedFolder:
+    folder = GuardedFolder.open_own(path)
+    status = os.fstat(folder.fd)
+    if (status.st_dev, status.st_ino) != (device, inode):
+        folder.close()
+        raise ForeignFile(f"{path} was replaced while it was in use")
+    return folder
 
 
 @contextmanager
@@ -333,6 +348,13 @@ def kind_of(status: os.stat_result) -> str:
         if is_kind(mode):
             return name
     return "a device"
+
+
+def _plain(name: str) -> str:
+    """A name that leads to no other folder."""
+    if name in ("", ".", "..") or "/" in name:
+        raise UnsafePath(f"{name!r} leaves its folder")
+    return name
 
 
 def _entries(fd: int) -> list[tuple[str, bool]]:

@@ -15,11 +15,9 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import quote_from_bytes
 
 from sidecar.errors import SidecarError
-from sidecar.fs import sync_file
-from sidecar.guarded import GuardedFolder, check_database
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.day_files import stats_of
 from sidecar.indexer.day_writer import STATE
 from sidecar.query.catalog_reader import CatalogReader
@@ -28,6 +26,7 @@ from sidecar.service.requests import COMPACT_FOLDER
 from sidecar.store import layout
 from sidecar.store.bloom import PENDING, build_filter
 from sidecar.store.daily_schema import WAITS
+from sidecar.store.database_files import BESIDE, check_to_read, check_to_write, uri
 from sidecar.times import day_of
 
 _TEXTS = "SELECT text FROM name UNION SELECT text FROM correlation UNION SELECT stem FROM source"
@@ -49,25 +48,29 @@ def compact_copy(index_folder: Path, path: Path, checkpoint: int) -> Compacted |
     and ForeignFile if the daily file is not a regular file of ours.
     """
     with GuardedFolder.open_own(index_folder) as index, index.folder(COMPACT_FOLDER, create=True) as folder:
-        folder.delete(path.name)
-        # Created here, with the permissions of the folder: SQLite would use the umask.
-        os.close(folder.create(path.name))
-    made = index_folder / COMPACT_FOLDER / path.name
-    check_database(path)
-    uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as day:
+        return _copied(folder, path, checkpoint)
+
+
+def _copied(folder: GuardedFolder, path: Path, checkpoint: int) -> Compacted | None:
+    made = folder.path / path.name
+    for suffix in ("", *BESIDE):
+        folder.delete(path.name + suffix)
+    os.close(folder.create(path.name))  # empty: SQLite would follow a link that is put there
+    check_to_write(folder, path.name)
+    check_to_read(path)
+    with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)) as day:
         state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:
             return None
         day.execute("VACUUM INTO ?", (str(made),))
         if [*day.execute(STATE).fetchone(), *stats_of(path)] != state:
             return None
-    with closing(sqlite3.connect(made, isolation_level=None)) as day:
+    check_to_write(folder, path.name)
+    with closing(sqlite3.connect(uri(made, "mode=rw"), uri=True, isolation_level=None)) as day:
         blocks = build_filter(_texts(day))
         day.execute("PRAGMA journal_mode = delete")
-    sync_file(made)
-    name = made.relative_to(index_folder).as_posix()
-    return Compacted(path.stem, name, state, [b64encode(block).decode() for block in blocks])
+    folder.sync_file(path.name)
+    return Compacted(path.stem, f"{COMPACT_FOLDER}/{path.name}", state, [b64encode(block).decode() for block in blocks])
 
 
 def _texts(day: sqlite3.Connection) -> Iterator[str]:

@@ -19,15 +19,15 @@ end in three ways:
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import defaultdict
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.tail import CHUNK_BYTES
@@ -64,7 +64,8 @@ class Backlog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder = settings.index_folder / BACKLOG_FOLDER
+        self._segments: GuardedFolder | None = None
+        """The folder of what workers write, open while there are any."""
         self._new: dict[str, None] = {}
         """Paths that wait, in the order in which they came."""
         self._in_flight: dict[str, None] = {}
@@ -97,15 +98,20 @@ class Backlog:
             return BacklogTurn([] if is_scanning and len(self._new) >= DISPATCH_AT else self._take_new())
         try:
             if self._pool is None:
-                self.clear()
-                self._pool = WorkerPool(self._settings, self._folder, min(MAX_WORKERS, os.cpu_count() or 1))
+                self._pool = self._start()
             self._results += self._pool.poll(wait)
-        except SidecarError as error:
+        except (OSError, SidecarError) as error:
             get_logger(__name__).warning("worker processes failed, reading without them: %s", error)
             given_back = [*self._in_flight, *self._take_new()]
             self.close()
             return BacklogTurn(given_back)
         return self._next_slice(writer, self._pool) if self._pool.is_idle else BacklogTurn([])
+
+    def _start(self) -> WorkerPool:
+        self.clear()
+        with GuardedFolder.open_own(self._settings.index_folder) as index:
+            self._segments = index.folder(BACKLOG_FOLDER, create=True)
+        return WorkerPool(self._settings, min(MAX_WORKERS, os.cpu_count() or 1), self._segments)
 
     def _next_slice(self, writer: IndexWriter, pool: WorkerPool) -> BacklogTurn:
         """Hand out the next slice, and merge the one that has come back while workers read."""
@@ -114,12 +120,13 @@ class Backlog:
         began = self._handed_out_at
         again = self._hand_out(writer, pool, came_back)
         saved = [one for one in results if isinstance(one, SavedSource)]
-        segments: defaultdict[int, list[Path]] = defaultdict(list)
+        segments: defaultdict[int, list[str]] = defaultdict(list)
         for closed in results:
             if isinstance(closed, ClosedSegments):
-                for day, paths in closed.by_day.items():
-                    segments[day] += paths
-        writer.merge_segments(dict(segments), saved, began)
+                for day, names in closed.by_day.items():
+                    segments[day] += names
+        assert self._segments is not None
+        writer.merge_segments(self._segments, dict(segments), saved, began)
         if not self:
             self.close()
         chunks = [one for one in results if isinstance(one, ReadChunk)]
@@ -162,11 +169,15 @@ class Backlog:
         self._new, self._in_flight, self._results = {}, {}, []
         if pool is not None:
             pool.close()
+        if self._segments is not None:
+            self._segments.close()
+            self._segments = None
             self.clear()
 
     def clear(self) -> None:
         """Delete what workers have written; call it at a start, too, because a killed sidecar leaves it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError, SidecarError), GuardedFolder.open_own(self._settings.index_folder) as index:
+            index.delete_all(BACKLOG_FOLDER)
 
 
 def _to_continue(came_back: dict[str, None], saved: list[SavedSource]) -> list[str]:

@@ -5,21 +5,19 @@ Sources are read into segments first, and then the segments of each day are merg
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from pathlib import Path
 from uuid import uuid4
 
 from sidecar.config.settings import Settings
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.saved_source import SavedSource
-from sidecar.indexer.segment import SegmentWriter, merge_segments
+from sidecar.indexer.segment import SegmentWriter
 from sidecar.logs.archive_file import Archive
-from sidecar.times import day_name
 
 from .messages import ClosedSegments, MergedDay, MergeSegments, ReadChunk, ReadSources, ReadTask, UnreadableSource
-from .workers import WorkerPool, read_source, without_gc
+from .workers import WorkerPool, merge_day, read_source, without_gc
 
 MIN_PARALLEL_BYTES = 8 << 20
 """Bytes of log for which it is not worth starting processes."""
@@ -31,49 +29,53 @@ BYTES_PER_OPEN = 4 << 10
 LoadResult = ReadChunk | SavedSource | UnreadableSource | MergedDay
 
 
-def load(settings: Settings, tasks: list[ReadTask], target: Path, workers: int) -> Generator[LoadResult]:
-    """Make the daily files of some sources in the new folder `target`. Yields what is done, as it is done.
+def load(
+    settings: Settings, tasks: list[ReadTask], target: GuardedFolder, days: GuardedFolder, workers: int
+) -> Generator[LoadResult]:
+    """Make the daily files of some sources in the folder `days` of the new index `target`. Yields what is done, as it
+    is done.
 
     Sources are read in the order in which they were last changed, so that days come one after another and few of them
     are written at once. Raises LogRewritten, and SidecarError if a worker fails or dies.
     """
-    target.mkdir(parents=True)
     # A name that no other load has: should this process be killed, a worker may live on for a moment.
-    folder = target / f"parts-{uuid4().hex}"
-    folder.mkdir()
+    name = f"parts-{uuid4().hex}"
     tasks = sorted(tasks, key=lambda task: (task.mtime, task.path))
     total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in tasks)
-    if workers <= 1 or len(tasks) < 2 or total <= MIN_PARALLEL_BYTES:
-        yield from _load_here(settings, tasks, target, folder / "0")
-    else:
-        with closing(WorkerPool(settings, folder, workers)) as pool:
-            yield from _load_with(pool, tasks, target)
-    shutil.rmtree(folder)
+    with target.folder(name, create=True) as folder:
+        if workers <= 1 or len(tasks) < 2 or total <= MIN_PARALLEL_BYTES:
+            yield from _load_here(settings, tasks, folder, days)
+        else:
+            with closing(WorkerPool(settings, workers, folder, days)) as pool:
+                yield from _load_with(pool, tasks, folder)
+    target.delete(name)
 
 
-def _load_here(settings: Settings, tasks: list[ReadTask], target: Path, folder: Path) -> Iterator[LoadResult]:
+def _load_here(
+    settings: Settings, tasks: list[ReadTask], folder: GuardedFolder, days: GuardedFolder
+) -> Iterator[LoadResult]:
     with without_gc(), Archive(settings.archive) as archive:
         segments = SegmentWriter(folder)
         for task in tasks:
             yield from read_source(settings, task, segments, archive)
-        for day, paths in segments.close().items():
-            yield MergedDay(day, merge_segments(paths, _daily_path(target, day)))
+        for day, names in segments.close().items():
+            yield merge_day(day, folder, names, days)
 
 
-def _load_with(pool: WorkerPool, tasks: list[ReadTask], target: Path) -> Iterator[LoadResult]:
+def _load_with(pool: WorkerPool, tasks: list[ReadTask], folder: GuardedFolder) -> Iterator[LoadResult]:
     for batch in _batches(tasks):
         pool.submit(ReadSources(batch))
     pool.close_segments()
-    segments: defaultdict[int, list[Path]] = defaultdict(list)
+    segments: defaultdict[int, list[str]] = defaultdict(list)
     for result in pool.results():
         if isinstance(result, ClosedSegments):
-            for day, paths in result.by_day.items():
-                segments[day] += paths
+            for day, names in result.by_day.items():
+                segments[day] += names
         else:
             yield result
-    sizes = {day: sum(path.stat().st_size for path in paths) for day, paths in segments.items()}
+    sizes = {day: sum(folder.status_of(name).st_size for name in names) for day, names in segments.items()}
     for day in sorted(sizes, key=sizes.__getitem__, reverse=True):  # so that nobody waits for the largest at the end
-        pool.submit(MergeSegments(day, segments[day], _daily_path(target, day)))
+        pool.submit(MergeSegments(day, segments[day]))
     for result in pool.results():
         assert not isinstance(result, ClosedSegments)
         yield result
@@ -91,7 +93,3 @@ def _batches(tasks: list[ReadTask]) -> Iterator[list[ReadTask]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _daily_path(folder: Path, day: int) -> Path:
-    return folder / f"{day_name(day)}.db"

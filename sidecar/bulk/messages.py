@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.errors import SidecarError
@@ -49,8 +48,8 @@ class MergeSegments:
     """Merge all segments of a day into its daily file."""
 
     day: int
-    segments: list[Path]
-    target: Path
+    segments: list[str]
+    """Names in the folder of the pool's segments."""
 
 
 Command = ReadSources | CloseSegments | MergeSegments
@@ -73,9 +72,9 @@ class UnreadableSource(NamedTuple):
 
 
 class ClosedSegments(NamedTuple):
-    """Segments that are complete: of each day, in the order of their rows."""
+    """Segments that are complete, by their names: of each day, in the order of their rows."""
 
-    by_day: dict[int, list[Path]]
+    by_day: dict[int, list[str]]
 
 
 class MergedDay(NamedTuple):

@@ -8,7 +8,6 @@ longer one counts: a log is archived again from the same offset only if it has g
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections import defaultdict
@@ -23,7 +22,8 @@ from uuid import uuid4
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, sync_file, sync_folder, to_os, to_text
+from sidecar.fs import resolve_under, to_os, to_text
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import signatures
 from sidecar.indexer.saved_source import SavedSource
@@ -79,23 +79,25 @@ def reindex(
     folder = settings.index_folder
     if first_mtimes is None:
         first_mtimes = first_seen_times(folder)
-    target = folder / layout.REBUILD
-    for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
-        layout.finish_swap(folder)
-        try:
-            if target.exists():
-                shutil.rmtree(target)  # files of an earlier attempt must not become part of this index
-            tasks = read_tasks(settings, first_mtimes, strict)
-            rebuilt = build_index(settings, target, tasks, workers or os.cpu_count() or 1, report)
-        except LogRewritten:
-            if attempt == MAX_REBUILD_ATTEMPTS:
+    with GuardedFolder.open_own(folder) as index:
+        for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
+            layout.finish_swap(folder)
+            try:
+                index.delete(layout.REBUILD)  # files of an earlier attempt must not become part of this index
+                tasks = read_tasks(settings, first_mtimes, strict)
+                with index.folder(layout.REBUILD, create=True) as target:
+                    rebuilt = build_index(settings, target, tasks, workers or os.cpu_count() or 1, report)
+                    with target.folder(layout.DAILY_NAME) as days:
+                        names = [name for name in days.names() if name.endswith(".db")]
+            except LogRewritten:
+                if attempt == MAX_REBUILD_ATTEMPTS:
+                    raise
+            except BaseException:
+                index.delete_all(layout.REBUILD)  # perhaps it has filled the disk
                 raise
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)  # perhaps it has filled the disk
-            raise
-        else:
-            break
-    layout.commit_swap(folder, [path.name for path in (target / layout.DAILY_NAME).glob("*.db")])
+            else:
+                break
+    layout.commit_swap(folder, names)
     return rebuilt
 
 
@@ -131,8 +133,10 @@ def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool 
     return tasks
 
 
-def build_index(settings: Settings, target: Path, tasks: list[ReadTask], workers: int, report: Reporter) -> Rebuilt:
-    """Build an index of the given sources in the folder `target`. It is durable when this returns.
+def build_index(
+    settings: Settings, target: GuardedFolder, tasks: list[ReadTask], workers: int, report: Reporter
+) -> Rebuilt:
+    """Build an index of the given sources in the empty folder `target`. It is durable when this returns.
 
     Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """
@@ -143,8 +147,9 @@ def build_index(settings: Settings, target: Path, tasks: list[ReadTask], workers
     unsaved: list[SavedSource] = []
     days: dict[int, tuple[float, float, int]] = {}
     with (
-        closing(CatalogWriter(target / layout.CATALOG_NAME, bulk=True)) as catalog,
-        closing(load(settings, tasks, target / layout.DAILY_NAME, workers)) as results,
+        target.folder(layout.DAILY_NAME, create=True) as daily,
+        closing(CatalogWriter(target, bulk=True)) as catalog,
+        closing(load(settings, tasks, target, daily, workers)) as results,
     ):
         for result in results:
             match result:
@@ -163,15 +168,15 @@ def build_index(settings: Settings, target: Path, tasks: list[ReadTask], workers
                     days[day] = summary
                     report(Report("rebuilding", done, total, entries))
         catalog.save(unsaved, sorted(days.items()))
-        catalog.note("files", signatures(target / layout.DAILY_NAME))
+        catalog.note("files", signatures(daily))
         if any(task.archived for task in tasks):
             catalog.note("archive", to_text(os.fspath(settings.archive)))
         catalog.note("config", settings.fingerprint)
         catalog.note("text", settings.text_note)
         catalog.note("build", uuid4().hex)
-    for folder in (target, target / layout.DAILY_NAME):
-        sync_folder(folder)
-    sync_file(target / layout.CATALOG_NAME)
+        daily.sync()
+    target.sync()
+    target.sync_file(layout.CATALOG_NAME)
     report(Report("rebuilding", total, total, entries))
     return Rebuilt(entries, len(tasks) - len(unreadable), done, time.perf_counter() - began, tuple(unreadable))
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError, SourceError
 from sidecar.fs import to_os
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.saved_source import SavedSource, to_save
 from sidecar.indexer.segment import SegmentWriter, merge_segments
 from sidecar.ingest.reader import read_next
@@ -34,6 +34,7 @@ from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
 from sidecar.records import archived_size
 from sidecar.store.connection import DATABASE_ERRORS
+from sidecar.times import day_name
 
 from .messages import (
     ClosedSegments,
@@ -75,7 +76,7 @@ class _Worker:
 class WorkerPool:
     """Worker processes, and the commands that wait for them.
 
-        with closing(WorkerPool(settings, folder, 2)) as pool:
+        with closing(WorkerPool(settings, 2, segments)) as pool:
             pool.submit(ReadSources(tasks))
             pool.close_segments()
             for result in pool.results():
@@ -84,8 +85,11 @@ class WorkerPool:
     It belongs to one thread. Once a method has raised, it can only be closed.
     """
 
-    def __init__(self, settings: Settings, folder: Path, count: int) -> None:
-        """Start `count` workers, which write below `folder`. Raises SidecarError if the system refuses to."""
+    def __init__(
+        self, settings: Settings, count: int, segments: GuardedFolder, days: GuardedFolder | None = None
+    ) -> None:
+        """Start `count` workers, which write segments in one folder and daily files in the other, if there is one.
+        Raises SidecarError if the system refuses to."""
         self.count = count
         self._workers: list[_Worker] = []
         self._queue: deque[ReadSources | MergeSegments] = deque()
@@ -95,7 +99,7 @@ class WorkerPool:
             on_error.callback(self.close)
             try:
                 for number in range(count):
-                    self._workers.append(_start(settings, folder / str(number)))
+                    self._workers.append(_start(settings, number, segments, days))
             except OSError as error:
                 raise SidecarError(
                     f"cannot start a worker process: {error.strerror or error}",
@@ -163,12 +167,12 @@ class WorkerPool:
                 _send(worker, CloseSegments())
 
 
-def _start(settings: Settings, folder: Path) -> _Worker:
+def _start(settings: Settings, number: int, segments: GuardedFolder, days: GuardedFolder | None) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     with ExitStack() as on_error, closing(theirs):
         on_error.callback(ours.close)
-        process = context.Process(target=_work, args=(theirs, settings, folder), daemon=True)
+        process = context.Process(target=_work, args=(theirs, settings, number, segments, days), daemon=True)
         # Ctrl-C at a terminal interrupts every process there. Workers, which inherit the mask, leave it to this process
         # to report it and to end them, by SIGTERM. Python's resource tracker is started first, because `start` would
         # start it otherwise, which unblocks SIGINT.
@@ -214,21 +218,21 @@ def _why_ended(status: int | None) -> str:
 # ---- a worker
 
 
-def _work(pipe: Connection, settings: Settings, folder: Path) -> None:
+def _work(pipe: Connection, settings: Settings, number: int, folder: GuardedFolder, days: GuardedFolder | None) -> None:
     """The main function of a worker: carry out commands as long as the pool's process lives."""
     failure: SidecarError
     try:
         with without_gc(), Archive(settings.archive) as archive:
-            segments = SegmentWriter(folder)
+            segments = SegmentWriter(folder, f"{number}-")
             pipe.send(WorkerReport([], is_done=True))
             for command in _commands(pipe):
-                for report in _reports(_carry_out(command, settings, segments, archive)):
+                for report in _reports(_carry_out(command, settings, segments, days, archive)):
                     pipe.send(report)
         return
     except SidecarError as error:
         failure = error
     except (OSError, *DATABASE_ERRORS) as error:
-        failure = SidecarError(f"{folder.parent.parent}: {error}")
+        failure = SidecarError(f"{folder.path.parent}: {error}")
     with suppress(OSError):  # the pool's process has died
         pipe.send(WorkerReport([], error=failure))
 
@@ -240,15 +244,18 @@ def _commands(pipe: Connection) -> Iterator[Command]:
             yield pipe.recv()
 
 
-def _carry_out(command: Command, settings: Settings, segments: SegmentWriter, archive: Archive) -> Iterator[Result]:
+def _carry_out(
+    command: Command, settings: Settings, segments: SegmentWriter, days: GuardedFolder | None, archive: Archive
+) -> Iterator[Result]:
     match command:
         case ReadSources(tasks):
             for task in tasks:
                 yield from read_source(settings, task, segments, archive)
         case CloseSegments():
             yield ClosedSegments(segments.close())
-        case MergeSegments(day, paths, target):
-            yield MergedDay(day, merge_segments(paths, target))
+        case MergeSegments(day, names):
+            assert days is not None
+            yield merge_day(day, segments.folder, names, days)
 
 
 def _reports(results: Iterator[Result]) -> Iterator[WorkerReport]:
@@ -260,6 +267,11 @@ def _reports(results: Iterator[Result]) -> Iterator[WorkerReport]:
             yield WorkerReport(pending)
             pending = []
     yield WorkerReport(pending, is_done=True)
+
+
+def merge_day(day: int, folder: GuardedFolder, segments: list[str], days: GuardedFolder) -> MergedDay:
+    """Merge the segments of a day, which lie in `folder`, into its daily file in `days`."""
+    return MergedDay(day, merge_segments(folder, segments, days, f"{day_name(day)}.db"))
 
 
 def read_source(

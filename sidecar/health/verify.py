@@ -20,6 +20,7 @@ from sidecar.bulk.rebuild import build_index
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
 from sidecar.fs import to_os
+from sidecar.guarded import GuardedFolder
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.record_reader import open_log
 from sidecar.query.catalog_reader import open_catalog
@@ -128,8 +129,11 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         for extents in (archived.get(path, ()),)
         if settings.source_for(to_os(path)) is not None
     ]
-    with tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary:
-        rebuilt = build_index(settings, Path(temporary), todo, os.cpu_count() or 1, report)
+    with (
+        tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary,
+        GuardedFolder.open_own(Path(temporary)) as target,
+    ):
+        rebuilt = build_index(settings, target, todo, os.cpu_count() or 1, report)
         found = [_Difference(text.partition(":")[0], text, False) for text in rebuilt.unreadable]
         entries = pointers = 0
         for name in sorted({path.name for path in (*layout.daily_paths(folder), *layout.daily_paths(Path(temporary)))}):

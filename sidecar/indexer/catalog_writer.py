@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from sidecar.config.settings import Source
 from sidecar.fs import split_path
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
 from sidecar.logs.tail import Cursor
 from sidecar.records import Extent, Move, archived_size
 from sidecar.store.codec import decode_state, unpack_places
 from sidecar.store.connection import CATALOG, create
+from sidecar.store.layout import CATALOG_NAME
 from sidecar.times import SECONDS_PER_DAY, YEAR_10000, day_name
 
 from .known_files import KnownFile
@@ -69,16 +70,15 @@ DaySummary = tuple[int, tuple[float, float, int]]
 class CatalogWriter:
     """The catalog, open for writing. Only the indexing thread uses it."""
 
-    def __init__(self, path: Path, *, bulk: bool = False) -> None:
+    def __init__(self, index: GuardedFolder, *, bulk: bool = False) -> None:
         """Open the catalog, or make one. `bulk`: nothing is journalled or synced, and a crash leaves nothing of worth.
 
         Raises IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
         """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = index.path / CATALOG_NAME
         self._bulk = bulk
-        self._database = create(path, CATALOG, bulk=bulk)
-        self._guard = None if bulk else TamperGuard(self._database, path)
+        self._database = create(index, CATALOG_NAME, CATALOG, bulk=bulk)
+        self._guard = None if bulk else TamperGuard(self._database, self.path)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
         self.checkpoint = int(self.fact("checkpoint") or 0)

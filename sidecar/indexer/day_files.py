@@ -25,10 +25,12 @@ from pathlib import Path
 
 from sidecar.errors import IndexDamaged
 from sidecar.fs import FileStat, file_stat
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
 from sidecar.store.connection import looks_whole
+from sidecar.store.database_files import JOURNAL, LOG
 from sidecar.times import day_name, day_number
 
 from .day_writer import DayWriter
@@ -43,19 +45,19 @@ SavedState = Callable[[str], tuple[int, Iterable[Request]]]
 class DayFiles:
     """All daily files of a folder. It owns every connection that writes to them; only the indexing thread uses it."""
 
-    def __init__(self, folder: Path, file_states: FileStates | None = None) -> None:
-        """`file_states` says how files were left when they were last closed or checked, and is updated."""
+    def __init__(self, folder: GuardedFolder, file_states: FileStates | None = None) -> None:
+        """`file_states` says how files were left when they were last closed or checked, and is updated. The folder
+        stays open for as long as this is used."""
         self.folder = folder
         self._open: OrderedDict[int, DayWriter] = OrderedDict()
         """Least recently used first."""
         self.changed: set[int] = set()
         """Days written since the last `make_durable`."""
-        folder.mkdir(parents=True, exist_ok=True)
         self._file_states = {} if file_states is None else file_states
         """How each closed file was left."""
         self._suspects: set[Path] = set()
         """Closed files whose last check found an unexpected change that a reader may have been in the middle of."""
-        left = (day_number(path.stem) for path in self._file_states if path.parent == folder)
+        left = (day_number(path.stem) for path in self._file_states if path.parent == folder.path)
         self._days = {*_days_in(folder), *left}
         """Days that have a file. If one of these files is missing, another must not be made in its place."""
 
@@ -78,13 +80,13 @@ class DayFiles:
                 for path, its_rows, its_answered in days[day]:
                     writer.write(path, its_rows, its_answered, checkpoint)
 
-    def merge_segments(self, segments: dict[int, list[Path]], checkpoint: int) -> None:
-        """The same for rows that are in segments, by day: each segment is one transaction, and deleted after it."""
+    def merge_segments(self, folder: GuardedFolder, segments: dict[int, list[str]], checkpoint: int) -> None:
+        """The same for rows that are in segments in a folder, by day: each is one transaction, and deleted after it."""
         for day in sorted(segments):
             self.changed.add(day)
             for segment in segments[day]:
-                self._writer(day).copy_segment(segment, checkpoint)
-                segment.unlink()
+                self._writer(day).copy_segment(folder, segment, checkpoint)
+                folder.delete(segment)
 
     def make_durable(self, checkpoint: int) -> Iterator[tuple[int, tuple[float, float, int]]]:
         """Sync the daily files that have changed. Yields each day with its first and last timestamp and its entries.
@@ -140,23 +142,25 @@ class DayFiles:
     def is_as(self, day: int, state: list[int]) -> bool:
         """Whether a daily file is as `compact_copy` found it, and nothing in it waits for a checkpoint."""
         path = self._path(day)
-        if day in self.changed or not path.exists():
+        if day in self.changed or self.folder.status(path.name) is None:
             return False
         now = list(stats_of(path))  # before the file is opened for writing here, which may change them
         return [*self._writer(day).state(), *now] == state
 
-    def replace(self, day: int, copy: Path) -> bool:
+    def replace(self, day: int, copies: GuardedFolder, copy: str) -> bool:
         """Put a durable copy in the place of a daily file, by one rename. Readers that have the old file open continue
-        to read that one. Raises OSError where the copy cannot be used; the old file is then still in place.
+        to read that one. Raises OSError or ForeignFile where the copy cannot be used; the old file is then still in
+        place.
 
         Returns False, and does nothing, where the file is being read in WAL mode: its write-ahead log would stay, and
         be taken for the copy's.
         """
         path = self._path(day)
         self._close(day)
-        if any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
+        if any(self.folder.status(path.name + suffix) for suffix in (LOG, JOURNAL)):
             return False
-        copy.replace(path)
+        copies.check_file(copy, copies.status_of(copy), in_place=True)
+        copies.rename(copy, path.name, self.folder)
         self._file_states.pop(path, None)
         now = stat_after_write(path)
         if now is not None:
@@ -166,7 +170,7 @@ class DayFiles:
     def delete(self, day: int) -> None:
         """Delete the file of a day that has no entries, and that the catalog no longer names."""
         self._close(day)
-        self._path(day).unlink(missing_ok=True)
+        self.folder.delete(self._path(day).name)
         self.changed.discard(day)
         self._days.discard(day)
         self._file_states.pop(self._path(day), None)
@@ -181,26 +185,26 @@ class DayFiles:
                 self._close(next(iter(self._open)))
             path = self._path(day)
             self._check_folder()
-            if day in self._days and not path.exists():
+            if day in self._days and self.folder.status(path.name) is None:
                 raise IndexDamaged(f"{path} was deleted")
             if path in self._file_states:
                 self._file_states.pop(path).check(path)  # removed, because opening the file changes it
                 self._suspects.discard(path)
-            writer = self._open[day] = DayWriter(path)
+            writer = self._open[day] = DayWriter(self.folder, path.name)
             self._days.add(day)
         self._open.move_to_end(day)
         return writer
 
     def _path(self, day: int) -> Path:
-        return self.folder / f"{day_name(day)}.db"
+        return self.folder.path / f"{day_name(day)}.db"
 
     def _days_there(self) -> list[int]:
         return sorted(_days_in(self.folder))
 
     def _check_folder(self) -> None:
-        """Raise IndexDamaged where the folder is a link now: what lies behind it is not ours to write."""
-        if self.folder.is_symlink():
-            raise IndexDamaged(f"{self.folder} is a link")
+        """Raise IndexDamaged where another folder, or a link, has the place of this one: SQLite would write there."""
+        if self.folder.is_replaced():
+            raise IndexDamaged(f"{self.folder.path} was replaced")
 
     def check(self) -> None:
         """Raise IndexDamaged where another process has deleted, replaced or written to a daily file."""
@@ -213,7 +217,7 @@ class DayFiles:
                 # process.
                 self._open[day].check()
             elif state is None:
-                if not looks_whole(path):
+                if not looks_whole(self.folder, path.name):
                     raise IndexDamaged(f"{path} is missing, truncated, or not a database")
             elif state.log is None:
                 state.check(path)
@@ -226,8 +230,8 @@ class DayFiles:
         now = states_of([path]).get(path)
         if now == state:
             self._suspects.discard(path)
-        elif now is not None and now.log is None and now.file != state.file and looks_whole(path):  # it has been moved
-            self._file_states[path] = now
+        elif now is not None and now.log is None and now.file != state.file and looks_whole(self.folder, path.name):
+            self._file_states[path] = now  # it has been moved
         elif path in self._suspects:
             raise IndexDamaged(f"{path} or its write-ahead log was deleted, replaced or written by another process")
         else:
@@ -260,10 +264,10 @@ class DayFiles:
                 stack.callback(self._close_writer, day)
 
 
-def _days_in(folder: Path) -> Iterator[int]:
-    for path in folder.glob("*.db"):
+def _days_in(folder: GuardedFolder) -> Iterator[int]:
+    for name in _databases(folder):
         try:
-            yield day_number(path.stem)
+            yield day_number(Path(name).stem)
         except ValueError:
             continue  # not ours: a daily file is named after its day
 
@@ -271,9 +275,13 @@ def _days_in(folder: Path) -> Iterator[int]:
 # ---- what daily files look like from outside
 
 
-def signatures(folder: Path) -> str:
+def signatures(folder: GuardedFolder) -> str:
     """The signatures of the daily files in a folder, one per line."""
-    return "\n".join(signature(path) for path in sorted(folder.glob("*.db")))
+    return "\n".join(signature(folder.path / name) for name in _databases(folder))
+
+
+def _databases(folder: GuardedFolder) -> list[str]:
+    return [name for name in folder.names() if name.endswith(".db")]
 
 
 def signature(path: Path) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from sidecar.fs import split_path
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.records import Answered, Row
 from sidecar.store.connection import DAILY, count_entries, create, first_and_last
@@ -45,11 +45,11 @@ _REQUEST = (
 class DayWriter:
     """The writer of one day. It owns its connection; only the indexing thread touches it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.day = day_number(path.stem)
-        self._database = create(path, DAILY)
-        self._seal = TamperGuard(self._database, path)
+    def __init__(self, folder: GuardedFolder, name: str) -> None:
+        self.path = folder.path / name
+        self.day = day_number(self.path.stem)
+        self._database = create(folder, name, DAILY)
+        self._seal = TamperGuard(self._database, self.path)
         self._codes = Dictionary(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
         self._codes.begin_at(int(floor[0]) if floor else 1)
@@ -84,10 +84,10 @@ class DayWriter:
         if self._codes.remembered > MAX_CACHED:
             self._codes.forget()
 
-    def copy_segment(self, part: Path, touched: int) -> None:
+    def copy_segment(self, segments: GuardedFolder, part: str, touched: int) -> None:
         """Add the rows of a part of this day, of log files that have no rows here, in one transaction."""
         next_entry = self._codes.next_entry
-        with attached(self._database, part), self.transaction():
+        with attached(self._database, segments, part), self.transaction():
             rows = copy_segment(self._database, touched, next_entry - 1)
         self._codes = Dictionary(self._database)  # the highest numbers are others now
         self._codes.begin_at(next_entry)

@@ -13,11 +13,11 @@ from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 
 from sidecar.config.settings import Settings
-from sidecar.errors import IndexUnavailable, SidecarError, UnsafePath
-from sidecar.fs import resolve_under, sync_folder, to_os
+from sidecar.errors import IndexUnavailable, SidecarError
+from sidecar.fs import to_os
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.source import Batch, SourceState
 from sidecar.records import Compacted, Move, archived_size
 from sidecar.store.connection import invalid_values_as_damage
@@ -51,9 +51,11 @@ class IndexWriter:
         with ExitStack() as opened, invalid_values_as_damage(folder):
             if folder / CATALOG_NAME in self._file_states:
                 self._file_states.pop(folder / CATALOG_NAME).check(folder / CATALOG_NAME)
-            self._catalog = CatalogWriter(folder / CATALOG_NAME)
+            self._index = opened.enter_context(GuardedFolder.open_own(folder, create=True))
+            daily = opened.enter_context(self._index.folder(DAILY_NAME, create=True))
+            self._catalog = CatalogWriter(self._index)
             opened.callback(self._close_catalog)
-            self._days = DayFiles(folder / DAILY_NAME, self._file_states)
+            self._days = DayFiles(daily, self._file_states)
             opened.callback(self._days.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
@@ -175,15 +177,18 @@ class IndexWriter:
         self._next_id += count
         return range(first, self._next_id)
 
-    def merge_segments(self, segments: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
-        """Commit the rows of unknown sources, by day, and save their states at once. Raises as `write`; then abandon.
+    def merge_segments(
+        self, folder: GuardedFolder, segments: dict[int, list[str]], saved: list[SavedSource], since: int
+    ) -> None:
+        """Commit the rows of unknown sources, which are in segments in a folder, by day, and save their states at once.
+        Raises as `write`; then abandon.
 
         `since` is a moment before the sources were read, in nanoseconds since 1970. Until this returns, nobody else may
         read them. Killed between the two, the next opening deletes the rows of sources that the catalog does not know.
         """
         self._drop_filters(set(segments))
         with invalid_values_as_damage(self._folder):
-            self._days.merge_segments(segments, self._catalog.checkpoint + 1)
+            self._days.merge_segments(folder, segments, self._catalog.checkpoint + 1)
         self._save(saved)
         for one in saved:
             cursor = one.cursor
@@ -251,12 +256,14 @@ class IndexWriter:
                 refused[name] = "it has changed"
                 continue
             try:
-                is_compact = self._days.replace(day, resolve_under(self._folder, copy))
-            except (OSError, UnsafePath) as error:
+                above, _, file = copy.partition("/")
+                with self._index.folder(above) as copies:
+                    is_compact = self._days.replace(day, copies, file)
+            except (OSError, SidecarError) as error:
                 refused[name] = f"its compact copy cannot be used: {error}"
                 continue
             # Before anything else is written to the new file: if its name is not durable, a power cut takes that back.
-            sync_folder(self._days.folder)
+            self._days.folder.sync()
             self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)
             self._filtered.add(day)
             if not is_compact:

@@ -24,7 +24,7 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from sidecar.fs import sync_file
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, Row
 from sidecar.store.connection import (
@@ -38,6 +38,7 @@ from sidecar.store.connection import (
     open_segment,
 )
 from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
+from sidecar.store.database_files import check_to_write, uri
 
 from .dictionary import Dictionary
 
@@ -54,9 +55,8 @@ _ADD_LATE = f"INSERT INTO late ({_LATE_COLUMNS}) VALUES (?, ?, ?, ?)"
 class Segment:
     """A segment of one day, open for writing."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database = create_segment(path)
+    def __init__(self, folder: GuardedFolder, name: str) -> None:
+        self._database = create_segment(folder, name)
         self._database.execute_sql("BEGIN")
         self._codes = Dictionary(self._database, is_new=True)
 
@@ -80,16 +80,17 @@ class Segment:
 
 
 class SegmentWriter:
-    """Writes the segments of one process, in a folder of its own."""
+    """Writes the segments of one process, in a folder that it may share with others."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: GuardedFolder, prefix: str = "") -> None:
+        """`prefix` begins the names of its files, and no other writer's."""
+        self.folder = folder
+        self._prefix = prefix
         self._open: dict[int, Segment] = {}
-        self._made: defaultdict[int, list[Path]] = defaultdict(list)
+        self._made: defaultdict[int, list[str]] = defaultdict(list)
         self._count = 0
         self._remembered = 0
         """By all open segments together."""
-        folder.mkdir(parents=True)
 
     def write(self, batch: Batch) -> None:
         """Write the rows of a batch into the segments of their days."""
@@ -108,8 +109,8 @@ class SegmentWriter:
                 self._close_largest()
             made = self._made[day]
             self._count += 1
-            made.append(self._folder / f"{day}-{self._count}.part")
-            segment = self._open[day] = Segment(made[-1])
+            made.append(f"{self._prefix}{day}-{self._count}.part")
+            segment = self._open[day] = Segment(self.folder, made[-1])
         return segment
 
     def _close_largest(self) -> None:
@@ -118,7 +119,7 @@ class SegmentWriter:
         self._remembered -= segment.remembered
         segment.close()
 
-    def close(self) -> dict[int, list[Path]]:
+    def close(self) -> dict[int, list[str]]:
         """Close all open segments. Returns the segments of each day written since the last call, in the order of their
         rows. More may be written afterwards."""
         while self._open:
@@ -196,21 +197,23 @@ _ANSWER = (
 )
 
 
-def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, int]:
+def merge_segments(
+    folder: GuardedFolder, parts: Iterable[str], days: GuardedFolder, name: str
+) -> tuple[float, float, int]:
     """Merge the segments of a day, all of which are used up, into a new daily file, which is durable when this returns.
 
     Returns its first and last timestamp, and its number of entries.
     """
-    largest, *others = sorted(parts, key=lambda part: part.stat().st_size, reverse=True)
-    largest.replace(target)
-    with closing(open_segment(target)) as database:
+    largest, *others = sorted(parts, key=lambda part: folder.status_of(part).st_size, reverse=True)
+    folder.rename(largest, name, days)
+    with closing(open_segment(days, name)) as database:
         with database.atomic():
             create_name_indexes(database)
         for part in others:
-            with attached(database, part), database.atomic(), _copied(database, _highest(database, "entry")):
+            with attached(database, folder, part), database.atomic(), _copied(database, _highest(database, "entry")):
                 database.execute_sql(f"INSERT INTO main.member (agent, party) {_MEMBERS}")
                 database.execute_sql(f"INSERT INTO main.late ({_LATE_COLUMNS}) {_LATE}")
-            part.unlink()
+            folder.delete(part)
         with database.atomic():
             database.execute_sql(_ANSWER.format(late="late"))
             database.execute_sql("INSERT INTO party_agent SELECT DISTINCT agent, party FROM member ORDER BY 1, 2")
@@ -219,12 +222,12 @@ def merge_segments(parts: Iterable[Path], target: Path) -> tuple[float, float, i
             for table in ("late", "member"):  # their pages are used again for the indexes
                 database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
-            database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, target.stem))
+            database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, Path(name).stem))
             finish_tables(database, DAILY)
-        if target.stat().st_size <= MAX_COMPACTED_BYTES:
+        if days.status_of(name).st_size <= MAX_COMPACTED_BYTES:
             make_small(database)
         summary = (*first_and_last(database), count_entries(database))
-    sync_file(target)
+    days.sync_file(name)
     return summary
 
 
@@ -244,9 +247,10 @@ def copy_segment(database: SqliteDatabase, touched: int, last: int) -> int:
 
 
 @contextmanager
-def attached(database: SqliteDatabase, part: Path) -> Iterator[None]:
+def attached(database: SqliteDatabase, folder: GuardedFolder, part: str) -> Iterator[None]:
     """Attach a segment as the schema `part`. Outside of any transaction: within one SQLite cannot attach."""
-    database.execute_sql("ATTACH ? AS part", (str(part),))
+    check_to_write(folder, part)
+    database.execute_sql("ATTACH ? AS part", (uri(folder.path / part, "mode=ro"),))
     try:
         yield
     finally:

@@ -52,10 +52,9 @@ class RootLock:
         Raises RootLocked, which names the holder; ConfigError if the file system has no locks, or the index folder is
         another user's; OSError.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         try:
-            with GuardedFolder.open_own(self._path.parent) as index:
+            with GuardedFolder.open_own(self._path.parent, create=True) as index:
                 self._fd = _locked(index, self._path.name, began + ACQUIRE_TIMEOUT)
                 _name_holder(index, self._path.name, job)
         except BlockingIOError:

@@ -54,8 +54,11 @@ def repair(settings: Settings, report: Reporter, file_states: FileStates | None 
     layout.finish_swap(folder)
     first_mtimes = first_seen_times(folder)
     try:
-        for path in _files(folder):
-            roll_back_journal(path)
+        with GuardedFolder.open_own(folder) as index:
+            roll_back_journal(index, layout.CATALOG_NAME)
+            for path in layout.daily_paths(folder):
+                with index.folder(layout.DAILY_NAME) as daily:
+                    roll_back_journal(daily, path.name)
         file_states |= states_of(_files(folder))  # before they are checked
         why = reason_to_rebuild(settings)
     except IndexMissing as error:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote_from_bytes
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
-from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
+from sidecar.errors import ForeignFile, IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 from sidecar.fs import try_file_stat
+from sidecar.guarded import GuardedFolder, closing_fd
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
+from .database_files import BESIDE, JOURNAL, check_to_read, check_to_write, uri
 
 T = TypeVar("T")
 
@@ -54,30 +55,29 @@ _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
 
-def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
+def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -> SqliteDatabase:
     """Open a database file for writing; where there is none, make one. Raises IndexDamaged or SchemaMismatch.
 
     With `bulk` nothing is journalled or synced: what a crash leaves is worth nothing.
     """
-    pragmas = _LOADING if bulk else _WRITING
-    if not path.exists():
+    path = folder.path / name
+    if folder.status(name) is None:
         # Made under another name, so that no reader ever meets a file without tables. Synced, because all that is
         # written later, to the write-ahead log, is worth nothing without them.
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.unlink(missing_ok=True)
+        fresh = f"{name}.new"
         making = {**(_LOADING if bulk else _MAKING), "page_size": _SMALL_PAGE if kind == DAILY else _PAGE}
-        with closing(_connect_for_writing(fresh, making)) as database, database.atomic():
+        with closing(_make_new(folder, fresh, making)) as database, database.atomic():
             _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
             finish_tables(database, kind)
             if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
                 database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
-        for suffix in ("-wal", "-shm", "-journal"):  # of a file that somebody deleted: it would be taken for ours
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        fresh.replace(path)
-    database = _connect_for_writing(path, pragmas)
+        for suffix in BESIDE:  # of a file that somebody deleted: it would be taken for ours
+            folder.delete(name + suffix)
+        folder.rename(fresh, name)
+    database = _database(path, _LOADING if bulk else _WRITING)
     try:
         with database_damage_as_errors(path):
-            _refuse_strangers(path)
+            check_to_write(folder, name)
             database.connect()
             if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
                 raise IndexDamaged(f"{path} is empty")
@@ -87,18 +87,19 @@ def create(path: Path, kind: int, *, bulk: bool = False) -> SqliteDatabase:
     return database
 
 
-def create_segment(path: Path) -> SqliteDatabase:
+def create_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
     """A new file with the tables of a daily file and without indexes, for a part of a bulk load."""
-    database = _connect_for_writing(path, _PART)
+    database = _make_new(folder, name, _PART)
     database.connect()
     with database.atomic():
         _make_tables(database, SEGMENT_TABLES)
     return database
 
 
-def open_segment(path: Path) -> SqliteDatabase:
+def open_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
     """A part, to be made a daily file of."""
-    database = _connect_for_writing(path, _LOADING)
+    check_to_write(folder, name)
+    database = _database(folder.path / name, _LOADING)
     database.connect()
     return database
 
@@ -136,10 +137,6 @@ def count_entries(database: SqliteDatabase) -> int:
     return int(database.execute_sql("SELECT COUNT(*) FROM entry").fetchone()[0])
 
 
-def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
-    return SqliteDatabase(str(path), pragmas={"page_size": _PAGE, "cache_size": -8192, **pragmas}, timeout=5)
-
-
 def make_small(database: SqliteDatabase) -> None:
     """Write a daily file that is not in WAL mode anew, with small pages: one of few entries then takes a third.
 
@@ -148,6 +145,21 @@ def make_small(database: SqliteDatabase) -> None:
     """
     database.execute_sql(f"PRAGMA page_size = {_SMALL_PAGE}")
     database.execute_sql("VACUUM")
+
+
+def _make_new(folder: GuardedFolder, name: str, pragmas: dict[str, object]) -> SqliteDatabase:
+    """A new database, to be written: what a kill has left under its name goes."""
+    for suffix in ("", *BESIDE):
+        folder.delete(name + suffix)
+    os.close(folder.create(name))
+    check_to_write(folder, name)
+    return _database(folder.path / name, pragmas)
+
+
+def _database(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
+    """A database that is there and was checked, to be written."""
+    pragmas = {"page_size": _PAGE, "cache_size": -8192, **pragmas}
+    return SqliteDatabase(uri(path, "mode=rw"), uri=True, pragmas=pragmas, timeout=5)
 
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
@@ -179,7 +191,7 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
         raise SidecarError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
     if not stat.S_ISREG(mode):
         raise IndexDamaged(f"{path} is not a file")
-    _refuse_strangers(path)
+    check_to_read(path)
     database = _connect_for_reading(path, "mode=ro")
     try:
         try:
@@ -207,39 +219,27 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     return database
 
 
-def _refuse_strangers(path: Path) -> None:
-    """Raise IndexDamaged for a link or a pipe under a name that SQLite opens: it would follow, or wait for ever."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        try:
-            mode = os.lstat(f"{path}{suffix}").st_mode
-        except OSError:
-            continue
-        if not stat.S_ISREG(mode):
-            raise IndexDamaged(f"{path}{suffix} is not a file")
-
-
 def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
-    uri = f"file:{quote_from_bytes(os.fsencode(path.absolute()))}?{how}"
-    return SqliteDatabase(uri, uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
+    return SqliteDatabase(uri(path, how), uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
 
 
-def roll_back_journal(path: Path) -> None:
+def roll_back_journal(folder: GuardedFolder, name: str) -> None:
     """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
-    if path.with_name(f"{path.name}-journal").exists() and path.exists():
-        with closing(_connect_for_writing(path, {})) as database, database_damage_as_errors(path):
+    if folder.status(name) is not None and folder.status(name + JOURNAL) is not None:
+        check_to_write(folder, name)
+        path = folder.path / name
+        with closing(_database(path, {})) as database, database_damage_as_errors(path):
             database.execute_sql("PRAGMA user_version").fetchone()
 
 
-def looks_whole(path: Path) -> bool:
+def looks_whole(folder: GuardedFolder, name: str) -> bool:
     """Whether a file is there, begins as a database does, and is as long as it says. Only for one that this process has
     not open."""
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            return False
-        with path.open("rb") as file:
-            header = file.read(_HEADER_LENGTH)
-    except FileNotFoundError:
+        with closing_fd(folder.open_file(name)) as fd:
+            status = os.fstat(fd)
+            header = os.pread(fd, _HEADER_LENGTH, 0)
+    except (FileNotFoundError, ForeignFile):
         return False
     if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
         return False

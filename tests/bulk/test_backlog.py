@@ -32,6 +32,7 @@ from helpers.trees import tree
 from sidecar import Index
 from sidecar.bulk import backlog
 from sidecar.config.settings import Settings
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import DayFiles
 from sidecar.indexer.index_writer import IndexWriter
@@ -54,9 +55,11 @@ def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     take_in = IndexWriter.merge_segments
 
-    def noting(ledger: IndexWriter, parts: dict[int, list[Path]], saved: list[SavedSource], since: int) -> None:
+    def noting(
+        ledger: IndexWriter, folder: GuardedFolder, parts: dict[int, list[str]], saved: list[SavedSource], since: int
+    ) -> None:
         paths.extend(one.source[1] for one in saved)
-        take_in(ledger, parts, saved, since)
+        take_in(ledger, folder, parts, saved, since)
 
     monkeypatch.setattr(IndexWriter, "merge_segments", noting)
     return paths
@@ -214,15 +217,19 @@ def test_an_answer_in_a_part_finds_a_request_that_stands_in_an_earlier_one(tmp_p
     progress = SourceState(1, log, any_source("session"))
     asked = orjson.dumps({"event": "a:request", "timestamp": BASE, "data": {"agent_id": "a"}})
     answer = orjson.dumps({"event": "a:result", "timestamp": BASE, "correlation_id": "c", "data": {"agent_id": "b"}})
-    parts = SegmentWriter(tmp_path / "parts")
-    parts.write(progress.ingest([Line(0, 1, asked)]))
-    made = parts.close()
-    parts.write(progress.ingest([Line(len(asked) + 1, 2, answer)]))
-    later = parts.close()
-    index = DayFiles(tmp_path / "index/daily")
-    for one in (made, later):
-        index.merge_segments(one, 1)
-    index.close()
+    (tmp_path / "index").mkdir()
+    with (
+        GuardedFolder.open_own(tmp_path / "index") as top,
+        top.folder("parts", create=True) as folder,
+        top.folder("daily", create=True) as daily,
+        closing(DayFiles(daily)) as index,
+    ):
+        parts = SegmentWriter(folder)
+        parts.write(progress.ingest([Line(0, 1, asked)]))
+        made = parts.close()
+        parts.write(progress.ingest([Line(len(asked) + 1, 2, answer)]))
+        for one in (made, parts.close()):
+            index.merge_segments(folder, one, 1)
     assert [(row[12], row[15]) for row in indexed(tmp_path)] == [("c", 1), ("c", 0)]
 
 

@@ -23,6 +23,7 @@ from sidecar.bulk.messages import ClosedSegments, ReadChunk, ReadSources, ReadTa
 from sidecar.bulk.workers import WorkerPool
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.records import Report
 from sidecar.service.supervisor import rebuild
@@ -107,7 +108,7 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_noticed_with_the_
     settings: Settings, tmp_path: Path
 ) -> None:
     tasks = [ReadTask(1, path, 0, None) for path in write_sessions(settings.root, 1)]
-    with closing(WorkerPool(settings, tmp_path / "segments", 1)) as pool:
+    with GuardedFolder.open_own(tmp_path) as segments, closing(WorkerPool(settings, 1, segments)) as pool:
         assert list(pool.results()) == []
         (worker,) = active_children()
         worker.kill()
@@ -126,8 +127,8 @@ def test_a_rebuild_that_is_interrupted_takes_its_workers_with_it(root: Path, num
     write_sessions(root, 12, lines=1_500)
     arguments = command("--root", root, "reindex", "--workers", "2")
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, start_new_session=True) as process:
-        folder = root / "index/rebuild/daily"
-        eventually(lambda: list(folder.glob("*/*/*.part")) or process.poll() is not None)
+        folder = root / "index/rebuild"
+        eventually(lambda: list(folder.glob("parts-*/*.part")) or process.poll() is not None)
         workers = children(process.pid)
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=HANG)
@@ -155,10 +156,15 @@ def test_a_rebuild_whose_caller_gives_up_has_ended_its_workers_before_it_deletes
 
 
 def test_what_a_worker_cannot_write_is_reported_with_the_place(settings: Settings, tmp_path: Path) -> None:
+    tasks = [ReadTask(1, path, 0, None) for path in write_sessions(settings.root, 1)]
     folder = tmp_path / "incoming"
-    folder.write_bytes(b"")
-    with closing(WorkerPool(settings, folder, 2)) as pool, pytest.raises(SidecarError, match=str(folder)):
+    folder.mkdir()
+    with GuardedFolder.open_own(folder) as segments, closing(WorkerPool(settings, 2, segments)) as pool:
         list(pool.results())
+        folder.rmdir()
+        pool.submit(ReadSources(tasks))
+        with pytest.raises(SidecarError, match=str(tmp_path)):
+            list(pool.results())
 
 
 def test_where_no_process_can_be_started_the_new_sources_are_read_without(
@@ -193,7 +199,7 @@ def test_where_no_process_can_be_started_the_new_sources_are_read_without(
 
 def test_a_worker_closes_its_segments_after_all_that_was_submitted_before(settings: Settings, tmp_path: Path) -> None:
     tasks = [ReadTask(id_, path, 0, None) for id_, path in enumerate(write_sessions(settings.root, 9, lines=3), 1)]
-    with closing(WorkerPool(settings, tmp_path / "segments", 2)) as pool:
+    with GuardedFolder.open_own(tmp_path) as segments, closing(WorkerPool(settings, 2, segments)) as pool:
         for turn in range(2):  # a pool is used again and again
             read: list[Result] = []
             for task in tasks:
@@ -204,6 +210,6 @@ def test_a_worker_closes_its_segments_after_all_that_was_submitted_before(settin
             assert sum(one.entries for one in read if isinstance(one, ReadChunk)) == 27
             closed = [one.by_day for one in read if isinstance(one, ClosedSegments)]
             assert len(closed) == 2, "one report of each worker"
-            paths = [path for by_day in closed for of_day in by_day.values() for path in of_day]
-            assert paths and all(path.exists() for path in paths) and len(paths) == len(set(paths))
+            names = [name for by_day in closed for of_day in by_day.values() for name in of_day]
+            assert names and all(map(segments.status, names)) and len(names) == len(set(names))
             assert pool.is_idle and pool.poll() == []

@@ -22,9 +22,10 @@ from sidecar.archive.remove import InUse, remove_log, writer_of
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, ForeignFile, SidecarError, UnsafePath
 from sidecar.fs import FileStat
-from sidecar.guarded import GuardedFolder, check_database, folder_inside
+from sidecar.guarded import GuardedFolder, folder_inside
 from sidecar.service.lock import LOCK_FILE, lock_holder, root_locked
 from sidecar.service.supervisor import run_once
+from sidecar.store.database_files import check_to_write
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 NOBODY = 65534
@@ -388,7 +389,7 @@ def test_nothing_but_a_regular_file_of_a_trusted_owner_is_opened(guarded: Guarde
         with pytest.raises(ForeignFile, match=name):
             guarded.read(name)
         with pytest.raises(ForeignFile, match=name):
-            check_database(guarded.path / name)
+            check_to_write(guarded, name)
     with pytest.raises(ForeignFile, match="more than 99 bytes"):
         guarded.read("large", 99)
     with pytest.raises(FileNotFoundError):
@@ -400,7 +401,7 @@ def test_a_file_with_a_second_name_is_not_written_in_place(guarded: GuardedFolde
     with pytest.raises(ForeignFile, match="second name"):
         guarded.open_file("a", os.O_RDWR)
     with pytest.raises(ForeignFile, match="second name"):
-        check_database(guarded.path / "a")
+        check_to_write(guarded, "a")
     guarded.write("a", b"mine")  # a new file takes its place
 
 
@@ -411,7 +412,7 @@ def test_a_file_of_another_user_is_not_taken_for_ours(guarded: GuardedFolder) ->
     with pytest.raises(ForeignFile, match=f"belongs to user {NOBODY}"):
         guarded.read("a")
     with pytest.raises(ForeignFile, match=f"belongs to user {NOBODY}"):
-        check_database(guarded.path / "a")
+        check_to_write(guarded, "a")
 
 
 def test_deleting_a_link_or_a_folder_with_links_leaves_what_they_point_to(

@@ -4,19 +4,23 @@ sidecar elsewhere, and what is theirs alone stays as it is."""
 from __future__ import annotations
 
 import os
+import pickle
+import sqlite3
 import stat
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from helpers.corpora import write_tree
-from helpers.support import command, indexed, modelled, reference, scratch
-from sidecar.errors import ConfigError, ForeignFile, RootLocked
+from helpers.corpora import BASE, write_tree
+from helpers.support import Stepped, command, indexed, modelled, reference, scratch, write_lines
+from sidecar.bulk import backlog
+from sidecar.errors import ConfigError, ForeignFile, IndexDamaged, RootLocked
 from sidecar.guarded import GuardedFolder
 from sidecar.service.heartbeat import HEARTBEAT_FILE, Heartbeat, read_heartbeat
 from sidecar.service.lock import LOCK_FILE, RootLock
@@ -284,3 +288,119 @@ def test_what_another_user_owns_in_the_index_folder_is_not_taken_for_ours(shared
     heartbeat.report("polling", "", [])
     assert not path.exists() or path.stat().st_uid == 0
     heartbeat.clear()
+
+
+# ---- what SQLite opens by its path
+
+
+def journal_that_names(victim: Path, database: Path) -> bytes:
+    """A rollback journal with nothing to undo, whose super-journal, which SQLite deletes at the end, is the victim."""
+    magic = bytes.fromhex("d9d505f920a163d7")
+    page = int.from_bytes(database.read_bytes()[16:18], "big")
+    name = os.fsencode(victim)
+    header = magic + struct.pack(">IIIII", 0, 1, database.stat().st_size // page, 512, page)
+    end = struct.pack(">I", (1 << 30) // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    return header.ljust(512, b"\0") + end
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-29.db"])
+def test_a_planted_journal_has_sqlite_delete_no_file_elsewhere(logs: Path, outside: Path, name: str) -> None:
+    database = logs / "index" / name
+    planted = journal_that_names(outside / "victim", database)
+    copy = outside.parent / "copy.db"
+    (outside.parent / "bait").write_text("x")
+    copy.write_bytes(database.read_bytes())
+    Path(f"{copy}-journal").write_bytes(journal_that_names(outside.parent / "bait", copy))
+    with closing(sqlite3.connect(copy)) as opened:
+        opened.execute("PRAGMA user_version").fetchone()
+    assert not (outside.parent / "bait").exists()  # so the attack is one
+    journal = Path(f"{database}-journal")
+    for words in (["query", "timeline"], ["status"], ["verify"], ["archive", "--older-than", "0s"], ["run", "--once"]):
+        journal.write_bytes(planted)
+        subprocess.run(command("--root", logs, *words), capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    journal.unlink(missing_ok=True)
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", ".new"])
+@pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-29.db"])
+@pytest.mark.parametrize("plant", [link, second_name, pipe])
+def test_what_lies_beside_a_database_is_not_written_to(
+    logs: Path, outside: Path, name: str, suffix: str, plant: Plant
+) -> None:
+    plant(logs / "index" / f"{name}{suffix}", outside)
+    write_lines(logs / "responses/sessions/new.jsonl", {"event": "x", "timestamp": BASE})
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-29.db"])
+@pytest.mark.parametrize("plant", PLANTS)
+def test_what_lies_in_the_place_of_a_database_is_not_written_to(
+    logs: Path, outside: Path, name: str, plant: Plant
+) -> None:
+    (logs / "index" / name).unlink()
+    plant(logs / "index" / name, outside)
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+
+
+def test_a_folder_that_is_swapped_while_the_sidecar_runs_is_not_written_to(logs: Path, outside: Path) -> None:
+    with Stepped(reference(logs)) as stepped:
+        stepped.turn()
+        (logs / "index/daily").rename(logs / "index/old")
+        (logs / "index/daily").symlink_to(outside)
+        write_lines(logs / "responses/sessions/new.jsonl", {"event": "x", "timestamp": 1_000})
+        with pytest.raises(IndexDamaged, match="daily was replaced"):
+            stepped.turn()
+        stepped.sidecar.abandon()
+        (logs / "index/daily").unlink()
+        (logs / "index/old").rename(logs / "index/daily")
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+
+
+@pytest.mark.parametrize("plant", [link_to_folder, link, pipe])
+def test_what_lies_where_many_new_files_are_read_stops_nothing(
+    logs: Path, outside: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "START_WORKERS_AT", 10)
+    monkeypatch.setattr(backlog, "DISPATCH_AT", 5)
+    for number in range(30):
+        write_lines(logs / f"responses/sessions/n{number}.jsonl", {"event": "x", "timestamp": BASE + number})
+    with Stepped(reference(logs)) as stepped:
+        plant(logs / "index" / backlog.BACKLOG_FOLDER, outside)
+        stepped.turn()
+        assert stepped.rows == modelled(logs)
+
+
+def test_a_folder_that_is_replaced_on_its_way_to_another_process_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with GuardedFolder.open_own(tmp_path / "a") as folder:
+        with pickle.loads(pickle.dumps(folder)) as again:
+            assert os.path.samestat(os.fstat(again.fd), os.fstat(folder.fd))
+        packed = pickle.dumps(folder)
+        (tmp_path / "a").rename(tmp_path / "b")
+        (tmp_path / "a").mkdir()
+        with pytest.raises(ForeignFile, match="was replaced"):
+            pickle.loads(packed)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("name", ["daily/*.db", "catalog.db"])
+def test_a_database_of_another_user_is_made_again(shared: Path, name: str) -> None:
+    index_once(shared)
+    path = next((shared / "index").glob(name))
+    os.chown(path, NOBODY, NOBODY)
+    index_once(shared)
+    assert indexed(shared) == modelled(shared)
+    assert path.stat().st_uid == 0
+
+
+@AS_ROOT
+def test_the_days_of_another_user_are_refused_by_name(shared: Path) -> None:
+    index_once(shared)
+    os.chown(shared / "index/daily", NOBODY, NOBODY)
+    with pytest.raises(ForeignFile, match=f"daily is the folder of user {NOBODY}"):
+        index_once(shared)

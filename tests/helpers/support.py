@@ -23,6 +23,7 @@ from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.fs import split_path
+from sidecar.guarded import GuardedFolder
 from sidecar.ingest.reader import read_next
 from sidecar.ingest.source import SourceState
 from sidecar.query.catalog_reader import CatalogReader
@@ -244,9 +245,9 @@ def everything(folder: Path) -> Everything:
 def rebuilt(settings: Settings, workers: int = 1) -> Everything:
     """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
     clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
-    with tempfile.TemporaryDirectory() as folder, clock:
+    with tempfile.TemporaryDirectory() as folder, clock, GuardedFolder.open_own(Path(folder)) as target:
         todo = read_tasks(settings, first_seen_times(settings.index_folder))
-        build_index(settings, Path(folder), todo, workers, lambda _: None)
+        build_index(settings, target, todo, workers, lambda _: None)
         return everything(Path(folder))
 
 

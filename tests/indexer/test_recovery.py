@@ -123,7 +123,8 @@ def dies_at_step(number: int, settings: Settings, work: Callable[[Settings], obj
         def count(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal left
             paths = [os.fsdecode(one) for one in arguments if isinstance(one, str | bytes | os.PathLike)]
-            if event in _STEPS and any(within in path for path in paths):
+            # A name alone is one in a folder that is open.
+            if event in _STEPS and any(within in path or "/" not in path for path in paths):
                 left -= 1
                 if left < 0:
                     os.kill(os.getpid(), signal.SIGKILL)

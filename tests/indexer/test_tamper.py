@@ -19,6 +19,7 @@ import pytest
 from helpers.corpora import BASE, DAY
 from helpers.support import Stepped, everything, indexed, modelled, reference, write_lines
 from sidecar.errors import IndexDamaged
+from sidecar.guarded import GuardedFolder
 from sidecar.indexer import day_files as index
 from sidecar.indexer import tamper as seal
 from sidecar.indexer.day_files import DayFiles
@@ -53,7 +54,7 @@ def root(tmp_path: Path) -> Path:
 def sealed(tmp_path: Path) -> Iterator[tuple[TamperGuard, Callable[[int], None], Path]]:
     """The seal of an open daily file, what writes so many kilobytes through it, and its path."""
     path = tmp_path / "2024-12-31.db"
-    with closing(create(path, DAILY)) as database:
+    with GuardedFolder.open_own(tmp_path) as folder, closing(create(folder, path.name, DAILY)) as database:
         its = TamperGuard(database, path)
         with its.writing():
             database.execute_sql("CREATE TABLE t (x)")
@@ -334,7 +335,11 @@ CHANGES = [flipped, cut, given_a_log, Path.unlink]
 @pytest.fixture
 def closed(root: Path) -> Iterator[tuple[DayFiles, Path]]:
     """The days of a root, of which the last is open, and the path of one that is closed."""
-    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), closing(DayFiles(root / "index/daily")) as days:
+    with (
+        mock.patch.object(index, "MAX_OPEN_DAYS", 1),
+        GuardedFolder.open_own(root / "index/daily") as folder,
+        closing(DayFiles(folder)) as days,
+    ):
         days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
         days.check()
         yield days, root / "index/daily/2024-12-30.db"
@@ -368,7 +373,11 @@ def test_a_day_that_is_read_while_it_is_closed_is_watched_all_the_same(
 ) -> None:
     """What looks otherwise twice is no moving of the log by who read it."""
     path = root / "index/daily/2024-12-29.db"
-    with mock.patch.object(index, "MAX_OPEN_DAYS", 1), closing(DayFiles(root / "index/daily")) as days:
+    with (
+        mock.patch.object(index, "MAX_OPEN_DAYS", 1),
+        GuardedFolder.open_own(root / "index/daily") as folder,
+        closing(DayFiles(folder)) as days,
+    ):
         days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
         first = days._writer(day_number(path.stem))
         first.make_durable(1)
@@ -408,7 +417,7 @@ def test_what_changes_after_the_files_were_closed_does_not_pass_for_what_was_lef
 def test_a_day_that_was_replaced_by_its_owner_or_deleted_is_as_it_was_left(closed: tuple[DayFiles, Path]) -> None:
     days, path = closed
     shutil.copy2(path, path.with_name("copy"))
-    assert days.replace(day_number(path.stem), path.with_name("copy"))
+    assert days.replace(day_number(path.stem), days.folder, "copy")
     days.check()
     days.delete(day_number(NAMES[0]))
     days.check()
@@ -482,13 +491,14 @@ def test_a_failure_that_is_waited_out_is_no_damage(root: Path) -> None:
 
 
 def test_a_file_of_the_ledger_is_closed_whatever_another_says(root: Path) -> None:
-    days = DayFiles(root / "index/daily")
-    days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
-    opened: list[DayWriter] = list(days._open.values())
-    flipped(opened[0].path)
-    flipped(opened[-1].path)
-    with pytest.raises(IndexDamaged):
-        days.close()
+    with GuardedFolder.open_own(root / "index/daily") as folder:
+        days = DayFiles(folder)
+        days.roll_back_to_checkpoint(10**9, lambda _: (0, ()))
+        opened: list[DayWriter] = list(days._open.values())
+        flipped(opened[0].path)
+        flipped(opened[-1].path)
+        with pytest.raises(IndexDamaged):
+            days.close()
     assert [daily._database.is_closed() for daily in opened] == [True] * 3
 
 
