@@ -61,7 +61,7 @@ class SourceRow:
     number: int
     touched: int
     first: int = -SPAN_IDS
-    """Where its last span begins; from -SPAN on, none will do."""
+    """Where its last span begins; from -SPAN_IDS on, none will do."""
 
 
 class Dictionary:
@@ -233,7 +233,7 @@ class Dictionary:
         return number
 
     def place(self, path: str, touched: int) -> SourceRow:
-        """A log file, which `touched` will cover from now on: see `index.py`."""
+        """A log file, which `touched` will cover from now on: see `day_files.py`."""
         place = self._places.get(path)
         if place is None:
             folder, stem, suffix = split_path(path)

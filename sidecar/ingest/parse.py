@@ -1,4 +1,8 @@
-"""Parse a line into a record, or into the reason why it is not one."""
+"""Parse a line into a record, or into the reason why it is not one.
+
+That a rejected line is blank, and that a record is skipped, is decided in `source.py`; that a line is too long, by who
+reads it (`logs/tail.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables: peewee models, and the SQL that peewee has no words for.
+"""The tables of a daily file and its view, `ksi_index`: peewee models, and the SQL that peewee has no words for.
 
 A daily file holds each name once (`name`), each correlation once (`correlation`), each log file once (`source`), each
 list of participants once (`party`, with `party_agent` from agent to list), each set of roles once (`role_set`), what
@@ -54,7 +54,7 @@ class SourceFile(Table):
     stem = TextField()
     suffix = TextField()
     touched = IntegerField(index=True)
-    """The number of the checkpoint that will cover what was last written of it: see `index.py`."""
+    """The number of the checkpoint that will cover what was last written of it: see `indexer/day_files.py`."""
 
     class Meta:
         table_name = "source"
@@ -154,8 +154,8 @@ class EntryRow(Table):
 
 class Span(Table):
     """Where the entries of a log file are: those from `byte_offset` on, up to the next span, have ids from `first` on,
-    and below `first` + SPAN. It does the work of an index on (source, byte_offset) in a fraction of its bytes, because
-    ids grow with offsets."""
+    and below `first` + SPAN_IDS. It does the work of an index on (source, byte_offset) in a fraction of its bytes,
+    because ids grow with offsets."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
@@ -223,7 +223,7 @@ AT_PLACE = (
     " (SELECT MAX(byte_offset) FROM span WHERE source = {source} AND byte_offset <= {offset})"
     " AND e.byte_offset = {offset}"
 )
-"""The id of the entry at a place; `format` it with SPAN and with where source and offset come from."""
+"""The id of the entry at a place; `format` it with SPAN_IDS and with where source and offset come from."""
 
 CHECKSUM_OFFSET = 1 << 31
 """Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""

@@ -1,4 +1,4 @@
-"""`sidecar reindex` of 500,000 records, beside the floor and beside DuckDB.
+"""`sidecar reindex` of 500,000 records, beside the floor and beside DuckDB: `./task bench --only rebuild`.
 
 The floor is what no indexer in Python can do without: `orjson.loads` on every line and one `executemany` of as many
 rows of 14 integers into a table without indexes, in one process. DuckDB reads the same files with `read_ndjson` into a
