@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from sidecar.config.settings import Settings
-from sidecar.errors import ArchiveDamaged, ArchiveMissing, SidecarError, SourceError
+from sidecar.errors import ArchiveDamaged, ArchiveMissing, IndexDamaged, SidecarError, SourceError
 from sidecar.fs import resolve_under, to_os, to_text
 from sidecar.guarded import GuardedFolder
 from sidecar.indexer.catalog_writer import CatalogWriter
@@ -32,6 +31,7 @@ from sidecar.logs.archive_format import ArchivedLog
 from sidecar.logs.scanner import Scan
 from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
+from sidecar.store.database_files import check_to_read, uri
 from sidecar.times import YEAR_10000
 
 from .load import load
@@ -281,8 +281,9 @@ def _is_mtime(value: Any) -> bool:
 def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     """Rows of the old catalog, which may be of any version. If it cannot be read, those of a quarantined one, which is
     there after a rebuild that did not finish; else none."""
-    for path in (layout.catalog_path(folder), *(folder / layout.QUARANTINE).glob(f"*{layout.CATALOG_NAME}")):
-        uri = f"file:{quote_from_bytes(os.fsencode(path))}?mode=ro"
-        with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as catalog:
-            return catalog.execute(sql).fetchall()
+    for path in (layout.catalog_path(folder), *layout.quarantined_catalogs(folder)):
+        with suppress(sqlite3.Error, IndexDamaged):
+            check_to_read(path)
+            with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True)) as catalog:
+                return catalog.execute(sql).fetchall()
     return []

@@ -59,9 +59,10 @@ def claim_index_folder(settings: Settings) -> None:
 
 def _owner(index: GuardedFolder) -> Path | None:
     try:
-        return Path(str(orjson.loads(index.read(ROOT_FILE))["root"]))
+        root = str(orjson.loads(index.read(ROOT_FILE))["root"])
     except (OSError, ForeignFile, ValueError, KeyError, TypeError):
         return None
+    return None if "\0" in root else Path(root)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -40,7 +40,7 @@ MANIFEST = "swap.json"
 QUARANTINE = "damaged"
 """Folder that damaged files are set aside in."""
 _OWN_FOLDER = re.compile(rf"{DAILY_NAME}|{REBUILD}|{READY}.*|{QUARANTINE}|incoming|requests|compact|going", re.DOTALL)
-_OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
+_OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|root\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
 _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
 
@@ -74,6 +74,13 @@ def daily_paths(folder: Path) -> list[Path]:
         raise _unreadable(folder / DAILY_NAME, error) from error
     daily = folder / DAILY_NAME
     return [daily / name for name in found]
+
+
+def quarantined_catalogs(folder: Path) -> list[Path]:
+    """The catalogs that were set aside from the index in `folder`; none where that cannot be told."""
+    with suppress(OSError, IndexDamaged), GuardedFolder.open_to_read(folder) as index, index.folder(QUARANTINE) as old:
+        return [old.path / name for name in old.names() if name.endswith(CATALOG_NAME)]
+    return []
 
 
 def daily_path(folder: Path, name: str) -> Path | None:
