@@ -108,10 +108,10 @@ class CatalogWriter:
     # ---- sources
 
     def known(self) -> Iterator[tuple[str, KnownFile]]:
-        """Path and last look of the file of every source, but for those of which everything is archived.
+        """The path of every source and what its file looked like, but for sources of which everything is archived.
 
-        A file that was not read to its end has the size -1, so that a scan finds that it has to be read: there may be
-        whole lines in the rest, or an event file that did not parse then.
+        A file that was not read to its end gets the size -1, so that a scan finds that it has to be read: the rest may
+        contain whole lines, or the file may be an event file that did not parse then.
         """
         begin = "COALESCE((SELECT SUM(a.size) FROM archived a WHERE a.source = source.id), 0)"
         size = f"IIF(offset - {begin} < size OR lines = 0, -1, size)"
@@ -127,7 +127,7 @@ class CatalogWriter:
         return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
 
     def without(self, paths: Iterable[str]) -> list[str]:
-        """Those of some paths that the catalog has no source of."""
+        """Those of `paths` that are not sources in the catalog."""
         return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
     def last_id(self) -> int:
@@ -141,8 +141,9 @@ class CatalogWriter:
     def load(
         self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
     ) -> SourceState | None:
-        """The state of a source as it was saved, or None. `answered` returns its answered requests at some days and
-        offsets. Raises what impossible values lead to, such as TypeError and ValueError."""
+        """The state of a source as it was saved; None if the catalog does not have it. `answered` is called with days
+        and byte offsets, and returns the answered requests there. Raises TypeError, ValueError and the like for values
+        that the sidecar never writes."""
         sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
         row = self._database.execute_sql(sql, (path,)).fetchone()
         if row is None:
@@ -166,7 +167,7 @@ class CatalogWriter:
         return progress
 
     def saved(self, path: str) -> tuple[int, Iterable[Request]]:
-        """How far a log was read, and the requests open there; (0, ()) for one that was never saved."""
+        """The byte up to which a log was read, and the requests that are open there; (0, ()) if it was never saved."""
         row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
         return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0]), split_path(path)[1]))
 
@@ -338,5 +339,5 @@ class CatalogWriter:
 def _kept(values: dict[str, Any]) -> dict[str, str]:
     """The values that a format keeps, as they were saved."""
     if any(value.__class__ is not str for value in values.values()):
-        raise TypeError("kept values that are no texts")
+        raise TypeError("a kept value is not a string")
     return values

@@ -1,4 +1,4 @@
-"""One daily file, open for writing: rows in, answers marked, and what was written taken back."""
+"""One daily file, open for writing: add rows, mark requests as answered, and delete rows again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .segment import attached, copy_segment
 from .tamper import FileState, TamperGuard
 
 MAX_CACHED = 20_000
-"""Strings and combinations whose number is remembered for a file, fewer where they are long; beyond, they are looked up
-again. Sixteen files may be open."""
+"""Strings and combinations whose numbers are remembered for a file, and fewer if they are long; beyond that, all are
+forgotten and looked up again. There is such a cache for each open file (`day_files.MAX_OPEN_DAYS`)."""
 _AT_PLACE = AT_PLACE.format(span=SPAN_IDS, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET has_response = 1, correlation = ?3, answered_after = ?4 WHERE id = ({_AT_PLACE})"
-_OPEN_AGAIN = (
+_REOPEN = (
     "UPDATE entry SET has_response = 0, correlation = ?3, answered_after = NULL"
     f" WHERE has_response = 1 AND id = ({_AT_PLACE})"
 )
@@ -33,6 +33,7 @@ STATE = (
     "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
     " (SELECT COALESCE(MAX(id), 0) FROM entry)"
 )
+"""Selects what `DayWriter.state` returns."""
 _REQUEST = (
     "SELECT r.text, IIF(k.has_author, json_extract(p.agents, '$[0]'), NULL), a.text, v.text, e.timestamp,"
     " e.answered_after FROM entry e"
@@ -43,68 +44,75 @@ _REQUEST = (
 
 
 class DayWriter:
-    """The writer of one day. It owns its connection; only the indexing thread touches it."""
+    """The writer of one day. It owns its connection; only the indexing thread uses it."""
 
     def __init__(self, folder: GuardedFolder, name: str) -> None:
+        """Open the daily file `name` in a folder, or create it. Raises IndexDamaged, SchemaMismatch, OSError, or what
+        SQLite raises."""
         self.path = folder.path / name
         self.day = day_number(self.path.stem)
         self._database = create(folder, name, DAILY)
-        self._seal = TamperGuard(self._database, self.path)
-        self._codes = Dictionary(self._database)
+        self._guard = TamperGuard(self._database, self.path)
+        self._dictionary = Dictionary(self._database)
         floor = self._one("SELECT value FROM meta WHERE key = 'next_entry'")
-        self._codes.begin_at(int(floor[0]) if floor else 1)
+        self._dictionary.begin_at(int(floor[0]) if floor else 1)
         self.is_dirty = False
-        """Has committed rows that were not made durable."""
+        """Whether anything was committed that has not been made durable."""
         self._entries: int | None = None
-        """How many there are; None until somebody asks, because counting looks at each."""
+        """The number of entries; None until it is needed, because counting reads a whole index."""
 
     # ---- writing
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. After an error the numbers handed out are void: close this writer and open another."""
-        with self._seal.writing():
+        """A transaction for the `with` block. After an error the numbers that were handed out are void: close this
+        writer and open another."""
+        with self._guard.writing():
             yield
-            self._codes.flush()
+            self._dictionary.flush()
         self.is_dirty = True
 
     def write(self, path: str, rows: list[Row], answered: dict[int, Answered], touched: int) -> None:
-        """Add rows of one log file, and mark requests answered; within a transaction, rows before their answers.
+        """Add rows of one log, in the order of its bytes, and mark requests as answered. To be called within a
+        `transaction`.
 
-        `answered` is by the request's byte offset. Rows of a file come in the order of its bytes.
+        `answered` is keyed by the request's byte offset; requests among `rows` are removed from it. `touched` is the
+        number of the checkpoint that will cover all this.
         """
-        self._codes.insert(path, rows, answered, touched)
+        self._dictionary.insert(path, rows, answered, touched)
         if self._entries is not None:
             self._entries += len(rows)
         if answered:
-            source = self._codes.place(path, touched).number
-            updates = self._codes.answers(source, answered.values())
-            self._codes.flush()
+            source = self._dictionary.place(path, touched).number
+            updates = self._dictionary.answers(source, answered.values())
+            self._dictionary.flush()
             self._database.connection().executemany(_MARK_ANSWERED, updates)
-        if self._codes.remembered > MAX_CACHED:
-            self._codes.forget()
+        if self._dictionary.remembered > MAX_CACHED:
+            self._dictionary.forget()
 
-    def copy_segment(self, segments: GuardedFolder, part: str, touched: int) -> None:
-        """Add the rows of a part of this day, of log files that have no rows here, in one transaction."""
-        next_entry = self._codes.next_entry
-        with attached(self._database, segments, part), self.transaction():
+    def copy_segment(self, segments: GuardedFolder, segment: str, touched: int) -> None:
+        """Add the rows of a segment of this day, in one transaction. Its logs have no rows here but from their earlier
+        segments. `touched` is as in `write`."""
+        next_entry = self._dictionary.next_entry
+        with attached(self._database, segments, segment), self.transaction():
             rows = copy_segment(self._database, touched, next_entry - 1)
-        self._codes = Dictionary(self._database)  # the highest numbers are others now
-        self._codes.begin_at(next_entry)
+        self._dictionary = Dictionary(self._database)  # the copy has taken numbers that the old one does not know of
+        self._dictionary.begin_at(next_entry)
         if self._entries is not None:
             self._entries += rows
 
     # ---- taking back
 
     def delete_rows(self, path: str, offset: int = 0, reopened: Iterable[Request] = ()) -> None:
-        """Drop the rows of one log file from `offset` on, and let the requests in `reopened` wait again."""
+        """Delete the rows of one log from the byte `offset` on, and mark the requests in `reopened` as not answered.
+        Within a transaction, or else in one of its own."""
         run: Callable[..., Any] = self._database.execute_sql
         source = self._source(path)
         if source is None:
             return
         with self.transaction():
-            run("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._codes.next_entry),))
-            # The span that `offset` lies in keeps what comes before it.
+            run("INSERT OR REPLACE INTO meta VALUES ('next_entry', ?)", (str(self._dictionary.next_entry),))
+            # Of the offset range that `offset` is in, only the entries from there on are deleted.
             spans = run(
                 "SELECT first FROM span WHERE source = ?1 AND byte_offset >="
                 " COALESCE((SELECT MAX(byte_offset) FROM span WHERE source = ?1 AND byte_offset <= ?2), 0)",
@@ -118,16 +126,16 @@ class DayWriter:
                 run(f"DELETE FROM {gone}", values)
             run("DELETE FROM span WHERE source = ? AND byte_offset >= ?", (source, offset))
             for request in reopened:
-                correlation = None if request.correlation is None else self._codes.correlation(request.correlation)
-                self._codes.flush()
-                run(_OPEN_AGAIN, (source, request.byte_offset, correlation))
+                correlation = None if request.correlation is None else self._dictionary.correlation(request.correlation)
+                self._dictionary.flush()
+                run(_REOPEN, (source, request.byte_offset, correlation))
             for party in parties:
-                self._forget_party(party)
-        self._codes.forget()
+                self._delete_if_unused(party)
+        self._dictionary.forget()
         self._entries = None
 
-    def _forget_party(self, party: int) -> None:
-        """Drop a party that no entry has any more, or its agents would have been there and nowhere."""
+    def _delete_if_unused(self, party: int) -> None:
+        """Delete a list of participants that no entry has any more."""
         agents = self._one(
             "SELECT agents FROM party p WHERE id = ? AND NOT EXISTS (SELECT 1 FROM entry WHERE party = p.id)", party
         )
@@ -135,11 +143,11 @@ class DayWriter:
             self._database.execute_sql("DELETE FROM party WHERE id = ?", (party,))
             self._database.connection().executemany(
                 "DELETE FROM party_agent WHERE party = ? AND agent = ?",
-                [(party, self._codes.name(agent)) for agent in orjson.loads(agents[0])],
+                [(party, self._dictionary.name(agent)) for agent in orjson.loads(agents[0])],
             )
 
     def touched_after(self, checkpoint: int) -> list[str]:
-        """Paths of the log files of which something was written that no checkpoint covers."""
+        """Paths of the logs of which something was written that only a later checkpoint covers."""
         return [
             str(row[0])
             for row in self._database.execute_sql(
@@ -149,7 +157,7 @@ class DayWriter:
         ]
 
     def knows(self, path: str) -> bool:
-        """Whether this day has, or ever had, rows of a log file."""
+        """Whether this day has, or ever had, rows of a log."""
         return self._source(path) is not None
 
     def _source(self, path: str) -> int | None:
@@ -160,10 +168,11 @@ class DayWriter:
         row = self._one(sql, folder, stem, suffix)
         return None if row is None else int(row[0])
 
-    # ---- asked by the indexer
+    # ---- reading
 
     def requests(self, path: str, offsets: Iterable[int]) -> Iterator[Request]:
-        """Answered requests of a log file, as far as a later answer needs to know them."""
+        """The answered requests of a log at these byte offsets, with what a later answer needs to know of them: the
+        addressees are left out. Offsets without an entry are skipped."""
         source = self._source(path)
         for offset in offsets:
             row = None if source is None else self._one(_REQUEST, source, offset)
@@ -177,39 +186,41 @@ class DayWriter:
                 )
 
     def summary(self) -> tuple[float, float, int]:
-        """First and last timestamp, and how many entries; zeros for none."""
+        """First and last timestamp, and the number of entries; zeros if there are none."""
         if self._entries is None:
             self._entries = count_entries(self._database)
         return (*first_and_last(self._database), self._entries)
 
     def state(self) -> tuple[int, int, int]:
-        """The last checkpoint that covers anything here, entries, and the number of the last."""
+        """The highest number of a checkpoint in `touched`, the number of entries, and the highest id of an entry."""
         row = self._one(STATE)
         assert row is not None
         return int(row[0]), int(row[1]), int(row[2])
 
-    # ---- durable, closed
+    # ---- checking, syncing, closing
 
     def check(self) -> None:
-        """Raise IndexDamaged where this is no longer the file of its name, or somebody else has written to it."""
-        self._seal.check()
+        """Raise IndexDamaged where another process has deleted, replaced or written to the file."""
+        self._guard.check()
 
     def make_durable(self, checkpoint: int | None = None) -> None:
-        """Return once all that was committed would survive a power cut; `checkpoint` is what says so afterwards.
+        """Sync everything that was committed, so that it survives a power cut. `checkpoint`, if given, is the number of
+        the checkpoint that this is for, and is noted in the file. Raises IndexDamaged, or what SQLite raises.
 
-        A commit with `synchronous` at FULL syncs the write-ahead log, and with it every commit before.
+        It makes a commit with `synchronous` at FULL, which syncs the write-ahead log, and with it every commit before.
         """
         self._database.execute_sql("PRAGMA synchronous = FULL")
-        with self._seal.writing():
-            self._note("next_entry", str(self._codes.next_entry))
+        with self._guard.writing():
+            self._note("next_entry", str(self._dictionary.next_entry))
             if checkpoint is not None:
                 self._note("checkpoint", str(checkpoint))
         self._database.execute_sql("PRAGMA synchronous = NORMAL")
         self.is_dirty = False
 
     def close(self) -> FileState | None:
-        """Close the file, as one that a reader can open anywhere; says how it was left. Raises IndexDamaged."""
-        return self._seal.close()
+        """Close the file, so that it can be read even in a read-only folder. Returns how it was left; None if it was
+        closed already. Raises IndexDamaged; it is closed nevertheless."""
+        return self._guard.close()
 
     def _note(self, key: str, value: str) -> None:
         self._database.execute_sql("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

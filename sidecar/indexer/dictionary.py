@@ -1,7 +1,8 @@
-"""Dictionary coding: rows to small integers, with every string and every combination written once in a daily file.
+"""Dictionary coding: rows become small integers, and a daily file stores each string and each combination once.
 
-What was given a number is remembered, and written with the rows that need it. In a file that has been written before,
-what is not remembered is looked up first; a segment of a bulk load (`segment.py`) begins empty, and is never read.
+Numbers that were handed out are remembered. In a daily file that existed before, a string or combination that is not
+remembered is looked up before it gets a new number; a segment of a bulk load (`segment.py`) begins empty, so nothing is
+ever looked up in it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ Participants = tuple[str, ...]
 Roles = tuple[tuple[str, str], ...]
 Values = tuple[Any, ...]
 Kind = tuple[str, str, bool, bool, bool, int, int]
-"""The columns of `kind`, with texts for numbers."""
+"""The columns of `kind`, with texts in place of the numbers of names."""
 
 CHARACTERS_PER_ITEM = 160
-"""Characters that count as much as one thing that is remembered."""
+"""Characters that count as much as one string or combination (`Dictionary.remembered`)."""
 
 _INSERTS = {
     "name": "INSERT INTO name (id, text) VALUES (?, ?)",
@@ -45,27 +46,28 @@ _ENTRY = (
     "INSERT INTO entry (id, source, line_number, byte_offset, byte_length, checksum, timestamp, kind, context, party,"
     " roles, correlation, requests_response, has_response, answered_after) VALUES "
 )
-_WIDTH = 15
-_AT_ONCE = 40
-"""Rows for one statement, which costs a third less than a statement a row."""
-_MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _WIDTH)})"] * _AT_ONCE)
-_ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _WIDTH)})"
-_GATHERED = 1_000
-"""Rows that are gathered, of however many files, before they are written."""
+_COLUMNS = 15
+_ROWS_PER_STATEMENT = 40
+"""Rows of one INSERT, which costs a third less than one INSERT per row."""
+_MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * _ROWS_PER_STATEMENT)
+_ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _COLUMNS)})"
+_MAX_PENDING_ROWS = 1_000
+"""Rows, of all logs together, that are collected before they are written."""
 
 
 @dataclass(slots=True)
 class SourceRow:
-    """A log file in a daily file."""
+    """A log in a daily file."""
 
     number: int
     touched: int
+    """As in `daily_schema.SourceFile`."""
     first: int = -SPAN_IDS
-    """Where its last span begins; from -SPAN_IDS on, none will do."""
+    """The first id of its last offset range. By default so low that the next row begins a new range."""
 
 
 class Dictionary:
-    """The numbers of one database file. After an error they are void: make it anew."""
+    """The numbers of strings and combinations in one database file. After an error they are void: make another one."""
 
     def __init__(self, database: SqliteDatabase, *, is_new: bool = False) -> None:
         self._database = database
@@ -77,17 +79,17 @@ class Dictionary:
         self._kinds: dict[Kind, int] = {}
         self._contexts: dict[tuple[str, str, str], int] = {}
         self._places: dict[str, SourceRow] = {}
-        self._remembering: tuple[dict[Any, Any], ...] = (
+        self._caches: tuple[dict[Any, Any], ...] = (
             *(self._names, self._correlations),
             *(self._parties, self._role_sets, self._kinds, self._contexts, self._places),
         )
         self._characters = 0
-        """In what is remembered, and eight for each agent in a set."""
+        """Characters of the strings that are remembered; an agent of a list counts as 8, a role as 16."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
-        """Given a number, and not written yet."""
+        """Rows that have a number and are not written yet, by table."""
         self._rows: list[object] = []
-        """The values of rows that are not written yet, one row after the other."""
-        # A segment has its members in the order of their coming; merging sorts them.
+        """The values of entries that are not written yet, one entry after the other."""
+        # A segment has a table without a key in place of `party_agent`; merging sorts what is in it.
         self._new_members = self._new["member" if is_new else "party_agent"]
         self._next = dict.fromkeys(
             ("name", "correlation", "source", "party", "role_set", "kind", "context", "entry"), 1
@@ -98,31 +100,34 @@ class Dictionary:
 
     @property
     def remembered(self) -> int:
-        """How many strings and combinations are remembered. Long ones count more: a log may name what it likes."""
-        return sum(map(len, self._remembering)) + self._characters // CHARACTERS_PER_ITEM
+        """The number of strings and combinations that are remembered. Long ones count more, because a log may contain
+        names of any length."""
+        return sum(map(len, self._caches)) + self._characters // CHARACTERS_PER_ITEM
 
     @property
     def next_entry(self) -> int:
-        """The number of the next row. Numbers only grow."""
+        """The id of the next entry. Ids only grow."""
         return self._next["entry"]
 
     def begin_at(self, entry: int) -> None:
-        """Number rows from here on, if not from higher."""
+        """Give the next entry this id, or the one that it has already if that is higher."""
         self._next["entry"] = max(self._next["entry"], entry)
 
     def forget(self) -> None:
-        """Remember nothing: it will be looked up again."""
+        """Write what is pending, and forget all numbers: they are looked up when they are needed again."""
         self.flush()
-        for known in self._remembering:
-            known.clear()
+        for cache in self._caches:
+            cache.clear()
         self._characters = 0
 
     # ---- rows
 
     def insert(self, path: str, rows: Iterable[Row], answered: dict[int, Answered], touched: int = 0) -> None:
-        """Take in rows of one log file, which follow those before; they are written at the latest by `flush`.
+        """Add rows of one log, in the order of its bytes and after those added before. `flush` writes them, which is
+        called here as well once many are pending.
 
-        `answered`, by byte offset, loses what they take.
+        `answered` has requests that have been answered, by their byte offset. Those among `rows` are written as
+        answered and removed from it. `touched` is the number of the checkpoint that will cover the rows.
         """
         place = self.place(path, touched)
         source, first = place.number, place.first
@@ -132,7 +137,7 @@ class Dictionary:
         number = self._next["entry"]
         values = self._rows
         for row in rows:
-            # Taken apart by position, which costs a third of asking for nineteen names. fmt: off
+            # Unpacked by position, which costs a third of as many attribute lookups. fmt: off
             (
                 _,
                 line_number,
@@ -189,51 +194,53 @@ class Dictionary:
             number += 1
         place.first = first
         self._next["entry"] = number
-        if len(values) > _WIDTH * _GATHERED:
+        if len(values) > _COLUMNS * _MAX_PENDING_ROWS:
             self.flush()
 
     def answers(self, source: int, answered: Iterable[Answered]) -> list[Values]:
-        """For answered requests of a log file, which has this number: its number, byte offset, the number of the
-        correlation if there is one, and `answered_after`."""
+        """For each answered request of the log with the number `source`: that number, the byte offset, the number of
+        the correlation or None, and `answered_after`."""
         return [
             (source, offset, None if correlation is None else self.correlation(correlation), answered_after)
             for _, offset, correlation, answered_after in answered
         ]
 
     def flush(self) -> None:
-        """Write what was taken in and given numbers since the last time."""
+        """Write the pending entries, and the strings and combinations that have got numbers, within the transaction of
+        the caller."""
         connection = self._database.connection()
         for table, new in self._new.items():
             if new:
                 connection.executemany(_INSERTS[table], new)
                 new.clear()
         values = self._rows
-        size = _WIDTH * _AT_ONCE
+        size = _COLUMNS * _ROWS_PER_STATEMENT
         whole = len(values) - len(values) % size
         for start in range(0, whole, size):
             connection.execute(_MANY_ENTRIES, values[start : start + size])
-        for start in range(whole, len(values), _WIDTH):
-            connection.execute(_ONE_ENTRY, values[start : start + _WIDTH])
+        for start in range(whole, len(values), _COLUMNS):
+            connection.execute(_ONE_ENTRY, values[start : start + _COLUMNS])
         values.clear()
 
     # ---- numbers
 
     def name(self, text: str) -> int:
-        """The number of a name, new or known."""
+        """The number of a name, which gets one if it has none."""
         return self._names.get(text) or self._text("name", self._names, text)
 
     def correlation(self, text: str) -> int:
-        """The number of a correlation, new or known."""
+        """The number of a correlation, which gets one if it has none."""
         return self._correlations.get(text) or self._text("correlation", self._correlations, text)
 
     def _text(self, table: str, remembered: dict[str, int], text: str) -> int:
-        number = self._known(f"SELECT id FROM {table} WHERE text = ?", (text,)) or self._add(table, (text,))
+        number = self._find(f"SELECT id FROM {table} WHERE text = ?", (text,)) or self._add(table, (text,))
         remembered[text] = number
         self._characters += len(text)
         return number
 
     def place(self, path: str, touched: int) -> SourceRow:
-        """A log file, which `touched` will cover from now on: see `day_files.py`."""
+        """The row of a log, which is added if there is none. `touched` is saved in it: the number of the checkpoint
+        that will cover what is written of the log now."""
         place = self._places.get(path)
         if place is None:
             folder, stem, suffix = split_path(path)
@@ -256,19 +263,19 @@ class Dictionary:
             "SELECT id FROM kind WHERE event_type = ? AND pattern = ? AND is_completion = ? AND is_request = ?"
             " AND has_author = ? AND addressees = ? AND self_place = ?"
         )
-        number = self._kinds[kind] = self._known(sql, values) or self._add("kind", values)
+        number = self._kinds[kind] = self._find(sql, values) or self._add("kind", values)
         return number
 
     def _context(self, context: tuple[str, str, str]) -> int:
         values = tuple(map(self.name, context))
         sql = "SELECT id FROM context WHERE session = ? AND initiating_agent = ? AND conversation = ?"
-        number = self._contexts[context] = self._known(sql, values) or self._add("context", values)
+        number = self._contexts[context] = self._find(sql, values) or self._add("context", values)
         return number
 
     def _party(self, agents: Participants) -> int:
         text = orjson.dumps(agents).decode()
         values = (text, hash_of(text))
-        number = self._known("SELECT id FROM party WHERE agents = ? AND hash = ?", values)
+        number = self._find("SELECT id FROM party WHERE agents = ? AND hash = ?", values)
         if number is None:
             number = self._add("party", values)
             self._new_members.extend([(self.name(agent), number) for agent in agents])
@@ -280,17 +287,19 @@ class Dictionary:
         text = orjson.dumps(dict(roles)).decode()
         values = (text, hash_of(text))
         sql = "SELECT id FROM role_set WHERE roles = ? AND hash = ?"
-        number = self._role_sets[roles] = self._known(sql, values) or self._add("role_set", values)
+        number = self._role_sets[roles] = self._find(sql, values) or self._add("role_set", values)
         self._characters += 16 * len(roles)
         return number
 
-    def _known(self, sql: str, values: Values) -> int | None:
+    def _find(self, sql: str, values: Values) -> int | None:
+        """The number that a row of the file has; None if there is no such row."""
         if self._is_new:
             return None
         row = self._database.execute_sql(sql, values).fetchone()
         return int(row[0]) if row else None
 
     def _add(self, table: str, values: Values) -> int:
+        """The number of a new row, which `flush` writes."""
         number = self._next[table]
         self._next[table] = number + 1
         self._new[table].append((number, *values))

@@ -1,8 +1,8 @@
-"""The writing side of an index as one thing: the catalog, the daily files, and what is known of each source.
+"""The writing side of an index: the catalog, the daily files, and the states of the sources, behind one class.
 
 Rows are committed at once and not synced; a checkpoint syncs them and then saves offsets and source states. Opening an
 index rolls it back to its last checkpoint (`day_files.py` lists the crash windows). So an index writer is opened from
-what was saved, and ends in `close` or `abandon`. After an error, abandon it and open another: nothing is ever put right
+what was saved, and ends in `close` or `abandon`. After an error, abandon it and open another: nothing is ever repaired
 in memory.
 """
 
@@ -59,14 +59,14 @@ class IndexWriter:
             opened.callback(self._days.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
-            if self._catalog.fact("text") != settings.text_note:  # no row depends on it, so it may change any time
+            if self._catalog.fact("text") != settings.text_note:  # no row depends on it, so it may change at any time
                 self._catalog.note("text", settings.text_note)
             self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
             # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
             # has been read again or is seen to be missing.
             self._days.delete_rows_of(self._catalog.resetting())
             self._filtered = set(map(day_number, self._catalog.filtered()))
-            """Days that have a filter, which has to go before anything is written on them."""
+            """Days that have a filter, which has to be deleted before anything is written on them."""
             self.known = KnownFiles(settings.root, self._catalog.known())
             self._open = opened.pop_all()
         self._cache = SourceCache()
@@ -208,7 +208,7 @@ class IndexWriter:
         self.checkpoint()  # the catalog compares with what was saved
         refused = self._catalog.archive(moves, folder)
         for move in moves:
-            self._cache.discard(move.path)  # its extents are others now
+            self._cache.discard(move.path)  # it has another extent now
         return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:

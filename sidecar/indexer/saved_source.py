@@ -1,4 +1,4 @@
-"""What a checkpoint saves of a source, as rows of the catalog. A worker process makes the same and sends it."""
+"""What a checkpoint saves of a source, as rows of the catalog. Worker processes send it as well."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sidecar.store.codec import encode_state, pack_places
 
 
 class SavedSource(NamedTuple):
-    """The row of a source, and what has changed in the tables that belong to it. All values are plain ones."""
+    """The row of a source, and what has changed in the tables that belong to it. It can be pickled."""
 
     source: tuple[Any, ...]
     """The columns of the table `source`, in their order."""
     opened: list[tuple[Any, ...]]
     """Open requests to be added: all columns of `open_request` but the source."""
     closed: list[int]
-    """Byte offsets of requests that are open no more."""
+    """Byte offsets of requests that are no longer open."""
     roles: list[tuple[str, str]]
     """Agents with their new roles."""
     rejected: list[tuple[Any, ...]]
@@ -56,7 +56,7 @@ def to_save(progress: SourceState) -> SavedSource:
             "kept": {name: state.names[name] for name in sorted(progress.source.format.kept & state.names.keys())},
         }
     )
-    # Only a rebuild reads a log that has no file any more; live, the file is there until it is found missing.
+    # Only a rebuild reads a log that has no file any more; otherwise the file exists until it is found missing.
     is_away = bool(progress.archived) and not progress.cursor.inode
     saved = SavedSource(
         (

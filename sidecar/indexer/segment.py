@@ -45,9 +45,9 @@ from .dictionary import Dictionary
 MAX_REMEMBERED = 400_000
 """Strings and combinations that the open segments of a process remember together, at most; about 120 bytes each."""
 MAX_OPEN_SEGMENTS = 64
-"""Parts open at once, at most; each has a descriptor and a cache."""
+"""Segments open at once, at most; each has a descriptor and a cache."""
 MAX_COMPACTED_BYTES = 1 << 18
-"""Up to this size a merged file is written anew with small pages: see `make_small` in `store/connection.py`."""
+"""Bytes of a merged file up to which it is rewritten with small pages (`store.connection.make_small`)."""
 _LATE_COLUMNS = "source, byte_offset, correlation, answered_after"
 _ADD_LATE = f"INSERT INTO late ({_LATE_COLUMNS}) VALUES (?, ?, ?, ?)"
 
@@ -58,23 +58,23 @@ class Segment:
     def __init__(self, folder: GuardedFolder, name: str) -> None:
         self._database = create_segment(folder, name)
         self._database.execute_sql("BEGIN")
-        self._codes = Dictionary(self._database, is_new=True)
+        self._dictionary = Dictionary(self._database, is_new=True)
 
     @property
     def remembered(self) -> int:
         """Number of strings and combinations in memory."""
-        return self._codes.remembered
+        return self._dictionary.remembered
 
     def write(self, path: str, rows: list[Row], answered: dict[int, Answered]) -> None:
         """Add rows of one log, and note which requests in earlier segments are answered, by their byte offset."""
-        self._codes.insert(path, rows, answered)
+        self._dictionary.insert(path, rows, answered)
         if answered:
-            late = self._codes.answers(self._codes.place(path, 0).number, answered.values())
+            late = self._dictionary.answers(self._dictionary.place(path, 0).number, answered.values())
             self._database.connection().executemany(_ADD_LATE, late)
 
     def close(self) -> None:
         """Commit the rows, and close the file."""
-        self._codes.flush()
+        self._dictionary.flush()
         self._database.execute_sql("COMMIT")
         self._database.close()
 
@@ -131,8 +131,8 @@ class SegmentWriter:
 
 # ---- merging
 
-# For each table of which a segment and the file may have the same row: how a row `b` of the segment is found in the
-# file. The numbers in it have been translated by the tables `as_…` that were made before.
+# For each table of which a segment and the daily file may have the same row: the condition by which a row `b` of the
+# segment is found as a row `a` of the file. The temporary tables `as_…`, made in this order, translate the numbers.
 _SAME = {
     "name": "a.text = b.text",
     "correlation": "a.text = b.text",
@@ -200,9 +200,10 @@ _ANSWER = (
 def merge_segments(
     folder: GuardedFolder, parts: Iterable[str], days: GuardedFolder, name: str
 ) -> tuple[float, float, int]:
-    """Merge the segments of a day, all of which are used up, into a new daily file, which is durable when this returns.
+    """Merge the segments `parts` of a day, which are in `folder`, into the new daily file `name` in `days`. It is
+    durable when this returns, and the segments no longer exist.
 
-    Returns its first and last timestamp, and its number of entries.
+    Returns its first and last timestamp, and its number of entries. Raises OSError, or what SQLite raises.
     """
     largest, *others = sorted(parts, key=lambda part: folder.status_of(part).st_size, reverse=True)
     folder.rename(largest, name, days)
@@ -248,7 +249,7 @@ def copy_segment(database: SqliteDatabase, touched: int, last: int) -> int:
 
 @contextmanager
 def attached(database: SqliteDatabase, folder: GuardedFolder, part: str) -> Iterator[None]:
-    """Attach a segment as the schema `part`. Outside of any transaction: within one SQLite cannot attach."""
+    """Attach a segment as the schema `part` for the `with` block. SQLite cannot do this within a transaction."""
     check_to_write(folder, part)
     database.execute_sql("ATTACH ? AS part", (uri(folder.path / part, "mode=ro"),))
     try:

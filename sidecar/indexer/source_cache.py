@@ -1,4 +1,4 @@
-"""Source states kept in memory, so that the next lines of a busy log need nothing from the catalog."""
+"""Source states in memory, so that the next lines of a busy log need nothing from the catalog."""
 
 from __future__ import annotations
 

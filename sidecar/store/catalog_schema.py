@@ -1,4 +1,4 @@
-"""The tables of the catalog: offsets, states, and what else is derived once for all days."""
+"""The tables of the catalog: offsets, states, and what else holds for all days."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from .daily_schema import Table
 
 
 class CatalogSource(Table):
-    """A log file: how far it was read, how to know it again, what its next row depends on, where its bytes went."""
+    """A log: how far it was read, how to recognize its file, what its next row depends on, and its byte counts."""
 
     path = TextField(unique=True)
     layout = TextField()
     stem = TextField()
     first_mtime = FloatField(null=True)
-    """The file's modification time when it was first seen: that of records without a time, with none before them
-    (`docs/derivation.md`, section 5). Null until the file was read."""
+    """The file's modification time when it was first seen, in seconds since 1970: the time of records that have none,
+    with none before them (docs/derivation.md, section 5). NULL until the file was read."""
     device = BigIntegerField()
+    """The first of the columns, up to `tail`, that hold the cursor (`logs.tail.Cursor`)."""
     inode = BigIntegerField()
     size = BigIntegerField()
     mtime_ns = BigIntegerField()
@@ -33,30 +34,35 @@ class CatalogSource(Table):
     head = BigIntegerField()
     tail = BigIntegerField()
     indexed = BigIntegerField()
+    """The first of the columns, up to `entries`, that hold the counts (`ingest.source.Counts`)."""
     blank = BigIntegerField()
     rejected = BigIntegerField()
     skipped = BigIntegerField()
     entries = BigIntegerField()
     status = TextField()
-    """`ok`, `archived` with no file of its own left, `missing`, or `resetting` while old rows are being dropped."""
+    """`ok`; `missing`; `archived` if all of it is archived and its file is gone; or `resetting` while its old rows are
+    being deleted."""
     state = BlobField(null=True)
+    """What else the next row depends on, as `codec.encode_state` encodes it. NULL while `resetting`."""
 
     class Meta:
         table_name = "source"
 
 
 class OpenRequest(Table):
-    """A request that waits for its answer: what the next answer in its file needs to know of it."""
+    """An open request, with what its answer needs to know of it."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
     correlation = TextField(null=True)
     author = TextField(null=True)
     addressees = TextField()
+    """A JSON array of names."""
     pattern = TextField()
     conversation = TextField(null=True)
-    """Null where it is the stem of the source, as it almost always is in a session file."""
+    """NULL if it is the stem of the source, as it almost always is in a session file."""
     expects = BooleanField()
+    """Whether it expects a response."""
     timestamp = FloatField()
 
     class Meta:
@@ -65,7 +71,7 @@ class OpenRequest(Table):
 
 
 class HeldRole(Table):
-    """The role that an agent holds in a file as far as it was read. A file may name a million of them."""
+    """The current role of an agent in a log. A table of its own, because a log may have a million of them."""
 
     source = IntegerField()
     agent = TextField()
@@ -77,7 +83,7 @@ class HeldRole(Table):
 
 
 class SessionPart(Table):
-    """What one source says of a session."""
+    """What one source says about a session (docs/derivation.md, section 8)."""
 
     session_id = TextField()
     source = IntegerField(index=True)
@@ -92,7 +98,7 @@ class SessionPart(Table):
 
 
 class RejectedLineRow(Table):
-    """A line that is no record."""
+    """A line that is not a record."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
@@ -107,14 +113,16 @@ class RejectedLineRow(Table):
 
 
 class DayRow(Table):
-    """A day that has entries, and the first and last of their times."""
+    """A day that has entries: their number, and the first and the last timestamp."""
 
     day = TextField(primary_key=True)
+    """`YYYY-MM-DD`."""
     first_timestamp = FloatField()
     last_timestamp = FloatField()
     entries = IntegerField()
     checkpoint = IntegerField()
-    """The number of the last one that wrote this day, which its file has to know of; 0: a rebuild."""
+    """The number of the last checkpoint that wrote this day; 0 if only a rebuild has. If the day's file notes an
+    earlier one, it has lost rows."""
 
     class Meta:
         table_name = "day"
@@ -122,17 +130,20 @@ class DayRow(Table):
 
 
 class ArchiveFile(Table):
-    """An archive file, by its name below the archive folder."""
+    """An archive file that some log has bytes in."""
 
     name = TextField(unique=True)
+    """Relative to the archive folder."""
 
 
 class ArchivedPart(Table):
-    """Bytes of a log that lie in the archive, from `start` on."""
+    """An extent of a log: see `records.Extent`."""
 
     source = IntegerField()
     start = BigIntegerField()
+    """The byte offset in the log at which the extent begins."""
     file = IntegerField()
+    """The number of an archive file."""
     at = BigIntegerField()
     size = BigIntegerField()
     lines = BigIntegerField()
@@ -145,10 +156,11 @@ class ArchivedPart(Table):
 
 
 class DayFilter(Table):
-    """A block of the filter of a day: see `bloom.py`."""
+    """A block of a day's filter: see `bloom.py`."""
 
     day = TextField()
     block = IntegerField()
+    """The index of the block, from 0."""
     bits = BlobField()
 
     class Meta:
@@ -157,18 +169,21 @@ class DayFilter(Table):
 
 
 class FilteredDay(Table):
-    """A day that has a filter, which is whole: the row goes before anything is written on that day."""
+    """A day that has a filter. The row is deleted before anything is written on that day, so that a filter never lacks
+    a string of its day."""
 
     day = TextField(primary_key=True)
     blocks = IntegerField()
+    """The number of blocks."""
     is_compact = BooleanField()
+    """Whether the day's file is a compact copy."""
 
     class Meta:
         without_rowid = True
 
 
 class CatalogMeta(Table):
-    """Facts about the index as a whole: `config`, `build`, `checkpoint`."""
+    """Facts about the index as a whole: docs/glossary.md lists them."""
 
     key = TextField(primary_key=True)
     value = TextField()
@@ -183,7 +198,8 @@ CATALOG_TABLES = (
     *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
 )
 
-# Of several sources that speak of a session, its own file is heard first, then the one that spoke first.
+# Where several sources speak of one session, its own file comes first, then the one that spoke first, then the first by
+# path (docs/derivation.md, section 8).
 CATALOG_VIEWS = (
     """
 CREATE VIEW IF NOT EXISTS session_registry AS

@@ -1,7 +1,8 @@
-"""Rows of an index file to values, and the state of a source to bytes and back.
+"""Decode the rows of an index file, and encode and decode the state of a source.
 
-An index may come from anybody, and SQLite stores a text where a number should be: a value that the sidecar never writes
-raises TypeError or ValueError, and the caller names the file. State is JSON, compressed where it is long.
+Anybody may have made an index file, and SQLite stores text even in a column of numbers. So every value is checked: one
+that the sidecar never writes raises TypeError or ValueError, and the caller adds the name of the file. A state is JSON,
+compressed if it is long.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from sidecar.times import YEAR_10000
 from .daily_schema import CHECKSUM_OFFSET
 
 _COLUMNS = (str, float, str, str, str, int, int, *(str,) * 6, int, int, int, int)
-"""What the columns of the view hold; and where there is no correlation."""
+"""The types of the view's 17 columns."""
 _COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
+"""The same where `correlation_id` is NULL."""
 _NO_ROLES: dict[str, str] = {}
 
 
 def decode_entry(row: tuple[Any, ...]) -> Entry:
-    """The entry in a row: 17 columns, three of its kind (see `speakers`), `answered_after`, its checksum."""
+    """The entry of a row, which holds the view's 17 columns, `has_author`, `addressees` and `self_place` of its kind,
+    `answered_after`, and the checksum as it is stored. Raises TypeError or ValueError."""
     *values, has_author, addressees, self_place, answered_after, checksum = row
     checked_columns(values)
     agents = values[8] = tuple(agents_of(values[8]))
@@ -39,9 +42,13 @@ def decode_entry(row: tuple[Any, ...]) -> Entry:
 
 
 def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: Any) -> tuple[Any, tuple[str, ...]]:
-    """The author, or None, and the addressees among participants, from the columns of `kind` that tell them apart.
+    """The author (or None) and the addressees among the participants `agents`. The other arguments are columns of
+    `daily_schema.EventKind`: `has_author`, `addressees` and `self_place`.
 
-    Raises TypeError or ValueError for what is never written.
+    Raises TypeError or ValueError for values that the sidecar never writes.
+
+    >>> speakers(("a", "b", "c"), 1, 1, 0)
+    ('a', ('b',))
     """
     if any(value.__class__ is not int for value in (has_author, count, self_place)):
         raise TypeError(f"has_author {has_author!r}, addressees {count!r}, self_place {self_place!r}")
@@ -54,7 +61,7 @@ def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: A
 
 
 def checked_seconds(value: Any) -> float | None:
-    """A difference of two times, or None; else TypeError."""
+    """The value, if it is None or a difference of two times in seconds. Raises TypeError for anything else."""
     if value is not None and (value.__class__ is not float or not -YEAR_10000 <= value <= YEAR_10000):
         raise TypeError(f"{value!r} seconds")
     seconds: float | None = value
@@ -62,14 +69,15 @@ def checked_seconds(value: Any) -> float | None:
 
 
 def checked_row(row: Any, types: tuple[type, ...]) -> Any:
-    """The row, which has just these types, and no moment beyond the calendar; else TypeError."""
+    """The row, if its values have exactly these types and every float is a time from 1970 to 9999. Raises TypeError for
+    any other row."""
     if tuple(map(type, row)) != types or (float in types and not _in_calendar(row)):
         raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
     return row
 
 
 def checked_columns(row: Any) -> Any:
-    """The row, which has what the columns of the view hold; else TypeError."""
+    """The row, if its values have the types of the view's columns. Raises TypeError for any other row."""
     return checked_row(row, _COLUMNS if row[12] is not None else _COLUMNS_UNCORRELATED)
 
 
@@ -78,43 +86,45 @@ def _in_calendar(row: Any) -> bool:
 
 
 def agents_of(text: str) -> list[str]:
-    """The names in `participating_agents`."""
+    """The names in the text of `participating_agents`. Raises TypeError or ValueError unless it is a JSON array of
+    strings."""
     agents = orjson.loads(text)
     if agents.__class__ is not list or not all(agent.__class__ is str for agent in agents):
-        raise TypeError("participants that are no list of names")
+        raise TypeError("participating_agents is not an array of strings")
     return agents
 
 
 def _roles(text: str) -> dict[str, str]:
     roles = _NO_ROLES if text == "{}" else orjson.loads(text)
     if roles.__class__ is not dict or not all(role.__class__ is str for role in roles.values()):
-        raise TypeError("roles that are no object of names")
+        raise TypeError("agent_roles is not an object of strings")
     return dict(roles)
 
 
 # ---- state
 
 COMPRESS_ABOVE = 256
-"""Bytes up to which compressing saves little, and costs more than all else that is done to save a source."""
+"""Bytes up to which a state is not compressed: it would save little, and cost more than everything else that is done to
+save a source."""
 MAX_STATE_BYTES = 1 << 28
-"""Bytes of a state; what is longer was not packed here."""
+"""Bytes up to which a state is decompressed. The sidecar writes none that is longer; one that is does not decode."""
 
 
 def encode_state(state: dict[str, Any]) -> bytes:
-    """The bytes of a state."""
+    """The bytes that the catalog stores for a state."""
     plain = orjson.dumps(state)
     return plain if len(plain) <= COMPRESS_ABOVE else zlib.compress(plain, 1)
 
 
 def decode_state(packed: bytes) -> dict[str, Any]:
-    """The state again; raises ValueError, TypeError or zlib.error for what was not packed here."""
+    """The state that `encode_state` was given. Raises ValueError, TypeError or zlib.error for bytes from elsewhere."""
     plain = packed if packed.startswith(b"{") else zlib.decompressobj().decompress(packed, MAX_STATE_BYTES)
     state: dict[str, Any] = orjson.loads(plain)
     return state
 
 
 def pack_places(places: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Days and byte offsets, each as its difference from the one before: these compress to two thirds."""
+    """Days and byte offsets, each as the difference from the one before, which compresses to two thirds of the size."""
     days, offsets = [0], [0]
     for day, offset in places:
         days.append(day)
@@ -123,6 +133,7 @@ def pack_places(places: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]
 
 
 def unpack_places(packed: tuple[list[int], list[int]]) -> Iterator[tuple[int, int]]:
-    """The places again; raises TypeError or ValueError for what was not packed here."""
+    """The days and byte offsets that `pack_places` was given. Raises TypeError or ValueError for lists from
+    elsewhere, also while they are iterated over."""
     days, offsets = packed
     return zip(accumulate(days), accumulate(offsets), strict=True)

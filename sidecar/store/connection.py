@@ -1,4 +1,4 @@
-"""How a database of the index is opened, for writing and for reading, and how damage is told from other errors."""
+"""Open the database files of an index, for writing or for reading, and tell damage from other errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from .database_files import BESIDE, JOURNAL, check_to_read, check_to_write, uri
 T = TypeVar("T")
 
 VERSION = 3
-"""Of the tables and of the law. A change of either makes old indexes differ, so that they are rebuilt."""
+"""The version of the tables and of the law (docs/derivation.md), as `user_version`. An index of another version is
+rebuilt, so every change of either needs a new one."""
 DAILY = 0x53444441
+"""The `application_id` of a daily file."""
 CATALOG = 0x53444341
-"""`application_id` of the two kinds of file."""
-# WAL, so that readers and the writer never wait for each other. NORMAL: a commit is not synced; `day_files.py`
-# and `catalog_writer.py` say when and in which order they make things durable, `tamper.py` asks for WAL checkpoints.
-# What is temporary stays in memory: nothing is written outside the index folder.
+"""The `application_id` of a catalog."""
+# WAL, so that readers and the writer never wait for each other. NORMAL, so that a commit is not synced: `day_files.py`
+# and `catalog_writer.py` decide what becomes durable when. No automatic WAL checkpoints: `tamper.py` requests them.
+# Temporary tables stay in memory, so that nothing is written outside the index folder.
 _WRITING: dict[str, object] = {
     "journal_mode": "wal",
     "synchronous": "normal",
@@ -39,47 +41,53 @@ _WRITING: dict[str, object] = {
     "temp_store": "memory",
 }
 _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
-_PART: dict[str, object] = {**_LOADING, "cache_size": -1024}
-_MAKING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
+_SEGMENT: dict[str, object] = {**_LOADING, "cache_size": -1024}
+_CREATING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
-"""What a database may raise: a statement that goes past peewee, for speed, says it in SQLite's words."""
+"""What a database may raise: peewee's errors, and SQLite's from statements that bypass peewee for speed."""
 _STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
-"""What a statement may raise: Python's sqlite3 decodes the texts of a row, and reports what is not UTF-8 itself."""
-_PAGE = 4096
-_SMALL_PAGE = 1024
-"""Bytes of a page of a daily file that grows row by row, or has few: see `make_small`."""
+"""What a statement may raise. SQLite's messages quote the file, and fail to decode where that is not UTF-8."""
+_PAGE_BYTES = 4096
+_SMALL_PAGE_BYTES = 1024
+"""For daily files that grow row by row or have few rows: see `make_small`."""
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
-_NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+_VALUE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+"""What decoding a row may raise if its values are not those that the sidecar writes."""
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
+"""Parts of the messages that SQLite has for a damaged file."""
 _UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
 
 
 def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -> SqliteDatabase:
-    """Open a database file for writing; where there is none, make one. Raises IndexDamaged or SchemaMismatch.
+    """Open a database file of a kind (`DAILY` or `CATALOG`) for writing, and create it if it does not exist. Raises
+    IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
 
-    With `bulk` nothing is journalled or synced: what a crash leaves is worth nothing.
+    `bulk`: nothing is journalled or synced, so that a crash leaves nothing of use.
     """
     path = folder.path / name
     if folder.status(name) is None:
-        # Made under another name, so that no reader ever meets a file without tables. Synced, because all that is
-        # written later, to the write-ahead log, is worth nothing without them.
+        # Created under another name, so that no reader ever finds a file without tables. Synced, because what is
+        # written to the write-ahead log later is worth nothing without them.
         fresh = f"{name}.new"
-        making = {**(_LOADING if bulk else _MAKING), "page_size": _SMALL_PAGE if kind == DAILY else _PAGE}
-        with closing(_make_new(folder, fresh, making)) as database, database.atomic():
-            _make_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
+        creating = {
+            **(_LOADING if bulk else _CREATING),
+            "page_size": _SMALL_PAGE_BYTES if kind == DAILY else _PAGE_BYTES,
+        }
+        with closing(_create_new(folder, fresh, creating)) as database, database.atomic():
+            _create_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
             finish_tables(database, kind)
-            if kind == DAILY:  # with the tables, and not after them: a file without its day is taken for another's
+            if kind == DAILY:  # in the same transaction: a file without its day counts as that of another day
                 database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
-        for suffix in BESIDE:  # of a file that somebody deleted: it would be taken for ours
+        for suffix in BESIDE:  # left by a file that was deleted: SQLite would take them for those of the new one
             folder.delete(name + suffix)
         folder.rename(fresh, name)
-    database = _database(path, _LOADING if bulk else _WRITING)
+    database = _connect_for_writing(path, _LOADING if bulk else _WRITING)
     try:
         with database_damage_as_errors(path):
             check_to_write(folder, name)
             database.connect()
-            if check_version(database, path, kind) == 0:  # this does not come of a crash: see above
+            if check_version(database, path, kind) == 0:  # a crash leaves no such file: see above
                 raise IndexDamaged(f"{path} is empty")
     except BaseException:
         database.close()
@@ -88,35 +96,36 @@ def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -
 
 
 def create_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
-    """A new file with the tables of a daily file and without indexes, for a part of a bulk load."""
-    database = _make_new(folder, name, _PART)
+    """Create a segment: a file with the tables of a daily file, but without their indexes. Neither journalled nor
+    synced."""
+    database = _create_new(folder, name, _SEGMENT)
     database.connect()
     with database.atomic():
-        _make_tables(database, SEGMENT_TABLES)
+        _create_tables(database, SEGMENT_TABLES)
     return database
 
 
 def open_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
-    """A part, to be made a daily file of."""
+    """Open a segment that is to become a daily file. Nothing is journalled or synced."""
     check_to_write(folder, name)
-    database = _database(folder.path / name, _LOADING)
+    database = _connect_for_writing(folder.path / name, _LOADING)
     database.connect()
     return database
 
 
-def _make_tables(database: SqliteDatabase, models: Iterable[type[Model]]) -> None:
+def _create_tables(database: SqliteDatabase, models: Iterable[type[Model]]) -> None:
     for model in models:
         SchemaManager(model, database).create_table()
 
 
 def create_name_indexes(database: SqliteDatabase) -> None:
-    """Make the indexes of a daily file by which its strings and combinations are found."""
+    """Create the indexes by which the strings and combinations of a daily file are found."""
     for model in DAILY_TABLES:
         SchemaManager(model, database).create_indexes()
 
 
 def finish_tables(database: SqliteDatabase, kind: int) -> None:
-    """Make what a file has beyond its tables: indexes, views, and the mark of what it is."""
+    """Create what a file has besides its tables: indexes, views, statistics, and the marks of its kind and version."""
     for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
         SchemaManager(model, database).create_indexes()
     for sql in (*ENTRY_INDEXES, KSI_INDEX, *STATISTICS) if kind == DAILY else CATALOG_VIEWS:
@@ -126,49 +135,51 @@ def finish_tables(database: SqliteDatabase, kind: int) -> None:
 
 
 def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
-    """First and last timestamp in a daily file; zeros for none."""
-    # Two statements: SQLite takes the end of an index for one of MIN and MAX, and walks for both.
+    """The first and the last timestamp in a daily file; zeros if it has no entries."""
+    # Two statements: SQLite takes one of MIN and MAX from an end of the index, but reads every entry for both.
     first, last = (database.execute_sql(f"SELECT {end}(timestamp) FROM entry").fetchone()[0] for end in ("MIN", "MAX"))
     return float(first or 0), float(last or 0)
 
 
 def count_entries(database: SqliteDatabase) -> int:
-    """Entries in a daily file."""
+    """The number of entries in a daily file. Reads all of an index."""
     return int(database.execute_sql("SELECT COUNT(*) FROM entry").fetchone()[0])
 
 
 def make_small(database: SqliteDatabase) -> None:
-    """Write a daily file that is not in WAL mode anew, with small pages: one of few entries then takes a third.
+    """Rewrite a daily file with small pages, which makes one with few entries three times smaller. It must not be in
+    WAL mode.
 
-    It has some 25 tables and indexes, each of one page at least, and a log of odd times touches thousands of days. In
-    a large file such pages cost 2.6 % of its size (measured on 200,000 entries).
+    A daily file has about 25 tables and indexes, of at least one page each, and a log whose timestamps are wrong may
+    have entries on thousands of days. A large file grows by 2.6 % with such pages (measured on 200,000 entries).
     """
-    database.execute_sql(f"PRAGMA page_size = {_SMALL_PAGE}")
+    database.execute_sql(f"PRAGMA page_size = {_SMALL_PAGE_BYTES}")
     database.execute_sql("VACUUM")
 
 
-def _make_new(folder: GuardedFolder, name: str, pragmas: dict[str, object]) -> SqliteDatabase:
-    """A new database, to be written: what a kill has left under its name goes."""
+def _create_new(folder: GuardedFolder, name: str, pragmas: dict[str, object]) -> SqliteDatabase:
+    """A new, empty database, for writing. What a kill has left under its name is deleted."""
     for suffix in ("", *BESIDE):
         folder.delete(name + suffix)
     os.close(folder.create(name))
     check_to_write(folder, name)
-    return _database(folder.path / name, pragmas)
+    return _connect_for_writing(folder.path / name, pragmas)
 
 
-def _database(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
-    """A database that is there and was checked, to be written."""
-    pragmas = {"page_size": _PAGE, "cache_size": -8192, **pragmas}
+def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
+    """A connection to a database that exists and was checked (`guarded.check_to_write`)."""
+    pragmas = {"page_size": _PAGE_BYTES, "cache_size": -8192, **pragmas}
     return SqliteDatabase(uri(path, "mode=rw"), uri=True, pragmas=pragmas, timeout=5)
 
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
-    """The version of the tables, 0 for an empty file; raises SchemaMismatch or IndexDamaged for any other."""
+    """The version of the tables, which is `VERSION`, or 0 for an empty database. Raises SchemaMismatch for another
+    version, and IndexDamaged for a database that is not one of the sidecar's, or not of this kind."""
     version = int(database.execute_sql("PRAGMA user_version").fetchone()[0])
     found = int(database.execute_sql("PRAGMA application_id").fetchone()[0])
     if (version, found) == (0, 0):
         if database.execute_sql("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            raise IndexDamaged(f"{path} is a database, but none of the sidecar's")
+            raise IndexDamaged(f"{path} is a database, but not one of the sidecar's")
         return 0
     if found != kind:
         raise IndexDamaged(f"{path} is a database, but not the one that belongs there")
@@ -178,11 +189,12 @@ def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
 
 
 def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
-    """Open a database file that nobody can write through this connection.
+    """Open a database file of a kind (`DAILY` or `CATALOG`) for reading only.
 
-    Raises IndexMissing, IndexDamaged or SchemaMismatch; SidecarError where it is there and cannot be read now.
+    Raises IndexMissing, IndexDamaged or SchemaMismatch; SidecarError if the file exists and cannot be read at the
+    moment.
     """
-    # sqlite would report a missing file, a folder and a lack of permission all alike
+    # SQLite reports a missing file, a folder and a lack of permission with the same error.
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -201,8 +213,8 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
                 raise
             if not path.exists():  # deleted or moved since
                 raise IndexMissing(f"{path} does not exist") from None
-            # A file in WAL mode cannot be opened where its -shm cannot be made. In a folder that nobody can
-            # write to, and without a -wal, nobody writes either, which is what `immutable` asks for.
+            # A file in WAL mode cannot be opened where its -shm cannot be created. If there is no -wal either, nobody
+            # has the file open for writing, which is what `immutable` promises SQLite.
             if path.with_name(path.name + "-wal").exists():
                 raise
             database.close()
@@ -224,17 +236,21 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
 
 
 def roll_back_journal(folder: GuardedFolder, name: str) -> None:
-    """Let SQLite undo what a crash left in a rollback journal: who only reads may not. Raises IndexDamaged."""
+    """Have SQLite roll back what a crash left in a rollback journal, which no reader can do. Raises IndexDamaged, or
+    what SQLite raises."""
     if folder.status(name) is not None and folder.status(name + JOURNAL) is not None:
         check_to_write(folder, name)
         path = folder.path / name
-        with closing(_database(path, {})) as database, database_damage_as_errors(path):
+        with closing(_connect_for_writing(path, {})) as database, database_damage_as_errors(path):
             database.execute_sql("PRAGMA user_version").fetchone()
 
 
 def looks_whole(folder: GuardedFolder, name: str) -> bool:
-    """Whether a file is there, begins as a database does, and is as long as it says. Only for one that this process has
-    not open."""
+    """Whether a file exists, begins with the header of a database, and is as long as the header says. Raises OSError if
+    that cannot be read.
+
+    Not for a file that this process has open as a database: closing it here would drop SQLite's locks on it.
+    """
     try:
         with closing_fd(folder.open_file(name)) as fd:
             status = os.fstat(fd)
@@ -244,13 +260,13 @@ def looks_whole(folder: GuardedFolder, name: str) -> bool:
     if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
         return False
     page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    is_told = header[24:28] == header[92:96]  # else the number of pages was written by a SQLite that did not keep it
-    return not is_told or status.st_size >= pages * (65536 if page == 1 else page)
+    has_count = header[24:28] == header[92:96]  # else the last SQLite that wrote here does not keep the page count
+    return not has_count or status.st_size >= pages * (65536 if page == 1 else page)
 
 
 @contextmanager
 def database_damage_as_errors(path: Path) -> Iterator[None]:
-    """Raise IndexDamaged for what SQLite says of a broken file; other errors pass."""
+    """Raise IndexDamaged in place of the errors that SQLite raises for a damaged file. Other errors pass."""
     try:
         yield
     except _STATEMENT_ERRORS as error:
@@ -262,42 +278,44 @@ def database_damage_as_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def invalid_values_as_damage(path: Path) -> Iterator[None]:
-    """Raise IndexDamaged for errors that come of values which the sidecar never writes. Wrap only what decodes rows."""
+    """Raise IndexDamaged in place of the errors that come from values that the sidecar never writes. For blocks that
+    decode rows, because any TypeError or ValueError in it counts as such."""
     try:
         yield
-    except _NONSENSE as error:
+    except _VALUE_ERRORS as error:
         raise _invalid_values(path, error) from error
 
 
 def _read_error(path: Path, error: Exception) -> SidecarError:
-    """The error to raise for one that a statement raised while `path` was read."""
+    """The error of the sidecar for an error that a statement raised while `path` was read."""
     damage = _damage(path, error)
     if damage is not None:
         return damage
-    if not path.exists():  # a swap has moved it from under the open file, whose journal SQLite looks for by name
+    if not path.exists():  # a swap has moved it while it was open; SQLite looks for its journal by name
         return IndexMissing(f"{path} was moved or deleted while it was read")
-    # Busy, forbidden, or a disk that fails: none of it says that the index has to be made again.
+    # The file is busy or forbidden, or the disk fails: no reason to rebuild the index.
     return SidecarError(f"{path}: {error}", hint=_UNREADABLE)
 
 
 def _damage(path: Path, error: Exception) -> IndexDamaged | None:
-    if isinstance(error, UnicodeDecodeError):  # what SQLite would say repeats what stands in the file
+    if isinstance(error, UnicodeDecodeError):  # in the message, which quotes the file: see _STATEMENT_ERRORS
         return IndexDamaged(f"{path}: malformed: {error}")
     return IndexDamaged(f"{path}: {error}") if is_damage(error) else None
 
 
 def _invalid_values(path: Path, error: Exception) -> IndexDamaged:
-    return IndexDamaged(f"{path}: holds what the sidecar never writes ({error})")
+    return IndexDamaged(f"{path} holds values that the sidecar never writes ({error})")
 
 
 def is_damage(error: BaseException) -> bool:
-    """The file itself is broken, as against busy, full or forbidden."""
+    """Whether an error says that the file itself is damaged, rather than busy, forbidden, or on a full disk."""
     text = str(root_cause(error))
     return any(sign in text for sign in _DAMAGE)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that others came of: SQLite rolls back by itself when a disk is full, and to do it again fails too."""
+    """The first of the database errors that led to this one. On a full disk SQLite rolls back by itself, so that
+    peewee's own rollback fails as well and hides why."""
     while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error
@@ -307,10 +325,10 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 class OpenDatabase:
-    """An index file, open for reading."""
+    """An index file, open for reading. Raises the errors of `open_for_reading` when it is made."""
 
     kind: int
-    """Which of the two kinds of file it has to be: `DAILY` or `CATALOG`."""
+    """The kind of file that is expected: `DAILY` or `CATALOG`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -318,17 +336,18 @@ class OpenDatabase:
         self._database = open_for_reading(path, self.kind)
 
     def is_current(self) -> bool:
-        """Whether the file of this name is still the one that is open."""
+        """Whether the file of this name is still the one that is open, by device and inode."""
         return _identity(self.path) == self.identity
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    # Every statement of a reader goes through `_all` or `_each`: they alone turn SQLite's errors into the sidecar's.
+    # Every statement of a reader goes through `_all` or `_each`: only they turn SQLite's errors into the sidecar's.
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows as SQLite has them. Raises IndexDamaged, IndexMissing, or SidecarError for what may pass."""
+        """All rows, with their values unchecked. Raises IndexDamaged, IndexMissing, or SidecarError for an error that
+        may not last."""
         try:
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         except _STATEMENT_ERRORS as error:
@@ -336,25 +355,25 @@ class OpenDatabase:
         return rows
 
     def _decoded(self, decode: Callable[[Any], T], sql: str, *values: Any) -> list[T]:
-        """What `decode` makes of each row. Raises IndexDamaged for rows it fails on, else as `_all`."""
+        """What `decode` returns for each row. Raises IndexDamaged if it fails on one, and what `_all` raises."""
         rows = self._all(sql, *values)
         try:
             return [decode(row) for row in rows]
-        except _NONSENSE as error:
+        except _VALUE_ERRORS as error:
             raise _invalid_values(self.path, error) from error
 
     def _each(self, decode: Callable[[Any], T], sql: str) -> Iterator[T]:
-        """As `_decoded`, row by row: for answers that do not fit into memory."""
+        """Like `_decoded`, but row by row, for results that do not fit into memory."""
         try:
             for row in self._database.execute_sql(sql):
                 yield decode(row)
         except _STATEMENT_ERRORS as error:
             raise _read_error(self.path, error) from error
-        except _NONSENSE as error:
+        except _VALUE_ERRORS as error:
             raise _invalid_values(self.path, error) from error
 
     def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows of just these types: SQLite keeps a text where a number should be, and an index may be anybody's."""
+        """All rows, whose values must have exactly these types (see `codec.py`). Raises what `_decoded` raises."""
         return self._decoded(lambda row: checked_row(row, types), sql, *values)
 
 

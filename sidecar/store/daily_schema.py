@@ -1,16 +1,16 @@
-"""The tables of a daily file and its view, `ksi_index`: peewee models, and the SQL that peewee has no words for.
+"""The tables of a daily file and its view `ksi_index`, as peewee models, and the SQL that peewee cannot express.
 
-A daily file holds each name once (`name`), each correlation once (`correlation`), each log file once (`source`), each
-list of participants once (`party`, with `party_agent` from agent to list), each set of roles once (`role_set`), what
-else rows have in common once (`kind`, `context`), and one row of small integers a record (`entry`). The view on top has
-the reference's 17 columns. The catalog holds offsets, states and what else is derived once for all days.
+A daily file stores each name once (`name`), each correlation once (`correlation`), each log once (`source`), each list
+of participants once (`party`, with `party_agent` from an agent to its lists), each set of roles once (`role_set`), what
+else rows have in common once (`kind`, `context`), and one row of small integers per record (`entry`). The view
+`ksi_index` joins them into the reference's 17 columns.
 
-The view is for people with a shell, so its questions must be quick too. Texts are unique, and so found by an index;
-what a question compares with a constant (the time, both flags of a waiting request) stands in `entry` as it is; joins
-to `name` are outer joins, which SQLite leaves out where nobody asks for the text, and turns round where somebody
-compares it; and the statistics, written by hand (`STATISTICS`), tell SQLite what such a file looks like.
+The view is for people with an SQL shell, so queries through it must be fast too. Texts are unique, so an index finds
+them. What a query compares with a constant (the time, and both flags of a waiting request) is stored in `entry` itself.
+Joins to `name` are outer joins: SQLite omits them if the text is not selected, and reverses them if it is compared. And
+the statistics, which are written by hand (`STATISTICS`), tell SQLite what a large file looks like.
 
-The models are bound to no database: databases come and go here, one a day.
+The models are not bound to a database, because there is one per day.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ class Table(Model):
 
 
 class Name(Table):
-    """A session, agent, event type, pattern, conversation or folder, once."""
+    """A session, agent, event type, pattern, conversation, or folder of a log. Each text is stored once."""
 
     text = TextField(unique=True)
 
 
 class Correlation(Table):
-    """A correlation id, once. Not among the names: there may be as many as entries."""
+    """A correlation, stored once. Not among the names, because there may be as many as there are entries."""
 
     text = TextField(unique=True)
 
 
 class SourceFile(Table):
-    """A log file with entries on this day: its path is folder, stem and suffix."""
+    """A log that has, or has had, entries on this day. Its path is folder, stem and suffix, joined."""
 
     folder = IntegerField()
+    """The number of a name: "" or a path that ends with `/`."""
     stem = TextField()
     suffix = TextField()
     touched = IntegerField(index=True)
-    """The number of the checkpoint that will cover what was last written of it: see `indexer/day_files.py`."""
+    """The number of the checkpoint that covers what was last written of this log (`indexer/day_files.py`)."""
 
     class Meta:
         table_name = "source"
@@ -62,27 +63,29 @@ class SourceFile(Table):
 
 
 class Party(Table):
-    """A list of participants, once. Apart from their roles: there are a third as many lists as pairs of both."""
+    """A list of participants, stored once. Their roles are stored apart: there are three times as many pairs of a list
+    and roles as there are lists."""
 
     agents = TextField()
-    """JSON, an array of names."""
+    """A JSON array of names."""
     hash = IntegerField(index=True)
-    """By which it is found again: an index on its text would be as large as that. See `hash_of`."""
+    """Finds a list by its text; an index on the text itself would be as large as the texts. See `hash_of`."""
 
 
 class RoleSet(Table):
-    """The roles of some participants, once."""
+    """The roles of some participants, stored once."""
 
     roles = TextField()
-    """JSON, an object from agent to role."""
+    """A JSON object from agent to role."""
     hash = IntegerField(index=True)
+    """As in `Party`."""
 
     class Meta:
         table_name = "role_set"
 
 
 class PartyAgent(Table):
-    """From an agent to the lists it is in."""
+    """For each agent, the lists of participants that it is in."""
 
     agent = IntegerField()
     party = IntegerField()
@@ -96,18 +99,20 @@ _KIND_NUMBERS = ("is_completion", "is_request", "has_author", "addressees", "sel
 
 
 class EventKind(Table):
-    """What entries of a kind have in common, once."""
+    """Event type, pattern, flags, and which participants are author and addressees. Each combination is stored once."""
 
     event_type = IntegerField()
+    """The number of a name; `pattern` likewise."""
     pattern = IntegerField()
     is_completion = BooleanField()
     is_request = BooleanField()
     has_author = BooleanField()
-    """The first participant is the author."""
+    """Whether the first participant is the author."""
     addressees = IntegerField()
-    """How many participants behind the author, or from the first where there is none, are the addressees."""
+    """The number of participants that are addressees: those after the author, or from the first one if there is no
+    author. An author that is an addressee as well is not counted."""
     self_place = IntegerField()
-    """Where the author stands among the addressees, which it then does beside those, counted from 1; 0: nowhere."""
+    """The place of the author among the addressees, counted from 1; 0 if it is not one of them."""
 
     class Meta:
         table_name = "kind"
@@ -115,9 +120,10 @@ class EventKind(Table):
 
 
 class Context(Table):
-    """Where entries belong: a session, its owner as it was then, and a conversation, once."""
+    """Session, initiating agent and conversation. Each combination is stored once."""
 
     session = IntegerField()
+    """The number of a name; the other columns likewise."""
     initiating_agent = IntegerField(index=True)
     conversation = IntegerField(index=True)
 
@@ -126,18 +132,21 @@ class Context(Table):
 
 
 class EntryRow(Table):
-    """One record: what it has in common with others by number, and its place.
+    """One record: its place, and the numbers of what it has in common with other records.
 
-    `id` grows with every row written and is never used again.
+    `id` grows with every row that is written, and is never used again.
     """
 
     source = IntegerField()
     line_number = IntegerField()
+    """1-based."""
     byte_offset = BigIntegerField()
     byte_length = IntegerField()
+    """Without the line end."""
     checksum = IntegerField()
-    """CRC-32 less 2**31, which takes four bytes and not six."""
+    """CRC-32 of the record's bytes, less `CHECKSUM_OFFSET`."""
     timestamp = FloatField()
+    """Seconds since 1970, UTC."""
     kind = IntegerField()
     context = IntegerField()
     party = IntegerField()
@@ -146,16 +155,16 @@ class EntryRow(Table):
     requests_response = BooleanField()
     has_response = BooleanField()
     answered_after = FloatField(null=True)
-    """Seconds from a request to its first answer in file order."""
+    """Of an answered request: seconds from it to its first answer in file order. Else NULL."""
 
     class Meta:
         table_name = "entry"
 
 
 class Span(Table):
-    """Where the entries of a log file are: those from `byte_offset` on, up to the next span, have ids from `first` on,
-    and below `first` + SPAN_IDS. It does the work of an index on (source, byte_offset) in a fraction of its bytes,
-    because ids grow with offsets."""
+    """An offset range of a log. The entries from `byte_offset` on, up to the log's next range, have ids from `first` on
+    and below `first + SPAN_IDS`. As ids grow with offsets, this does the work of an index on (source, byte_offset), at
+    a fraction of its size."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
@@ -167,7 +176,7 @@ class Span(Table):
 
 
 class DailyMeta(Table):
-    """Facts about the file itself."""
+    """Facts about the file itself: docs/glossary.md lists them."""
 
     key = TextField(primary_key=True)
     value = TextField()
@@ -178,7 +187,7 @@ class DailyMeta(Table):
 
 
 class SegmentParticipant(Table):
-    """In a segment of a bulk load: what `party_agent` is to hold."""
+    """In segments only: rows for `party_agent`, in the order in which they came."""
 
     agent = IntegerField()
     party = IntegerField()
@@ -188,10 +197,11 @@ class SegmentParticipant(Table):
 
 
 class LateAnswer(Table):
-    """In a segment of a bulk load: an answer to a request that was written before."""
+    """In segments only: a request in an earlier segment of the day that has been answered since."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
+    """Of the request; so are the other columns."""
     correlation = IntegerField(null=True)
     answered_after = FloatField()
 
@@ -215,7 +225,7 @@ DAILY_TABLES = (
 SEGMENT_TABLES = (*DAILY_TABLES, SegmentParticipant, LateAnswer)
 
 SPAN_IDS = 64
-"""Ids that a span covers, and so the rows that are looked at to find one by its place."""
+"""Ids that an offset range covers. So many rows at most are read to find one by its place."""
 
 AT_PLACE = (
     "SELECT e.id FROM span p JOIN entry e ON e.id >= p.first AND e.id < p.first + {span} AND e.source = p.source"
@@ -223,31 +233,33 @@ AT_PLACE = (
     " (SELECT MAX(byte_offset) FROM span WHERE source = {source} AND byte_offset <= {offset})"
     " AND e.byte_offset = {offset}"
 )
-"""The id of the entry at a place; `format` it with SPAN_IDS and with where source and offset come from."""
+"""Selects the id of the entry at a place. To be formatted with `span` (`SPAN_IDS`), and with SQL for the `source` (its
+number) and the `offset`."""
 
 CHECKSUM_OFFSET = 1 << 31
-"""Taken from a checksum: as a signed number it has four bytes in SQLite, as an unsigned one six."""
+"""Subtracted from a CRC-32 that is stored: SQLite stores a signed 32-bit number in four bytes, an unsigned one in six.
+"""
 
 
 def slot_of(moment: float) -> int:
-    """The slot of its day that a time falls into, as `SLOT_OF_DAY` has it."""
+    """The slot of its day that a time (seconds since 1970) is in: `SLOT_OF_DAY` in Python."""
     return int(moment) % SECONDS_PER_DAY // SLOT_SECONDS
 
 
 def hash_of(*texts: str) -> int:
-    """By which a party or a set of roles is found again. Others may have the same."""
+    """A hash that finds a list of participants or a set of roles. It is not unique, so the text is compared as well."""
     return crc32("".join(texts).encode()) - CHECKSUM_OFFSET
 
 
 SLOT_SECONDS = 3
 SLOT_OF_DAY = f"(CAST(timestamp AS INTEGER) % 86400 / {SLOT_SECONDS})"
-"""Of an entry: which three seconds of the day it falls into, from 0 on. Two indexes are in its order, because it takes
-two bytes where the time takes eight; what falls into the same slot is sorted when it is asked for."""
+"""SQL for the slot of an entry: the number, from 0, of the three seconds of the day that it is in. Two indexes are in
+the order of slots, because a slot takes two bytes and a time eight; a query sorts the entries within a slot."""
 
 WAITS = "requests_response = 1 AND has_response = 0"
-"""Of an entry: a request that waits for its answer, as a condition that the index `entry_pending` serves."""
+"""SQL that is true for a waiting request. In these words the index `entry_pending` serves it."""
 
-# Each index answers a question of its own; a record's place is found by its span.
+# Each index serves a query of its own. Places are found by offset ranges.
 ENTRY_INDEXES = (
     "CREATE INDEX IF NOT EXISTS entry_time ON entry(timestamp)",
     f"CREATE INDEX IF NOT EXISTS entry_party ON entry(party, {SLOT_OF_DAY})",
@@ -256,9 +268,9 @@ ENTRY_INDEXES = (
     f"CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE {WAITS}",
 )
 
-# What ANALYZE would find in a day of a million entries: how many rows an index has, and how many of them have the same
-# first column, the same first two, and so on. Written by hand, because ANALYZE itself, run on a small day or an odd
-# one, leads to plans that are slow on another, and because it would have to be run again as a day grows.
+# What ANALYZE would find in a day of a million entries: the number of rows in an index, and how many of them on average
+# have the same first column, the same first two columns, and so on. Written by hand, because ANALYZE on a small or
+# unusual day leads to plans that are slow on others, and would have to be run again as a day grows.
 STATISTICS = (
     "ANALYZE sqlite_schema",
     "DELETE FROM sqlite_stat1",
@@ -271,7 +283,7 @@ STATISTICS = (
     " ('party', 'party_hash', '10000 1')",
 )
 
-# The reference's table, under its name, with its columns in its order.
+# The reference's table as a view, with its name, its columns and their order.
 KSI_INDEX = """
 CREATE VIEW IF NOT EXISTS ksi_index AS SELECT
     s.stem || ':' || e.byte_offset AS id,

@@ -598,7 +598,7 @@ def test_a_database_of_somebody_elses_is_damage(one_day: Path) -> None:
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE entry (id INTEGER)")
     with Index(one_day) as index:
-        with pytest.raises(IndexDamaged, match="none of the sidecar's"):
+        with pytest.raises(IndexDamaged, match="not one of the sidecar's"):
             list(index.timeline())
         with pytest.raises(IndexDamaged):
             list(index.sessions())
