@@ -31,6 +31,9 @@ from sidecar.store import layout
 MAX_LISTED = 100
 """Differences that are listed one by one."""
 
+MAX_TEXT = 2_000
+"""Characters of a difference that are listed: a record may name a million agents."""
+
 MAX_ATTEMPTS = 5
 """Comparisons that are begun, if the index is replaced during each of them."""
 
@@ -74,6 +77,29 @@ class _Difference:
     text: str
     may_be_later: bool
     """The difference is only in columns that a later response changes."""
+
+
+class _Found:
+    """The differences, as far as they are listed: there may be one in each of a billion rows."""
+
+    def __init__(self) -> None:
+        self._certain: list[str] = []
+        self._perhaps_later: dict[str, list[str]] = {}
+        """By path, of differences that do not count if more of the log has been indexed meanwhile."""
+
+    def add(self, difference: _Difference) -> None:
+        """Take note of a difference, of MAX_LISTED at most."""
+        listed = self._certain
+        if difference.may_be_later:
+            listed = self._perhaps_later.setdefault(difference.path, [])
+        if len(listed) < MAX_LISTED:
+            text = difference.text
+            listed.append(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…")
+
+    def listed(self, grown: set[str]) -> tuple[str, ...]:
+        """The differences that count, given the logs of which more has been indexed meanwhile."""
+        texts = [text for path, its in self._perhaps_later.items() if path not in grown for text in its]
+        return tuple([*self._certain, *texts][:MAX_LISTED])
 
 
 def compare(settings: Settings, report: Reporter = lambda _: None) -> Verification:
@@ -134,7 +160,9 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         GuardedFolder.open_own(Path(temporary)) as target,
     ):
         rebuilt = build_index(settings, target, todo, os.cpu_count() or 1, report)
-        found = [_Difference(text.partition(":")[0], text, False) for text in rebuilt.unreadable]
+        found = _Found()
+        for text in rebuilt.unreadable:
+            found.add(_Difference("", text, False))
         entries = pointers = 0
         for name in sorted({path.name for path in (*layout.daily_paths(folder), *layout.daily_paths(Path(temporary)))}):
             report(Report("comparing", rebuilt.bytes * entries // max(1, rebuilt.entries), rebuilt.bytes, entries))
@@ -144,13 +172,10 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
                 if difference is None:
                     entries += 1
                 else:
-                    found.append(difference)
-            read, wrong = _check_pointers(settings, folder, name, limits, archived)
-            pointers += read
-            found += wrong
-    grown = _grown(folder, limits)
-    differences = [one.text for one in found if not (one.may_be_later and one.path in grown)]
-    return Verification(entries, pointers, tuple(differences[:MAX_LISTED]), len(missing), tuple(sorted(unreadable)))
+                    found.add(difference)
+            pointers += _check_pointers(settings, folder, name, limits, archived, found)
+    differences = found.listed(_grown(folder, limits))
+    return Verification(entries, pointers, differences, len(missing), tuple(sorted(unreadable)))
 
 
 def _is_gone(settings: Settings, path: str) -> bool:
@@ -199,11 +224,16 @@ def _compare(here: Iterator[RowValues], there: Iterator[RowValues]) -> Iterator[
 
 
 def _check_pointers(
-    settings: Settings, folder: Path, name: str, limits: dict[str, int], archived: dict[str, tuple[Extent, ...]]
-) -> tuple[int, list[_Difference]]:
-    """Read the record behind every entry of a day, one file after the other. Returns how many, and the differences."""
+    settings: Settings,
+    folder: Path,
+    name: str,
+    limits: dict[str, int],
+    archived: dict[str, tuple[Extent, ...]],
+    found: _Found,
+) -> int:
+    """Read the record behind every entry of a day, one file after the other, and add the differences. Returns how many
+    records were read."""
     read = 0
-    found: list[_Difference] = []
     with Archive(settings.archive) as archive:
         for day in _days(folder, name):
             for file, places in groupby(day.places(), key=itemgetter(0)):
@@ -217,16 +247,16 @@ def _check_pointers(
                             try:
                                 log.read(offset, length, checksum)
                             except ArchiveDamaged as error:
-                                found.append(_Difference(file, str(error), False))
+                                found.add(_Difference(file, str(error), False))
                             except SourceChanged:
                                 text = f"{file}, byte {offset}: the bytes are not those that were indexed"
-                                found.append(_Difference(file, text, False))
+                                found.add(_Difference(file, text, False))
                             read += 1
                 except SourceError as error:
-                    found.append(_Difference(file, str(error), False))
+                    found.add(_Difference(file, str(error), False))
                 except OSError as error:
-                    found.append(_Difference(file, f"{file}: {error.strerror}", False))
-    return read, found
+                    found.add(_Difference(file, f"{file}: {error.strerror}", False))
+    return read
 
 
 def _grown(folder: Path, limits: dict[str, int]) -> set[str]:

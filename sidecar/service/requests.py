@@ -44,9 +44,10 @@ LOGS_PER_TURN = 200
 ANSWER_TIMEOUT = 120.0
 """Seconds to wait for an answer of a running sidecar before giving up."""
 MAX_REQUEST_BYTES = 64 << 20
-"""Bytes of a request that are read: what is larger is not a request of ours."""
-PATHS_PER_REQUEST = 10_000
-"""Logs to forget that one request names: their paths have at most 4 KiB each, so it stays below that."""
+"""Bytes of a request or an answer that are read: what is larger is none of ours."""
+LOGS_PER_REQUEST = 2_000
+"""Logs that one request names. A path has at most 4 KiB, six times that in JSON: neither the request nor its answer
+reaches the limit."""
 NEXT_REQUEST_WITHIN = 5.0
 """Seconds after a request in which the next one is expected."""
 POLL_INTERVAL = 0.02
@@ -83,12 +84,15 @@ class RemoteIndexOwner:
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
         """As `IndexOwner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
-        return self._request(ArchiveRequest(folder=folder, moves=tuple(moves)))
+        refused: dict[str, str] = {}
+        for batch in _batched(list(moves), LOGS_PER_REQUEST):
+            refused |= self._request(ArchiveRequest(folder=folder, moves=tuple(batch)))
+        return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
         """As `IndexOwner`."""
         refused: dict[str, str] = {}
-        for batch in _batched(list(paths), PATHS_PER_REQUEST):
+        for batch in _batched(list(paths), LOGS_PER_REQUEST):
             refused |= self._request(ArchiveRequest(drop=tuple(batch)))
         return refused
 
@@ -121,7 +125,7 @@ class RemoteIndexOwner:
                 why = "has ended" if ended else "does not answer"
                 raise SidecarError(f"the sidecar that runs on this root {why}", hint="run `sidecar archive` again")
             self.wait(POLL_INTERVAL)
-        content = folder.read(name + _ANSWER_SUFFIX)
+        content = folder.read(name + _ANSWER_SUFFIX, MAX_REQUEST_BYTES)
         folder.delete(name + _ANSWER_SUFFIX)
         try:
             answer = orjson.loads(content)

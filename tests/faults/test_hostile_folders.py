@@ -444,3 +444,18 @@ def test_an_answer_that_is_not_ours_is_an_error_and_not_a_crash(logs: Path) -> N
 
     with root_locked(reference(logs), "run"), pytest.raises(SidecarError, match="not an answer"):
         RemoteIndexOwner(logs / "index", answered).drop(["x"])
+
+
+def test_the_longest_paths_of_very_many_logs_fit_into_requests_and_answers(logs: Path) -> None:
+    from sidecar.records import Extent, Move
+    from sidecar.service.requests import RemoteIndexOwner
+
+    settings = reference(logs)
+    paths = [f"responses/sessions/{number}{chr(1) * 3_900}" for number in range(3_000)]  # 23 KB each in JSON
+    moves = [Move(path, (1, 2, 3, 4), Extent("sessions/x.zst", 0, 1, 1, 1)) for path in paths]
+    with Stepped(settings) as stepped:
+        stepped.turn()
+        owner = RemoteIndexOwner(logs / "index", lambda _: stepped.turn(0))
+        refused = owner.archive(moves, os.fspath(settings.archive))
+        assert refused.keys() == set(paths)
+        assert owner.drop(paths).keys() == set(paths)

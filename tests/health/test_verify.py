@@ -14,7 +14,7 @@ from helpers.corpora import BASE, DAY, write_tree
 from helpers.support import Stepped, eventually, indexed, reference, running, write_lines
 from sidecar.config.settings import load_settings
 from sidecar.errors import IndexDamaged, IndexMissing
-from sidecar.health.verify import MAX_LISTED, Verification, compare
+from sidecar.health.verify import MAX_LISTED, MAX_TEXT, Verification, compare
 from sidecar.records import Report
 from sidecar.service.supervisor import rebuild, run_once
 
@@ -183,6 +183,15 @@ def test_it_tells_the_first_hundred_differences(tmp_path: Path) -> None:
 
 
 # ---- it does not cry wolf
+
+
+def test_a_difference_is_told_without_all_that_a_record_may_name(root: Path) -> None:
+    tamper(
+        root,
+        "UPDATE party SET agents = '[\"' || hex(zeroblob(1000000)) || '\"]' WHERE id = (SELECT MAX(id) FROM party)",
+    )
+    found = verified(root).differences
+    assert found and all(SESSION in text and len(text) <= MAX_TEXT + 1 for text in found)
 
 
 def test_files_that_are_gone_are_counted_and_no_difference(root: Path) -> None:
