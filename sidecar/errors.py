@@ -104,7 +104,7 @@ class SchemaMismatch(IndexUnavailable):
 class EntryNotFound(SidecarError):
     """No entry has this id."""
 
-    hint = "an id is <file stem>:<byte offset>, as every query prints it"
+    hint = "an id is <file stem or session>:<byte offset>, as every query prints it"
 
 
 class AmbiguousId(SidecarError):

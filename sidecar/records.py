@@ -36,6 +36,15 @@ class Kind(NamedTuple):
     """Records of this type are counted, and not indexed."""
 
 
+class LogName(NamedTuple):
+    """What a log is called."""
+
+    path: str
+    """Relative to the root, with `/`."""
+    ids_begin: str
+    """What comes before the byte offset in the ids of its entries: its session, or the stem of its path."""
+
+
 class Record(NamedTuple):
     """What one line says by itself: the attributes of section 4 of docs/derivation.md.
 
@@ -181,7 +190,8 @@ class Entry(_Checked):
     """
 
     id: str
-    """`<file stem>:<byte_offset>`. Unique but for files of the same name in different folders."""
+    """`<file stem>:<byte_offset>`, or `<session>:<byte_offset>` where the path names the session. Unique but for files
+    of the same name in different folders."""
     timestamp: float
     """Seconds since 1970, UTC."""
     event_type: str

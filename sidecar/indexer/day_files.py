@@ -28,7 +28,7 @@ from sidecar.fs import FileStat, file_stat
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
-from sidecar.records import Answered, Row
+from sidecar.records import Answered, LogName, Row
 from sidecar.store.connection import looks_whole
 from sidecar.store.database_files import JOURNAL, LOG
 from sidecar.times import day_name, day_number
@@ -69,16 +69,16 @@ class DayFiles:
 
         After an error, some days are written and some are not: close the files without a checkpoint, and roll back.
         """
-        days: defaultdict[int, list[tuple[str, list[Row], dict[int, Answered]]]] = defaultdict(list)
+        days: defaultdict[int, list[tuple[LogName, list[Row], dict[int, Answered]]]] = defaultdict(list)
         for batch in batches:
             for day, (rows, answered) in batch.by_day().items():
-                days[day].append((batch.path, rows, answered))
+                days[day].append((batch.log, rows, answered))
         for day in sorted(days):
             writer = self._writer(day)
             self.changed.add(day)
             with writer.transaction():
-                for path, its_rows, its_answered in days[day]:
-                    writer.write(path, its_rows, its_answered, checkpoint)
+                for log, its_rows, its_answered in days[day]:
+                    writer.write(log, its_rows, its_answered, checkpoint)
 
     def merge_segments(self, folder: GuardedFolder, segments: dict[int, list[str]], checkpoint: int) -> None:
         """The same for rows that are in segments in a folder, by day: each is one transaction, and deleted after it."""

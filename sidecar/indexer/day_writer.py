@@ -11,7 +11,7 @@ import orjson
 from sidecar.fs import split_path
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
-from sidecar.records import Answered, Row
+from sidecar.records import Answered, LogName, Row
 from sidecar.store.connection import DAILY, count_entries, create, first_and_last
 from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
 from sidecar.times import day_number
@@ -72,18 +72,18 @@ class DayWriter:
             self._dictionary.flush()
         self.is_dirty = True
 
-    def write(self, path: str, rows: list[Row], answered: dict[int, Answered], touched: int) -> None:
+    def write(self, log: LogName, rows: list[Row], answered: dict[int, Answered], touched: int) -> None:
         """Add rows of one log, in the order of its bytes, and mark requests as answered. To be called within a
         `transaction`.
 
         `answered` is keyed by the request's byte offset; requests among `rows` are removed from it. `touched` is the
         number of the checkpoint that will cover all this.
         """
-        self._dictionary.insert(path, rows, answered, touched)
+        self._dictionary.insert(log, rows, answered, touched)
         if self._entries is not None:
             self._entries += len(rows)
         if answered:
-            source = self._dictionary.place(path, touched).number
+            source = self._dictionary.place(log, touched).number
             updates = self._dictionary.answers(source, answered.values())
             self._dictionary.flush()
             self._database.connection().executemany(_MARK_ANSWERED, updates)

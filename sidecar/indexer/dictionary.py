@@ -15,7 +15,7 @@ import orjson
 from peewee import SqliteDatabase
 
 from sidecar.fs import split_path
-from sidecar.records import Answered, Row
+from sidecar.records import Answered, LogName, Row
 from sidecar.store.daily_schema import CHECKSUM_OFFSET, SPAN_IDS, hash_of
 
 Participants = tuple[str, ...]
@@ -30,7 +30,7 @@ CHARACTERS_PER_ITEM = 160
 _INSERTS = {
     "name": "INSERT INTO name (id, text) VALUES (?, ?)",
     "correlation": "INSERT INTO correlation (id, text) VALUES (?, ?)",
-    "source": "INSERT INTO source (id, folder, stem, suffix, touched) VALUES (?, ?, ?, ?, ?)",
+    "source": "INSERT INTO source (id, folder, stem, suffix, touched, session) VALUES (?, ?, ?, ?, ?, ?)",
     "party": "INSERT INTO party (id, agents, hash) VALUES (?, ?, ?)",
     "role_set": "INSERT INTO role_set (id, roles, hash) VALUES (?, ?, ?)",
     "party_agent": "INSERT INTO party_agent (agent, party) VALUES (?, ?)",
@@ -122,14 +122,14 @@ class Dictionary:
 
     # ---- rows
 
-    def insert(self, path: str, rows: Iterable[Row], answered: dict[int, Answered], touched: int = 0) -> None:
+    def insert(self, log: LogName, rows: Iterable[Row], answered: dict[int, Answered], touched: int = 0) -> None:
         """Add rows of one log, in the order of its bytes and after those added before. `flush` writes them, which is
         called here as well once many are pending.
 
         `answered` has requests that have been answered, by their byte offset. Those among `rows` are written as
         answered and removed from it. `touched` is the number of the checkpoint that will cover the rows.
         """
-        place = self.place(path, touched)
+        place = self.place(log, touched)
         source, first = place.number, place.first
         kinds, contexts, correlations = self._kinds, self._contexts, self._correlations
         parties, role_sets = self._parties, self._role_sets
@@ -238,19 +238,23 @@ class Dictionary:
         self._characters += len(text)
         return number
 
-    def place(self, path: str, touched: int) -> SourceRow:
+    def place(self, log: LogName, touched: int) -> SourceRow:
         """The row of a log, which is added if there is none. `touched` is saved in it: the number of the checkpoint
         that will cover what is written of the log now."""
-        place = self._places.get(path)
+        place = self._places.get(log.path)
         if place is None:
-            folder, stem, suffix = split_path(path)
+            folder, stem, suffix = split_path(log.path)
+            session = None if log.ids_begin == stem else log.ids_begin
             names = (self.name(folder), stem, suffix)
             row = None
             if not self._is_new:
                 sql = "SELECT id, touched FROM source WHERE folder = ? AND stem = ? AND suffix = ?"
                 row = self._database.execute_sql(sql, names).fetchone()
-            place = SourceRow(*map(int, row)) if row else SourceRow(self._add("source", (*names, touched)), touched)
-            self._places[path] = place
+            if row:
+                place = SourceRow(*map(int, row))
+            else:
+                place = SourceRow(self._add("source", (*names, touched, session)), touched)
+            self._places[log.path] = place
         if place.touched != touched:
             self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, place.number))
             place.touched = touched

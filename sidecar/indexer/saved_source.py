@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sidecar.fs import split_path
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import SourceState
 from sidecar.logs.tail import Cursor
@@ -46,7 +45,6 @@ def to_save(progress: SourceState) -> SavedSource:
     """What a checkpoint has to save of a source. Its state then counts as saved: the next call returns what changes
     from here on. If the saving fails, the state is worth nothing (see `index_writer.py`)."""
     state, requests, counts = progress.state, progress.state.requests, progress.counts
-    _, stem, _ = split_path(progress.path)
     packed = encode_state(
         {
             "timestamp": state.timestamp,
@@ -60,12 +58,12 @@ def to_save(progress: SourceState) -> SavedSource:
     is_away = bool(progress.archived) and not progress.cursor.inode
     saved = SavedSource(
         (
-            *(progress.id, progress.path, progress.source.layout, state.stem, progress.first_mtime),
+            *(progress.id, progress.path, progress.source.layout, state.ids_begin, progress.first_mtime),
             *progress.cursor[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
             *("archived" if is_away else "ok", packed),
         ),
-        [_open_values(requests.open[offset], stem) for offset in sorted(requests.opened)],
+        [_open_values(requests.open[offset], state.ids_begin) for offset in sorted(requests.opened)],
         sorted(requests.closed),
         sorted(state.new_roles.items()),
         [tuple(rejected) for rejected in progress.rejected],

@@ -26,7 +26,7 @@ from peewee import SqliteDatabase
 
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.source import Batch
-from sidecar.records import Answered, Row
+from sidecar.records import Answered, LogName, Row
 from sidecar.store.connection import (
     DAILY,
     count_entries,
@@ -65,11 +65,11 @@ class Segment:
         """Number of strings and combinations in memory."""
         return self._dictionary.remembered
 
-    def write(self, path: str, rows: list[Row], answered: dict[int, Answered]) -> None:
+    def write(self, log: LogName, rows: list[Row], answered: dict[int, Answered]) -> None:
         """Add rows of one log, and note which requests in earlier segments are answered, by their byte offset."""
-        self._dictionary.insert(path, rows, answered)
+        self._dictionary.insert(log, rows, answered)
         if answered:
-            late = self._dictionary.answers(self._dictionary.place(path, 0).number, answered.values())
+            late = self._dictionary.answers(self._dictionary.place(log, 0).number, answered.values())
             self._database.connection().executemany(_ADD_LATE, late)
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class SegmentWriter:
         for day, (rows, answered) in batch.by_day().items():
             segment = self._segment(day)
             before = segment.remembered
-            segment.write(batch.path, rows, answered)
+            segment.write(batch.log, rows, answered)
             self._remembered += segment.remembered - before
         while self._open and self._remembered > MAX_REMEMBERED:
             self._close_largest()
@@ -156,7 +156,7 @@ _SAME = {
 _COPIED = {
     "name": "text",
     "correlation": "text",
-    "source": "(SELECT number FROM as_name WHERE id = b.folder), stem, suffix, touched",
+    "source": "(SELECT number FROM as_name WHERE id = b.folder), stem, suffix, touched, session",
     "kind": (
         "(SELECT number FROM as_name WHERE id = b.event_type), (SELECT number FROM as_name WHERE id = b.pattern),"
         " is_completion, is_request, has_author, addressees, self_place"

@@ -27,8 +27,8 @@ class DerivationState:
     """What the next row of a file depends on: a summary of the records before it."""
 
     layout: Layout
-    stem: str
-    """The file's name without its suffix."""
+    ids_begin: str
+    """What ids begin with: the session, where the file is one; else the file's name without its suffix."""
     timestamp: float
     """Time of the previous record; before the first, the time in an event file's name, else the file's first mtime."""
     session: str | None = None

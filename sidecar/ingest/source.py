@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sidecar.config.settings import SESSION_PART, Source
 from sidecar.fs import split_path, to_os, to_text
 from sidecar.logs.tail import NEW, Cursor
-from sidecar.records import Answered, Extent, Line, Rejected, Row
+from sidecar.records import Answered, Extent, Line, LogName, Rejected, Row
 from sidecar.times import YEAR_10000, within_calendar
 
 from .derive import UNKNOWN, DerivationState, derive
@@ -54,7 +54,7 @@ class SessionNote(NamedTuple):
 class Batch(NamedTuple):
     """The rows of some lines of one source, and the requests that they answer."""
 
-    path: str
+    log: LogName
     rows: list[Row]
     answered: list[Answered]
 
@@ -112,7 +112,10 @@ class SourceState:
         names = {name: to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
         if self.source.layout == "session":
             names.setdefault(SESSION_PART, stem)
-        self.state = DerivationState(self.source.layout, stem, start_time, names.get(SESSION_PART), names)
+        session = names.get(SESSION_PART)
+        # Event files of one session all have their record at byte 0, so that their ids begin with their own name.
+        ids_begin = stem if session is None or self.source.layout == "file" else session
+        self.state = DerivationState(self.source.layout, ids_begin, start_time, session, names)
 
     @property
     def cost(self) -> int:
@@ -170,7 +173,7 @@ class SourceState:
             self.rejected.append(one)
         counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
         counts.entries += len(rows)
-        return Batch(self.path, rows, answered)
+        return Batch(LogName(self.path, state.ids_begin), rows, answered)
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

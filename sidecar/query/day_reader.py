@@ -65,9 +65,9 @@ _SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
 # CROSS JOIN is SQLite's word for a join that it shall not turn round.
 _PLACED = "CROSS JOIN source s ON s.id = e.source CROSS JOIN name f ON f.id = s.folder"
-_CHOSEN = f"SELECT e.*, s.stem, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
+_CHOSEN = f"SELECT e.*, COALESCE(s.session, s.stem) AS log, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
 _NAMED = (
-    "SELECT e.stem || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
+    "SELECT e.log || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
     " i.text, p.agents, o.roles, a.text, v.text, r.text,"
     " k.is_completion, k.is_request, e.has_response, e.requests_response, k.has_author, k.addressees, k.self_place,"
     " e.answered_after, e.checksum FROM ({chosen}) e"
@@ -201,11 +201,13 @@ class DayReader(OpenDatabase):
         return dict(self._typed((str, int), sql, checkpoint))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
-        """Entries at an offset in a log file, which is given by its path or, without folder and suffix, by its stem."""
+        """Entries at an offset in a log file, which is given by its path, or by what its ids begin with."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")
         found = (
-            f"e.id IN (SELECT ({at_place}) FROM source o JOIN name d ON d.id = o.folder"
-            " WHERE o.stem IN (?2, ?3) AND (o.stem = ?2 OR d.text || o.stem || o.suffix = ?2))"
+            f"e.id IN (SELECT ({at_place}) FROM ("
+            "SELECT s.id FROM source s JOIN name f ON f.id = s.folder WHERE s.stem IN (?2, ?3)"
+            f" AND (s.stem = ?2 AND s.session IS NULL OR {_PATH} = ?2)"
+            " UNION SELECT id FROM source WHERE session = ?2) o)"
         )
         return self._entries(_Where([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
 

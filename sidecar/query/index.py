@@ -234,7 +234,8 @@ class Index:
     # ---- one entry
 
     def get(self, id: str) -> Entry:
-        """The entry with an id, `<file stem>:<byte offset>`, or at a place, `<file path>:<byte offset>`.
+        """The entry with an id, or at a place, `<file path>:<byte offset>`. An id is `<file stem>:<byte offset>`, or
+        `<session>:<byte offset>` where the path of the log names its session.
 
             >>> index.get("sess_discovery_123:666") == index.get("responses/sessions/sess_discovery_123.jsonl:666")
             True
@@ -245,7 +246,7 @@ class Index:
         found: list[Entry] = []
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
-            # `name` is a stem, which may contain a dot, or a path.
+            # `name` is a stem, which may contain a dot, a session, or a path.
             without = self._days_without([name])
             if (stem := split_path(name)[1]) != name:
                 without &= self._days_without([stem])

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, Literal
 
 from sidecar.errors import AmbiguousId, EntryNotFound, UnknownName
-from sidecar.fs import split_path
 from sidecar.records import Entry
 
 from .index import Index
@@ -133,10 +132,10 @@ def _entries_meant(index: Index, text: str) -> Iterator[Entry]:
 
 
 def _logs(index: Index) -> dict[str, int]:
-    """The stems of all logs, with which ids begin, each with its number of entries."""
+    """What the ids of all logs begin with, each with its number of entries."""
     stems: Counter[str] = Counter()
-    for path, *_, entries in index._files.of_catalog(lambda catalog: catalog.sources()):
-        stems[split_path(path)[1]] += entries
+    for source in index._files.of_catalog(lambda catalog: catalog.standing()):
+        stems[source.stem] += source.entries
     return stems
 
 

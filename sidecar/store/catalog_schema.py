@@ -21,6 +21,7 @@ class CatalogSource(Table):
     path = TextField(unique=True)
     layout = TextField()
     stem = TextField()
+    """What the ids of its entries begin with: its session, or the stem of its path."""
     first_mtime = FloatField(null=True)
     """The file's modification time when it was first seen, in seconds since 1970: the time of records that have none,
     with none before them (docs/derivation.md, section 5). NULL until the file was read."""

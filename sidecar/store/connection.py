@@ -24,7 +24,7 @@ from .database_files import BESIDE, JOURNAL, check_to_read, check_to_write, uri
 
 T = TypeVar("T")
 
-VERSION = 3
+VERSION = 4
 """The version of the tables and of the law (docs/derivation.md), as `user_version`. An index of another version is
 rebuilt, so every change of either needs a new one."""
 DAILY = 0x53444441

@@ -56,6 +56,8 @@ class SourceFile(Table):
     suffix = TextField()
     touched = IntegerField(index=True)
     """The number of the checkpoint that covers what was last written of this log (`indexer/day_files.py`)."""
+    session = TextField(null=True)
+    """What the ids of its entries begin with, where that is the session in its path and not the stem."""
 
     class Meta:
         table_name = "source"
@@ -266,6 +268,7 @@ ENTRY_INDEXES = (
     f"CREATE INDEX IF NOT EXISTS entry_context ON entry(context, {SLOT_OF_DAY})",
     "CREATE INDEX IF NOT EXISTS entry_correlation ON entry(correlation) WHERE correlation IS NOT NULL",
     f"CREATE INDEX IF NOT EXISTS entry_pending ON entry(timestamp) WHERE {WAITS}",
+    "CREATE INDEX IF NOT EXISTS source_session ON source(session) WHERE session IS NOT NULL",
 )
 
 # What ANALYZE would find in a day of a million entries: the number of rows in an index, and how many of them on average
@@ -286,7 +289,7 @@ STATISTICS = (
 # The reference's table as a view, with its name, its columns and their order.
 KSI_INDEX = """
 CREATE VIEW IF NOT EXISTS ksi_index AS SELECT
-    s.stem || ':' || e.byte_offset AS id,
+    COALESCE(s.session, s.stem) || ':' || e.byte_offset AS id,
     e.timestamp AS timestamp,
     t.text AS event_type,
     n.text AS session_id,

@@ -17,8 +17,9 @@ from sidecar import Entry, Index
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.config.yaml_nodes import parse_yaml
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, EntryNotFound
 from sidecar.health.verify import compare
+from sidecar.query.names import find_entry
 from sidecar.records import Record
 from sidecar.service.lock import root_locked
 from sidecar.service.supervisor import open_sidecar, run_once
@@ -311,6 +312,37 @@ def test_parts_of_the_path_stand_for_agents_and_sessions(tmp_path: Path) -> None
     write_lines(settings.root / "red/s2/agent-.jsonl", {"e": "x"})
     found = [(one.session_id, one.participating_agents, one.conversation_id) for one in entries(settings)]
     assert found == [("s1", ("ann",), "red"), ("s2", (), "red"), ("s2", ("ann",), "red")]
+
+
+@pytest.mark.parametrize(("layout", "name"), [("session", "s1"), ("stream", "s1"), ("file", "events")])
+def test_ids_begin_with_the_session_that_the_path_names(tmp_path: Path, layout: str, name: str) -> None:
+    settings = own_settings(tmp_path, "<session>/events.json", "author: [by]", layout=layout)
+    for session in ("s1", "s2"):
+        write_lines(settings.root / session / "events.json", {"e": "x", "timestamp": 5})
+    run_once(settings, lambda _: None)
+    # appended to an index that is there, and to a source that it knows
+    write_lines(settings.root / "s1/events.json", *([] if layout == "file" else [{"e": "y"}]))
+    write_lines(settings.root / "s3/events.json", {"e": "x"})
+    found = entries(settings)
+    assert found[0].id == f"{name}:0"
+    with Index(settings.root) as index:
+        for entry in found:
+            assert index.get(f"{entry.file_path}:{entry.byte_offset}") == entry
+            assert index.read(entry)["e"] == entry.event_type
+            if layout != "file":
+                assert index.get(entry.id) == entry
+                assert entry.id == f"{entry.session_id}:{entry.byte_offset}"
+        if layout != "file":
+            assert find_entry(index, "s2").id == "s2:0"
+    assert everything(settings.index_folder) == rebuilt(settings) == rebuilt(settings, workers=2)
+
+
+def test_the_file_name_of_a_log_is_no_id_where_ids_begin_with_the_session(tmp_path: Path) -> None:
+    settings = own_settings(tmp_path, "<session>/events.jsonl", "author: [by]")
+    write_lines(settings.root / "s1/events.jsonl", {"e": "x"})
+    entries(settings)
+    with Index(settings.root) as index, pytest.raises(EntryNotFound):
+        index.get("events:0")
 
 
 @pytest.mark.parametrize("layout", ["stream", "file"])
