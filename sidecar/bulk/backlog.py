@@ -1,11 +1,11 @@
-"""New sources while they are very many: worker processes read them, and the indexing thread goes on meanwhile.
+"""Very many new sources at once: worker processes read them, and the indexing thread goes on meanwhile.
 
 A hundred thousand files that are created, unpacked or moved in at once would keep one thread busy for many seconds,
 and new lines of other files would wait for it. So a slice of them at a time is read by workers, as in a rebuild, into
 segments (`workers.py`), and the indexing thread merges the segments into the daily files.
 
-At any moment one process at most reads a file: a source in flight is not read here until it has come back. A slice can
-end in three ways:
+At any moment at most one process reads a file: a source in flight is not read by the indexing thread until it has come
+back. A slice can end in three ways:
 
 - It comes back, and its rows are committed together with the number of the checkpoint that will cover them. A crash
   before that checkpoint rolls them back, like all others (`indexer/day_files.py`).
@@ -40,8 +40,8 @@ BACKLOG_FOLDER = "incoming"
 START_WORKERS_AT = 10_000
 """New sources for which workers are started; the indexing thread reads fewer in less than a second."""
 DISPATCH_AT = 1_000
-"""New sources that are handed to workers once these run; and for which the end of a scan is awaited that may find
-more."""
+"""New sources, at least, that are handed to running workers. Before workers run, so many wait for the end of a scan,
+which may find more."""
 MAX_IN_FLIGHT = 20_000
 """Sources in a slice, at most: it is merged in one turn, in which new lines of other files wait."""
 MAX_WORKERS = 4
@@ -60,12 +60,12 @@ class BacklogTurn(NamedTuple):
 
 
 class Backlog:
-    """New sources that wait, and the workers that read them while they are many. It belongs to the indexing thread."""
+    """New sources that wait, and the workers that read them if they are many. Only the indexing thread uses it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._segments: GuardedFolder | None = None
-        """The folder of what workers write, open while there are any."""
+        """The folder that workers write in, open while there are any."""
         self._new: dict[str, None] = {}
         """Paths that wait, in the order in which they came."""
         self._in_flight: dict[str, None] = {}

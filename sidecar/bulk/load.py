@@ -1,6 +1,6 @@
-"""New daily files, made from all of their sources: by worker processes, or here where there is little to read.
+"""Make new daily files from all their sources, in worker processes, or in this process if there is little to read.
 
-Sources are read into segments first, and then the segments of each day are merged into its daily file.
+Sources are read into segments first. Then the segments of each day are merged into its daily file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .messages import ClosedSegments, MergedDay, MergeSegments, ReadChunk, ReadS
 from .workers import WorkerPool, merge_day, read_source, without_gc
 
 MIN_PARALLEL_BYTES = 8 << 20
-"""Bytes of log for which it is not worth starting processes."""
+"""Bytes of log up to which it is not worth starting processes. Opening a file counts as BYTES_PER_OPEN."""
 BATCH_BYTES = 4 << 20
 """Bytes of log that a worker is given at a time."""
 BYTES_PER_OPEN = 4 << 10
@@ -32,13 +32,12 @@ LoadResult = ReadChunk | SavedSource | UnreadableSource | MergedDay
 def load(
     settings: Settings, tasks: list[ReadTask], target: GuardedFolder, days: GuardedFolder, workers: int
 ) -> Generator[LoadResult]:
-    """Make the daily files of some sources in the folder `days` of the new index `target`. Yields what is done, as it
-    is done.
+    """Make the daily files of some sources in the folder `days` of the new index `target`. Yields results as they come.
 
     Sources are read in the order in which they were last changed, so that days come one after another and few of them
-    are written at once. Raises LogRewritten, and SidecarError if a worker fails or dies.
+    are written at once. Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """
-    # A name that no other load has: should this process be killed, a worker may live on for a moment.
+    # A name that no other load has, because a worker of a killed process may still write for a moment.
     name = f"parts-{uuid4().hex}"
     tasks = sorted(tasks, key=lambda task: (task.mtime, task.path))
     total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in tasks)
@@ -74,7 +73,7 @@ def _load_with(pool: WorkerPool, tasks: list[ReadTask], folder: GuardedFolder) -
         else:
             yield result
     sizes = {day: sum(folder.status_of(name).st_size for name in names) for day, names in segments.items()}
-    for day in sorted(sizes, key=sizes.__getitem__, reverse=True):  # so that nobody waits for the largest at the end
+    for day in sorted(sizes, key=sizes.__getitem__, reverse=True):  # so that the last worker to finish has a small one
         pool.submit(MergeSegments(day, segments[day]))
     for result in pool.results():
         assert not isinstance(result, ClosedSegments)
@@ -82,7 +81,7 @@ def _load_with(pool: WorkerPool, tasks: list[ReadTask], folder: GuardedFolder) -
 
 
 def _batches(tasks: list[ReadTask]) -> Iterator[list[ReadTask]]:
-    """Tasks in their order, few at a time, so that nobody waits for the slowest worker at the end."""
+    """The tasks in their order, a few at a time, so that all workers end at about the same time."""
     batch: list[ReadTask] = []
     size = 0
     for task in tasks:

@@ -1,4 +1,4 @@
-"""What a worker pool and its workers send each other: commands to the workers, results and reports back."""
+"""The messages between a worker pool and its workers: commands to the workers, reports with results back."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ class ReadChunk(NamedTuple):
 
     entries: int
     bytes: int
+    """Bytes of log."""
 
 
 class UnreadableSource(NamedTuple):
     """A source could not be read, or not to its end."""
 
     why: str
+    """Its path and the reason."""
 
 
 class ClosedSegments(NamedTuple):

@@ -15,12 +15,12 @@ from sidecar.store.codec import checked_row, decode_state
 from sidecar.store.connection import CATALOG, OpenDatabase
 
 ASK_SINGLY_UP_TO = 40
-"""Days that are looked up one by one rather than with all others."""
+"""Days that are looked up one by one, rather than together with all others in one query."""
 
 _EXTENT = (str, str, int, int, int, int)
 _SOURCE_SUMMARY = (str, str, str, int, int, int, int, int, int, int, float, str)
 _SOURCE_SUMMARY_UNREAD = (*_SOURCE_SUMMARY[:10], type(None), str)
-"""Types of the columns: of archived extents, and of sources, of which some were never read."""
+"""The types of the columns of `standing`, for sources without a first modification time."""
 _PARTS = (
     "SELECT s.path, f.name, a.at, a.size, a.lines, a.sign FROM source s JOIN archived a ON a.source = s.id"
     " JOIN archive_file f ON f.id = a.file"
@@ -34,12 +34,15 @@ class SourceSummary(NamedTuple):
     stem: str
     layout: str
     looks: FileStat
-    """That of its file when it was last read."""
+    """Of its file, when it was last read."""
     offset: int
+    """Bytes of the log that were read, archived ones included; `lines` likewise."""
     lines: int
     entries: int
     first_mtime: float | None
+    """The modification time noted when the file was first seen, in seconds since 1970."""
     status: str
+    """As in `catalog_schema.CatalogSource`."""
 
 
 class CatalogReader(OpenDatabase):
@@ -63,7 +66,8 @@ class CatalogReader(OpenDatabase):
         return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
-        """Of each source: path, offset, bytes that were indexed, blank, rejected and skipped, and entries."""
+        """For each source, by path: path, offset, bytes that were indexed, blank, rejected and skipped, and number of
+        entries."""
         sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
         return self._typed((str, int, int, int, int, int, int), sql)
 
@@ -77,7 +81,7 @@ class CatalogReader(OpenDatabase):
         return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
 
     def days(self) -> list[tuple[Any, ...]]:
-        """Of each day: its name, first and last timestamp, and number of entries."""
+        """For each day, in their order: its name, first and last timestamp, and number of entries."""
         sql = "SELECT day, first_timestamp, last_timestamp, entries FROM day ORDER BY day"
         return self._typed((str, float, float, int), sql)
 
@@ -86,12 +90,12 @@ class CatalogReader(OpenDatabase):
         return dict(self._typed((str, int), "SELECT day, checkpoint FROM day"))
 
     def fact(self, key: str) -> str | None:
-        """The fact with this key (`config`, `build`, `archive` ...), or None."""
+        """The value of a fact, such as `config` or `build` (docs/glossary.md lists them); None if it is not noted."""
         rows = self._all("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def offsets(self) -> dict[str, tuple[int, bool]]:
-        """For each source, how far it was read (bytes), and whether its file exists."""
+        """For each source, the byte up to which it was read, and whether it is not noted as missing."""
         sql = "SELECT path, offset, status <> 'missing' FROM source"
         return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
@@ -145,7 +149,7 @@ class CatalogReader(OpenDatabase):
         return {day: bool(compact) for day, compact in rows}
 
     def days_without(self, texts: Iterable[str]) -> set[str]:
-        """Days that certainly lack at least one of these strings, and need not be opened."""
+        """The days that certainly lack at least one of these strings, by their filters: they need not be opened."""
         sql = (
             "SELECT h.day, f.bits FROM filtered_day h CROSS JOIN day_filter f"
             " ON f.day = h.day AND f.block = ? % h.blocks"
@@ -173,7 +177,7 @@ def _source_summary(row: Any) -> SourceSummary:
 
 
 def _hits(asked: FilterProbe) -> Callable[[Any], tuple[str, bool]]:
-    """A decoder of days and filter blocks, to the day and whether the string may be on it."""
+    """A decoder of rows of a day and a filter block, which returns the day and whether the string may be on it."""
 
     def decode(row: Any) -> tuple[str, bool]:
         day, bits = checked_row(row, (str, bytes))

@@ -1,4 +1,4 @@
-"""One daily file, read: SQL in, entries out; and the filter that says which entries are wanted."""
+"""One daily file, open for reading: entries that match a filter, in the order of time."""
 
 from __future__ import annotations
 
@@ -18,52 +18,55 @@ from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
 
 class Position(NamedTuple):
-    """Where an entry stands in the order of time."""
+    """The place of an entry in the order of time."""
 
     timestamp: float
+    """Seconds since 1970, UTC."""
     file_path: str
     byte_offset: int
 
     @classmethod
     def of(cls, entry: Entry) -> Position:
-        """The place of an entry."""
+        """The position of an entry."""
         return cls(entry.timestamp, entry.file_path, entry.byte_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are wanted. None fits everything."""
+    """Which entries are asked for: those that match all of these fields. None matches everything. Times are in seconds
+    since 1970."""
 
     since: float | None = None
-    """From this moment on."""
+    """Entries at this time or later."""
     until: float | None = None
-    """Before this moment."""
+    """Entries before this time."""
     agent: str | None = None
+    """A participant."""
     session: str | None = None
     event_type: str | None = None
     pattern: str | None = None
     conversation: str | None = None
     correlation: str | None = None
     after: float | None = None
-    """After this moment, and not at it, as the reference's questions have it."""
+    """Entries later than this time, and not at it: the reference's queries compare with `>`."""
     pending: bool = False
-    """Requests that wait for a response."""
+    """Only waiting requests."""
 
     def texts(self) -> list[str]:
-        """The strings that a day must have to have an entry that fits."""
-        # What is on the fewest days comes first.
+        """The strings of which a day without one has no matching entry: what to look up in the day filters."""
+        # Those first that are on the fewest days.
         wanted = (self.correlation, self.session, self.conversation, self.agent, self.event_type, self.pattern)
         return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
 
     def may_lie_on(self, day: str) -> bool:
-        """Whether an entry of this day can fit; a day's file is named after its UTC date."""
+        """Whether a day (`YYYY-MM-DD`) can have entries in the time that is asked for."""
         since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
         return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
 
 
 _SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
 _PATH = "f.text || s.stem || s.suffix"
-# CROSS JOIN is SQLite's word for a join that it shall not turn round.
+# CROSS JOIN keeps SQLite from reversing a join.
 _PLACED = "CROSS JOIN source s ON s.id = e.source CROSS JOIN name f ON f.id = s.folder"
 _CHOSEN = f"SELECT e.*, COALESCE(s.session, s.stem) AS log, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
 _NAMED = (
@@ -77,22 +80,24 @@ _NAMED = (
     " LEFT JOIN party p ON p.id = e.party LEFT JOIN role_set o ON o.id = e.roles"
     " LEFT JOIN correlation r ON r.id = e.correlation ORDER BY {order}"
 )
-"""Outer joins, so that a number that leads nowhere is seen as damage, and not as an entry less."""
+"""Outer joins, so that a number that leads nowhere is reported as damage instead of hiding the entry."""
 
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
 @dataclass(slots=True)
 class _Where:
-    """A condition on `entry e`."""
+    """An SQL condition on `entry e`."""
 
     terms: list[str]
+    """Joined by AND."""
     values: list[Any]
+    """The parameters of the terms."""
     is_in_runs: bool = False
-    """What is asked for lies in several runs of an index, each in the order of time."""
+    """Whether the entries are in several runs of an index, each of which is in the order of time."""
     index: str = ""
-    """The index in the order of time that is to be walked, where nothing narrower is asked for. With none, entries are
-    found in the order of the slots of the day."""
+    """The index in the order of time that is to be walked, if nothing narrower is asked for. If empty, the entries are
+    found in the order of the day's slots (`SLOT_OF_DAY`)."""
 
     def add(self, term: str, *values: Any) -> None:
         self.terms.append(term)
@@ -100,7 +105,7 @@ class _Where:
 
 
 def _spoken(row: tuple[Any, ...]) -> tuple[tuple[str, int], tuple[Any, ...]]:
-    """The place of an entry, and its author, addressees and `answered_after`."""
+    """From a row of `DayReader.rows`: path and byte offset; and author, addressees and `answered_after`."""
     path, offset, agents, has_author, addressees, self_place, answered_after = row
     author, addressees = speakers(tuple(agents_of(agents)), has_author, addressees, self_place)
     return (path, offset), (author, addressees, checked_seconds(answered_after))
@@ -112,7 +117,8 @@ class DayReader(OpenDatabase):
     kind = DAILY
 
     def page(self, wanted: Filter, after: Position | None, size: int, reverse: bool) -> list[Entry]:
-        """The next entries that fit, behind a place, in the order of time; `size` of them unless there are no more."""
+        """The next entries that match, after a position or from the start, in the order of time or in reverse: `size`
+        of them, or fewer if these are the last."""
         asked = self._asked(wanted)
         if asked is None:
             return []
@@ -123,9 +129,9 @@ class DayReader(OpenDatabase):
             terms.append(f"{_SLOT} {ahead}= ?")
             values.append(begin)
         if asked.is_in_runs:
-            # Entries that lie in several runs of an index are in the order of time within each. To name and sort all
-            # of them for one page would cost a whole day, so each run is cut where enough have come: what follows the
-            # slot in which the page begins is counted, in the index alone where it can be.
+            # Entries in several runs of an index are in the order of time only within each run. To name and sort all of
+            # them for one page would cost as much as the whole day. So the slot up to which the page can reach is found
+            # first, if possible in the index alone: that of the entry `size` entries after the slot it begins in.
             where = " AND ".join([*terms, f"{_SLOT} {ahead} ?"])
             sql = f"SELECT {_SLOT}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
             most = (SECONDS_PER_DAY if reverse else -1) if begin is None else begin
@@ -141,7 +147,7 @@ class DayReader(OpenDatabase):
             limits.append((f"{ahead}=", after.timestamp))
         for comparison, moment in limits:
             if moment is not None:
-                # `+` keeps SQLite from walking the day by its time where something narrower is asked for.
+                # `+` keeps SQLite from using the index on time if something narrower is asked for.
                 terms.append(f"{'' if asked.index else '+'}e.timestamp {comparison} ?")
                 values.append(moment)
         if after is not None:
@@ -150,16 +156,17 @@ class DayReader(OpenDatabase):
         return self._entries(asked, size, reverse)
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
-        """The slot of this day that a page begins in, if it is not the first, or the last, of the day."""
+        """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""
         limits = (after and after.timestamp, *((wanted.until,) if reverse else (wanted.since, wanted.after)))
-        slots = [slot_of(moment) for moment in limits if moment is not None and self._is_of(moment)]
+        slots = [slot_of(moment) for moment in limits if moment is not None and self._is_on_this_day(moment)]
         return (min if reverse else max)(slots, default=None)
 
-    def _is_of(self, moment: float) -> bool:
+    def _is_on_this_day(self, moment: float) -> bool:
         return day_of(moment) == self.path.stem
 
     def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
-        """Entries that fit and were written after the one numbered `after`, and the number of the last looked at."""
+        """Looks at up to `size` entries that were written after the one with the number `after`, in the order in which
+        they were written. Returns the number of the last one, and those that match."""
         # The end first: what is written between the two queries is left for the next call.
         last = self.last_number()
         if last <= after:
@@ -168,19 +175,19 @@ class DayReader(OpenDatabase):
         asked = self._asked(wanted)
         if asked is None:
             return last, []
-        # Walks along the numbers, whatever else is asked for.
+        # In the order of the numbers, whatever else is asked for.
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
         sql = _NAMED.format(chosen=chosen, order="e.id")
         return last, self._decoded(decode_entry, sql, after, last, *asked.values, size)
 
     def last_number(self) -> int:
-        """The number of the entry written last; numbers only grow."""
+        """The number of the entry that was written last, 0 if there is none. Numbers only grow."""
         rows = self._all("SELECT MAX(id) FROM entry")
         return int(rows[0][0] or 0)
 
     def furthest(self) -> dict[str, int]:
-        """For each log file, the byte offset of its last entry on this day."""
+        """For each log, the byte offset of its last entry on this day."""
         sql = (
             f"SELECT {_PATH}, MAX(e.byte_offset) FROM"
             " (SELECT source, MAX(byte_offset), first FROM span GROUP BY source) p"
@@ -190,8 +197,8 @@ class DayReader(OpenDatabase):
         return dict(self._typed((str, int), sql))
 
     def reached(self, checkpoint: int) -> dict[str, int]:
-        """For each log file of which something was written here that this checkpoint does not cover, the byte behind
-        the last of its records on this day."""
+        """For each log of which something was written here that this checkpoint does not cover, the byte offset of the
+        end of its last record on this day."""
         sql = (
             f"SELECT {_PATH}, MAX(e.byte_offset + e.byte_length) FROM (SELECT source, MAX(byte_offset), first FROM span"
             " WHERE source IN (SELECT id FROM source WHERE touched > ?) GROUP BY source) p"
@@ -201,7 +208,7 @@ class DayReader(OpenDatabase):
         return dict(self._typed((str, int), sql, checkpoint))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
-        """Entries at an offset in a log file, which is given by its path, or by what its ids begin with."""
+        """The entries at a byte offset in the log with this path, or in all logs whose ids begin with this name."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")
         found = (
             f"e.id IN (SELECT ({at_place}) FROM ("
@@ -212,7 +219,7 @@ class DayReader(OpenDatabase):
         return self._entries(_Where([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
-        """Length and checksum of the record at a place; None where no entry points there."""
+        """Length (bytes) and checksum (CRC-32) of the record at a byte offset of a log; None if there is no entry."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="s.id", offset="?4")
         sql = (
             "SELECT e.byte_length, e.checksum FROM source s JOIN name f ON f.id = s.folder"
@@ -222,19 +229,19 @@ class DayReader(OpenDatabase):
         return (rows[0][0], rows[0][1] + CHECKSUM_OFFSET) if rows else None
 
     def places(self) -> Iterator[tuple[Any, ...]]:
-        """Path, byte offset, length and checksum of every entry, in the order of path and offset."""
+        """Path, byte offset, length (bytes) and checksum (CRC-32) of every entry, in the order of path and offset."""
         columns = f"{_PATH}, e.byte_offset, e.byte_length, e.checksum + {CHECKSUM_OFFSET}"
         sql = f"SELECT {columns} FROM entry e {_PLACED} ORDER BY 1, 2"
         return self._each(lambda row: checked_row(row, (str, int, int, int)), sql)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """The view `ksi_index`, whole, in the order of path and offset; behind its columns the author, the addressees
-        and `answered_after` of each entry. Raises IndexDamaged also where the view and the tables do not agree."""
+        """Every row of the view `ksi_index`, in the order of path and offset: its 17 columns, then author, addressees
+        and `answered_after`. Raises IndexDamaged also if the view and the tables do not agree."""
         columns = f"{_PATH}, e.byte_offset, p.agents, k.has_author, k.addressees, k.self_place, e.answered_after"
         tables = f"entry e {_PLACED} CROSS JOIN party p ON p.id = e.party CROSS JOIN kind k ON k.id = e.kind"
         others = f"SELECT {columns} FROM {tables} ORDER BY 1, 2"
         view = self._each(checked_columns, "SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
-        self._all("BEGIN")  # both see the same moment
+        self._all("BEGIN")  # so that both queries see the same state
         try:
             for row, other in zip_longest(view, self._each(_spoken, others)):
                 place, said = other or (None, ())
@@ -245,11 +252,13 @@ class DayReader(OpenDatabase):
             self._all("COMMIT")
 
     def facts(self) -> dict[str, str]:
-        """What the file says of itself: its `day`, and the `checkpoint` that last wrote it."""
+        """The facts that the file notes about itself: its `day`, the `checkpoint` that last wrote it, and `next_entry`,
+        each as text."""
         return dict(self._typed((str, str), "SELECT key, value FROM meta"))
 
     def agents(self) -> list[tuple[str, int, int, int]]:
-        """Who took part in anything on this day: the agent, its entries, and the first and last slot of the day."""
+        """Every agent that took part in anything on this day: its name, its number of entries, and the first and the
+        last slot with one."""
         sql = (
             "SELECT n.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
             f" MIN({SLOT_OF_DAY}) AS first, MAX({SLOT_OF_DAY}) AS last FROM entry GROUP BY party) x"
@@ -258,7 +267,8 @@ class DayReader(OpenDatabase):
         return self._typed((str, int, int, int), sql)
 
     def moments(self, agent: str, slot: int) -> tuple[float, float]:
-        """The first and the last timestamp of an agent's entries in a slot of the day."""
+        """The first and the last timestamp of an agent's entries in a slot of the day; if there are none, twice the
+        begin of the slot."""
         begin = float(day_number(self.path.stem) * SECONDS_PER_DAY + slot * SLOT_SECONDS)
         sql = (
             "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
@@ -268,7 +278,7 @@ class DayReader(OpenDatabase):
         return first, last
 
     def participants(self, session: str) -> set[str]:
-        """Who took part in a session on this day."""
+        """The agents that took part in a session on this day."""
         sql = (
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
@@ -276,10 +286,10 @@ class DayReader(OpenDatabase):
         sets = self._decoded(lambda row: agents_of(*row), sql, self._number("name", session))
         return {agent for agents in sets for agent in agents}
 
-    # ---- how it is asked
+    # ---- from a filter to SQL
 
     def _asked(self, wanted: Filter) -> _Where | None:
-        """What is asked for besides the time, as SQL; None where a string is wanted that this day does not have."""
+        """The condition for everything but the time; None if a string is asked for that this day does not have."""
         names = [wanted.agent, wanted.session, wanted.conversation]
         numbers = [None if text is None else self._number("name", text) for text in names]
         if any(number is None for text, number in zip(names, numbers, strict=True) if text is not None):
@@ -289,7 +299,7 @@ class DayReader(OpenDatabase):
         if correlation is None and wanted.correlation is not None:
             return None
         asked = _Where([], [])
-        # The first of these names the index; `+` keeps the others from being taken for it.
+        # The first term chooses the index; `+` keeps SQLite from using one for the others.
         if correlation is not None:
             asked.add("e.correlation = ?", correlation)
         if wanted.pending:
@@ -324,7 +334,7 @@ class DayReader(OpenDatabase):
         return asked
 
     def _kinds(self, wanted: Filter) -> list[int] | None:
-        """The kinds of entry that fit; None where all do."""
+        """The numbers of the kinds that match; None if all do."""
         texts = {"event_type": wanted.event_type, "pattern": wanted.pattern}
         given = {column: text for column, text in texts.items() if text is not None}
         if not given:
@@ -334,13 +344,13 @@ class DayReader(OpenDatabase):
         return [int(row[0]) for row in self._all(f"SELECT id FROM kind WHERE {where}", *numbers)]
 
     def _number(self, table: str, text: str) -> int | None:
-        """The number of a name or a correlation, if this day has it."""
+        """The number of a name or a correlation; None if this day does not have it."""
         rows = self._all(f"SELECT id FROM {table} WHERE text = ?", text)
         return int(rows[0][0]) if rows else None
 
     def _entries(self, asked: _Where, size: int, reverse: bool) -> list[Entry]:
         way = " DESC" if reverse else ""
-        # Chosen and cut first, named afterwards: names cost a lookup each.
+        # The rows are chosen and cut first, and named afterwards, because each name costs a lookup.
         slot = "" if asked.index else f"{_SLOT}{way}, "
         order = f"{slot}e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
         hint = f"INDEXED BY {asked.index}" if asked.index else ""

@@ -122,7 +122,7 @@ class Index:
             limit: The number of entries at most.
             reverse: The latest entries first.
 
-        Raises BadTime for a time that is none.
+        Raises BadTime for a value that is not a time.
         """
         now = time.time()
         wanted = Filter(
@@ -222,7 +222,7 @@ class Index:
         """Requests that expect an answer and have none, the oldest first unless `newest_first`.
 
         `to` is an addressee, `by` the author; `older_than` is an age, in seconds or as `5m`; `limit` is the number of
-        entries at most.
+        entries at most. Raises BadTime.
         """
         until = None if older_than is None else time.time() - duration(older_than)
         entries = self._entries(Filter(until=until, agent=by if to is None else to, pending=True), newest_first)

@@ -24,8 +24,8 @@ SHORTENED = "…"
 """Stands for the middle of an id for which a table has no room."""
 
 RECENT_ENTRIES = 20_000
-"""Latest entries that are searched for names of which the index has no list. It can look up a whole name at once, but
-not enumerate them."""
+"""Latest entries that are searched for names of kinds that the index cannot list: it only looks up whole names of
+them."""
 
 MAX_COMPARED = 50_000
 """Names that a misspelt one is compared with, at most."""
@@ -118,8 +118,7 @@ def find_entry(index: Index, text: str) -> Entry:
 
 
 def _entries_meant(index: Index, text: str) -> Iterator[Entry]:
-    """Entries whose id `text` may stand for. In a log with several entries any part will do; of others, the stem may be
-    in part."""
+    """Entries whose id `text` may stand for. The stem may be given in part; the offset too, if the stem is whole."""
     name, colon, offset = text.rpartition(":")
     named = name if colon and offset.isdecimal() else text
     logs = ((stem, entries) for stem, entries in _logs(index).items() if is_meant(named, stem) or stem == name)

@@ -1,5 +1,5 @@
-"""From an entry to the bytes of its record: in the log, or in the archive. An entry is never believed: what is read has
-the length and the checksum that the index has now, or it is an error."""
+"""Read the record behind an entry, from the log or from the archive. The entry itself is not trusted: the bytes must
+have the length and the checksum that the index has now."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .snapshot import Snapshot
 
 
 class RecordFinder:
-    """Reads the records behind the entries of an index. `archive` is the archive folder; None: the one that the index
-    names, else the one beside the root."""
+    """Reads the records behind the entries of an index. `archive` is the archive folder; None stands for the one that
+    the index names, or else the one beside the root."""
 
     def __init__(self, root: Path, files: Snapshot, archive: Path | None) -> None:
         self._root = root
@@ -29,13 +29,13 @@ class RecordFinder:
         self._archive: Archive | None = None
 
     def close(self) -> None:
-        """Close the archive, which is opened again when it is next needed."""
+        """Close the archive. It is opened again when it is next needed."""
         if self._archive is not None:
             self._archive.close()
             self._archive = None
 
     def read(self, entry: Entry) -> bytes:
-        """The bytes that were indexed, without the line end. Errors as in `Index.read_bytes`."""
+        """The bytes that were indexed, without the line end. Raises the errors of `Index.read_bytes`."""
         with open_log(self._root, entry.file_path, self._open_archive(), self._parts) as log:
             place = self._place(entry)
             where = f"{entry.file_path}, byte {entry.byte_offset}"
@@ -47,8 +47,8 @@ class RecordFinder:
             return log.read(entry.byte_offset, length, checksum)
 
     def places_of_text(self, path: str) -> tuple[Place, ...] | None:
-        """Where the format of a log says that texts stand; None where it says nothing, or the catalog cannot be read,
-        without which a log is read all the same."""
+        """The places of texts (`text`) in the format of a log; None if it names none, or if the catalog cannot be read,
+        which does not keep the record from being read."""
         with suppress(SidecarError):
             for note in self._files.of_catalog(lambda catalog: [catalog.fact("text")]):
                 return places_in(note, to_os(path)) if note else None
@@ -71,7 +71,7 @@ class RecordFinder:
         return parts
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
-        """Length and checksum of the record, as the index has them now; None if it has no such entry."""
+        """Length and checksum of the record, as the index has them now; None if it has no such entry any more."""
         self._files.names()
         day_name = f"{day_of(entry.timestamp)}.db"
         return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))

@@ -1,9 +1,9 @@
 """The files of an index, open for reading, also while a rebuilt index is swapped in.
 
-A swap replaces the index file by file, so the file behind a name may change between any two steps of a reader. So the
-place of a file is looked up for each question (`store.layout` knows it), and again after the answer. A file that was
-replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the answer is
-discarded and the new file is asked.
+A swap replaces the index file by file, so the file behind a name may change between any two steps of a reader.
+Therefore the place of a file is looked up before each question (`store.layout` knows it), and again after the answer. A
+file that was replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the
+answer is discarded and the new file is asked.
 """
 
 from __future__ import annotations
