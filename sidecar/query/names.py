@@ -118,7 +118,8 @@ def find_entry(index: Index, text: str) -> Entry:
 
 
 def _entries_meant(index: Index, text: str) -> Iterator[Entry]:
-    """Entries whose id `text` may stand for. The stem may be given in part; the offset too, if the stem is whole."""
+    """Entries whose id `text` may stand for. What comes before the `:` may be given in part; the offset too, if that is
+    whole."""
     name, colon, offset = text.rpartition(":")
     named = name if colon and offset.isdecimal() else text
     logs = ((stem, entries) for stem, entries in _logs(index).items() if is_meant(named, stem) or stem == name)

@@ -61,7 +61,7 @@ class OpenRequest(Table):
     """A JSON array of names."""
     pattern = TextField()
     conversation = TextField(null=True)
-    """NULL if it is the stem of the source, as it almost always is in a session file."""
+    """NULL if it is the `stem` of the source, as it almost always is in a session file."""
     expects = BooleanField()
     """Whether it expects a response."""
     timestamp = FloatField()
