@@ -172,7 +172,7 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
 
 
 class _Job:
-    """One run, under the lock."""
+    """One run of `archive`, which holds the lock."""
 
     def __init__(
         self, settings: Settings, options: ArchiveOptions, owner: IndexOwner, folder: Archive, report: Reporter
@@ -274,7 +274,7 @@ class _Job:
             except FileNotFoundError:
                 folder = resolve_under(self._settings.root, path).parent
             except (OSError, SourceError) as error:
-                self._skip(path, f"archived, and not deleted: {getattr(error, 'strerror', None) or error}")
+                self._skip(path, f"archived, but not deleted: {getattr(error, 'strerror', None) or error}")
                 continue
             count += 1
             folders.add(folder)

@@ -29,7 +29,7 @@ from .plan import UNREADABLE, Candidate, SkippedLog, Target, safe_name
 
 CHANGED_MEANWHILE = "it changed while it was archived"
 MAX_NUMBER = 10_000
-"""Names tried for an archive before it is an error that all are taken."""
+"""Names tried for an archive before it fails because all are taken."""
 _BLOCK = 512
 """Bytes of a block of a tar file, to which headers and contents are padded."""
 
@@ -115,8 +115,8 @@ def _unfinished(archive: Archive, file: str) -> Iterator[BinaryIO]:
 def _members(
     root: Path, target: Target, logs: list[Candidate], left_out: list[SkippedLog]
 ) -> tuple[list[ArchivedLog], list[Candidate]]:
-    """Read every log once, for its fingerprint. Returns what the archive's note will list, and the logs of that; the
-    others are added to `left_out`."""
+    """Read every log once, for its fingerprint. Returns what the archive's note will list, and the logs that it is
+    about; logs that cannot be read are added to `left_out`."""
     members: list[ArchivedLog] = []
     readable: list[Candidate] = []
     at = 0
@@ -151,7 +151,7 @@ def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
 
 @contextmanager
 def _open_log(root: Path, path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A descriptor and the status of a log's file. LeftOut instead of what its file system raises."""
+    """A descriptor and the status of a log's file. Raises LeftOut in place of the errors of its file system."""
     try:
         with open_regular(resolve_under(root, path)) as opened:
             yield opened

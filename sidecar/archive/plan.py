@@ -112,7 +112,8 @@ class ArchivePlan(NamedTuple):
 
 
 def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float) -> ArchivePlan:
-    """Decide about every log file below the root. `age` is in seconds, `now` in seconds since 1970."""
+    """Decide for every log file below the root whether it is archived, and where. `age` is in seconds, `now` in seconds
+    since 1970. Raises IndexDamaged, and SidecarError if the catalog cannot be read."""
     known = {source.path: source for source in catalog.standing()}
     archived = catalog.archived()
     completed = {session.session_id for session in catalog.sessions("completed")}
@@ -276,7 +277,7 @@ def expired_archives(
             if file not in expired:
                 expired.add(file)
                 total -= sizes[file]
-    # To keep one archive of a log may require to keep others, with other logs.
+    # A log is deleted whole or not at all, so to keep one of its archives is to keep the others, with all their logs.
     while needed := {
         file for file in expired if any(path in continued or not files[path] <= expired for path in logs.get(file, ()))
     }:

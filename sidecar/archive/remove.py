@@ -1,10 +1,10 @@
 """Delete a log file without losing a byte that somebody writes at the same moment.
 
-Who writes through `sidecar.writer` holds the session's lock, so the lock is taken here, too. Of other writers only the
-kernel knows: it grants a read lease on a file only while nobody has it open for writing, and then keeps waiting whoever
-opens it for that until the lease is returned. One writer is left, who has looked up the name and not opened the file
-yet. So the log's name is removed while a second link, in the index folder, keeps the file; if a writer is waiting for
-the lease by then, the name is restored. Crash windows:
+A writer that uses `sidecar.writer` holds the session's lock, so the lock is taken here, too. Only the kernel knows of
+other writers: it grants a read lease on a file only while nobody has it open for writing, and blocks whoever opens it
+for writing until the lease is returned. That leaves a writer that has looked up the name and not opened the file yet.
+So the log's name is removed while a second link, in the index folder, keeps the file; if a writer is waiting for the
+lease by then, the name is restored. Crash windows:
 
 - After the second link was made: the log is as it was. The next run deletes the link.
 - After the log's name was removed: its bytes are in the archive, durably, and the catalog says so. The next run deletes
@@ -147,8 +147,8 @@ def _locked(folder: int, lock: str) -> Iterator[None]:
 
 @contextmanager
 def _leased(fd: int) -> Iterator[bool]:
-    """Hold a read lease: who opens the file for writing waits in the kernel until the end of the block. Yields whether
-    the file system grants leases. Raises InUse if somebody has the file open for writing."""
+    """Hold a read lease: a process that opens the file for writing waits in the kernel until the end of the block.
+    Yields whether the file system grants leases. Raises InUse if somebody has the file open for writing."""
     leased = False
     if _LEASE:
         try:
@@ -158,7 +158,7 @@ def _leased(fd: int) -> Iterator[bool]:
         except BlockingIOError:
             raise InUse("somebody has it open for writing") from None
         except PermissionError:
-            raise InUse("it belongs to another user, who alone can find out whether somebody writes to it") from None
+            raise InUse("it belongs to another user, and only that user can see whether it is being written") from None
         except OSError:
             pass  # not every file system grants leases; a change still shows in the file's status
     try:

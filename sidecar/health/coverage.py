@@ -1,5 +1,5 @@
-"""Whether the sources fit the logs. `status`, `run` and `doctor` say so where they do not: an index without entries
-would seem as sound as any other."""
+"""Whether the sources match the logs. If they do not, `status`, `run` and `doctor` say so, because an index without
+entries would look as sound as any other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ MAX_FOLDERS = 2_000
 
 
 def misfits(settings: Settings, logs: Iterable[tuple[str, int, int]]) -> list[str]:
-    """Sentences that say what does not fit. `logs`: path, number of entries and rejected bytes of each indexed log."""
+    """Sentences that say what does not match; empty if all does. `logs`: path, number of entries and rejected bytes of
+    each log."""
     files: Counter[str] = Counter()
     entries: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
@@ -46,7 +47,7 @@ def misfits(settings: Settings, logs: Iterable[tuple[str, int, int]]) -> list[st
 
 
 def misfits_of_index(settings: Settings) -> list[str]:
-    """As `misfits`, for the logs in the catalog; empty if it cannot be read."""
+    """The same for the logs in the catalog; empty if that cannot be read."""
     try:
         with closing(open_catalog(settings.index_folder)) as catalog:
             rows = catalog.sources()
@@ -56,7 +57,8 @@ def misfits_of_index(settings: Settings) -> list[str]:
 
 
 def unclaimed_files(settings: Settings) -> Iterator[str]:
-    """Paths, relative to the root, of files that look like logs and belong to no source."""
+    """Paths, relative to the root, of files that are named like logs and belong to no source. At most MAX_FOLDERS
+    folders are searched."""
     root = os.fspath(settings.root)
     for folder, folders, names in islice(os.walk(root), MAX_FOLDERS):
         relative = os.path.relpath(folder, root)

@@ -58,7 +58,7 @@ SAMPLE_LINES = 100
 
 
 def run_checks(settings: Settings) -> list[CheckResult]:
-    """Run all checks. The settings have been loaded, so the formats have been compiled already."""
+    """Run all checks. That the settings could be loaded shows that the formats are sound."""
     results = [*versions(), _configuration(settings)]
     try:
         settings.check_root()
@@ -83,12 +83,13 @@ def run_checks(settings: Settings) -> list[CheckResult]:
 
 
 def _looked(check: str, look: Callable[[], CheckResult]) -> CheckResult:
-    """The result of a check. Where the system does not let it look, that is the result, and the next one goes on."""
+    """The result of a check; an error if the system does not let it read something, so that the other checks go on."""
     try:
         return look()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return CheckResult(check, "error", f"{where}{error.strerror}", "let this user read it, or run as one who may")
+        advice = "let this user read it, or run as a user that can"
+        return CheckResult(check, "error", f"{where}{error.strerror}", advice)
 
 
 def _configuration(settings: Settings) -> CheckResult:
@@ -137,7 +138,7 @@ def _index(settings: Settings) -> CheckResult:
 
 
 def _archive(settings: Settings) -> Iterator[CheckResult]:
-    """Whether every archive that the index points to is there; no result if nothing was archived."""
+    """Whether every archive that the index points into can be read; no result if nothing was archived."""
     try:
         with closing(open_catalog(settings.index_folder)) as catalog:
             files = sorted({extent.file for extents in catalog.archived().values() for extent in extents})
@@ -164,10 +165,12 @@ def _archive(settings: Settings) -> Iterator[CheckResult]:
 
 
 class _Sample(NamedTuple):
-    """Number of lines read of a source, and those of them that are not records."""
+    """The lines of a source that were checked."""
 
     lines: int
+    """Number of lines that are not blank."""
     rejected: list[tuple[str, Rejected]]
+    """Those of them that are not records, each with the path of its log."""
 
 
 def _sources(
@@ -186,7 +189,8 @@ def _sources(
         return
     if others:
         count = f"{len(others):,}" if len(others) <= MAX_UNCLAIMED else f"more than {MAX_UNCLAIMED:,}"
-        yield CheckResult("other files", "ok", f"{count} with the name of a log belong to no source: {_listed(others)}")
+        what = "file named like a log belongs" if len(others) == 1 else "files named like logs belong"
+        yield CheckResult("other files", "ok", f"{count} {what} to no source: {_listed(others)}")
     for source in settings.sources:
         paths = sorted(path for path, its_source, _ in found if its_source is source)
         check = f"source {source.name}"
@@ -274,7 +278,7 @@ SMALLEST_INDEX = 100_000_000
 INDEX_SHARE = 0.2
 """Disk space that an index may need: this share of the bytes of the logs, at least SMALLEST_INDEX bytes."""
 SPARE_WATCHES = 1.25
-"""Free watches wanted per folder that exists now: more folders will come."""
+"""Watches that should be free for each folder that exists now, because more folders will come."""
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _PROC = Path("/proc")
 
@@ -318,7 +322,7 @@ def disk(settings: Settings, log_bytes: int) -> CheckResult:
     message = f"{size_text(free)} free; the index of {size_text(log_bytes)} of log needs up to {size_text(needed)}"
     if free >= needed:
         return CheckResult("disk", "ok", message)
-    return CheckResult("disk", "error", message, "free some space; a full disk stops indexing, and costs no log line")
+    return CheckResult("disk", "error", message, "free some space; a full disk stops indexing, but loses no log line")
 
 
 def watching(settings: Settings) -> CheckResult:
@@ -326,10 +330,10 @@ def watching(settings: Settings) -> CheckResult:
     if settings.polling:
         return CheckResult("watching", "ok", "by polling, as configured")
     if why := fs.why_polling(settings.root):
-        advice = "nothing to do: it polls; a sidecar on the machine that writes the logs is fresher"
+        advice = "nothing to do, unless it is too slow: then run the sidecar on the machine that writes the logs"
         return CheckResult("watching", "warning", f"by polling: {why}", advice)
     if why := why_public_observer():
-        advice = "nothing to do: it polls; to have inotify alone: pip install 'watchdog==7.1.*'"
+        advice = "nothing to do, unless it is too slow: then pip install 'watchdog==7.1.*'"
         return CheckResult("watching", "warning", f"by polling: {why}", advice)
     try:
         watches = int((_INOTIFY / "max_user_watches").read_text())

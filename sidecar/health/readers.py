@@ -1,5 +1,5 @@
-"""Readers that keep a write-ahead log from shrinking: while a read transaction is open, SQLite cannot reuse the log,
-and every commit makes it longer.
+"""Find readers that keep a write-ahead log from shrinking: while a read transaction is open, SQLite cannot reuse the
+log, and every commit makes it longer.
 
 A reader holds a shared lock on one of five bytes of the log's shared memory file (`<name>.db-shm`), and Linux lists the
 processes that hold them. On other systems the log is reported without its reader.
@@ -19,7 +19,7 @@ LARGE_LOG = 64 << 20
 """Bytes of a write-ahead log beyond which it is reported."""
 
 _READ_MARKS = range(123, 128)
-"""Bytes of the shared memory file that readers lock (SQLite's `walIndex` format: 120 + 3, five of them)."""
+"""The bytes of the shared memory file that readers lock: five, from 120 + 3 on (SQLite's WAL-index format)."""
 
 
 def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:

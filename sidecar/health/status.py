@@ -102,8 +102,8 @@ class Status:
     days: int
     """Days with entries."""
     lag_seconds: float
-    """Seconds since the oldest change of a file of which a reader does not see every line yet; 0 if there is none. Rows
-    are seen before they are saved: `behind_bytes` is about what is saved."""
+    """Seconds since the oldest change of a file of which readers do not see every line yet; 0 if there is none. Readers
+    see rows before the checkpoint that saves them, so this may be 0 while `behind_bytes` is not."""
     watching: str
     """`inotify` or `polling`: the mode of the running sidecar, or the one it would use."""
     running: int | None
@@ -210,7 +210,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
 
 
 class _Seen:
-    """What readers see of the logs beyond what is saved: asked only where something is behind, and then once."""
+    """How far readers see into the logs, which may be beyond what is saved. Read once, and only if a log is behind."""
 
     def __init__(self, index_folder: Path) -> None:
         self._folder = index_folder
@@ -236,7 +236,7 @@ class _Seen:
             checkpoint = int(catalog.fact("checkpoint") or 0)
         for path in layout.daily_paths(self._folder):
             if not path.with_name(f"{path.name}-wal").exists():
-                continue  # a sidecar has the days open to which it writes, and these have a write-ahead log
+                continue  # a sidecar keeps the days open that it writes to, and these have a write-ahead log
             with suppress(SidecarError), closing(DayReader(path)) as day:
                 for name, end in day.reached(checkpoint).items():
                     self._reached[name] = max(end, self._reached.get(name, 0))

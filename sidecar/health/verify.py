@@ -38,14 +38,14 @@ MAX_ATTEMPTS = 5
 """Comparisons that are begun, if the index is replaced during each of them."""
 
 _LATER = {12, 15, 19}
-"""What a later response changes: correlation_id, has_response and answered_after."""
+"""The columns that a later answer changes: correlation_id, has_response and answered_after."""
 
 _COLUMNS = (
     *("id", "timestamp", "event_type", "session_id", "file_path", "line_number", "byte_offset", "initiating_agent"),
     *("participating_agents", "agent_roles", "pattern_type", "conversation_id", "correlation_id"),
     *("is_completion", "is_request", "has_response", "requests_response", "author", "addressees", "answered_after"),
 )
-"""Of `DayReader.rows`."""
+"""The names of the columns of `DayReader.rows`."""
 
 RowValues = tuple[Any, ...]
 
@@ -63,11 +63,11 @@ class Verification:
     missing_sources: int
     """Logs whose file is gone: their rows cannot be checked, and do not count as differences."""
     unreadable: tuple[str, ...] = ()
-    """Logs that this user may not read. Of them nothing can be said, least of all that the index is wrong."""
+    """Logs that this user may not read, by path. Whether the index is right about them is not known."""
 
     @property
     def holds(self) -> bool:
-        """Whether everything could be checked that is there, and no difference was found."""
+        """Whether every log that exists could be checked, and no difference was found."""
         return not self.differences and not self.unreadable
 
 
@@ -76,7 +76,7 @@ class _Difference:
     path: str
     text: str
     may_be_later: bool
-    """The difference is only in columns that a later response changes."""
+    """The difference is only in columns that a later answer changes."""
 
 
 class _Found:

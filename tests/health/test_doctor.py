@@ -136,7 +136,7 @@ def test_files_that_look_like_logs_and_have_no_source_are_told_beside_those_that
     (settings.root / "picture.png").write_text("")
     finding = found(settings, "other files")
     assert (finding.status, finding.advice) == ("ok", "")
-    assert finding.message == "1 with the name of a log belong to no source: notes.jsonl"
+    assert finding.message == "1 file named like a log belongs to no source: notes.jsonl"
 
 
 def test_an_index_that_cannot_be_read_is_an_error_and_no_end(settings: Settings) -> None:
