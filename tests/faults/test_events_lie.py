@@ -344,7 +344,7 @@ def test_a_root_that_is_renamed_and_made_again_is_taken_up(tally: Count, often: 
         it_has_everything(root, it)
         for number in range(often(1, 10)):
             root.rename(tmp_path / "old")
-            it_says(root, "not a directory")
+            it_says(root, "does not exist")
             root.mkdir()
             it_says(root, "empty")
             logs(root, 2, 10 + number)
