@@ -21,12 +21,13 @@ from sidecar.guarded import GuardedFolder
 from sidecar.indexer.day_files import stats_of
 from sidecar.indexer.day_writer import STATE
 from sidecar.query.catalog_reader import CatalogReader
+from sidecar.query.day_reader import DayReader
 from sidecar.records import Compacted
 from sidecar.service.requests import COMPACT_FOLDER
 from sidecar.store import layout
 from sidecar.store.bloom import PENDING, build_filter
 from sidecar.store.daily_schema import WAITS
-from sidecar.store.database_files import BESIDE, check_to_read, check_to_write, uri
+from sidecar.store.database_files import BESIDE, check_to_write, uri
 from sidecar.times import day_of
 
 _TEXTS = "SELECT text FROM name UNION SELECT text FROM correlation UNION SELECT stem FROM source"
@@ -57,7 +58,8 @@ def _copied(folder: GuardedFolder, path: Path, checkpoint: int) -> Compacted | N
         folder.delete(path.name + suffix)
     os.close(folder.create(path.name))  # empty: SQLite would follow a link that is put there
     check_to_write(folder, path.name)
-    check_to_read(path)
+    with closing(DayReader(path)):
+        pass  # it is a daily file, and nothing in it runs
     with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)) as day:
         state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:

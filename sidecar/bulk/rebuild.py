@@ -32,6 +32,7 @@ from sidecar.logs.scanner import Scan
 from sidecar.records import Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 from sidecar.store.database_files import check_to_read, uri
+from sidecar.store.schema_check import OBJECTS, are_tables
 from sidecar.times import YEAR_10000
 
 from .load import load
@@ -278,6 +279,10 @@ def _is_mtime(value: Any) -> bool:
     return isinstance(value, float) and 0.0 <= value < YEAR_10000
 
 
+_OLD_TABLES = ("source", "archived", "archive_file")
+"""What is asked of an old catalog."""
+
+
 def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     """Rows of the old catalog, which may be of any version. If it cannot be read, those of a quarantined one, which is
     there after a rebuild that did not finish; else none."""
@@ -285,5 +290,6 @@ def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
         with suppress(sqlite3.Error, IndexDamaged):
             check_to_read(path)
             with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True)) as catalog:
-                return catalog.execute(sql).fetchall()
+                if are_tables(catalog.execute(OBJECTS), _OLD_TABLES):
+                    return catalog.execute(sql).fetchall()
     return []

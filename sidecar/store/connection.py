@@ -21,6 +21,7 @@ from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
 from .database_files import BESIDE, JOURNAL, check_to_read, check_to_write, uri
+from .schema_check import CATALOG_SCHEMA, DAILY_SCHEMA, OBJECTS
 
 T = TypeVar("T")
 
@@ -174,7 +175,8 @@ def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDataba
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
     """The version of the tables, which is `VERSION`, or 0 for an empty database. Raises SchemaMismatch for another
-    version, and IndexDamaged for a database that is not one of the sidecar's, or not of this kind."""
+    version, and IndexDamaged for a database that is not one of the sidecar's, not of this kind, or has things in it
+    that would run."""
     version = int(database.execute_sql("PRAGMA user_version").fetchone()[0])
     found = int(database.execute_sql("PRAGMA application_id").fetchone()[0])
     if (version, found) == (0, 0):
@@ -185,6 +187,9 @@ def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
         raise IndexDamaged(f"{path} is a database, but not the one that belongs there")
     if version != VERSION:
         raise SchemaMismatch(f"{path} has schema version {version}; this sidecar reads version {VERSION}")
+    schema = DAILY_SCHEMA if kind == DAILY else CATALOG_SCHEMA
+    if (stranger := schema.stranger(database.execute_sql(OBJECTS).fetchall())) is not None:
+        raise IndexDamaged(f"{path} has {stranger!r}, which is not as the sidecar makes it")
     return version
 
 

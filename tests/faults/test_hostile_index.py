@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from helpers.corpora import BASE, write_tree
-from helpers.support import Stepped, command, indexed, modelled, reference, scratch, write_lines
+from helpers.support import HANG, Stepped, command, indexed, modelled, reference, scratch, write_lines
 from sidecar.bulk import backlog
 from sidecar.errors import ConfigError, ForeignFile, IndexDamaged, RootLocked
 from sidecar.guarded import GuardedFolder
@@ -404,3 +404,67 @@ def test_the_days_of_another_user_are_refused_by_name(shared: Path) -> None:
     os.chown(shared / "index/daily", NOBODY, NOBODY)
     with pytest.raises(ForeignFile, match=f"daily is the folder of user {NOBODY}"):
         index_once(shared)
+
+
+# ---- what SQLite would run
+
+FOR_EVER = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r)"
+DAY_FILE = "daily/2024-12-29.db"
+PROGRAMS = {
+    "a trigger that fills the disk": (
+        DAY_FILE,
+        "CREATE TABLE junk (x);"
+        f"CREATE TRIGGER t AFTER INSERT ON entry BEGIN INSERT INTO junk {FOR_EVER} SELECT randomblob(999) FROM r; END",
+    ),
+    "a table that never ends": (
+        DAY_FILE,
+        f"ALTER TABLE source RENAME TO other; CREATE VIEW source AS SELECT * FROM other, ({FOR_EVER} SELECT x FROM r)",
+    ),
+    "the view that never ends": (
+        DAY_FILE,
+        f"DROP VIEW ksi_index; CREATE VIEW ksi_index AS {FOR_EVER}"
+        " SELECT x AS id, 'x' AS file_path, x AS byte_offset FROM r",
+    ),
+    "an index that takes all memory": (DAY_FILE, "CREATE INDEX i ON entry (hex(zeroblob(400000000 + timestamp)))"),
+    "facts that never end": (
+        "catalog.db",
+        f"ALTER TABLE meta RENAME TO other; CREATE VIEW meta AS SELECT o.* FROM other o, ({FOR_EVER} SELECT x FROM r)",
+    ),
+    "sources that never end": (
+        "catalog.db",
+        "ALTER TABLE source RENAME TO other;"
+        f"CREATE VIEW source AS SELECT o.* FROM other o, ({FOR_EVER} SELECT x FROM r)",
+    ),
+    "a trigger in the catalog": (
+        "catalog.db",
+        f"CREATE TRIGGER t AFTER INSERT ON source BEGIN INSERT INTO meta {FOR_EVER} SELECT x, x FROM r; END",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_nothing_that_stands_in_a_database_runs(logs: Path, program: str) -> None:
+    name, sql = PROGRAMS[program]
+    with closing(sqlite3.connect(logs / "index" / name)) as database:
+        database.execute("PRAGMA legacy_alter_table = on")
+        if "zeroblob" in sql:  # an empty table takes such an index, and then rows
+            database.execute("CREATE TABLE kept AS SELECT * FROM entry")
+            database.execute("DELETE FROM entry")
+        database.executescript(sql)
+    write_lines(logs / "responses/sessions/new.jsonl", {"event": "x", "timestamp": BASE})
+    for words in (["query", "timeline"], ["query", "rejected"], ["status"], ["verify"]):
+        done = subprocess.run(
+            command("--root", logs, *words), capture_output=True, text=True, check=False, timeout=HANG
+        )
+        assert "Traceback" not in done.stderr
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+
+
+def test_tables_and_views_of_ones_own_may_lie_in_a_database(logs: Path) -> None:
+    with closing(sqlite3.connect(logs / "index" / DAY_FILE)) as database:
+        database.executescript("CREATE TABLE mine (x); CREATE VIEW latest AS SELECT * FROM ksi_index LIMIT 1")
+    inode = (logs / "index" / DAY_FILE).stat().st_ino
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
+    assert (logs / "index" / DAY_FILE).stat().st_ino == inode
