@@ -1,4 +1,6 @@
-"""The daemon's side: it only appends, under a lock a session, and knows nothing of the index.
+"""For programs that write logs: append records to sessions, each under its own lock, and write event files.
+
+It knows nothing of the index, and shares only the errors with the rest of the package.
 
     from sidecar.writer import create_session, complete_session
 
@@ -6,8 +8,8 @@
         session.append({"event": "completion:request", "data": {"agent_id": "agent_explorer", "prompt": "Anyone?"}})
         complete_session(session)
 
-Behind these names: `record` says what may be written, `lock` who may write; `session` writes one session and the
-records of its life; `queue` keeps many open and queues for them; `events` writes event files and routes messages.
+The modules: `record` checks and encodes records, `lock` is the lock of a session, `session` writes one session, `queue`
+queues records for many sessions, and `events` writes event files and routes messages.
 """
 
 from __future__ import annotations

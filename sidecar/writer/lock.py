@@ -1,10 +1,11 @@
-"""One writer a session: a kernel lock on a file that says who holds it.
+"""The lock of a session, so that it has one writer: a kernel lock on a file that names its holder.
 
-Plain `flock`, and not the filelock library: the loser must learn the holder's name, so the holder writes into the very
-file that it has locked, and nobody else may touch it; filelock owns its file's content, hands the same lock to its
-process twice, and where the kernel has no locks it falls back to a file's existence, which death does not release.
+It is plain `flock`, not the filelock library. A second writer must learn who holds the lock, so the holder writes its
+name into the locked file, and nothing else may write there. But filelock owns the content of its file, grants the same
+lock twice within a process, and without kernel locks falls back to a file's existence, which a dead process does not
+release.
 
-The file is never unlinked here: whoever has it open would go on holding a lock that nobody else can see.
+The file is never deleted here: a process that has it open would hold a lock that no other process can see.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ import orjson
 
 from sidecar.errors import InvalidName, SessionLocked
 
-_MOST_READ = 65536
+_MAX_BYTES = 65536
+"""Bytes of a lock file that are read to name its holder."""
 
 
 class SessionLock:
-    """A lock, held from the moment of its making until `release`, or until the process dies.
+    """A lock, held from its creation until `release` or the death of the process.
 
-    A child made by fork does not inherit it: it would keep the lock alive after its parent's death.
+    A forked child does not inherit it, because it would keep the lock alive after its parent's death.
     """
 
     def __init__(self, path: Path, owner: str) -> None:
-        """Raises SessionLocked, naming the holder, at once; InvalidName for an owner without a name; OSError."""
+        """Take the lock, without waiting. Raises SessionLocked with the name of the holder, InvalidName if `owner` is
+        not a name, and OSError."""
         text = _text(owner)
         self._file = _lock(path)
         self.held = True
@@ -41,11 +44,12 @@ class SessionLock:
             raise
 
     def rename(self, owner: str) -> None:
-        """Name another owner. The lock itself is not let go of for a moment."""
+        """Write another owner's name into the lock file, while the lock is held. Raises InvalidName, OSError."""
         self._write(_text(owner))
 
     def release(self) -> None:
-        """Let go. The text stays: nobody reads it while nobody holds the lock. A second call does nothing."""
+        """Release the lock. The name stays in the file, where it means nothing while nobody holds the lock. A second
+        call does nothing."""
         if self.held:
             self.held = False
             _held.discard(self)
@@ -53,13 +57,13 @@ class SessionLock:
             self._file.close()
 
     def _write(self, text: bytes) -> None:
-        # Over the old text, and only then cut: whoever reads meanwhile finds a whole first line.
-        # Crash window: killed between the lock and this line, or looked at there, the file names the owner before.
+        # Over the old text, and only then truncated, so that a reader always finds a whole first line.
+        # Crash window: between taking the lock and this line, the file names the owner before.
         os.pwrite(self._file.fileno(), text, 0)
         os.ftruncate(self._file.fileno(), len(text))
 
     def _forget(self) -> None:
-        """In a forked child: close without unlocking, for the lock is the parent's."""
+        """In a forked child: close the file without unlocking it, because the lock is the parent's."""
         self.held = False
         self._file.close()
 
@@ -72,17 +76,18 @@ def _lock(path: Path) -> io.FileIO:
             if _is_at(path, file):
                 return file
         except BlockingIOError:
-            holder = _holder(os.pread(file.fileno(), _MOST_READ, 0))
+            holder = _holder(os.pread(file.fileno(), _MAX_BYTES, 0))
             file.close()
             raise SessionLocked(f"{path.name.removesuffix('.jsonl.lock')!r} is held by {holder}") from None
         except BaseException:
             file.close()
             raise
-        file.close()  # unlinked between open and lock: this lock guards nothing
+        file.close()  # deleted between open and lock, so that this lock protects nothing
 
 
 def _open(path: str, _: int) -> int:
-    # Neither O_TRUNC nor O_APPEND: nothing in it changes before it is ours, and then the text is written at its start.
+    # Neither O_TRUNC nor O_APPEND: the content must not change before the lock is ours, and is then written from byte 0
+    # on.
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
@@ -95,22 +100,24 @@ def _is_at(path: Path, file: io.FileIO) -> bool:
 
 
 def _text(owner: str) -> bytes:
-    said = {"owner": owner, "pid": os.getpid(), "host": os.uname().nodename}
+    """The content of a lock file: one line of JSON. Raises InvalidName."""
+    holder = {"owner": owner, "pid": os.getpid(), "host": os.uname().nodename}
     try:
-        text = orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+        text = orjson.dumps(holder, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
         text = b""
     if not text or not owner or not isinstance(owner, str):
-        raise InvalidName(f"{owner!r} is no owner's name", hint="name the agent that writes, as a non-empty string")
+        raise InvalidName(f"{owner!r} is not the name of an owner", hint="name the writing agent, a non-empty string")
     return text
 
 
 def _holder(text: bytes) -> str:
+    """The holder that the content of a lock file names, for people."""
     try:
-        said = orjson.loads(text.partition(b"\n")[0])
-        return f"{said['owner']} (pid {said['pid']} on {said['host']})"
+        holder = orjson.loads(text.partition(b"\n")[0])
+        return f"{holder['owner']} (pid {holder['pid']} on {holder['host']})"
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "a writer that has not said its name yet"
+        return "a writer that has not written its name yet"
 
 
 _held: weakref.WeakSet[SessionLock] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""The queue of records to write, and the open sessions behind it, least recently used closed first.
+"""A queue of records for many sessions, and the sessions that are open for it.
 
 Only the thread that is writing a batch touches the open sessions, so they need no lock.
 """
@@ -22,9 +22,10 @@ from .session import Fsync, SessionWriter, session_completed, session_created, s
 
 
 class OpenSessions:
-    """At most `limit` sessions (two descriptors each), opened when something is written to them.
+    """Sessions that are opened when something is written to them, at most `limit` of them (two descriptors each). The
+    one used least recently is closed to make room.
 
-    None stays open for more than `idle` seconds without a record, provided that somebody looks.
+    `write` and `close_idle` close those to which nothing was written for `idle` seconds.
     """
 
     def __init__(self, root: str | os.PathLike[str], owner: str, fsync: Fsync, limit: int, idle: float) -> None:
@@ -34,16 +35,17 @@ class OpenSessions:
         self._limit = limit
         self._idle = idle
         self._open: OrderedDict[str, tuple[SessionWriter, float]] = OrderedDict()
-        """With the time of their last use, the oldest first."""
+        """Each with the time of its last use, the least recently used one first."""
         self._failure: WriterError | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
     def write(self, batch: Mapping[str, Sequence[bytes]], now: float) -> dict[str, list[Place | WriterError]]:
-        """Append each session's lines with one call; for each line its place, or why it has none.
+        """Append the lines of each session, with one call per session. Returns for each line its place, or the error
+        that kept it from being written.
 
-        A session that fails does not stop the others. `now` is the time of this use, in seconds of any clock.
+        A session that fails does not stop the others. `now` is in seconds of any clock.
         """
         outcomes: dict[str, list[Place | WriterError]] = {}
         for session_id, lines in batch.items():
@@ -55,18 +57,18 @@ class OpenSessions:
         return outcomes
 
     def close(self, session_id: str) -> None:
-        """Give up one session; nothing happens where it is not open. Raises WriterError where fsync fails."""
+        """Close one session and release its lock, if it is open. Raises WriterError if fsync fails."""
         if session_id in self._open:
             writer, _ = self._open.pop(session_id)
             writer.close()
 
     def close_idle(self, now: float) -> None:
-        """Close the sessions that are idle. What fails is told by `close_all`."""
+        """Close the sessions that are idle. `close_all` raises the error of a closing that fails."""
         while self._open and next(iter(self._open.values()))[1] <= now - self._idle:
             self._close_oldest()
 
     def close_all(self) -> None:
-        """Close every session, then raise the first WriterError that any closing, now or before, has met."""
+        """Close every session, then raise the first WriterError of any closing since the start."""
         while self._open:
             self._close_oldest()
         if self._failure:
@@ -91,25 +93,27 @@ class OpenSessions:
 
 @dataclass(slots=True)
 class _Group:
-    """What is to be done for one session: records to write, in order; then perhaps the session to give up."""
+    """What is to be done for one session: write records, in order, and then perhaps release it."""
 
     lines: list[bytes] = field(default_factory=list)
     futures: list[asyncio.Future[Place]] = field(default_factory=list)
-    """One a line."""
+    """One per line."""
     released: asyncio.Future[None] | None = None
+    """If set, the session is to be released afterwards, and this is done then."""
 
 
 class ResponseLogWriter:
     """Serializes all writes of a daemon to its session logs.
 
-    Records of a session stand in the log in the order of the calls. While one batch is written, the next one
-    gathers: all its records of one session go out in a single `write` call. To be used in one event loop.
+    The records of a session are in its log in the order of the calls. While one batch is written, the next one is
+    collected, and all its records of one session are written with a single `write` call. To be used in one event loop.
 
         async with ResponseLogWriter("var/logs") as responses:
             written = await responses.queue_completion_event(event)     # waits for room in the queue
             place = await written                                       # waits until it is in the log
 
-    Crash windows: what was queued and not yet acknowledged dies with the process; see SessionWriter for the rest.
+    Crash windows: records that were queued and not yet acknowledged are lost with the process. SessionWriter tells the
+    rest.
     """
 
     def __init__(
@@ -122,18 +126,19 @@ class ResponseLogWriter:
         open_sessions: int = 256,
         idle_seconds: float = 30.0,
     ) -> None:
-        """`owner` is whom the locks name. At most `queue_size` records wait, and as many are being written.
+        """`owner` is the name in the locks. At most `queue_size` records wait, while as many are being written.
 
-        At most `open_sessions` stay open (two descriptors each), none longer than `idle_seconds` without a record.
+        At most `open_sessions` sessions are open at once (two descriptors each), and none for longer than
+        `idle_seconds` without a record. `fsync` says when records survive a power failure (`session.Fsync`).
         """
-        # Only the event loop touches what stands here; `_sessions` belongs to the thread that the worker waits for.
+        # Only the event loop touches these; `_sessions` belongs to the thread that the worker waits for.
         self._sessions = OpenSessions(root, owner, fsync, open_sessions, idle_seconds)
         self.owner = owner
         self._idle_seconds = idle_seconds
         self._room = queue_size
-        """How many records more can wait."""
+        """The number of records that can still be queued."""
         self._callers = 0
-        """How many calls wait for room; one at a time has its turn, in the order of their coming."""
+        """The number of calls that wait for room; they get it in the order in which they came."""
         self._turn = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._queued: dict[str, _Group] = {}
@@ -142,13 +147,15 @@ class ResponseLogWriter:
         self._closed = False
 
     async def queue_completion_event(self, event: dict[str, Any]) -> asyncio.Future[Place]:
-        """Queue a record for the session of `data.session_id`, else `metadata.session_id`; wait while there is no room.
+        """Queue a record for the session of `data.session_id`, else `metadata.session_id`. Waits while the queue is
+        full.
 
-        The future tells the record's place once it is written, or raises WriterError: SessionLocked where another
-        writer has the session. The record is taken as it is now, and stamped with the time of the call. Cancelling
-        the future does not take the record back; a call that is cancelled while it waits for room has queued nothing.
+        The result of the future is the record's place, once it is written; or a WriterError, such as SessionLocked if
+        another writer has the session. The record is encoded as it is at the call; if it has no `timestamp`, it gets
+        the time of the call. Cancelling the future does not take the record back. A call that is cancelled while it
+        waits has queued nothing.
 
-        Raises MissingSessionId (a ValueError), InvalidRecord, InvalidName and WriterClosed, with nothing queued.
+        Raises MissingSessionId (a ValueError), InvalidRecord, InvalidName or WriterClosed; nothing is queued then.
         """
         session_id = session_of(event)
         if session_id not in self._queued:
@@ -166,29 +173,34 @@ class ResponseLogWriter:
         return written
 
     async def create_session(self, initiating_agent: str, pattern_type: str = "general") -> str:
-        """Begin a session with a new id, which is given once its first record is written. Errors as above."""
+        """Begin a session, and return its new id once its first record is written.
+
+        Raises what `queue_completion_event` and its future raise.
+        """
         record = session_created(f"sess_{uuid4()}", initiating_agent, pattern_type)
         await (await self.queue_completion_event(record))
         return str(record["data"]["session_id"])
 
     async def complete_session(self, session_id: str, agent_id: str) -> Place:
-        """Write the record that ends a session, said by `agent_id`, and give the session up. Errors as above."""
+        """Write the record that completes a session, with `agent_id` as its author, and release the session. Returns
+        the record's place. Raises what `queue_completion_event` and its future raise."""
         written = await self.queue_completion_event(session_completed(session_id, agent_id))
         place = await written
         await self.release(session_id)
         return place
 
     async def transfer_session(self, session_id: str, new_owner: str) -> Place:
-        """Write the record that hands a session over, and give it up: the new owner can take it. Errors as above."""
+        """Write the record that hands a session over, and release the session, so that the new owner can take it.
+        Returns the record's place. Raises what `queue_completion_event` and its future raise."""
         written = await self.queue_completion_event(session_transferred(session_id, self.owner, new_owner))
         place = await written
         await self.release(session_id)
         return place
 
     async def release(self, session_id: str) -> None:
-        """Write what is queued for a session, then give it up, so that another owner can take it.
+        """Write what is queued for a session, then close it and release its lock, so that another owner can take it.
 
-        It is taken again by its next record. Raises WriterError where fsync="close" fails, WriterClosed.
+        The next record for it opens it again. Raises WriterClosed, and WriterError if `fsync="close"` fails.
         """
         if self._closed:
             raise WriterClosed("the response log has been closed")
@@ -197,10 +209,10 @@ class ResponseLogWriter:
         await asyncio.shield(group.released)
 
     async def aclose(self) -> None:
-        """Write all that is queued, and close every session. Who still waits for room gets WriterClosed.
+        """Write everything that is queued, and close every session. Calls that still wait for room raise WriterClosed.
 
-        Cancelled, it goes on behind the scenes; call it again to wait for the end. Raises the first WriterError that
-        the closing of a session has met, with fsync="close".
+        If this is cancelled, the writing goes on in the background; call it again to wait for its end. Raises the first
+        WriterError of the closing of a session, which `fsync="close"` can cause.
         """
         self._close_queue()
         if self._worker is not None:
@@ -215,7 +227,7 @@ class ResponseLogWriter:
         await self.aclose()
 
     async def _wait_for_room(self) -> None:
-        """Wait until it is this call's turn and there is room, or the writer is closed: first come, first served."""
+        """Wait until there is room for this call, in the order in which calls came, or until the writer is closed."""
         self._callers += 1
         try:
             async with self._turn:
@@ -233,7 +245,7 @@ class ResponseLogWriter:
         return group
 
     async def _work(self) -> None:
-        """The only one who writes: batch after batch, until closed and empty."""
+        """The task that does all writing: batch after batch, until the queue is closed and empty."""
         batch: dict[str, _Group] = {}
         try:
             while await self._something_to_do():
@@ -247,7 +259,7 @@ class ResponseLogWriter:
             self._abandon(batch)
 
     async def _something_to_do(self) -> bool:
-        """Wait for it, and close what falls idle meanwhile; false once closed and empty."""
+        """Wait until something is queued, and close idle sessions meanwhile. False if the queue is closed and empty."""
         while not self._queued:
             if self._closed:
                 return False
@@ -263,7 +275,7 @@ class ResponseLogWriter:
         lines = {session_id: group.lines for session_id, group in batch.items() if group.lines}
         try:
             outcomes = await asyncio.to_thread(self._sessions.write, lines, time.monotonic())
-        except Exception as error:  # not foreseen: these records fail, the next ones are tried
+        except Exception as error:  # unexpected: these records fail, and the next batch is tried
             failed = WriterError(f"the records were not written: {error}")
             failed.__cause__ = error
             outcomes = {session_id: [failed] * len(lines[session_id]) for session_id in lines}
@@ -286,7 +298,8 @@ class ResponseLogWriter:
                     group.released.set_exception(error)
 
     def _abandon(self, batch: dict[str, _Group]) -> None:
-        """The worker has ended. Where it was cancelled, together with the loop, nobody must wait for it for ever."""
+        """Called when the worker ends: fail everything that is not done. The worker may have been cancelled together
+        with the loop, and then nobody may wait for it for ever."""
         self._close_queue()
         for group in (*batch.values(), *self._queued.values()):
             for future in (*group.futures, group.released):

@@ -1,7 +1,7 @@
-"""The log of one session, open for appending under its lock; and the sessions of one folder.
+"""The log of one session, open for appending under its lock; and the records that begin, hand over and complete it.
 
-A session's life is told by records in its own log; nothing is registered elsewhere. The index derives
-`session_registry` from them: who began the session, when, in which pattern, and whether it is over.
+That a session was begun, handed over or completed is said by records in its own log, and registered nowhere else. The
+index derives `session_registry` from them: who began the session, when, in which pattern, and whether it is completed.
 """
 
 from __future__ import annotations
@@ -22,42 +22,48 @@ from .lock import SessionLock
 from .record import Place, encode, session_file
 
 SESSIONS_FOLDER = "responses/sessions"
-"""Where the session files lie, below the root."""
+"""The folder of the session logs, below the root."""
 Fsync = Literal["never", "close", "always"]
-"""When a record survives a power failure: as the system likes, after `close`, or before `append` returns. A record that
-has been appended survives the death of the process in all three."""
-_CHUNK = 1 << 20
-_HINT = "see that the disk has room and the folder can be written; what was not acknowledged can be sent again"
+"""When records survive a power failure: `never`: whenever the system writes them to disk; `close`: once `close` has
+returned; `always`: once `append` has returned. A record that was appended survives the death of the process in any
+case."""
+_CHUNK_BYTES = 1 << 20
+_HINT = "make sure that the disk has room and the folder is writable; then append again what was not acknowledged"
 
 
 class SessionWriter:
-    """Appends records to one session: one `write` call each, behind the last whole line.
+    """Appends records to the log of one session, each with one `write` call, after the last whole line.
 
-    It owns the session from its making until `close`; another writer, of this process or any other, gets
-    SessionLocked. To be used by one thread at a time; a forked child finds it closed.
+        with SessionWriter("var/logs", "sess_discovery_123", "agent_explorer") as session:
+            place = session.append({"event": "completion:request", "data": {"agent_id": "agent_explorer"}})
 
-    Crash windows: killed inside `append`, the record stands in the log whole, torn, or not at all. A torn last line is
-    never cut off, as a reader may have seen it: the next writer ends it with LF, so that it costs itself only.
-    An `append` that raised may have left its record there whole, where only the LF was missing or fsync failed.
+    It owns the session from its creation until `close`; another writer, in this process or any other, gets
+    SessionLocked. To be used by one thread at a time. In a forked child it is closed.
+
+    Crash windows: after a kill in `append`, the record is in the log whole, torn, or not at all. A torn last line is
+    never removed, because a reader may have seen it: the next writer ends it with an LF, so that no other record is
+    lost. If `append` raises, its record may still be in the log whole, namely if only the LF is missing or fsync
+    failed.
     """
 
     def __init__(self, root: str | os.PathLike[str], session_id: str, owner: str, fsync: Fsync = "never") -> None:
-        """Take the session's lock and open its log, which is made if it is missing.
+        """Take the session's lock, without waiting, and open its log, which is created if it is missing.
 
-        Raises SessionLocked, naming the holder, at once; InvalidName for a session id that is no plain file name or an
-        owner without a name; WriterError where the system refuses a file.
+        Raises SessionLocked with the name of the holder, InvalidName if the session id is not a plain file name or the
+        owner not a name, and WriterError if the system refuses a file.
         """
         name = session_file(session_id)
         folder = Path(root, SESSIONS_FOLDER)
         self.session_id = session_id
         self.owner = owner
         self.path = f"{SESSIONS_FOLDER}/{name}"
-        """Of the log, relative to the root."""
+        """The log, relative to the root, with `/`."""
         self._fsync = fsync
-        # What is known of the log: its end, the LFs before it, and whether bytes stand there behind the last LF.
+        # What is known of the log: its size, its number of LFs, and whether its last line has no LF.
         self._end = self._lines = 0
         self._is_torn = False
         self._is_sure = False
+        """False until the log has been read, and after a write that failed."""
         with ExitStack() as undo:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ class SessionWriter:
                 self._file = _open_log(folder / name)
                 undo.callback(self._file.close)
                 if fsync != "never":
-                    for each in (folder, *folder.parents[:2]):  # a file without its name would be lost as well
+                    for each in (folder, *folder.parents[:2]):  # without its name, the file would be lost
                         sync_folder(each)
                 self._catch_up()
             except OSError as error:
@@ -74,9 +80,10 @@ class SessionWriter:
             undo.pop_all()
 
     def append(self, record: dict[str, Any]) -> Place:
-        """Append one record and say where it stands. It is stamped with the time where it has no `timestamp`.
+        """Append one record and return its place. If it has no `timestamp`, it gets the current time.
 
-        Raises InvalidRecord before a byte is written, WriterError where the system did not take it whole, WriterClosed.
+        Raises InvalidRecord before anything is written, WriterClosed, and WriterError if the record could not be
+        written whole.
         """
         outcome = self.append_lines((encode(record),))[0]
         if isinstance(outcome, WriterError):
@@ -84,9 +91,10 @@ class SessionWriter:
         return outcome
 
     def append_lines(self, lines: Sequence[bytes]) -> list[Place | WriterError]:
-        """Append records made by `encode`, all in one `write` call; for each its place, or why it has none.
+        """Append lines made by `record.encode`, all with one `write` call. Returns for each line its place, or the
+        error that kept it from being written.
 
-        When the disk fills half-way, the first ones are there and the rest are not. Raises WriterClosed.
+        If the disk becomes full within the call, the first lines are written and the rest are not. Raises WriterClosed.
         """
         if not self._lock.held:
             raise WriterClosed(f"the writer of {self.session_id!r} has been closed")
@@ -103,12 +111,12 @@ class SessionWriter:
             error, places = write_refused(self.path, met), []
         if len(places) < len(lines):
             self._is_sure = False
-            error = error or WriterError(f"{self.path}: the disk took only a part of the record", hint=_HINT)
+            error = error or WriterError(f"{self.path}: only a part of the record was written", hint=_HINT)
             places += [error] * (len(lines) - len(places))
         return places
 
     def rename_owner(self, new_owner: str) -> None:
-        """Hold the lock in another name from here on. Raises InvalidName, WriterError, WriterClosed."""
+        """Hold the lock under another name from now on. Raises InvalidName, WriterError, WriterClosed."""
         if not self._lock.held:
             raise WriterClosed(f"the writer of {self.session_id!r} has been closed")
         try:
@@ -118,7 +126,8 @@ class SessionWriter:
         self.owner = new_owner
 
     def close(self) -> None:
-        """Give the session up. A second call does nothing. Raises WriterError where fsync="close" fails."""
+        """Close the log and release the lock. A second call does nothing. Raises WriterError if `fsync="close"` fails;
+        the session is released nevertheless."""
         try:
             if self._fsync == "close" and self._lock.held:
                 os.fsync(self._file.fileno())
@@ -138,17 +147,17 @@ class SessionWriter:
 
     @property
     def is_new(self) -> bool:
-        """Nothing stands in the log yet."""
+        """Whether the log is empty."""
         return self._end == 0
 
     def _catch_up(self) -> None:
-        """Learn where the log ends, after opening it and after a write that failed; reads only what it has not seen."""
+        """Find out where the log ends, after it was opened or a write failed. Reads only what was not read before."""
         if self._is_sure:
             return
         size = os.fstat(self._file.fileno()).st_size
         if size < self._end:
             self._end, self._lines, self._is_torn = 0, 0, False
-        while chunk := os.pread(self._file.fileno(), min(_CHUNK, size - self._end), self._end):
+        while chunk := os.pread(self._file.fileno(), min(_CHUNK_BYTES, size - self._end), self._end):
             self._end += len(chunk)
             self._lines += chunk.count(b"\n")
             self._is_torn = not chunk.endswith(b"\n")
@@ -160,12 +169,12 @@ class SessionWriter:
         if self._is_torn:
             data = b"\n" + data
         written = self._file.write(data)
-        end = self._file.tell()  # behind these very bytes, even if somebody else appends without the lock
+        end = self._file.tell()  # the end of these bytes, even if somebody else appends without the lock
         if end - written != self._end:
             self._end, self._lines, self._is_torn = 0, 0, False
             raise WriterError(
-                f"{self.path}: somebody else writes to this log, or has cut it",
-                hint="let every writer take the lock; the record is there, but perhaps glued to other bytes",
+                f"{self.path}: somebody else writes to this log without the lock, or has truncated it",
+                hint="let every writer take the lock; the record was written, but other bytes may be in its line",
             )
         offset, number = self._end + self._is_torn, self._lines + self._is_torn
         places: list[Place | WriterError] = []
@@ -180,14 +189,14 @@ class SessionWriter:
 
 
 def write_refused(path: object, error: OSError) -> WriterError:
-    """What the system refused, as a WriterError that names the file."""
+    """A WriterError that names the file, for an error of the system."""
     wrapped = WriterError(f"{path}: {error.strerror or error}", hint=_HINT)
     wrapped.__cause__ = error
     return wrapped
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -214,14 +223,14 @@ def create_session(
     session_id: str | None = None,
     fsync: Fsync = "never",
 ) -> SessionWriter:
-    """Begin a session: its log's first record is written, and the initiating agent holds it.
+    """Begin a session: take its lock for the initiating agent, and write the first record of its log.
 
-    Without `session_id`, the id is `sess_` and a UUID. Raises WriterError where the session has records already, and
-    what SessionWriter raises.
+    Without `session_id`, the id is `sess_` and a UUID. Raises WriterError if the session has records already, and what
+    SessionWriter and its `append` raise; the session is released then.
     """
     session_id = f"sess_{uuid4()}" if session_id is None else session_id
     record = session_created(session_id, initiating_agent, pattern_type)
-    encode(record)  # refused before a file is made
+    encode(record)  # so that an invalid one is refused before a file is created
     writer = SessionWriter(root, session_id, initiating_agent, fsync)
     try:
         if not writer.is_new:
@@ -234,20 +243,22 @@ def create_session(
 
 
 def complete_session(session: SessionWriter) -> Place:
-    """Say that the session is over. The writer stays open: a record after this one is no error. Errors as `append`."""
+    """Write the record that completes a session, and return its place. The writer stays open, and may append more
+    records. Raises what `append` raises."""
     return session.append(session_completed(session.session_id, session.owner))
 
 
 def transfer_session(session: SessionWriter, new_owner: str) -> Place:
-    """Hand the session over: a record of it in the log, then the lock in the new owner's name.
+    """Hand a session over: write the record that says so, then put the new owner's name into the lock. Returns the
+    place of the record.
 
-    The lock is not let go of meanwhile. Where the new owner lives in another process, close the writer then, for that
-    process to open its own. Crash window: killed between the two, the log tells the new owner and the lock, which
-    nobody holds then, the old. Raises InvalidName, and what `append` raises.
+    The lock is held all the time. If the new owner is in another process, close the writer afterwards, so that the
+    other process can open its own. Crash window: after a kill between the two, the log names the new owner, and the
+    lock, which nobody holds then, the old one. Raises InvalidName, and what `append` raises.
     """
     record = session_transferred(session.session_id, session.owner, new_owner)
     if not isinstance(new_owner, str) or not new_owner:
-        raise InvalidName(f"{new_owner!r} is no owner's name", hint="name the agent, as a non-empty string")
+        raise InvalidName(f"{new_owner!r} is not the name of an owner", hint="name an agent, a non-empty string")
     place = session.append(record)
     session.rename_owner(new_owner)
     return place
@@ -260,7 +271,7 @@ def session_created(session_id: str, agent_id: str, pattern_type: str) -> dict[s
 
 
 def session_completed(session_id: str, agent_id: str) -> dict[str, Any]:
-    """The record by which the index turns the session's status to `completed`."""
+    """The record that makes the index set the session's status to `completed`."""
     data = {"session_id": session_id, "agent_id": agent_id, "status": "completed"}
     return {"event": "session:completed", "data": data}
 
