@@ -16,6 +16,8 @@ from sidecar.store.connection import DAILY, OpenDatabase
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
+from .projection import Projection
+
 
 class Position(NamedTuple):
     """The place of an entry in the order of time."""
@@ -103,6 +105,21 @@ class _Where:
         self.terms.append(term)
         self.values += values
 
+    def add_times(self, wanted: Filter) -> None:
+        """Add the limits of time."""
+        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
+            if moment is not None:
+                self.add_time(comparison, moment)
+
+    def add_time(self, comparison: str, moment: float) -> None:
+        # `+` keeps SQLite from using the index on time if something narrower is asked for.
+        self.add(f"{'' if self.index else '+'}e.timestamp {comparison} ?", moment)
+
+    def chosen(self) -> str:
+        """The entries, with their `log` and `path`."""
+        hint = f"INDEXED BY {self.index}" if self.index else ""
+        return f"{_CHOSEN.format(hint=hint)}{' AND '.join(self.terms) or '1'}"
+
 
 def _spoken(row: tuple[Any, ...]) -> tuple[tuple[str, int], tuple[Any, ...]]:
     """From a row of `DayReader.rows`: path and byte offset; and author, addressees and `answered_after`."""
@@ -142,18 +159,26 @@ class DayReader(OpenDatabase):
             elif begin is None:  # these are all
                 asked = _Where([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
                 terms, values = asked.terms, asked.values
-        limits = [(">=", wanted.since), ("<", wanted.until), (">", wanted.after)]
+        asked.add_times(wanted)
         if after is not None:
-            limits.append((f"{ahead}=", after.timestamp))
-        for comparison, moment in limits:
-            if moment is not None:
-                # `+` keeps SQLite from using the index on time if something narrower is asked for.
-                terms.append(f"{'' if asked.index else '+'}e.timestamp {comparison} ?")
-                values.append(moment)
-        if after is not None:
+            asked.add_time(f"{ahead}=", after.timestamp)
             terms.append(f"(e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)")
             values += after
         return self._entries(asked, size, reverse)
+
+    def project(self, wanted: Filter, what: Projection) -> list[tuple[Any, ...]]:
+        """The columns of all entries that match, in the order of time."""
+        asked = self._asked(wanted)
+        if asked is None:
+            return []
+        begin = self._begin(wanted, None, reverse=False)
+        if begin is not None and not asked.index:
+            asked.add(f"{_SLOT} >= ?", begin)
+        asked.add_times(wanted)
+        sql = (
+            f"SELECT {what.columns} FROM ({asked.chosen()}) e {what.joins} ORDER BY e.timestamp, e.path, e.byte_offset"
+        )
+        return self._decoded(what.decode, sql, *asked.values)
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""
@@ -353,7 +378,6 @@ class DayReader(OpenDatabase):
         # The rows are chosen and cut first, and named afterwards, because each name costs a lookup.
         slot = "" if asked.index else f"{_SLOT}{way}, "
         order = f"{slot}e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
-        hint = f"INDEXED BY {asked.index}" if asked.index else ""
-        chosen = f"{_CHOSEN.format(hint=hint)}{' AND '.join(asked.terms) or '1'} ORDER BY {order} LIMIT ?"
+        chosen = f"{asked.chosen()} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
         return self._decoded(decode_entry, _NAMED.format(chosen=chosen, order=order), *asked.values, size)

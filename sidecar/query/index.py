@@ -19,8 +19,10 @@ from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest
 from sidecar.said import said
 from sidecar.times import Time, duration, moment_of
 
+from . import projection
 from .day_reader import DayReader, Filter, Position
 from .follow import Follower
+from .projection import Projection
 from .record_finder import RecordFinder
 from .snapshot import Snapshot
 
@@ -147,8 +149,11 @@ class Index:
                 return set(self._files.of_catalog(lambda catalog: catalog.days_without(texts)))
         return set()
 
-    def _all(self, wanted: Filter) -> list[Entry]:
-        return self._files.whole(lambda: list(self._entries(wanted)))
+    def _project(self, wanted: Filter, what: Projection) -> list[tuple[Any, ...]]:
+        """Columns of all entries that match, in the order of time, from one index."""
+        days = (name.removesuffix(".db") for name in self._files.names())
+        without = self._days_without(wanted.texts()) | {day for day in days if not wanted.may_lie_on(day)}
+        return self._files.of_all_days(lambda day: day.project(wanted, what), without=without)
 
     def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
         """One day's entries, one query per page: no read transaction is open between two pages."""
@@ -329,16 +334,7 @@ class Index:
         Raises BadTime.
         """
         wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        return [
-            PeerInteraction(
-                entry.id,
-                entry.timestamp,
-                entry.file_path,
-                entry.line_number,
-                orjson.dumps(entry.participating_agents).decode(),
-            )
-            for entry in self._all(wanted)
-        ]
+        return [PeerInteraction(*row) for row in self._project(wanted, projection.PEERS)]
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """The roles of an agent in a session: one `{"timestamp": ..., "role": ...}` per entry in which it has one.
@@ -346,11 +342,8 @@ class Index:
         >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
         {'timestamp': 1735500910.0, 'role': 'peer'}
         """
-        return [
-            {"timestamp": entry.timestamp, "role": entry.agent_roles[agent_id]}
-            for entry in self._all(Filter(agent=agent_id, session=session_id))
-            if agent_id in entry.agent_roles
-        ]
+        rows = self._project(Filter(agent=agent_id, session=session_id), projection.ROLES)
+        return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
 
     def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
         """Requests that expect a response and have none, in the order of time.
@@ -358,10 +351,8 @@ class Index:
         `time_limit` is the age that they are younger than, in seconds or as an age; None for all. Raises BadTime.
         """
         after = None if time_limit is None else time.time() - duration(time_limit)
-        return [
-            PendingRequest(entry.id, entry.timestamp, entry.initiating_agent, entry.file_path)
-            for entry in self._all(Filter(after=after, pending=True))
-        ]
+        rows = self._project(Filter(after=after, pending=True), projection.PENDING)
+        return [PendingRequest(*row) for row in rows]
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name.

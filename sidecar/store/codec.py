@@ -8,7 +8,7 @@ compressed if it is long.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from operator import sub
@@ -79,7 +79,7 @@ def decode_entry(row: tuple[Any, ...]) -> Entry:
     draft.timestamp = timestamp
     spoken = _spoken if len(agents) <= MAX_REMEMBERED_LENGTH else _spoken.__wrapped__
     draft.participating_agents, draft.author, draft.addressees = spoken(agents, has_author, addressees, self_place)
-    draft.agent_roles = dict((_roles if len(roles) <= MAX_REMEMBERED_LENGTH else _roles.__wrapped__)(roles))
+    draft.agent_roles = dict(roles_of(roles))
     draft.is_completion = bool(is_completion)
     draft.is_request = bool(is_request)
     draft.has_response = bool(has_response)
@@ -153,13 +153,19 @@ def agents_of(text: str) -> list[str]:
     return agents
 
 
+def roles_of(text: str) -> Mapping[str, str]:
+    """The roles in the text of `agent_roles`, by agent. Raises TypeError or ValueError unless it is a JSON object of
+    strings. The object is remembered, and given again for the same text."""
+    return _roles(text) if len(text) <= MAX_REMEMBERED_LENGTH else _roles.__wrapped__(text)
+
+
 @lru_cache(MAX_REMEMBERED_TEXTS)
-def _roles(text: str) -> dict[str, str]:
-    """By agent. Remembered: to be copied before it leaves this module."""
+def _roles(text: str) -> Mapping[str, str]:
     roles = orjson.loads(text)
     if roles.__class__ is not dict or not all(role.__class__ is str for role in roles.values()):
         raise TypeError("agent_roles is not an object of strings")
-    return roles
+    found: Mapping[str, str] = roles
+    return found
 
 
 # ---- state
