@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from sidecar.config.settings import Source
-from sidecar.fs import split_path
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
@@ -148,7 +147,7 @@ class CatalogWriter:
         row = self._database.execute_sql(sql, (path,)).fetchone()
         if row is None:
             return None
-        id_, _, _, _, first_mtime, *mark_and_counts, _, packed = row
+        id_, _, _, ids_begin, first_mtime, *mark_and_counts, _, packed = row
         if any(value.__class__ is not int for value in mark_and_counts) or not 0 <= (first_mtime or 0.0) < YEAR_10000:
             raise TypeError(f"{mark_and_counts}, {first_mtime!r}")
         progress = SourceState(
@@ -162,16 +161,16 @@ class CatalogWriter:
             state.roles.update(self._roles(id_))
             state.names.update(_kept(saved["kept"]))
             places = list(unpack_places(saved["answered"]))
-            open_requests = self._open_requests(id_, split_path(path)[1])
+            open_requests = self._open_requests(id_, ids_begin)
             state.requests.restore(open_requests, answered(places), map(tuple, saved["early"]))
         return progress
 
     def saved(self, path: str) -> tuple[int, Iterable[Request]]:
         """The byte up to which a log was read, and the requests that are open there; (0, ()) if it was never saved."""
-        row = self._database.execute_sql("SELECT id, offset FROM source WHERE path = ?", (path,)).fetchone()
-        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0]), split_path(path)[1]))
+        row = self._database.execute_sql("SELECT id, offset, stem FROM source WHERE path = ?", (path,)).fetchone()
+        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0]), str(row[2])))
 
-    def _open_requests(self, id_: int, stem: str) -> Iterator[Request]:
+    def _open_requests(self, id_: int, ids_begin: str) -> Iterator[Request]:
         sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
         for offset, correlation, author, addressees, *rest in self._database.execute_sql(sql, (id_,)):
             pattern, conversation, expects, timestamp = rest
@@ -181,7 +180,7 @@ class CatalogWriter:
             if timestamp.__class__ is not float:
                 raise TypeError(f"the time {timestamp!r}")
             day = int(timestamp // SECONDS_PER_DAY)
-            where = (pattern, stem if conversation is None else conversation)
+            where = (pattern, ids_begin if conversation is None else conversation)
             yield Request(offset, day, correlation, author, to, *where, bool(expects), timestamp)
 
     def _roles(self, id_: int) -> Iterator[tuple[str, str]]:

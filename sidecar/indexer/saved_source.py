@@ -77,14 +77,14 @@ def to_save(progress: SourceState) -> SavedSource:
     return saved
 
 
-def _open_values(request: Request, stem: str) -> tuple[object, ...]:
+def _open_values(request: Request, ids_begin: str) -> tuple[object, ...]:
     return (
         request.byte_offset,
         request.correlation,
         request.author,
         orjson.dumps(request.addressees).decode(),
         request.pattern,
-        None if request.conversation == stem else request.conversation,
+        None if request.conversation == ids_begin else request.conversation,
         request.expects,
         request.timestamp,
     )

@@ -337,6 +337,16 @@ def test_ids_begin_with_the_session_that_the_path_names(tmp_path: Path, layout: 
     assert everything(settings.index_folder) == rebuilt(settings) == rebuilt(settings, workers=2)
 
 
+def test_an_answer_after_a_restart_has_the_conversation_of_its_request(tmp_path: Path) -> None:
+    format = "requests: [ask], answers: [reply], shapes: [{when: {path: e, is: ask}, conversation: [<session>]}]"
+    settings = own_settings(tmp_path, "<session>/events.jsonl", format, layout="stream")
+    write_lines(settings.root / "s1/events.jsonl", {"e": "ask"})
+    entries(settings)
+    write_lines(settings.root / "s1/events.jsonl", {"e": "reply"})
+    assert [one.conversation_id for one in entries(settings)] == ["s1", "s1"]
+    assert everything(settings.index_folder) == rebuilt(settings)
+
+
 def test_the_file_name_of_a_log_is_no_id_where_ids_begin_with_the_session(tmp_path: Path) -> None:
     settings = own_settings(tmp_path, "<session>/events.jsonl", "author: [by]")
     write_lines(settings.root / "s1/events.jsonl", {"e": "x"})
