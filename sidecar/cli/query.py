@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -143,18 +143,12 @@ def pending(options: GlobalOptions, window: Window, local: bool, as_json: bool) 
     """List requests without an answer, oldest first."""
     now = time.time()
     with closing(options.open_index()) as index:
-        entries = islice(_waiting(index, window), window.limit)
+        entries = index.waiting(**window._asdict())
 
         def with_age(entry: Entry) -> dict[str, Any]:
             return {**as_object(entry), "age_seconds": round(now - entry.timestamp, 3)}
 
         _print("pending", entries, with_age, as_json, local)
-
-
-def _waiting(index: Index, window: Window) -> Iterator[Entry]:
-    from sidecar.query.day_reader import Filter
-
-    return index._entries(Filter(window.since, window.until, pending=True))
 
 
 @query.command(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sidecar.fs import kernel_locks
 from sidecar.store import layout
+from sidecar.store.database_files import LOG, SHARED_MEMORY
 
 LARGE_LOG = 64 << 20
 """Bytes of a write-ahead log beyond which it is reported."""
@@ -28,7 +29,7 @@ def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
     `own`, the sidecar's process id, is left out. Raises IndexDamaged, and SidecarError if the index cannot be read.
     """
     for database in (layout.catalog_path(index_folder), *layout.daily_paths(index_folder)):
-        log = database.with_name(f"{database.name}-wal")
+        log = database.with_name(database.name + LOG)
         size = 0
         with suppress(OSError):
             size = os.stat(log, follow_symlinks=False).st_size
@@ -40,7 +41,7 @@ def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
 
 def _readers(database: Path) -> set[int]:
     """The processes that have a read transaction open on a database."""
-    locks = kernel_locks(database.with_name(f"{database.name}-shm"))
+    locks = kernel_locks(database.with_name(database.name + SHARED_MEMORY))
     return {
         lock.pid
         for lock in locks

@@ -296,6 +296,6 @@ def _signature(path: Path, stat: FileStat) -> str:
 def stats_of(path: Path) -> Iterator[int]:
     """Inode, size and modification time (ns) of a daily file and of its write-ahead log, zeros where one is not there.
     A commit changes them."""
-    for name in (path, path.with_name(f"{path.name}-wal")):
+    for name in (path, path.with_name(path.name + LOG)):
         stat = file_stat(name)
         yield from (0, 0, 0) if stat is None else stat[1:]

@@ -213,24 +213,22 @@ class DayReader(OpenDatabase):
 
     def furthest(self) -> dict[str, int]:
         """For each log, the byte offset of its last entry on this day."""
-        sql = (
-            f"SELECT {_PATH}, MAX(e.byte_offset) FROM"
-            " (SELECT source, MAX(byte_offset), first FROM span GROUP BY source) p"
-            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {_PLACED}"
-            " GROUP BY p.source"
-        )
-        return dict(self._typed((str, int), sql))
+        return self._of_last_entries("e.byte_offset", touched_after=-1)
 
     def reached(self, checkpoint: int) -> dict[str, int]:
         """For each log of which something was written here that this checkpoint does not cover, the byte offset of the
         end of its last record on this day."""
+        return self._of_last_entries("e.byte_offset + e.byte_length", touched_after=checkpoint)
+
+    def _of_last_entries(self, what: str, touched_after: int) -> dict[str, int]:
+        """For each log that was touched after a checkpoint, the highest value of an expression in its last span."""
         sql = (
-            f"SELECT {_PATH}, MAX(e.byte_offset + e.byte_length) FROM (SELECT source, MAX(byte_offset), first FROM span"
+            f"SELECT {_PATH}, MAX({what}) FROM (SELECT source, MAX(byte_offset), first FROM span"
             " WHERE source IN (SELECT id FROM source WHERE touched > ?) GROUP BY source) p"
             f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {_PLACED}"
             " GROUP BY p.source"
         )
-        return dict(self._typed((str, int), sql, checkpoint))
+        return dict(self._typed((str, int), sql, touched_after))
 
     def at(self, name: str, byte_offset: int) -> list[Entry]:
         """The entries at a byte offset in the log with this path, or in all logs whose ids begin with this name."""

@@ -223,14 +223,24 @@ class Index:
         older_than: float | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
+        since: Time | None = None,
+        until: Time | None = None,
     ) -> Iterator[Entry]:
         """Requests that expect an answer and have none, the oldest first unless `newest_first`.
 
         `to` is an addressee, `by` the author; `older_than` is an age, in seconds or as `5m`; `limit` is the number of
-        entries at most. Raises BadTime.
+        entries at most; `since` and `until` are as in `timeline`. Raises BadTime.
         """
-        until = None if older_than is None else time.time() - duration(older_than)
-        entries = self._entries(Filter(until=until, agent=by if to is None else to, pending=True), newest_first)
+        now = time.time()
+        ends = [now - duration(older_than)] if older_than is not None else []
+        ends += [moment_of(until, now)] if until is not None else []
+        wanted = Filter(
+            None if since is None else moment_of(since, now),
+            min(ends, default=None),
+            agent=by if to is None else to,
+            pending=True,
+        )
+        entries = self._entries(wanted, newest_first)
         fitting = (
             entry for entry in entries if (by is None or entry.author == by) and (to is None or to in entry.addressees)
         )

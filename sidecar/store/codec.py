@@ -46,7 +46,7 @@ def decode_entry(row: tuple[Any, ...]) -> Entry:
     """The entry of a row, which holds the view's 17 columns, `has_author`, `addressees` and `self_place` of its kind,
     `answered_after`, and the checksum as it is stored. Raises TypeError or ValueError."""
     if tuple(map(type, row)) not in _ROW:
-        raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
+        raise _of_other_types(row)
     draft = _Draft()
     # Taken apart by position, which costs a third of a loop. fmt: off
     (
@@ -131,8 +131,12 @@ def checked_row(row: Any, types: tuple[type, ...]) -> Any:
     """The row, if its values have exactly these types and every float is a time from 1970 to 9999. Raises TypeError for
     any other row."""
     if tuple(map(type, row)) != types or (float in types and not _in_calendar(row)):
-        raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
+        raise _of_other_types(row)
     return row
+
+
+def _of_other_types(row: Any) -> TypeError:
+    return TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
 
 
 def checked_columns(row: Any) -> Any:

@@ -20,7 +20,7 @@ from sidecar.guarded import GuardedFolder, closing_fd
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
-from .database_files import BESIDE, JOURNAL, check_to_read, check_to_write, uri
+from .database_files import BESIDE, JOURNAL, LOG, check_to_read, check_to_write, uri
 from .schema_check import CATALOG_SCHEMA, DAILY_SCHEMA, OBJECTS
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
                 raise IndexMissing(f"{path} does not exist") from None
             # A file in WAL mode cannot be opened where its -shm cannot be created. If there is no -wal either, nobody
             # has the file open for writing, which is what `immutable` promises SQLite.
-            if path.with_name(path.name + "-wal").exists():
+            if path.with_name(path.name + LOG).exists():
                 raise
             database.close()
             database = _connect_for_reading(path, "mode=ro&immutable=1")

@@ -30,6 +30,8 @@ from sidecar.errors import IndexDamaged, SidecarError
 from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
 from sidecar.guarded import TEMPORARY, GuardedFolder
 
+from .database_files import BESIDE
+
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
 REBUILD = "rebuild"
@@ -163,7 +165,7 @@ def _move(source: GuardedFolder, name: str, target: GuardedFolder) -> None:
         return
     # The log of the old file would be taken for one of the new: it goes first. The old file without it is not whole,
     # but nobody looks at it any more.
-    for suffix in ("-wal", "-shm", "-journal"):
+    for suffix in BESIDE:
         target.delete(name + suffix)
     old = target.status(name)
     if old is not None and stat.S_ISDIR(old.st_mode):
