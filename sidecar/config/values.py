@@ -125,9 +125,8 @@ def classifier(
     is_completion, is_request, is_answer, is_skipped = map(_matcher, (completions, requests, answers, skip))
 
     def kind_of(event_type: str) -> Kind:
-        requesting = is_request(
-            event_type
-        )  # a type that matches both is a request: otherwise it could never be answered
+        # A type that matches both is a request: otherwise it could never be answered.
+        requesting = is_request(event_type)
         answering = not requesting and is_answer(event_type)
         kind = Kind(is_completion(event_type), requesting, answering, is_skipped(event_type))
         if len(event_type) <= _MAX_CACHED_TYPE_CHARACTERS:
