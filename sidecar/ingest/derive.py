@@ -73,13 +73,11 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     is_stream = state.layout == "stream"
     session_id = state.session or named_session or ""
 
-    # The author of the first record that is not an answer and names its author becomes the owner, which never changes.
-    if named_author is not None:
-        author: str | None = named_author
-        if state.owner is None and not is_answer and not is_stream:
-            state.owner = author
-    else:
-        author = None if is_answer else state.owner
+    # The author of the first record that is not an answer and names its author becomes the owner, which never changes;
+    # or the first addressee of an answer that comes before: who was answered had asked.
+    if state.owner is None and not is_stream:
+        state.owner = named_author if not is_answer else addressees[0] if addressees else None
+    author = named_author or (None if is_answer else state.owner)
 
     request = state.requests.match_answer(named_correlation, author, timestamp) if is_answer else None
 

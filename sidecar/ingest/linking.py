@@ -2,8 +2,8 @@
 
 An answer with a correlation belongs to the newest open request with that correlation; else to the newest answered
 request with it; else to an open request that expects a response and has no correlation, which takes it; else to none,
-and the correlation is remembered as one of an early answer. An answer without a correlation belongs to an open request
-that expects a response, else to the request answered last.
+and the correlation is remembered as one of an early answer, until a request uses it up. An answer without a correlation
+belongs to an open request that expects a response, else to the request answered last.
 
 A file may hold a million open requests, so every rule is a lookup and none is a search.
 """
@@ -151,10 +151,11 @@ class RequestTable:
     # ---- requests
 
     def add_request(self, request: Request) -> float | None:
-        """Add a new request. Where its answer came before it, it is answered already: then returns the seconds from the
-        request to that answer, which are negative or 0 unless the log's times go back; else None."""
-        if request.correlation is not None:
-            answer_time = self._early.get(_short(request.correlation))
+        """Add a new request. Where its answer came before it, it is answered already and uses that answer up: then
+        returns the seconds from the request to that answer, which are negative or 0 unless the log's times go back;
+        else None."""
+        if request.correlation is not None and self._early:
+            answer_time = self._early.pop(_short(request.correlation), None)
             if answer_time is not None:
                 answered_after = answer_time - request.timestamp
                 self._keep_answered(request._replace(answered_after=answered_after))

@@ -402,9 +402,19 @@ LINKING = [
         [{"participating_agents": ["x"], "correlation_id": "c"}, {"has_response": 1, "correlation_id": "c"}],
     ),
     Case(
-        "an early correlation serves every request that bears it",
-        [answer("x", "c"), ask("a", "c"), ask("b", "c")],
-        [{}, ANSWERED, ANSWERED],
+        "an early answer is used up by the request that it answers, however often it came",
+        [answer("x", "c"), answer("y", "c"), ask("a", "c"), ask("b", "c")],
+        [{}, {}, ANSWERED, PENDING],
+    ),
+    Case(
+        "a late answer goes to the request that found no early answer left",
+        [answer("x", "c"), ask("a", "c"), ask("b", "c"), answer("y", "c"), answer("z", "c")],
+        [{}, ANSWERED, ANSWERED, {"participating_agents": ["y", "b"]}, {"participating_agents": ["z", "b"]}],
+    ),
+    Case(
+        "an answer whose request was born answered is kept as early no more",
+        [answer("x", "c"), ask("a", "c"), answer("y", "c"), ask("b", "c")],
+        [{}, ANSWERED, {"participating_agents": ["y", "a"]}, PENDING],
     ),
     Case(
         "a request born answered is the one answered last",
@@ -640,6 +650,31 @@ ROWS = [
             {"initiating_agent": "a", "participating_agents": ["a"], "has_response": 0},
             {"initiating_agent": "a", "participating_agents": ["b"]},
         ],
+    ),
+    Case(
+        "who is answered before anybody asks owns the session, as who had asked",
+        [answer("x", "c"), answer("y", to_agents=["a", "b"]), answer("z", to_agent="d"), ask("e"), ask()],
+        [
+            {"initiating_agent": "unknown"},
+            {"initiating_agent": "a", "author": "y"},
+            {"initiating_agent": "a"},
+            {"initiating_agent": "a", "author": "e"},
+            {"initiating_agent": "a", "author": "a"},
+        ],
+    ),
+    Case(
+        "an event file that answers somebody is of who was answered",
+        [answer("x", "c", to_agent="a")],
+        [{"initiating_agent": "a", "author": "x"}],
+        path="events/2024-12-29/evt_1735500000.5_completion:result.json",
+        layout="file",
+    ),
+    Case(
+        "in a stream nobody becomes an owner by an answer",
+        [answer("x", "c", to_agent="a"), ask()],
+        [{"initiating_agent": "unknown"}, {"initiating_agent": "unknown", "author": None}],
+        path="events/all.jsonl",
+        layout="stream",
     ),
     Case(
         "the author stands in data, else in metadata, else at the top, and is a string or an integer",

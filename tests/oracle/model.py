@@ -169,17 +169,19 @@ def _derive(
     else:
         session_id = _first_of(record, "data.session_id", "metadata.session_id", "session_id") or ""
     author = _first_of(record, "data.agent_id", "metadata.agent_id", "agent_id")
-    if layout != "stream":
-        if state.owner is None and not is_answer and author is not None:
-            state.owner = author
-        if author is None and not is_answer:
-            author = state.owner
-
     addressees: list[str] = []
     for where in ("data.to_agent", "data.to_agents", "data.routing.to_agent", "data.routing.to_agents"):
         value = _at(record, where)
         for element in value if isinstance(value, list) else [value]:
             _add(addressees, _text(element))
+    if layout != "stream":
+        if state.owner is None and not is_answer and author is not None:
+            state.owner = author
+        if state.owner is None and is_answer and addressees:
+            state.owner = addressees[0]
+        if author is None and not is_answer:
+            author = state.owner
+
     members: list[str] = []
     value = _at(record, "data.participants")
     if isinstance(value, list):
@@ -284,8 +286,10 @@ def _derive(
 
 
 def _new_request(state: State, request: Request) -> None:
-    for correlation, answer_time in state.early:
+    for early in state.early:
+        correlation, answer_time = early
         if correlation == request.correlation:
+            state.early.remove(early)
             _is_answered(state, request, answer_time)
             return
     state.open.append(request)
