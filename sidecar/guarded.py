@@ -1,21 +1,22 @@
-"""The index folder and the archive folder, which other users may be able to write to.
+"""Access to the index folder and the archive folder, where other users may be able to create files.
 
-So nothing in them is trusted to be what the sidecar left there. Everything is reached by the folder's descriptor, never
-through a link, and only regular files of a trusted owner are opened. Reads have a limit and never wait for a pipe.
-Writes make a new file, which replaces the old one in one step.
+Nothing in these folders is assumed to be what the sidecar left there. Everything is reached through the folder's
+descriptor, never through a link, and only regular files of a trusted owner are opened. Reads have a limit and never
+block on a pipe. A write creates a new file, which then replaces the old one in one step.
 
 A folder is opened in one of three ways:
 
-- `GuardedFolder.open_own`: the index, to write to it. It must belong to this user or to root, and not be writable for
-  everybody: SQLite opens its files by path, and nothing else keeps others from replacing one between the check and the
-  opening.
+- `GuardedFolder.open_own`: the index, for writing. It must belong to this user or to root and must not be writable by
+  everybody: SQLite opens its files by path, and nothing else keeps another user from replacing a file between the check
+  and the opening.
 - `GuardedFolder.open`: the archive, which is written by descriptor only. Files of the folder's owner are trusted too.
-- `GuardedFolder.open_to_read`: either, to read it. Files of any owner may be read.
+- `GuardedFolder.open_to_read`: either folder, for reading. Files may belong to anyone.
 
-The path of the folder may be a link, so that its owner can move it. A link of another user is followed only to a folder
-of that user.
+The path of the folder may itself be a link, so that its owner can move the folder. A link that belongs to another user
+is followed only if the folder belongs to that user as well.
 
-`sidecar/permissions.py` says who may read the folders, `sidecar/store/database_files.py` what holds for databases.
+Not here: who may read the folders (`sidecar/permissions.py`), and what protects the databases in them
+(`sidecar/store/database_files.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from uuid import uuid4
 from sidecar.errors import ConfigError, ForeignFile, UnsafePath
 
 MAX_SMALL_FILE = 16 << 20
-"""Largest size in bytes of a small file: any file of an index folder that is not a database."""
+"""The largest size, in bytes, of any file in the index folder that is not a database."""
 
 TEMPORARY = ".tmp"
 """Suffix of a file that is being written."""
@@ -42,13 +43,14 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 Trust = Callable[[int], bool]
-"""Whether the files of a user (by number) may be opened."""
+"""Whether files that belong to the user with this number may be opened."""
 
 
 class GuardedFolder:
     """A folder, held open by its descriptor. Close it, or use it in a `with` statement.
 
-    All names are names in this folder, without a `/`.
+    Every `name` that a method takes is the name of something directly in this folder. A name that contains `/`, or is
+    empty, `.` or `..`, raises UnsafePath.
     """
 
     def __init__(self, path: Path, fd: int, trusts: Trust) -> None:
@@ -60,9 +62,9 @@ class GuardedFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a folder by its path. Files in it may belong to its owner, to this user, or to root.
+        """Open a folder by its path. Files in it may belong to the folder's owner, to this user, or to root.
 
-        Raises ForeignFile if the path is a link of another user, OSError if it does not exist or is not a directory.
+        Raises ForeignFile if the path is a link that must not be followed, and OSError if there is no directory.
         """
         folder = cls.open_to_read(path)
         trusted = (0, os.geteuid(), os.fstat(folder.fd).st_uid)
@@ -71,10 +73,10 @@ class GuardedFolder:
 
     @classmethod
     def open_own(cls, path: Path, *, create: bool = False) -> Self:
-        """Open a folder of this user or of root. Files in it may belong to these two only.
+        """Open a folder that belongs to this user or to root. Files in it may belong to these two only.
 
-        If the folder is this user's, other users lose the permission to write to it. Raises the errors of `open`, and
-        ConfigError if the folder is another user's, or writable for everybody.
+        If the folder belongs to this user, write permission for group and others is removed. Raises the errors of
+        `open`, and ConfigError if the folder belongs to another user or everybody can write to it.
         """
         if create:
             path.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ class GuardedFolder:
             raise ConfigError(f"everybody can write in the index folder {self.path}", hint=f"chmod o-w {self.path}")
 
     def __reduce__(self) -> tuple[Callable[..., GuardedFolder], tuple[Path, int, int]]:
-        """In another process it is opened there, as a folder of its own, and refused if it is another one by then."""
+        """Pickled for another process, which opens the path again and refuses the folder if it has been replaced."""
         status = os.fstat(self.fd)
         return _open_again, (self.path, status.st_dev, status.st_ino)
 
@@ -135,10 +137,10 @@ class GuardedFolder:
         if fd >= 0:
             os.close(fd)
 
-    # ---- looking
+    # ---- reading
 
     def is_replaced(self) -> bool:
-        """Whether another folder is at the path of this one now, perhaps through a link."""
+        """Whether the path now leads to another folder, directly or through a link."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -151,28 +153,28 @@ class GuardedFolder:
             return sorted(entry.name for entry in entries)
 
     def entries(self) -> list[tuple[str, bool]]:
-        """The names in the folder, sorted, each with whether it is a folder."""
+        """The names in the folder, sorted, each with whether it is the name of a folder."""
         return sorted(_entries(self.fd))
 
     def status(self, name: str) -> os.stat_result | None:
-        """The status of a file, of a folder, or of a link itself; None if nothing has this name."""
+        """The status of the file or folder with this name, or of a link itself; None if there is nothing."""
         try:
             return self.status_of(name)
         except FileNotFoundError:
             return None
 
     def status_of(self, name: str) -> os.stat_result:
-        """The same as `status`. Raises FileNotFoundError."""
+        """Like `status`, but raises FileNotFoundError if there is nothing."""
         return os.stat(_plain(name), dir_fd=self.fd, follow_symlinks=False)
 
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """A descriptor of a file that is there. The caller closes it.
+        """Open an existing file and return its descriptor, which the caller closes.
 
-        Raises ForeignFile where the file is not a regular file of ours (to be written in place it must have no second
-        name either), and OSError.
+        Raises the errors of `check_file`, and OSError if the file does not exist or cannot be opened.
         """
         in_place = bool(flags & (os.O_WRONLY | os.O_RDWR))
-        self.check_file(name, self.status_of(name), in_place=in_place)  # a pipe or a device must not even be opened
+        # Checked before as well as after it is opened: opening a pipe or a device may have effects of its own.
+        self.check_file(name, self.status_of(name), in_place=in_place)
         fd = os.open(name, flags | _FILE, dir_fd=self.fd)
         try:
             self.check_file(name, os.fstat(fd), in_place=in_place)
@@ -182,8 +184,8 @@ class GuardedFolder:
         return fd
 
     def check_file(self, name: str, status: os.stat_result, *, in_place: bool = False) -> None:
-        """Raise ForeignFile where what has this name and status is not a regular file of ours; to be written in place
-        it must have no second name either."""
+        """Raise ForeignFile unless `status` is that of a regular file of a trusted owner. With `in_place` the file must
+        have no second name either, because whatever is written to it would appear under that name too."""
         if not stat.S_ISREG(status.st_mode):
             raise ForeignFile(f"{self.path / name} is {kind_of(status)}, not a file of the sidecar")
         if not self._trusts(status.st_uid):
@@ -192,7 +194,7 @@ class GuardedFolder:
             raise ForeignFile(f"{self.path / name} has a second name elsewhere")
 
     def read(self, name: str, limit: int = MAX_SMALL_FILE) -> bytes:
-        """The content of a file. Raises the errors of `open_file`, and ForeignFile for more than `limit` bytes."""
+        """The content of a file. Raises the errors of `open_file`, and ForeignFile if it exceeds `limit` bytes."""
         fd = self.open_file(name)
         with open(fd, "rb", buffering=0) as file:
             if os.fstat(fd).st_size > limit:
@@ -202,7 +204,10 @@ class GuardedFolder:
     # ---- changing
 
     def folder(self, name: str, *, create: bool = False) -> GuardedFolder:
-        """A folder in this one. Raises ForeignFile if it is not a folder, or not of a trusted owner, and OSError."""
+        """Open a folder in this one, which the caller closes; with `create`, it is created if it does not exist.
+
+        Raises ForeignFile if it is not a folder or its owner is not trusted, and OSError.
+        """
         if create:
             with suppress(FileExistsError):
                 os.mkdir(_plain(name), dir_fd=self.fd)
@@ -218,8 +223,8 @@ class GuardedFolder:
 
     @contextmanager
     def below(self, names: Iterable[str], *, create: bool = False) -> Iterator[GuardedFolder]:
-        """A folder further down, by the names on the way to it, open during a `with` statement. Raises the errors of
-        `folder`."""
+        """A folder some levels below this one, open during a `with` statement. `names` leads to it, outermost first.
+        Raises the errors of `folder`."""
         with ExitStack() as opened:
             folder: GuardedFolder = self
             for name in names:
@@ -227,11 +232,13 @@ class GuardedFolder:
             yield folder
 
     def create(self, name: str, mode: int = 0o666) -> int:
-        """A descriptor to write a new file with; `mode` is cut by the umask. Raises FileExistsError, OSError."""
+        """Create a file and return its descriptor, which the caller closes. The umask applies to `mode`. Raises
+        FileExistsError if the name is taken, and OSError."""
         return os.open(_plain(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def write(self, name: str, content: bytes, *, durable: bool = False) -> None:
-        """Replace the content of a file, or create it, in one step; with `durable`, it is synced first. Raises OSError.
+        """Replace the content of a file, or create it, in one step. With `durable`, the content is synced before that;
+        the name is not: see `sync`. Raises OSError.
 
         A kill leaves the old file, and perhaps one with a temporary name, which the next write deletes.
         """
@@ -245,15 +252,18 @@ class GuardedFolder:
         self.rename(temporary, name)
 
     def link_here(self, source: str, name: str, source_fd: int) -> None:
-        """Give a file in the folder with the descriptor `source_fd` a second name in this one. Raises OSError."""
+        """Create a second name in this folder for the file `source` of the folder with the descriptor `source_fd`.
+        Raises OSError."""
         os.link(source, _plain(name), src_dir_fd=source_fd, dst_dir_fd=self.fd, follow_symlinks=False)
 
     def rename(self, name: str, new: str, into: GuardedFolder | None = None) -> None:
-        """Rename a file or folder, perhaps into another folder of ours; a file that has the new name is replaced."""
+        """Rename a file or folder, or move it to the folder `into`. A file that has the new name is replaced. Raises
+        OSError."""
         os.rename(_plain(name), _plain(new), src_dir_fd=self.fd, dst_dir_fd=(into or self).fd)
 
     def delete(self, name: str) -> bool:
-        """Delete what has this name, whatever it is, and never what a link points to; false where nothing had it."""
+        """Delete a file, a folder with its content, or a link (never its target). Returns whether there was anything
+        to delete. Raises OSError."""
         status = self.status(name)
         if status is None:
             return False
@@ -267,13 +277,16 @@ class GuardedFolder:
         return True
 
     def delete_empty(self, name: str) -> None:
-        """Delete a folder if it is empty."""
+        """Delete a folder if it is empty. Errors are ignored."""
         with suppress(OSError):
             os.rmdir(_plain(name), dir_fd=self.fd)
 
     def _delete_folder(self, name: str) -> None:
-        """Delete a folder with its content. The nesting may be deeper than the limits on descriptors and on the stack:
-        so folders in its folders are first moved up into it, where a kill leaves them for the next attempt."""
+        """Delete a folder with its content.
+
+        The folders may be nested more deeply than the limits on descriptors and on the stack allow. So those two levels
+        down are moved up one level, again and again. After a kill they are still in the folder, for the next attempt.
+        """
         fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
         with closing_fd(fd):
             while below := _delete_files(fd):
@@ -286,18 +299,20 @@ class GuardedFolder:
         os.rmdir(name, dir_fd=self.fd)
 
     def delete_all(self, name: str) -> None:
-        """Delete a folder of ours and what lies in it, as far as that can be done; what has its name and is not a
-        folder (a link to one, for instance) is deleted itself."""
+        """Like `delete`, but errors are ignored, so that some of a folder's content may remain."""
         with suppress(OSError):
             self.delete(name)
 
     def sync(self) -> None:
-        """Make the names in this folder durable."""
+        """Make the names in this folder durable. Raises OSError."""
         os.fsync(self.fd)
 
     def sync_file(self, name: str) -> None:
-        """Make the content of a file durable that was written by somebody else, such as SQLite; this process must not
-        have it open. Raises as `open_file`."""
+        """Make the content of a file durable that was written through another descriptor, for example by SQLite.
+
+        Not for a database that this process has open: closing the file here would drop SQLite's locks on it. Raises the
+        errors of `open_file`.
+        """
         with closing_fd(self.open_file(name)) as fd:
             os.fsync(fd)
 
@@ -315,8 +330,9 @@ def _open_again(path: Path, device: int, inode: int) -> GuardedFolder:
 def folder_inside(root: Path, folder: Path) -> Iterator[int]:
     """The descriptor of a folder below the root of the logs, open during a `with` statement.
 
-    Links are followed if they lead to a folder below the root. One that is swapped in meanwhile leads nowhere else: the
-    folder that is checked is the one that is open. Raises UnsafePath, OSError.
+    Links are followed if they lead to a folder below the root. A link that is put in place during the call changes
+    nothing: the folder that was checked is the one that is open. Raises UnsafePath if the folder is not below the root,
+    and OSError.
     """
     with closing_fd(os.open(folder, _FOLDER)) as fd:
         real = os.path.realpath(folder)
@@ -336,7 +352,7 @@ def closing_fd(fd: int) -> Iterator[int]:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """The kind of a file, in words: `a link`, `a pipe`."""
+    """What a file is, in words, for messages: `a link`, `a pipe`."""
     mode = status.st_mode
     for is_kind, name in (
         (stat.S_ISREG, "a file"),
@@ -351,7 +367,7 @@ def kind_of(status: os.stat_result) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that leads to no other folder."""
+    """The name, if it leads to no other folder. Raises UnsafePath."""
     if name in ("", ".", "..") or "/" in name:
         raise UnsafePath(f"{name!r} leaves its folder")
     return name
@@ -363,7 +379,7 @@ def _entries(fd: int) -> list[tuple[str, bool]]:
 
 
 def _delete_files(fd: int) -> list[str]:
-    """Delete everything but folders in an open folder. Returns the names of the folders."""
+    """Delete everything in an open folder except its folders, and return their names."""
     found = _entries(fd)
     for name, is_folder in found:
         if not is_folder:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sidecar.fs import kernel_locks
 from sidecar.store import layout
-from sidecar.store.database_files import LOG, SHARED_MEMORY
+from sidecar.store.database_files import SHARED_MEMORY, WAL
 
 LARGE_LOG = 64 << 20
 """Bytes of a write-ahead log beyond which it is reported."""
@@ -29,7 +29,7 @@ def held_logs(index_folder: Path, own: int | None) -> Iterator[str]:
     `own`, the sidecar's process id, is left out. Raises IndexDamaged, and SidecarError if the index cannot be read.
     """
     for database in (layout.catalog_path(index_folder), *layout.daily_paths(index_folder)):
-        log = database.with_name(database.name + LOG)
+        log = database.with_name(database.name + WAL)
         size = 0
         with suppress(OSError):
             size = os.stat(log, follow_symlinks=False).st_size

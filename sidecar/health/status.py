@@ -23,7 +23,7 @@ from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.store import layout
-from sidecar.store.database_files import LOG
+from sidecar.store.database_files import WAL
 
 from .coverage import misfits
 from .readers import held_logs
@@ -236,7 +236,7 @@ class _Seen:
         with closing(open_catalog(self._folder)) as catalog:
             checkpoint = int(catalog.fact("checkpoint") or 0)
         for path in layout.daily_paths(self._folder):
-            if not path.with_name(path.name + LOG).exists():
+            if not path.with_name(path.name + WAL).exists():
                 continue  # a sidecar keeps the days open that it writes to, and these have a write-ahead log
             with suppress(SidecarError), closing(DayReader(path)) as day:
                 for name, end in day.reached(checkpoint).items():

@@ -30,7 +30,7 @@ from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, LogName, Row
 from sidecar.store.connection import looks_whole
-from sidecar.store.database_files import JOURNAL, LOG
+from sidecar.store.database_files import JOURNAL, WAL
 from sidecar.times import day_name, day_number
 
 from .day_writer import DayWriter
@@ -157,7 +157,7 @@ class DayFiles:
         """
         path = self._path(day)
         self._close(day)
-        if any(self.folder.status(path.name + suffix) for suffix in (LOG, JOURNAL)):
+        if any(self.folder.status(path.name + suffix) for suffix in (WAL, JOURNAL)):
             return False
         copies.check_file(copy, copies.status_of(copy), in_place=True)
         copies.rename(copy, path.name, self.folder)
@@ -296,6 +296,6 @@ def _signature(path: Path, stat: FileStat) -> str:
 def stats_of(path: Path) -> Iterator[int]:
     """Inode, size and modification time (ns) of a daily file and of its write-ahead log, zeros where one is not there.
     A commit changes them."""
-    for name in (path, path.with_name(path.name + LOG)):
+    for name in (path, path.with_name(path.name + WAL)):
         stat = file_stat(name)
         yield from (0, 0, 0) if stat is None else stat[1:]

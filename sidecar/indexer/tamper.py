@@ -34,7 +34,7 @@ from peewee import DatabaseError, SqliteDatabase
 from sidecar.errors import IndexDamaged
 from sidecar.fs import FileStat, file_stat
 from sidecar.store.connection import is_damage
-from sidecar.store.database_files import LOG, SHARED_MEMORY
+from sidecar.store.database_files import SHARED_MEMORY, WAL
 
 MAX_WAL_BYTES = 2_000 * (4_096 + 24)
 """Size of a WAL from which on it is moved into its database: 2,000 pages, each with its header. A longer one is
@@ -71,8 +71,8 @@ class FileState(NamedTuple):
             return
         if now != self.file:
             raise IndexDamaged(f"{path} was replaced or written by another process")
-        if _filled_log(f"{path}{LOG}") is not None:  # SQLite would take its content for committed
-            raise IndexDamaged(f"{path}{LOG} was put there by another process")
+        if _filled_log(f"{path}{WAL}") is not None:  # SQLite would take its content for committed
+            raise IndexDamaged(f"{path}{WAL} was put there by another process")
 
 
 FileStates = dict[Path, FileState]
@@ -82,7 +82,7 @@ FileStates = dict[Path, FileState]
 def states_of(paths: Iterable[Path]) -> FileStates:
     """The states of files that are not open here, as a basis for later comparisons. Missing ones are left out."""
     # The WAL first: once it is gone, the reader that moved it into the file has finished.
-    found = ((path, _filled_log(f"{path}{LOG}"), file_stat(path)) for path in paths)
+    found = ((path, _filled_log(f"{path}{WAL}"), file_stat(path)) for path in paths)
     return {path: FileState(now, log) for path, log, now in found if now is not None}
 
 
@@ -99,7 +99,7 @@ class TamperGuard:
     def __init__(self, database: SqliteDatabase, path: Path) -> None:
         self.path = path
         self._database = database
-        self._file_name, self._log_name, self._shared_name = (f"{path}{suffix}" for suffix in ("", LOG, SHARED_MEMORY))
+        self._file_name, self._log_name, self._shared_name = (f"{path}{suffix}" for suffix in ("", WAL, SHARED_MEMORY))
         database.execute_sql(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}")
         self._file = stat_after_write(self._file_name)
         self._log = stat_after_write(self._log_name)

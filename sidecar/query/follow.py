@@ -13,7 +13,7 @@ from sidecar.errors import IndexUnavailable
 from sidecar.fs import MTIME_GRANULARITY, FileStat, OpenFiles, try_file_stat
 from sidecar.records import Entry
 from sidecar.store import layout
-from sidecar.store.database_files import LOG
+from sidecar.store.database_files import WAL
 
 from .day_reader import DayReader, Filter
 
@@ -118,6 +118,6 @@ def _stats_of(path: Path) -> tuple[FileStat | None, ...] | None:
 
     The files are not opened for this: to close a file drops all locks that this process, and so SQLite, has on it.
     """
-    stats = (try_file_stat(path), try_file_stat(f"{path}{LOG}"))
+    stats = (try_file_stat(path), try_file_stat(f"{path}{WAL}"))
     newest = max((stat.mtime_ns for stat in stats if stat is not None), default=0)
     return stats if time.time_ns() - newest > MTIME_GRANULARITY else None

@@ -1,6 +1,6 @@
 """The format of an index on disk.
 
-Here: the tables of both databases, how a connection is opened and checked, where files lie and how a rebuilt index
-takes the place of the old one, and how values are encoded. Not here: what is written when (`indexer`), and queries
-(`query`).
+Here: the tables of both kinds of database, how a connection is opened and checked, where the files are and how a
+rebuilt index takes the place of the old one, and how values are encoded. Not here: what is written and when
+(`indexer`), and queries (`query`).
 """

@@ -1,4 +1,7 @@
-"""Open the database files of an index, for writing or for reading, and tell damage from other errors."""
+"""Open the database files of an index for writing or for reading, check them, and tell damage from other errors.
+
+Not here: what is written (`indexer`) and the queries (`query`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from sidecar.guarded import GuardedFolder, closing_fd
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
-from .database_files import BESIDE, JOURNAL, LOG, check_to_read, check_to_write, uri
+from .database_files import BESIDE, JOURNAL, WAL, check_to_read, check_to_write, uri
 from .schema_check import CATALOG_SCHEMA, DAILY_SCHEMA, OBJECTS
 
 T = TypeVar("T")
@@ -32,8 +35,8 @@ DAILY = 0x53444441
 """The `application_id` of a daily file."""
 CATALOG = 0x53444341
 """The `application_id` of a catalog."""
-# WAL, so that readers and the writer never wait for each other. NORMAL, so that a commit is not synced: `day_files.py`
-# and `catalog_writer.py` decide what becomes durable when. No automatic WAL checkpoints: `tamper.py` requests them.
+# `wal`: readers and the writer never wait for each other. `normal`: a commit is not synced, because `day_files.py` and
+# `catalog_writer.py` decide what becomes durable and when. No automatic WAL checkpoints: `tamper.py` requests them.
 # Temporary tables stay in memory, so that nothing is written outside the index folder.
 _WRITING: dict[str, object] = {
     "journal_mode": "wal",
@@ -45,9 +48,9 @@ _LOADING: dict[str, object] = {"journal_mode": "off", "synchronous": "off"}
 _SEGMENT: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _CREATING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
-"""What a database may raise: peewee's errors, and SQLite's from statements that bypass peewee for speed."""
+"""What a database may raise: peewee's errors, and SQLite's own from statements that bypass peewee for speed."""
 _STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
-"""What a statement may raise. SQLite's messages quote the file, and fail to decode where that is not UTF-8."""
+"""What a statement may raise. SQLite's messages quote the file, and cannot be decoded if the quote is not UTF-8."""
 _PAGE_BYTES = 4096
 _SMALL_PAGE_BYTES = 1024
 """For daily files that grow row by row or have few rows: see `make_small`."""
@@ -56,20 +59,20 @@ _HEADER_LENGTH = 100
 _VALUE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 """What decoding a row may raise if its values are not those that the sidecar writes."""
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
-"""Parts of the messages that SQLite has for a damaged file."""
-_UNREADABLE = "check the permissions of the index folder and of what is in it, and the disk"
+"""Parts of the messages that SQLite gives for a damaged file."""
+_UNREADABLE = "check the permissions of the index folder and of the files in it, and the disk"
 
 
 def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -> SqliteDatabase:
-    """Open a database file of a kind (`DAILY` or `CATALOG`) for writing, and create it if it does not exist. Raises
-    IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
+    """Open a database file of a kind (`DAILY` or `CATALOG`) for writing, and create it if it does not exist.
 
-    `bulk`: nothing is journalled or synced, so that a crash leaves nothing of use.
+    With `bulk`, nothing is journalled or synced, so the file is of no use after a crash. Raises IndexDamaged,
+    SchemaMismatch, ForeignFile, OSError, and DATABASE_ERRORS.
     """
     path = folder.path / name
     if folder.status(name) is None:
-        # Created under another name, so that no reader ever finds a file without tables. Synced, because what is
-        # written to the write-ahead log later is worth nothing without them.
+        # Created under another name, so that no reader ever finds a file without tables. Synced, because what the
+        # write-ahead log receives later is worth nothing without the tables.
         fresh = f"{name}.new"
         creating = {
             **(_LOADING if bulk else _CREATING),
@@ -78,9 +81,11 @@ def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -
         with closing(_create_new(folder, fresh, creating)) as database, database.atomic():
             _create_tables(database, DAILY_TABLES if kind == DAILY else CATALOG_TABLES)
             finish_tables(database, kind)
-            if kind == DAILY:  # in the same transaction: a file without its day counts as that of another day
+            # In the same transaction, because a file without its day is taken for that of another day.
+            if kind == DAILY:
                 database.execute_sql("INSERT INTO meta VALUES ('day', ?)", (path.stem,))
-        for suffix in BESIDE:  # left by a file that was deleted: SQLite would take them for those of the new one
+        # SQLite would take what a deleted file has left beside it for parts of the new file.
+        for suffix in BESIDE:
             folder.delete(name + suffix)
         folder.rename(fresh, name)
     database = _connect_for_writing(path, _LOADING if bulk else _WRITING)
@@ -88,7 +93,8 @@ def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -
         with database_damage_as_errors(path):
             check_to_write(folder, name)
             database.connect()
-            if check_version(database, path, kind) == 0:  # a crash leaves no such file: see above
+            # A crash leaves no empty file: see above.
+            if check_version(database, path, kind) == 0:
                 raise IndexDamaged(f"{path} is empty")
     except BaseException:
         database.close()
@@ -97,8 +103,8 @@ def create(folder: GuardedFolder, name: str, kind: int, *, bulk: bool = False) -
 
 
 def create_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
-    """Create a segment: a file with the tables of a daily file, but without their indexes. Neither journalled nor
-    synced."""
+    """Create a segment, and open it: a file with the tables of a daily file, but without their indexes. Nothing is
+    journalled or synced."""
     database = _create_new(folder, name, _SEGMENT)
     database.connect()
     with database.atomic():
@@ -107,7 +113,7 @@ def create_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
 
 
 def open_segment(folder: GuardedFolder, name: str) -> SqliteDatabase:
-    """Open a segment that is to become a daily file. Nothing is journalled or synced."""
+    """Open a segment that is about to become a daily file. Nothing is journalled or synced."""
     check_to_write(folder, name)
     database = _connect_for_writing(folder.path / name, _LOADING)
     database.connect()
@@ -126,7 +132,7 @@ def create_name_indexes(database: SqliteDatabase) -> None:
 
 
 def finish_tables(database: SqliteDatabase, kind: int) -> None:
-    """Create what a file has besides its tables: indexes, views, statistics, and the marks of its kind and version."""
+    """Create what a file has besides its tables: indexes, views, statistics, and its kind and version."""
     for model in DAILY_TABLES if kind == DAILY else CATALOG_TABLES:
         SchemaManager(model, database).create_indexes()
     for sql in (*ENTRY_INDEXES, KSI_INDEX, *STATISTICS) if kind == DAILY else CATALOG_VIEWS:
@@ -136,30 +142,30 @@ def finish_tables(database: SqliteDatabase, kind: int) -> None:
 
 
 def first_and_last(database: SqliteDatabase) -> tuple[float, float]:
-    """The first and the last timestamp in a daily file; zeros if it has no entries."""
-    # Two statements: SQLite takes one of MIN and MAX from an end of the index, but reads every entry for both.
+    """The first and the last timestamp in a daily file, in seconds since 1970; zeros if it has no entries."""
+    # Two statements: SQLite reads MIN or MAX alone from one end of the index, but for both it reads every entry.
     first, last = (database.execute_sql(f"SELECT {end}(timestamp) FROM entry").fetchone()[0] for end in ("MIN", "MAX"))
     return float(first or 0), float(last or 0)
 
 
 def count_entries(database: SqliteDatabase) -> int:
-    """The number of entries in a daily file. Reads all of an index."""
+    """The number of entries in a daily file. Takes time: it walks through a whole index."""
     return int(database.execute_sql("SELECT COUNT(*) FROM entry").fetchone()[0])
 
 
 def make_small(database: SqliteDatabase) -> None:
-    """Rewrite a daily file with small pages, which makes one with few entries three times smaller. It must not be in
-    WAL mode.
+    """Rewrite a daily file with small pages, so that one with few entries takes a third of the space. The database must
+    not be in WAL mode.
 
-    A daily file has about 25 tables and indexes, of at least one page each, and a log whose timestamps are wrong may
-    have entries on thousands of days. A large file grows by 2.6 % with such pages (measured on 200,000 entries).
+    A daily file has about 25 tables and indexes of at least one page each, and a log with wrong timestamps may have
+    entries on thousands of days. A large file grows by 2.6 % with small pages (measured on 200,000 entries).
     """
     database.execute_sql(f"PRAGMA page_size = {_SMALL_PAGE_BYTES}")
     database.execute_sql("VACUUM")
 
 
 def _create_new(folder: GuardedFolder, name: str, pragmas: dict[str, object]) -> SqliteDatabase:
-    """A new, empty database, for writing. What a kill has left under its name is deleted."""
+    """A new, empty database, for writing. Files that a kill has left under its name are deleted."""
     for suffix in ("", *BESIDE):
         folder.delete(name + suffix)
     os.close(folder.create(name))
@@ -168,15 +174,17 @@ def _create_new(folder: GuardedFolder, name: str, pragmas: dict[str, object]) ->
 
 
 def _connect_for_writing(path: Path, pragmas: dict[str, object]) -> SqliteDatabase:
-    """A connection to a database that exists and was checked (`guarded.check_to_write`)."""
+    """A connection to a database that exists and has been checked (`check_to_write`)."""
     pragmas = {"page_size": _PAGE_BYTES, "cache_size": -8192, **pragmas}
     return SqliteDatabase(uri(path, "mode=rw"), uri=True, pragmas=pragmas, timeout=5)
 
 
 def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
-    """The version of the tables, which is `VERSION`, or 0 for an empty database. Raises SchemaMismatch for another
-    version, and IndexDamaged for a database that is not one of the sidecar's, not of this kind, or has things in it
-    that would run."""
+    """The version of a database: `VERSION`, or 0 if it is empty.
+
+    Raises SchemaMismatch for any other version, and IndexDamaged for a database that is not the sidecar's, not of this
+    kind, or contains something that the sidecar does not make (see `schema_check.py`).
+    """
     version = int(database.execute_sql("PRAGMA user_version").fetchone()[0])
     found = int(database.execute_sql("PRAGMA application_id").fetchone()[0])
     if (version, found) == (0, 0):
@@ -189,17 +197,17 @@ def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
         raise SchemaMismatch(f"{path} has schema version {version}; this sidecar reads version {VERSION}")
     schema = DAILY_SCHEMA if kind == DAILY else CATALOG_SCHEMA
     if (stranger := schema.stranger(database.execute_sql(OBJECTS).fetchall())) is not None:
-        raise IndexDamaged(f"{path} has {stranger!r}, which is not as the sidecar makes it")
+        raise IndexDamaged(f"{path} contains {stranger!r}, which the sidecar does not make")
     return version
 
 
 def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
     """Open a database file of a kind (`DAILY` or `CATALOG`) for reading only.
 
-    Raises IndexMissing, IndexDamaged or SchemaMismatch; SidecarError if the file exists and cannot be read at the
+    Raises IndexMissing, IndexDamaged or SchemaMismatch, and SidecarError if the file exists but cannot be read at the
     moment.
     """
-    # SQLite reports a missing file, a folder and a lack of permission with the same error.
+    # SQLite has one error for a missing file, a folder, and a lack of permission, so these are told apart here.
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -216,11 +224,12 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
         except DatabaseError as error:
             if "unable to open" not in str(error) and "readonly" not in str(error):
                 raise
-            if not path.exists():  # deleted or moved since
+            # Deleted or moved a moment ago.
+            if not path.exists():
                 raise IndexMissing(f"{path} does not exist") from None
-            # A file in WAL mode cannot be opened where its -shm cannot be created. If there is no -wal either, nobody
-            # has the file open for writing, which is what `immutable` promises SQLite.
-            if path.with_name(path.name + LOG).exists():
+            # A file in WAL mode cannot be opened where its -shm cannot be created. If it has no -wal either, nobody has
+            # it open for writing, which is what `immutable` promises to SQLite.
+            if path.with_name(path.name + WAL).exists():
                 raise
             database.close()
             database = _connect_for_reading(path, "mode=ro&immutable=1")
@@ -241,8 +250,8 @@ def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
 
 
 def roll_back_journal(folder: GuardedFolder, name: str) -> None:
-    """Have SQLite roll back what a crash left in a rollback journal, which no reader can do. Raises IndexDamaged, or
-    what SQLite raises."""
+    """Let SQLite roll back the transaction that a crash left in a rollback journal, which no reader can do. Raises
+    ForeignFile, IndexDamaged, and DATABASE_ERRORS."""
     if folder.status(name) is not None and folder.status(name + JOURNAL) is not None:
         check_to_write(folder, name)
         path = folder.path / name
@@ -251,10 +260,10 @@ def roll_back_journal(folder: GuardedFolder, name: str) -> None:
 
 
 def looks_whole(folder: GuardedFolder, name: str) -> bool:
-    """Whether a file exists, begins with the header of a database, and is as long as the header says. Raises OSError if
-    that cannot be read.
+    """Whether a file exists, begins with the header of a database, and is at least as long as the header says. Raises
+    OSError if it cannot be read.
 
-    Not for a file that this process has open as a database: closing it here would drop SQLite's locks on it.
+    Not for a database that this process has open: closing the file here would drop SQLite's locks on it.
     """
     try:
         with closing_fd(folder.open_file(name)) as fd:
@@ -265,13 +274,14 @@ def looks_whole(folder: GuardedFolder, name: str) -> bool:
     if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
         return False
     page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    has_count = header[24:28] == header[92:96]  # else the last SQLite that wrote here does not keep the page count
+    # If these differ, the last SQLite that wrote the file was so old that it does not keep the page count.
+    has_count = header[24:28] == header[92:96]
     return not has_count or status.st_size >= pages * (65536 if page == 1 else page)
 
 
 @contextmanager
 def database_damage_as_errors(path: Path) -> Iterator[None]:
-    """Raise IndexDamaged in place of the errors that SQLite raises for a damaged file. Other errors pass."""
+    """Raise IndexDamaged in place of the errors that SQLite raises for a damaged file. Other errors are not changed."""
     try:
         yield
     except _STATEMENT_ERRORS as error:
@@ -283,8 +293,8 @@ def database_damage_as_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def invalid_values_as_damage(path: Path) -> Iterator[None]:
-    """Raise IndexDamaged in place of the errors that come from values that the sidecar never writes. For blocks that
-    decode rows, because any TypeError or ValueError in it counts as such."""
+    """Raise IndexDamaged in place of the errors that values cause which the sidecar never writes. Only for blocks that
+    decode rows, because any TypeError or ValueError in the block is taken for such an error."""
     try:
         yield
     except _VALUE_ERRORS as error:
@@ -296,31 +306,33 @@ def _read_error(path: Path, error: Exception) -> SidecarError:
     damage = _damage(path, error)
     if damage is not None:
         return damage
-    if not path.exists():  # a swap has moved it while it was open; SQLite looks for its journal by name
-        return IndexMissing(f"{path} was moved or deleted while it was read")
-    # The file is busy or forbidden, or the disk fails: no reason to rebuild the index.
+    # A swap has moved the file while it was open, and SQLite looks for its journal by name.
+    if not path.exists():
+        return IndexMissing(f"{path} was moved or deleted while it was being read")
+    # The file is busy or may not be read, or the disk fails. None of these is a reason to rebuild the index.
     return SidecarError(f"{path}: {error}", hint=_UNREADABLE)
 
 
 def _damage(path: Path, error: Exception) -> IndexDamaged | None:
-    if isinstance(error, UnicodeDecodeError):  # in the message, which quotes the file: see _STATEMENT_ERRORS
+    # Comes from SQLite's message, which quotes the file: see _STATEMENT_ERRORS.
+    if isinstance(error, UnicodeDecodeError):
         return IndexDamaged(f"{path}: malformed: {error}")
     return IndexDamaged(f"{path}: {error}") if is_damage(error) else None
 
 
 def _invalid_values(path: Path, error: Exception) -> IndexDamaged:
-    return IndexDamaged(f"{path} holds values that the sidecar never writes ({error})")
+    return IndexDamaged(f"{path} contains values that the sidecar never writes ({error})")
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an error says that the file itself is damaged, rather than busy, forbidden, or on a full disk."""
+    """Whether an error means that the file itself is damaged, and not busy, unreadable, or on a full disk."""
     text = str(root_cause(error))
     return any(sign in text for sign in _DAMAGE)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first of the database errors that led to this one. On a full disk SQLite rolls back by itself, so that
-    peewee's own rollback fails as well and hides why."""
+    """The first of the database errors that led to this one. On a full disk, for example, SQLite rolls back by itself,
+    and then peewee's own rollback fails and hides the reason."""
     while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error
@@ -330,10 +342,10 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 class OpenDatabase:
-    """An index file, open for reading. Raises the errors of `open_for_reading` when it is made."""
+    """An index file, open for reading. The constructor raises the errors of `open_for_reading`."""
 
     kind: int
-    """The kind of file that is expected: `DAILY` or `CATALOG`."""
+    """The kind of file that a subclass expects: `DAILY` or `CATALOG`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -341,18 +353,18 @@ class OpenDatabase:
         self._database = open_for_reading(path, self.kind)
 
     def is_current(self) -> bool:
-        """Whether the file of this name is still the one that is open, by device and inode."""
+        """Whether the file at this path is still the one that is open, by device and inode."""
         return _identity(self.path) == self.identity
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    # Every statement of a reader goes through `_all` or `_each`: only they turn SQLite's errors into the sidecar's.
+    # Every statement of a reader goes through `_all` or `_each`, which alone turn SQLite's errors into the sidecar's.
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows, with their values unchecked. Raises IndexDamaged, IndexMissing, or SidecarError for an error that
-        may not last."""
+        """All rows, with their values unchecked. Raises IndexDamaged or IndexMissing, and SidecarError for an error
+        that may pass, such as a lock."""
         try:
             rows: list[tuple[Any, ...]] = self._database.execute_sql(sql, values).fetchall()
         except _STATEMENT_ERRORS as error:
@@ -360,7 +372,7 @@ class OpenDatabase:
         return rows
 
     def _decoded(self, decode: Callable[[Any], T], sql: str, *values: Any) -> list[T]:
-        """What `decode` returns for each row. Raises IndexDamaged if it fails on one, and what `_all` raises."""
+        """What `decode` returns for each row. Raises IndexDamaged if it fails for one, and the errors of `_all`."""
         rows = self._all(sql, *values)
         try:
             return [decode(row) for row in rows]
@@ -378,7 +390,8 @@ class OpenDatabase:
             raise _invalid_values(self.path, error) from error
 
     def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows, whose values must have exactly these types (see `codec.py`). Raises what `_decoded` raises."""
+        """All rows, whose values must have exactly these types (see `codec.checked_row`). Raises the errors of
+        `_decoded`."""
         return self._decoded(lambda row: checked_row(row, types), sql, *values)
 
 

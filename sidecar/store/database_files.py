@@ -1,22 +1,22 @@
-"""The files of a database that SQLite opens by their paths: what protects them, and what is checked before.
+"""The files of a database, which SQLite opens by path: what is checked before it does, and what protects them after.
 
-SQLite opens nothing by descriptor. It resolves a path itself, follows a link in it, and finds the write-ahead log, its
-shared memory and a rollback journal by their names beside the file. So this is what holds for an index that is written:
+SQLite cannot be given a descriptor. It resolves a path itself, follows links, and finds the write-ahead log, the shared
+memory and a rollback journal by their names beside the database file. So this holds for every database that is written:
 
-- Its folder belongs to this user or to root, and nobody else can write in it (`GuardedFolder.open_own`, and the umask
-  of a process that holds a root): nothing can be swapped between the check here and the opening.
+- Its folder belongs to this user or to root, and nobody else can write to it (`GuardedFolder.open_own`, and the umask
+  of a process that holds a root). So no file can be replaced between the check here and the opening.
 - The folder at the path is the one that was opened and checked.
-- Each of the files is a regular one, of a trusted owner, with no second name elsewhere: SQLite writes in place, also
-  over what bears the name of a log.
-- No rollback journal names a super-journal. SQLite would delete the file of that name, wherever it lies, and no
-  transaction of the sidecar's has one, because none writes to two files.
-- SQLite makes no file: a new one is made by descriptor, and opened with `mode=rw`. (The copy of a day, by `VACUUM
-  INTO`, is written into a file that is made so.)
+- The database and each file beside it is a regular file of a trusted owner, without a second name elsewhere, because
+  SQLite writes in place.
+- No rollback journal names a super-journal, because SQLite would delete the file of that name, wherever it is. The
+  sidecar's own journals name none: no transaction of the sidecar writes to two files.
+- SQLite creates no database file: a new one is created by descriptor and then opened with `mode=rw`. The copy of a day,
+  which `VACUUM INTO` makes, is written to a file that was created that way.
 
-Who only reads opens with `mode=ro`. Then SQLite rolls nothing back, and writes to nothing but the shared memory.
+Readers open a database with `mode=ro`. SQLite then rolls nothing back, and writes only to the shared memory.
 
-What remains: whoever owns the folder that the index folder lies in can put another folder in its place at that very
-moment. A sidecar that runs as root trusts the owner of the root so far, and is better run as that user.
+One risk remains: the owner of the folder above the index folder can replace the index folder at the very moment of the
+opening. A sidecar that runs as root therefore has to trust the owner of the root, and should run as that user instead.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from urllib.parse import quote_from_bytes
 from sidecar.errors import ForeignFile, IndexDamaged
 from sidecar.guarded import GuardedFolder, closing_fd
 
-LOG, SHARED_MEMORY, JOURNAL = "-wal", "-shm", "-journal"
-"""What SQLite puts behind the name of a database for the files beside it."""
-BESIDE = (LOG, SHARED_MEMORY, JOURNAL)
+WAL, SHARED_MEMORY, JOURNAL = "-wal", "-shm", "-journal"
+"""What SQLite appends to the name of a database to name the files beside it."""
+BESIDE = (WAL, SHARED_MEMORY, JOURNAL)
 
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-"""Begins a rollback journal, and stands again at the end of one behind the name of a super-journal."""
+"""The first bytes of a rollback journal. If it names a super-journal, they are its last bytes too."""
 
 
 def check_to_write(folder: GuardedFolder, name: str) -> None:
-    """Make sure that SQLite can be given a database by its path, to be written.
+    """Make sure that SQLite can safely open a database by its path to write to it. The database need not exist.
 
-    One that is not there is fine. Raises ForeignFile, which says what is wrong; OSError.
+    Raises ForeignFile, which says what is wrong, and OSError.
     """
     if folder.is_replaced():
         raise ForeignFile(f"{folder.path} was replaced while it was in use")
-    # Looked at without being opened: to close one would take from SQLite the locks that this process has on it.
+    # None of these files is opened here, because closing it would drop the locks that SQLite holds for this process.
     for one in (name, *(name + suffix for suffix in BESIDE)):
         status = folder.status(one)
         if status is not None:
             folder.check_file(one, status, in_place=True)
             if one.endswith(JOURNAL) and _names_super_journal(folder, one):
-                raise ForeignFile(f"{folder.path / one} names a file to be deleted")
+                raise ForeignFile(f"{folder.path / one} names another file, which SQLite would delete")
 
 
 def check_to_read(path: Path) -> None:
-    """Raise IndexDamaged where a database that SQLite is to open, to be read, or a file beside it is a link, a pipe, or
-    (of what SQLite may write to) has a second name elsewhere."""
+    """Raise IndexDamaged if a database that SQLite is to open for reading, or a file beside it, is not a regular file,
+    or if the shared memory, the only one that SQLite would write to, has a second name elsewhere."""
     for suffix in ("", *BESIDE):
         try:
             status = os.lstat(f"{path}{suffix}")
@@ -68,11 +68,12 @@ def check_to_read(path: Path) -> None:
 
 
 def uri(path: Path, how: str) -> str:
-    """The name of a database for SQLite, with a query such as `mode=rw`."""
+    """The URI of a database for SQLite; `how` is its query part, such as `mode=rw`."""
     return f"file:{quote_from_bytes(os.fsencode(path.absolute()))}?{how}"
 
 
 def _names_super_journal(folder: GuardedFolder, journal: str) -> bool:
-    with closing_fd(folder.open_file(journal)) as fd:  # SQLite locks no journal
+    # A journal may be opened and closed here: SQLite holds no locks on it.
+    with closing_fd(folder.open_file(journal)) as fd:
         size = os.fstat(fd).st_size
         return size >= 16 and os.pread(fd, 8, size - 8) == _JOURNAL_MAGIC

@@ -1,13 +1,13 @@
-"""Where the files of an index are, also while a rebuilt one takes the place of the old.
+"""Where the files of an index are, including while a rebuilt index takes the place of the old one.
 
-A rebuild is made in `index/rebuild/`. When it is whole and durable it becomes `index/ready-…/`, and `index/swap.json`,
-which names it, is written by one rename. From that moment the new index is the index: readers take each file from
-`ready-…/` where it still is, and from its final place where it has been moved already. Crash windows:
+A new index is built in `index/rebuild/`. Once it is complete and durable, the folder is renamed to `index/ready-…/`,
+and `index/swap.json`, which names that folder, is created by one rename. From that moment on the new index is the
+index: readers take each file from `ready-…/` if it is still there, and otherwise from its final place. Crash windows:
 
-- before `swap.json`: the old index stands; the next start throws `rebuild/` and `ready-…/` away.
-- after it, at any point of the moving: the next start goes on moving; what was moved is in its place, what was not is
-  still in `ready-…/`, and readers find both.
-- after the last move, before `swap.json` is gone: the next start finds nothing left to move.
+- before `swap.json` exists: the old index is still the index; the next start deletes `rebuild/` and `ready-…/`.
+- while files are moved: some are in their final place, the others still in `ready-…/`, and readers find both; the next
+  start moves the rest.
+- after the last move, before `swap.json` is deleted: the next start finds nothing left to move.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
 REBUILD = "rebuild"
 READY = "ready-"
-"""Begins the name of a rebuilt index that waits to be moved. Each has a name of its own, so that a reader who learned
-it a moment ago finds this one or none, never the next that is being made."""
+"""The beginning of the name of the folder in which a rebuilt index waits to be moved. The rest is random, so that a
+reader that saw the name a moment ago finds that index or none, never a later one."""
 MANIFEST = "swap.json"
 QUARANTINE = "damaged"
-"""Folder that damaged files are set aside in."""
+"""The folder into which damaged files are moved."""
 _OWN_FOLDER = re.compile(rf"{DAILY_NAME}|{REBUILD}|{READY}.*|{QUARANTINE}|incoming|requests|compact|going", re.DOTALL)
 _OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|root\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
@@ -48,21 +48,22 @@ _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
 
 
 def is_own_name(name: str) -> bool:
-    """Whether something of this name in an index folder is the sidecar's."""
+    """Whether the sidecar uses this name, or names like it, directly in an index folder."""
     return bool(_OWN_FILE.fullmatch(name) or _OWN_FOLDER.fullmatch(name))
 
 
 def catalog_path(folder: Path) -> Path:
-    """The catalog of the index in `folder` (which is `<root>/index`)."""
+    """Where the catalog of the index in `folder` is now. Raises IndexDamaged if `swap.json` is, and SidecarError if it
+    cannot be read."""
     swap = _read_manifest(folder)
     return folder / CATALOG_NAME if swap is None else swap.place(folder, CATALOG_NAME)
 
 
 def daily_paths(folder: Path) -> list[Path]:
-    """The daily files of the index in `folder`, in the order of their days.
+    """Where the daily files of the index in `folder` are now, in the order of their days; empty if there is no index.
 
-    Raises SidecarError where the folder cannot be read: that is not a folder without days. IndexDamaged where it is a
-    link: what lies behind that is not ours to read.
+    Raises SidecarError if the folder cannot be read, which does not mean that it has no days, and IndexDamaged if
+    `swap.json` is damaged or the folder of the daily files is a link, which is never followed.
     """
     swap = _read_manifest(folder)
     if swap is not None:
@@ -79,15 +80,16 @@ def daily_paths(folder: Path) -> list[Path]:
 
 
 def quarantined_catalogs(folder: Path) -> list[Path]:
-    """The catalogs that were set aside from the index in `folder`; none where that cannot be told."""
+    """The damaged catalogs that were set aside from the index in `folder`; none if they cannot be listed."""
     with suppress(OSError, IndexDamaged), GuardedFolder.open_to_read(folder) as index, index.folder(QUARANTINE) as old:
         return [old.path / name for name in old.names() if name.endswith(CATALOG_NAME)]
     return []
 
 
 def daily_path(folder: Path, name: str) -> Path | None:
-    """Where the daily file of this name is now; None where the index has none."""
-    # Asked for every page that is read, so that to learn that no swap is under way has to cost next to nothing.
+    """Where the daily file with this name is, or would be; None if a swap is in progress and the new index has no such
+    file. Raises the errors of `catalog_path`."""
+    # Called for every page of entries that is read, so finding out that no swap is in progress must cost very little.
     swap = None if try_file_stat(f"{folder}/{MANIFEST}") is None else _read_manifest(folder)
     if swap is None:
         return Path(f"{folder}/{DAILY_NAME}/{name}")
@@ -95,15 +97,15 @@ def daily_path(folder: Path, name: str) -> Path | None:
 
 
 def change_stamp(folder: Path) -> tuple[FileStat | None, ...]:
-    """Changes with every step of a swap that a reader may notice, and now and then without one."""
+    """A value that changes with every step of a swap that a reader could notice. It may change at other times too."""
     return try_file_stat(f"{folder}/{MANIFEST}"), try_file_stat(f"{folder}/{CATALOG_NAME}")
 
 
 def listing_stamp(folder: Path) -> tuple[int, int] | None:
-    """Stays the same as long as `daily_paths` does; None where it may be changing just now.
+    """A value that stays the same as long as the result of `daily_paths` does; None if that may be changing just now.
 
-    A folder bears the time of the last name that came or went in it. A change may hide behind another one of the same
-    moment, so that a time of just now tells nothing.
+    It is the modification time of the folder, which changes with every name that is added or removed. Two changes at
+    almost the same moment may leave the same time, so a time of just now proves nothing.
     """
     try:
         status = os.stat(folder / DAILY_NAME)
@@ -115,7 +117,11 @@ def listing_stamp(folder: Path) -> tuple[int, int] | None:
 
 
 def commit_swap(folder: Path, daily_names: Iterable[str]) -> None:
-    """Declare the rebuilt index, which is whole and durable, to be the index; then move it into place."""
+    """Make the rebuilt index in `rebuild/`, which must be complete and durable, the index; then move it into place.
+
+    `daily_names` are the names of its daily files. The caller holds the root's lock. Raises ConfigError and ForeignFile
+    as `GuardedFolder.open_own` does, and OSError.
+    """
     ready = f"{READY}{uuid4().hex[:12]}"
     content = orjson.dumps({"folder": ready, "daily": sorted(daily_names)})
     with GuardedFolder.open_own(folder) as index:
@@ -126,13 +132,14 @@ def commit_swap(folder: Path, daily_names: Iterable[str]) -> None:
 
 
 def finish_swap(folder: Path) -> None:
-    """Finish a swap that was committed, and throw away a rebuild that was not. The caller holds the root's lock."""
+    """Finish a swap that was committed, and delete a rebuilt index that was not. The caller holds the root's lock.
+    Raises the errors of `commit_swap`."""
     with GuardedFolder.open_own(folder) as index:
         delete_foreign_files(index)
         try:
             swap = _manifest(index)
         except IndexDamaged:
-            # Which files belong together cannot be told any more. Without a catalog the index is made again.
+            # It is no longer known which files belong together. Without a catalog the index is rebuilt.
             swap = None
             for name in (CATALOG_NAME, MANIFEST):
                 index.delete(name)
@@ -160,22 +167,23 @@ def _move_into_place(index: GuardedFolder, swap: _Swap) -> None:
 
 
 def _move(source: GuardedFolder, name: str, target: GuardedFolder) -> None:
-    """Move a database into its place, if that has not been done."""
+    """Move a database into its place, unless that has been done."""
     if source.status(name) is None:
         return
-    # The log of the old file would be taken for one of the new: it goes first. The old file without it is not whole,
-    # but nobody looks at it any more.
+    # The old file's write-ahead log is deleted first, because SQLite would take it for one of the new file. The old
+    # file may be incomplete without it, but nobody reads that any more.
     for suffix in BESIDE:
         target.delete(name + suffix)
     old = target.status(name)
+    # A folder that somebody has put there would not be replaced by the rename.
     if old is not None and stat.S_ISDIR(old.st_mode):
-        target.delete(name)  # somebody has put a folder in its place
+        target.delete(name)
     source.rename(name, name, target)
 
 
 def delete_foreign_files(index: GuardedFolder) -> None:
-    """Delete what has the place of a file or folder and is neither: a link or a pipe is none of ours, and would keep
-    the index from being opened. (The index folder itself may be a link: that is its owner's choice.)"""
+    """Delete links, pipes and the like that have the name of one of the sidecar's files or folders: the sidecar makes
+    none, and they would keep the index from being opened. The index folder itself may be a link, as its owner likes."""
     for name in filter(is_own_name, index.names()):
         with suppress(OSError, IndexDamaged):
             if _OWN_FOLDER.fullmatch(name) and not stat.S_ISDIR(index.status_of(name).st_mode):
@@ -196,19 +204,19 @@ def _delete_foreign(folder: GuardedFolder, name: str, depth: int) -> None:
 
 
 class _Swap(NamedTuple):
-    """A swap that was committed and is not finished."""
+    """A swap that has been committed and is not finished: the content of `swap.json`."""
 
     folder: str
     daily: frozenset[str]
 
     def place(self, folder: Path, name: str) -> Path:
-        """Where a file of the new index is."""
+        """Where a file of the new index is now."""
         new = folder / self.folder / name
         return new if new.exists() else folder / name
 
 
 def _read_manifest(folder: Path) -> _Swap | None:
-    """The swap of the index in `folder`, for who only reads it."""
+    """The unfinished swap of the index in `folder`, for readers; None if there is none."""
     try:
         with GuardedFolder.open_to_read(folder) as index:
             return _manifest(index)
@@ -223,11 +231,12 @@ def _manifest(index: GuardedFolder) -> _Swap | None:
     try:
         content = orjson.loads(index.read(MANIFEST))
         name, daily = content["folder"], frozenset(content["daily"])
-        # Whoever wrote this may not have been us: no name in it may lead out of the folder.
+        # Another user may have written this, so no name in it may lead out of the folder.
         if not _READY_FOLDER.fullmatch(name) or not all(map(_is_daily, daily)):
             raise ValueError(name)
+        # Raises if one of the two folders is a link.
         with suppress(FileNotFoundError), index.folder(name) as ready, ready.folder(DAILY_NAME):
-            pass  # neither is a link
+            pass
         return _Swap(name, daily)
     except FileNotFoundError:
         return None
@@ -239,7 +248,7 @@ def _manifest(index: GuardedFolder) -> _Swap | None:
 
 @lru_cache(maxsize=10_000)
 def _is_daily(name: str) -> bool:
-    """A daily file is named after its day; what has another name is none of ours."""
+    """Whether this is the name of a daily file: its day, and `.db`."""
     day = _DAILY_FILE.fullmatch(name)
     try:
         return day is not None and bool(date.fromisoformat(day[1]))

@@ -1,8 +1,9 @@
-"""Whether what has our names in a database file is what we made: tables that are tables, and nothing that runs.
+"""Check the schema of a database file: that tables are tables, and that nothing in it runs code that is not ours.
 
-An index may come from anybody, and SQLite runs what stands in it. A view under the name of a table, a trigger, or an
-index over an expression can keep a reader busy for ever, fill the disk, or take all memory, and no signal ends that:
-SQLite does not return. Tables and views under other names are never asked, and may stay.
+An index may come from anybody, and SQLite runs the code that a schema contains. A view under the name of a table, a
+trigger, or an index over an expression can keep a reader busy forever, fill the disk or use up the memory, and no
+signal ends that, because SQLite does not return. Tables and views under other names are never queried, so they may
+stay.
 """
 
 from __future__ import annotations
@@ -17,35 +18,39 @@ from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX
 
 OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 1001"
-"""The question whose answer is checked."""
+"""The query whose rows are checked: one more than are allowed, at most."""
 
 _MAX_OBJECTS = 1000
 _RUNS = re.compile(r"\b(AS|CHECK|DEFAULT|GENERATED|VIRTUAL)\b", re.IGNORECASE)
-"""In the statement of a table: something is computed. None of ours has a column of such a name."""
+"""A word that makes a table compute something. No column of the sidecar's tables has such a name."""
 _PLAIN_INDEX = re.compile(r'CREATE (UNIQUE )?INDEX "\w+" ON "\w+" \("\w+"(, "\w+")*\)', re.ASCII)
-"""An index over columns, as peewee writes it."""
+"""The statement of an index over columns, as peewee writes it."""
 _VIEW_NAME = re.compile(r"CREATE VIEW (\w+)")
 
 
 class Schema(NamedTuple):
-    """What a kind of file has."""
+    """What a kind of database file contains."""
 
     tables: frozenset[str]
+    """Their names."""
     views: dict[str, str]
-    """Statements by name."""
+    """Their statements, by name."""
     indexes: frozenset[str]
-    """Statements of indexes that are over more than columns."""
+    """The statements of indexes that are not simply over columns."""
 
     @classmethod
     def of(cls, models: Iterable[type[Model]], statements: Iterable[str]) -> Self:
-        """The schema that is made by some models and statements."""
+        """The schema of a file that these models and these statements, for views and indexes, have created."""
         made = [_normal(sql) for sql in statements]
         views = {found[1]: sql for sql in made if (found := _VIEW_NAME.match(sql))}
         tables = frozenset(model._meta.table_name for model in models)
         return cls(tables, views, frozenset(made) - frozenset(views.values()))
 
     def stranger(self, objects: Iterable[tuple[object, ...]]) -> str | None:
-        """The name of something in a file that is not as we make it; None where all is well."""
+        """The name of something that the sidecar does not make that way; None if there is nothing of the kind.
+
+        `objects` are the rows of `OBJECTS`.
+        """
         found = list(objects)
         if len(found) > _MAX_OBJECTS:
             return f"more than {_MAX_OBJECTS} tables"
@@ -65,14 +70,15 @@ class Schema(NamedTuple):
 
 
 def are_tables(objects: Iterable[tuple[object, ...]], names: Iterable[str]) -> bool:
-    """Whether what has these names in a file, of whatever version, are tables in which nothing is computed."""
+    """Whether everything with one of these names is a table that computes nothing. For files of any version; `objects`
+    are the rows of `OBJECTS`."""
     wanted = frozenset(names)
     found = [(kind, sql) for kind, name, _, sql in objects if name in wanted]
     return all(kind == "table" and isinstance(sql, str) and _RUNS.search(sql) is None for kind, sql in found)
 
 
 def _normal(sql: str) -> str:
-    """A statement as SQLite keeps it, with single spaces."""
+    """A statement as SQLite stores it, with single spaces between words."""
     return " ".join(sql.replace("IF NOT EXISTS ", "").split())
 
 
