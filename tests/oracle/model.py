@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-import orjson
+from oracle.reading import Reader
+from oracle.rules import MAIN, Rules
 
 KEPT = 1_024
 UNKNOWN = "unknown"
@@ -54,6 +55,7 @@ class ModelFile:
         default_factory=lambda: {"indexed": 0, "blank": 0, "rejected": 0, "skipped": 0, "waiting": 0}
     )
     completed_sessions: set[str] = field(default_factory=set)
+    repaired: int = 0
 
 
 @dataclass
@@ -79,66 +81,32 @@ class State:
     early: list[tuple[str, float]] = field(default_factory=list)
 
 
-def model_file(content: bytes, *, path: str, layout: str, mtime: float, max_line_bytes: int = 16 * 2**20) -> ModelFile:
-    """Read a whole file as the law has it; `path` is relative to the root."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is one of {LAYOUTS}, not {layout!r}")
-    result, state = ModelFile(), State()
-    if layout == "file":
-        body = content[:-1] if content.endswith(b"\n") else content
-        _line(result, state, body, len(content), 1, 0, path, layout, mtime, max_line_bytes)
-        return result
-
-    offset, number = 0, 0
-    while (end := content.find(b"\n", offset)) != -1:
-        number += 1
-        body = content[offset:end]
-        _line(result, state, body, len(body) + 1, number, offset, path, layout, mtime, max_line_bytes)
-        offset = end + 1
-    result.bytes["waiting"] = len(content) - offset
-    return result
-
-
-def _line(
-    result: ModelFile,
-    state: State,
-    body: bytes,
-    size: int,
-    number: int,
-    offset: int,
+def model_file(
+    content: bytes,
+    *,
     path: str,
     layout: str,
     mtime: float,
-    max_line_bytes: int,
-) -> None:
-    """One line, LF excluded; `size` is its length with the LF."""
+    max_line_bytes: int = 16 * 2**20,
+    settled: bool = False,
+    rules: Rules = MAIN,
+) -> ModelFile:
+    """Read a whole file as the law has it; `path` is relative to the root. `settled`: unchanged for a minute."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is one of {LAYOUTS}, not {layout!r}")
+    reader = Reader(rules, max_line_bytes, lambda record: _event_type(record, path, layout) is not None)
+    reading = reader.one_record(content) if layout == "file" else reader.lines(content, settled=settled)
 
-    def reject(reason: str) -> None:
-        result.rejected.append((number, offset, len(body), reason))
-        result.bytes["rejected"] += size
-
-    if len(body) > max_line_bytes:
-        return reject("too-long")
-    text = body[:-1] if body.endswith(b"\r") else body
-    if layout != "file" and not text.strip():
-        result.bytes["blank"] += size
-        return None
-    try:
-        record = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return reject("not-json")
-    if not isinstance(record, dict):
-        return reject("not-object")
-    event_type = _event_type(record, path, layout)
-    if event_type is None:
-        return reject("no-event-type")
-
-    row = _derive(state, record, event_type, path, layout, mtime, number, offset, len(body))
-    result.rows.append(row)
-    result.bytes["indexed"] += size
-    if row["session_id"] and _says_completed(record):
-        result.completed_sessions.add(row["session_id"])
-    return None
+    result, state = ModelFile(bytes=reading.bytes, repaired=reading.repaired), State()
+    for piece in reading.pieces:
+        if piece.record is None:
+            result.rejected.append((piece.number, piece.offset, piece.length, piece.reason))
+            continue
+        row = _derive(state, piece.record, path, layout, mtime, piece.number, piece.offset, piece.length)
+        result.rows.append(row)
+        if row["session_id"] and _says_completed(piece.record):
+            result.completed_sessions.add(row["session_id"])
+    return result
 
 
 # --- one record -------------------------------------------------------------------------------------------------------
@@ -147,7 +115,6 @@ def _line(
 def _derive(
     state: State,
     record: dict[str, Any],
-    event_type: str,
     path: str,
     layout: str,
     mtime: float,
@@ -155,6 +122,8 @@ def _derive(
     offset: int,
     length: int,
 ) -> dict[str, Any]:
+    event_type = _event_type(record, path, layout)
+    assert event_type is not None
     last_segment = event_type.split(":")[-1]
     is_request = last_segment == "request"
     is_answer = last_segment in ("result", "response", "error", "cancelled")
