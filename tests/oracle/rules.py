@@ -22,10 +22,6 @@ class Rules:
     more_times: bool = False
     """Strings of digits, a comma for the point, a trailing UTC or GMT, RFC 2822; and the count of where times came
     from."""
-    used_up: bool = False
-    """An early answer answers one request."""
-    owner_by_answer: bool = False
-    """Who is answered before anybody asked had asked, and is the owner."""
     across: bool = False
     """Answers in another file."""
     rotated: bool = False
@@ -33,5 +29,5 @@ class Rules:
 
 
 FIRST = Rules()
-SECOND = Rules(*[True] * 8)
+SECOND = Rules(*[True] * 6)
 MAIN = Rules()
