@@ -1,8 +1,8 @@
 """What the package needs of a file system: file names, status and fingerprints, durability, kernel locks.
 
-File names are kept relative to the root, with `/`, and always as text. A name that is not UTF-8 cannot be an SQLite
-text, so it is kept as `bytes://` and the percent-encoded bytes. No relative path that a scan finds looks like that,
-because none contains `//`.
+File names are kept relative to the root, with `/`, and always as text: their bytes, read as UTF-8, whatever the locale
+says. A name that is not UTF-8 cannot be an SQLite text, so it is kept as `bytes://` and the percent-encoded bytes. No
+relative path that a scan finds looks like that, because none contains `//`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,27 @@ _ENCODED = "bytes://"
 _NO_NAMES = frozenset(("", ".", ".."))
 
 
+_HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
+"""Whether Python gives file names as UTF-8 text. In a few locales it does not."""
+
+
+def as_utf8(path: str) -> str:
+    """A path of the operating system as its bytes read as UTF-8: what globs and formats are compared with. Bytes that
+    are no UTF-8 are kept as lone surrogates."""
+    return path if _HAS_UTF8_NAMES else os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
 def to_text(path: str) -> str:
     """A relative path of the operating system, as the text that the index keeps."""
+    return utf8_to_text(as_utf8(path))
+
+
+def utf8_to_text(path: str) -> str:
+    """The same for what `as_utf8` returns."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        return _ENCODED + quote_from_bytes(os.fsencode(path))
+        return _ENCODED + quote_from_bytes(path.encode("utf-8", "surrogateescape"))
     return path
 
 
@@ -36,7 +51,7 @@ def to_os(text: str) -> str:
     """The relative path of the operating system for a text of the index."""
     if text.startswith(_ENCODED):
         return os.fsdecode(unquote_to_bytes(text.removeprefix(_ENCODED)))
-    return text
+    return text if _HAS_UTF8_NAMES else os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def resolve_under(root: Path, text: str) -> Path:

@@ -70,6 +70,36 @@ def glob_prefix(glob: str) -> str:
     return "/".join(folders[: magic[0]] if magic else folders)
 
 
+def telling_folder(glob: str) -> int:
+    """Where every path that a glob matches ends with the same name: the last folder with a wildcard, counted from the
+    end of the path; 0 where the names differ, or no single folder tells the paths apart."""
+    *folders, name = split_glob(glob)
+    if _MAGIC.search(name):
+        return 0
+    for place, folder in enumerate(reversed(folders), 2):
+        if folder == "**":
+            return 0
+        if _MAGIC.search(folder):
+            return place
+    return 0
+
+
+def may_lie_below(glob: str, folder: str) -> bool:
+    """Whether a path below a folder can match a glob."""
+    return _leads_on(split_glob(glob), folder.split("/") if folder else [])
+
+
+def _leads_on(parts: list[str], names: list[str]) -> bool:
+    """Whether the components of a glob can match these names of folders and a name after them."""
+    if not names or not parts:
+        return bool(parts)
+    if parts[0] == "**":
+        return _leads_on(parts, names[1:]) or _leads_on(parts[1:], names)
+    return re.fullmatch(f"(?s:{_component(parts[0], named=False)})", names[0]) is not None and _leads_on(
+        parts[1:], names[1:]
+    )
+
+
 def _component(part: str, named: bool) -> str:
     (first, *middle), stars = _pieces(part)
     if not stars:

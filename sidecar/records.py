@@ -230,6 +230,22 @@ class Entry(_Checked):
     where the answer is dated before the request. Else None."""
 
 
+REPLACED = "another file has its name"
+TRUNCATED = "it was truncated"
+REWRITTEN = "it was rewritten"
+DROP_REASONS = (REPLACED, TRUNCATED, REWRITTEN)
+"""What can become of a log, so that its entries are dropped."""
+
+
+class Dropped(NamedTuple):
+    """Entries of a log that were dropped because the bytes that they point to are gone."""
+
+    path: str
+    reason: str
+    """One of DROP_REASONS."""
+    entries: int
+
+
 class Report(NamedTuple):
     """Progress of a long job."""
 

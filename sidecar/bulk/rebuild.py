@@ -29,7 +29,7 @@ from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.archive_file import Archive, is_of, owner_of, still_archived
 from sidecar.logs.archive_format import ArchivedLog
 from sidecar.logs.scanner import Scan
-from sidecar.records import Extent, Report, Reporter, archived_size
+from sidecar.records import DROP_REASONS, Dropped, Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 from sidecar.store.database_files import check_to_read, uri
 from sidecar.store.schema_check import OBJECTS, are_tables
@@ -88,6 +88,7 @@ def reindex(
                 tasks = read_tasks(settings, first_mtimes, strict)
                 with index.folder(layout.REBUILD, create=True) as target:
                     rebuilt = build_index(settings, target, tasks, workers or os.cpu_count() or 1, report)
+                    _take_over_dropped(folder, target)
                     with target.folder(layout.DAILY_NAME) as days:
                         names = [name for name in days.names() if name.endswith(".db")]
             except LogRewritten:
@@ -110,6 +111,16 @@ def first_seen_times(folder: Path) -> dict[str, float]:
     """
     rows = _query_old(folder, "SELECT path, first_mtime FROM source")
     return {path: mtime for path, mtime in rows if isinstance(path, str) and _is_mtime(mtime)}
+
+
+def _take_over_dropped(folder: Path, target: GuardedFolder) -> None:
+    """Keep the numbers of entries that were dropped, which are history. They count for nothing else, so that they need
+    not be durable before the new index is declared."""
+    rows = [Dropped(*row) for row in _query_old(folder, "SELECT path, reason, entries FROM dropped")]
+    if sound := [row for row in rows if row.reason in DROP_REASONS and isinstance(row.entries, int)]:
+        with closing(CatalogWriter(target, bulk=True)) as catalog:
+            catalog.note_dropped(row for row in sound if isinstance(row.path, str))
+        target.sync_file(layout.CATALOG_NAME)
 
 
 def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[ReadTask]:

@@ -9,7 +9,7 @@ from sidecar.terminal import Cell, Column, Piece, Screen, counted, duration_text
 
 if TYPE_CHECKING:
     from sidecar.config.settings import Settings
-    from sidecar.health.doctor import CheckResult
+    from sidecar.health.result import CheckResult
     from sidecar.health.status import Status
     from sidecar.health.verify import Verification
 
@@ -36,6 +36,8 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
         ("rejected", counted(found.rejected, "line")),
         ("archived", _archived(found)),
+        ("dropped", _dropped(found)),
+        ("not read", _skipped(found)),
     )
     for title, fact in facts:
         if not fact:
@@ -60,6 +62,19 @@ def _archived(found: Status) -> str:
         return ""
     logs, files = counted(archive.logs, "file"), counted(archive.files, "archive")
     return f"{logs}, {size_text(archive.bytes)}, in {files} of {size_text(archive.disk_bytes)}"
+
+
+def _dropped(found: Status) -> str:
+    if not found.dropped:
+        return ""
+    logs = [f"{one.entries:,} of {one.path}, {one.reason}" for one in found.dropped_list]
+    return f"{counted(found.dropped, 'entry', 'entries')}: {'; '.join(logs)}"
+
+
+def _skipped(found: Status) -> str:
+    if not found.skipped_paths:
+        return ""
+    return f"{counted(found.skipped_paths, 'path or glob', 'paths and globs')} passed over; `sidecar doctor` names them"
 
 
 def _bytes(screen: Screen, found: Status) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sidecar.progress import ProgressBar
     from sidecar.records import Report
     from sidecar.service.daemon import Sidecar
+    from sidecar.service.totals import Totals
 
 
 @click.command(
@@ -48,7 +49,7 @@ def _once(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     from sidecar.service.supervisor import run_once
 
     totals = run_once(settings, progress)
-    summary = _summary(progress, totals.entries, totals.bytes)
+    summary = _summary(progress, totals.entries, totals.bytes, totals)
     _note_misfits(settings)
     return summary
 
@@ -65,8 +66,8 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     except _Stopped:
         progress.pause()
         print_note("stopped during a rebuild of the index; the next run starts it over")
-        return {"entries": 0, "bytes": 0}
-    return _summary(progress, *running.totals())
+        return {"entries": 0, "bytes": 0, "dropped": 0, "skipped_paths": 0}
+    return _summary(progress, *running.totals(), running.own_totals)
 
 
 def _note_misfits(settings: Settings) -> None:
@@ -81,13 +82,19 @@ def _note_misfits(settings: Settings) -> None:
         print_note("hint: `sidecar doctor` says what to do")
 
 
-def _summary(progress: ProgressBar, entries: int, read: int) -> dict[str, int]:
+def _summary(progress: ProgressBar, entries: int, read: int, totals: Totals | None) -> dict[str, int]:
     """Print a line about the work done since the start, and return it as an object."""
     from sidecar.terminal import counted, print_note, size_text
 
     progress.pause()
-    print_note(f"{counted(entries, 'entry', 'entries')} indexed, {size_text(read)} read")
-    return {"entries": entries, "bytes": read}
+    dropped, skipped = (totals.dropped, totals.skipped_paths) if totals is not None else (0, 0)
+    line = [f"{counted(entries, 'entry', 'entries')} indexed", f"{size_text(read)} read"]
+    if totals is not None and dropped:
+        line.append(f"{counted(dropped, 'entry', 'entries')} dropped ({totals.dropped_why})")
+    if skipped:
+        line.append(f"{counted(skipped, 'path or glob', 'paths and globs')} passed over (`sidecar doctor` names them)")
+    print_note(", ".join(line))
+    return {"entries": entries, "bytes": read, "dropped": dropped, "skipped_paths": skipped}
 
 
 class _Stopped(Exception):
@@ -165,6 +172,11 @@ class _Running:
         why = f" ({heartbeat.why})" if heartbeat and heartbeat.why else ""
         print_note(f"caught up, {counted(self.totals()[0], 'entry', 'entries')} indexed; following{by}{why}")
         _note_misfits(settings)
+
+    @property
+    def own_totals(self) -> Totals | None:
+        """What the sidecar itself has done; None where it has not started."""
+        return None if self._sidecar is None else self._sidecar.totals
 
     def totals(self) -> tuple[int, int]:
         """Entries indexed and bytes read, including those of a rebuild."""

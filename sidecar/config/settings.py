@@ -19,6 +19,7 @@ from typing import Any, cast, get_args
 
 from sidecar import globs
 from sidecar.errors import ConfigError, RootMissing
+from sidecar.fs import as_utf8, to_os
 from sidecar.records import Layout
 from sidecar.said import note_of
 
@@ -32,7 +33,7 @@ INDEX_FOLDER = "index"
 SESSION_PART = "session"
 """The named part of a path that is the session id."""
 
-LAW = 2
+LAW = 3
 """Version of the law of derivation (docs/derivation.md). Raise it where the same logs would give other rows."""
 
 _SCALARS: dict[str, Callable[[YamlValue], object]] = {
@@ -58,17 +59,36 @@ class Source:
     """`session`: lines, one session per file; `stream`: lines of many sessions; `file`: one record per file."""
     format: Format
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _session_folder: int = field(init=False, repr=False, compare=False)
+    """Where all logs of a source of sessions have one name: the component of the path that tells them apart, counted
+    from the end; else 0."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matcher", re.compile(globs.glob_regex(self.glob, named=True)))
+        is_in_doubt = self.layout == "session" and SESSION_PART not in globs.glob_names(self.glob)
+        object.__setattr__(self, "_session_folder", globs.telling_folder(self.glob) if is_in_doubt else 0)
+
+    @property
+    def takes_session_from_folder(self) -> bool:
+        """Whether the session of a log is the name of a folder, which the glob does not name `<session>`."""
+        return self._session_folder > 0
 
     def matches(self, relative_path: str) -> bool:
-        return self.matcher.fullmatch(relative_path) is not None
+        return self.matcher.fullmatch(as_utf8(relative_path)) is not None
 
     def parts_of(self, relative_path: str) -> dict[str, str]:
-        """The parts of a path that the glob names, without those that are empty."""
-        match = self.matcher.fullmatch(relative_path) if "<" in self.glob else None
-        return {name: part for name, part in match.groupdict().items() if part} if match else {}
+        """The parts of a path of the system that the glob names, as UTF-8 and without those that are empty; and the
+        session, where only a folder can tell it."""
+        if not ("<" in self.glob or self._session_folder):
+            return {}
+        path = as_utf8(relative_path)
+        match = self.matcher.fullmatch(path)
+        if match is None:
+            return {}
+        parts = {name: part for name, part in match.groupdict().items() if part}
+        if self._session_folder:
+            parts[SESSION_PART] = path.split("/")[-self._session_folder]
+        return parts
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,7 @@ class Settings:
     @cached_property
     def glob_prefixes(self) -> tuple[str, ...]:
         """The folders that contain all sources, relative to the root, which is ""; none is inside another."""
-        found = dict.fromkeys(globs.glob_prefix(source.glob) for source in self.sources)
+        found = dict.fromkeys(to_os(globs.glob_prefix(source.glob)) for source in self.sources)
         return tuple(
             folder
             for folder in found
@@ -133,7 +153,7 @@ class Settings:
     def source_for(self, relative_path: str) -> Source | None:
         """The first source whose glob matches this path. Nothing in the index folder belongs to a source."""
         # A scan calls this for each of 100,000 paths, so all globs are tried in one match.
-        match = self._any_source.fullmatch(relative_path)
+        match = self._any_source.fullmatch(as_utf8(relative_path))
         return self.sources[match.lastindex - 1] if match and match.lastindex else None
 
     @cached_property

@@ -9,10 +9,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sidecar import fs
 from sidecar.config.formats import read_packaged
@@ -33,22 +32,9 @@ from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import size_text
 
 from .coverage import unclaimed_files
+from .logs import passed_over, shared_sessions
+from .result import CheckResult, listed
 
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The result of one check."""
-
-    check: str
-    status: Literal["ok", "warning", "error"]
-    """`error`: indexing fails, or finds nothing of use. `warning`: it works, but with a limitation worth knowing."""
-    message: str
-    advice: str = ""
-    """What to do, one piece of advice per line; may be empty."""
-
-
-MAX_LISTED = 5
-"""Names listed one by one; the rest are counted."""
 MAX_UNCLAIMED = 1_000
 """Files without a source that are counted."""
 SAMPLE_FILES = 20
@@ -71,7 +57,8 @@ def run_checks(settings: Settings) -> list[CheckResult]:
     return [
         *results,
         _readable(settings, scan, [path for path, _, _ in found]),
-        *_skipped(scan),
+        *passed_over(scan),
+        *shared_sessions((path, source) for path, source, _ in found),
         *_sources(settings, found, some_archived=bool(archive)),
         _looked("index folder", lambda: index_folder(settings)),
         _looked("disk", lambda: disk(settings, log_bytes)),
@@ -107,15 +94,8 @@ def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> CheckResu
     failed += [f"{path} (no permission to read)" for path in unreadable]
     if failed:
         advice = f"let this user read them: as root, setfacl -R -m u:{os.getuid()}:rX {settings.root}"
-        return CheckResult("root", "error", f"{settings.root}: cannot be read: {_listed(failed)}", advice)
+        return CheckResult("root", "error", f"{settings.root}: cannot be read: {listed(failed)}", advice)
     return CheckResult("root", "ok", f"{settings.root} is readable")
-
-
-def _skipped(scan: Scan) -> Iterator[CheckResult]:
-    if scan.passed_over:
-        names = [f"{name} ({what})" for name, what in sorted(scan.passed_over.items())]
-        advice = "only regular files are indexed: put the file itself below the root, or ignore this"
-        yield CheckResult("links", "warning", f"skipped: {_listed(names)}", advice)
 
 
 def _running(settings: Settings) -> CheckResult:
@@ -156,7 +136,7 @@ def _archive(settings: Settings) -> Iterator[CheckResult]:
     archive.close()
     if lost:
         advice = "mount it, put the files back from a backup, or name the folder: `archive` in config.yaml"
-        yield CheckResult("archive", "error", f"{len(lost)} of {len(files)} archives: {_listed(lost)}", advice)
+        yield CheckResult("archive", "error", f"{len(lost)} of {len(files)} archives: {listed(lost)}", advice)
     else:
         yield CheckResult("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
 
@@ -183,14 +163,14 @@ def _sources(
     if not found:
         advice = _other_presets(settings)
         if not advice and others:
-            advice = f"describe them under `sources` in config.yaml: {_listed(others)}"
+            advice = f"describe them under `sources` in config.yaml: {listed(others)}"
         advice = advice or "check `sources` and `preset` in config.yaml"
         yield CheckResult("sources", "error", f"no file below {settings.root} belongs to a source", advice)
         return
     if others:
         count = f"{len(others):,}" if len(others) <= MAX_UNCLAIMED else f"more than {MAX_UNCLAIMED:,}"
         what = "file named like a log belongs" if len(others) == 1 else "files named like logs belong"
-        yield CheckResult("other files", "ok", f"{count} {what} to no source: {_listed(others)}")
+        yield CheckResult("other files", "ok", f"{count} {what} to no source: {listed(others)}")
     for source in settings.sources:
         paths = sorted(path for path, its_source, _ in found if its_source is source)
         check = f"source {source.name}"
@@ -263,11 +243,6 @@ def _advice(reason: str, layout: Layout, source: Source) -> str:
     if reason == NO_EVENT_TYPE:
         return f"give the format `{source.format.name}` a path or a constant for `event_type`, in config.yaml"
     return "raise `max_line_bytes` in config.yaml"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
 
 
 # ---- the machine

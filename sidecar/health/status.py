@@ -18,7 +18,7 @@ from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end
 from sidecar.query.catalog_reader import open_catalog
 from sidecar.query.day_reader import DayReader
-from sidecar.records import Extent, archived_size
+from sidecar.records import Dropped, Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
 from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
@@ -110,6 +110,12 @@ class Status:
     running: int | None
     """Process id of the running sidecar, or None."""
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
+    dropped: int = 0
+    """Entries that were dropped because their logs were replaced or truncated."""
+    dropped_list: tuple[Dropped, ...] = ()
+    """Where they were, and what became of the bytes: the first MAX_LISTED logs and reasons."""
+    skipped_paths: int = 0
+    """What is passed over: links, compressed logs, linked folders, and globs that fit nothing."""
     source_list: tuple[SourceStatus, ...] = ()
     """Every log by path, if they were asked for."""
     why_polling: str = ""
@@ -150,6 +156,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     with suppress(SidecarError):  # the catalog reports it
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
+    dropped = _dropped(folder)
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
     files: list[SourceStatus] = []
@@ -205,6 +212,9 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         watching=watching,
         running=held[0] if held and held[1].startswith("run") else None,
         archive=archive,
+        dropped=sum(one.entries for one in dropped),
+        dropped_list=tuple(dropped[:MAX_LISTED]),
+        skipped_paths=scan.skipped_paths,
         source_list=tuple(sorted([*files, *missing], key=lambda file: file.path)) if sources else (),
         why_polling=why,
     )
@@ -300,6 +310,13 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
     except SidecarError as error:
         reasons.append(str(error))
     return {}, 0, 0, 0
+
+
+def _dropped(folder: Path) -> list[Dropped]:
+    """What the catalog has of dropped entries; nothing without a catalog."""
+    with suppress(SidecarError), closing(open_catalog(folder)) as catalog:
+        return catalog.dropped()
+    return []
 
 
 def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> SourceStatus:

@@ -18,7 +18,7 @@ from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Counts, SourceState
 from sidecar.logs.tail import Cursor
-from sidecar.records import Extent, Move, archived_size
+from sidecar.records import Dropped, Extent, Move, archived_size
 from sidecar.store.codec import decode_state, unpack_places
 from sidecar.store.connection import CATALOG, create
 from sidecar.store.layout import CATALOG_NAME
@@ -56,6 +56,10 @@ _MISSING = (
 _RESET = (
     "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
     " status = 'resetting', state = NULL, first_mtime = ?"
+)
+_DROPPED = (
+    "INSERT INTO dropped (path, reason, entries) VALUES (?, ?, ?)"
+    " ON CONFLICT (path, reason) DO UPDATE SET entries = entries + excluded.entries"
 )
 _ARCHIVED = (
     "SELECT f.name, a.at, a.size, a.lines, a.sign FROM archived a JOIN archive_file f ON f.id = a.file"
@@ -227,9 +231,9 @@ class CatalogWriter:
                 self._save_extent(saved.source[0], start, extent)
                 start += extent.size
 
-    def mark_resetting(self, state: SourceState) -> None:
-        """Delete what was derived from a file that is another one now, before its rows are deleted. What `state` says
-        of its archived bytes and its first modification time is kept.
+    def mark_resetting(self, state: SourceState, dropped: Dropped | None) -> None:
+        """Delete what was derived from a file that is another one now, before its rows are deleted, and count the
+        entries that go. What `state` says of its archived bytes and its first modification time is kept.
 
         Durable first, because the rows are deleted day by day: after a kill, the next start must know that they have to
         go.
@@ -241,6 +245,13 @@ class CatalogWriter:
                 "DELETE FROM archived WHERE source = ? AND start >= ?", (state.id, archived_size(state.archived))
             )
             self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
+            if dropped is not None:
+                self.note_dropped([dropped])
+
+    def note_dropped(self, dropped: Iterable[Dropped]) -> None:
+        """Add to the numbers of entries that were dropped; durably, unless within a transaction."""
+        with self._transaction():
+            self._database.connection().executemany(_DROPPED, dropped)
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
         """Record where logs have been archived in `folder`. Returns the reasons for those refused, by path. Recording

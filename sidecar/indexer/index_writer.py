@@ -19,7 +19,7 @@ from sidecar.errors import IndexUnavailable, SidecarError
 from sidecar.fs import to_os
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.source import Batch, SourceState
-from sidecar.records import Compacted, Move, archived_size
+from sidecar.records import Compacted, Dropped, Move, archived_size
 from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
 from sidecar.times import day_name, day_number
@@ -108,24 +108,28 @@ class IndexWriter:
         self._missing.discard(state.path)
         self.known.note_read(state.path, state.cursor, archived_size(state.archived), int(now * 1e9), more=more)
 
-    def begin_again(self, state: SourceState, *, keeps_time: bool = False) -> None:
-        """Delete the rows of a file that is not the one that was read before, and reset its state.
+    def begin_again(self, state: SourceState, reason: str = "") -> Dropped | None:
+        """Delete the rows of a file that is not the one that was read before, and reset its state. Returns what was
+        dropped, which the catalog counts under the `reason`.
 
         The catalog says so first, durably. Killed in between, or before the next checkpoint, the next opening deletes
         the rows again, and a scan finds the file unread.
 
-        `keeps_time`: the file begins with the bytes that it had, so its first modification time is kept
-        (`docs/derivation.md`, section 5).
+        Without a `reason`, the file begins with the bytes that it had: nothing is lost, and its first modification time
+        is kept (`docs/derivation.md`, section 5).
         """
-        if not (keeps_time or state.archived):
+        if reason and not state.archived:
             state.first_mtime = None
+        entries = state.counts.entries if reason else 0
+        dropped = Dropped(state.path, reason, entries) if entries else None
         if state.path in self.known or state.cursor.lines:
             with invalid_values_as_damage(self._folder):
-                self._catalog.mark_resetting(state)
+                self._catalog.mark_resetting(state, dropped)
                 self._days.delete_rows(state.path)
         state.begin_again()
         self._unsaved[state.path] = state
         self.known.note_unread(state.path)
+        return dropped
 
     def vanished(self, path: str) -> None:
         """Have the next checkpoint mark a source whose file is gone. Its rows stay."""

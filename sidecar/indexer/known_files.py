@@ -22,10 +22,13 @@ class KnownFile(NamedTuple):
     is_missing: bool = False
     is_settled: bool = False
     """All of it was read, and no later write can leave it with the same modification time."""
+    has_rest: bool = False
+    """Its end was not taken in, because it is no whole line. A writer that maps the file into memory can complete it
+    without a change of size or time."""
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file may hold something that was not read."""
-        return self.is_missing or self[:4] != FileStat.of(status)
+        return self.is_missing or self.has_rest or self[:4] != FileStat.of(status)
 
 
 class KnownFiles:
@@ -76,11 +79,14 @@ class KnownFiles:
         """
         size = -1 if more else cursor.size
         is_whole = 0 < cursor.offset - archived == size
+        has_rest = cursor.offset - archived < size
         # Times come from a clock with ticks: a write in the tick of the last one may leave size and time as they are.
         # A time of whole milliseconds may come from a file system that keeps no finer ones.
         is_past = cursor.mtime_ns + MTIME_GRANULARITY < since and cursor.mtime_ns % 1_000_000 != 0
         self._files[path] = KnownFile(
-            cursor.device, cursor.inode, size, cursor.mtime_ns, is_settled=is_whole and is_past
+            *(cursor.device, cursor.inode, size, cursor.mtime_ns),
+            is_settled=is_whole and is_past,
+            has_rest=has_rest,
         )
 
     def note_unread(self, path: str) -> None:

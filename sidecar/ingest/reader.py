@@ -21,7 +21,7 @@ from sidecar.fs import FileStat, resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.tail import CHUNK_BYTES, Cursor, read_lines, read_whole_file
-from sidecar.records import TOO_LONG, Extent, Line, Rejected, archived_size
+from sidecar.records import REPLACED, REWRITTEN, TOO_LONG, TRUNCATED, Extent, Line, Rejected, archived_size
 
 from .parse import NOT_JSON, parse
 from .source import Batch, SourceState
@@ -71,6 +71,14 @@ def read_next(
     if state.source.layout == "file":
         return _read_event_file(state, file, max_line_bytes, now)
     return _read_line_file(state, file, max_line_bytes, limit)
+
+
+def what_became_of(state: SourceState, root: Path) -> str:
+    """Why the file of a source has other bytes than were read: one of `records.DROP_REASONS`. Raises OSError."""
+    now = FileStat.of(os.lstat(resolve_found(os.fspath(root), state.path)))
+    if now.identity != state.cursor[:2]:
+        return REPLACED
+    return TRUNCATED if now.size < state.cursor.offset - archived_size(state.archived) else REWRITTEN
 
 
 def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sidecar.config.settings import SESSION_PART, Source
-from sidecar.fs import split_path, to_os, to_text
+from sidecar.fs import split_path, to_os, utf8_to_text
 from sidecar.logs.tail import NEW, Cursor
 from sidecar.records import Answered, Extent, Line, LogName, Rejected, Row
 from sidecar.times import YEAR_10000, within_calendar
@@ -109,7 +109,7 @@ class SourceState:
         if self.first_mtime is not None:  # what an archive's note says may be any number
             self.first_mtime = within_calendar(self.first_mtime)
         start_time = self.first_mtime or 0.0 if named_time is None else named_time
-        names = {name: to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
+        names = {name: utf8_to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
         if self.source.layout == "session":
             names.setdefault(SESSION_PART, stem)
         session = names.get(SESSION_PART)

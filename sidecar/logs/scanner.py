@@ -15,8 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from sidecar import globs
 from sidecar.config.settings import Settings, Source
 from sidecar.fs import to_text
+
+COMPRESSED = frozenset(("gz", "bz2", "xz", "zst", "lz4", "lzma", "Z", "zip"))
+"""Endings that rotation and people give to logs that they compress."""
 
 
 class FoundFile(NamedTuple):
@@ -35,7 +39,10 @@ class Scan:
     failed: dict[str, str] = field(default_factory=dict)
     """Folders that could not be read, and why: no file below them may be considered gone."""
     passed_over: dict[str, str] = field(default_factory=dict)
-    """Paths that match a source without being regular files, and what they are instead."""
+    """Paths that hold a log or logs by their name and are not read, and what they are: links, pipes and the like where
+    a log could be, linked folders, and compressed logs."""
+    fitting: set[str] = field(default_factory=set)
+    """The names of the sources that any file belongs to."""
 
     def __iter__(self) -> Iterator[FoundFile]:
         root = self.settings.root
@@ -44,9 +51,20 @@ class Scan:
             return
         for prefix in self.settings.glob_prefixes:
             if not Path(os.path.realpath(root / prefix)).is_relative_to(os.path.realpath(root)):
-                self.failed[prefix] = "it is a link that leads out of the root"
+                self.failed[to_text(prefix)] = "it is a link that leads out of the root"
                 continue
-            yield from self._walk(prefix)
+            for found in self._walk(prefix):
+                self.fitting.add(found.source.name)
+                yield found
+
+    def unmatched(self) -> list[Source]:
+        """The sources whose glob fits no file."""
+        return [source for source in self.settings.sources if source.name not in self.fitting]
+
+    @property
+    def skipped_paths(self) -> int:
+        """The number of paths that were passed over, and of globs that fit nothing."""
+        return len(self.passed_over) + len(self.unmatched())
 
     def covers(self, path: str) -> bool:
         """Whether the absence of this file from the scan means that it is gone."""
@@ -74,6 +92,8 @@ class Scan:
                         continue
                     source = self.settings.source_for(path)
                     if source is None:
+                        if what := self._not_read(entry, path):
+                            self.passed_over[to_text(path)] = what
                         continue
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -85,6 +105,16 @@ class Scan:
                     yield FoundFile(to_text(path), source, status)
                 else:
                     self.passed_over[to_text(path)] = _kind(status.st_mode)
+
+    def _not_read(self, entry: os.DirEntry[str], path: str) -> str:
+        """What an entry is that belongs to no source and holds logs all the same; empty for any other."""
+        if entry.is_symlink():
+            is_folder = entry.is_dir() and any(globs.may_lie_below(one.glob, path) for one in self.settings.sources)
+            return "linked folder" if is_folder else ""
+        plain, dot, suffix = path.rpartition(".")
+        if suffix in COMPRESSED and self.settings.source_for(plain) is not None:
+            return f"compressed log, {dot}{suffix}"
+        return ""
 
 
 def _kind(mode: int) -> str:

@@ -88,8 +88,6 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
     """
     with open_regular(path) as (fd, status):
         now = FileStat.of(status)
-        if cursor.offset and now.identity != cursor[:2]:
-            return ReadResult(cursor, [], [], more=False, changed=True)
         scanned = _still_scanned(cursor, now)
         if scanned != cursor.scanned:
             cursor = cursor._replace(scanned=scanned)
@@ -107,7 +105,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         more = len(data) == CHUNK_BYTES
         last = data.rfind(b"\n")
         if last < 0:
-            return ReadResult(_searched(fd, seen, cursor.scanned + len(data)), [], [], more)
+            return ReadResult(_searched(fd, seen, cursor.scanned + len(data), more=more), [], [], more)
         position = start + last + 1
         window = min(FINGERPRINT_BYTES, position)
         before = os.pread(fd, window, position - window)
@@ -119,7 +117,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         head = cursor.head if cursor.offset >= FINGERPRINT_BYTES else fingerprint(os.pread(fd, window, 0))
         count = cursor.lines + len(lines) + len(rejected)
         consumed = Cursor(*seen[:4], position, count, head, fingerprint(before))
-        return ReadResult(_searched(fd, consumed, len(data) - last - 1), lines, rejected, more)
+        return ReadResult(_searched(fd, consumed, len(data) - last - 1, more=more), lines, rejected, more)
 
 
 def _still_scanned(cursor: Cursor, now: FileStat) -> int:
@@ -129,8 +127,12 @@ def _still_scanned(cursor: Cursor, now: FileStat) -> int:
     return cursor.scanned if cursor.scanned >= LONG_LINE and is_known else 0
 
 
-def _searched(fd: int, cursor: Cursor, scanned: int) -> Cursor:
-    """The cursor with `scanned` bytes after its offset known to hold no LF, and their fingerprint."""
+def _searched(fd: int, cursor: Cursor, scanned: int, *, more: bool) -> Cursor:
+    """The cursor with `scanned` bytes after its offset known to hold no LF, and their fingerprint. Where the file ends
+    with a NUL, nothing is: it was made before its lines, and a writer that has mapped it fills it in from the front,
+    which shows neither in its size nor at its end."""
+    if not more and scanned >= LONG_LINE and os.pread(fd, 1, cursor.offset + scanned - 1) == b"\0":
+        scanned = 0
     searched = _end(fd, cursor.offset + scanned, scanned) if scanned >= LONG_LINE else 0
     return cursor if (scanned, searched) == cursor[8:] else cursor._replace(scanned=scanned, searched=searched)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sidecar.errors import IndexMissing
 from sidecar.fs import FileStat
-from sidecar.records import Extent, RejectedLine, Session
+from sidecar.records import Dropped, Extent, RejectedLine, Session
 from sidecar.store import layout
 from sidecar.store.bloom import FilterProbe, probe
 from sidecar.store.codec import checked_row, decode_state
@@ -79,6 +79,11 @@ class CatalogReader(OpenDatabase):
     def count_rejected(self) -> int:
         """The number of lines that are not records."""
         return int(self._all("SELECT COUNT(*) FROM rejected_line")[0][0])
+
+    def dropped(self) -> list[Dropped]:
+        """The entries that were dropped because the bytes that they point to are gone, by path and reason."""
+        sql = "SELECT path, reason, entries FROM dropped ORDER BY path, reason"
+        return [Dropped(*row) for row in self._typed((str, str, int), sql)]
 
     def days(self) -> list[tuple[Any, ...]]:
         """For each day, in their order: its name, first and last timestamp, and number of entries."""

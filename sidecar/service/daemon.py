@@ -24,7 +24,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sidecar.bulk.backlog import Backlog
 from sidecar.config.settings import Settings
@@ -33,7 +32,7 @@ from sidecar.errors import IndexDamaged, SidecarError, SourceError
 from sidecar.fs import to_os, to_text
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.tamper import FileStates
-from sidecar.ingest.reader import read_next
+from sidecar.ingest.reader import read_next, what_became_of
 from sidecar.ingest.source import Batch
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FinishedScan, FoundFile, ScanSchedule
@@ -44,6 +43,7 @@ from .faults import Faults, index_fault
 from .heartbeat import Heartbeat
 from .requests import RequestInbox
 from .timers import Timers
+from .totals import Totals
 
 MAX_BATCH_ROWS = 10_000
 """Rows at which a batch is written, although more files are dirty."""
@@ -65,17 +65,6 @@ RETRY_DELAY = 1.0
 
 _FAILURES = (OSError, *DATABASE_ERRORS)
 _log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Totals:
-    """What has been done since the start."""
-
-    entries: int = 0
-    bytes: int = 0
-    found: int = 0
-    """Bytes that scans found to be unread."""
-    scans: int = 0
 
 
 class Sidecar:
@@ -294,6 +283,7 @@ class Sidecar:
         for folder, why in scan.failed.items():
             self.faults.note(folder or "root", f"{folder or self.settings.root}: {why}")
         self.totals.scans += 1
+        self.totals.skipped_paths = scan.skipped_paths
         level = logging.INFO if self.totals.scans == 1 else logging.DEBUG
         _log.log(level, "scan %d ended: %d sources, %d to be read", self.totals.scans, len(seen), self._waiting)
         is_polling = self._watcher is not None and self._watcher.mode == "polling"
@@ -359,7 +349,11 @@ class Sidecar:
         before = state.cursor.offset
         outcome = read_next(state, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if outcome.changed:
-            writer.begin_again(state, keeps_time=outcome.is_restored)
+            became = "" if outcome.is_restored else what_became_of(state, self.settings.root)
+            dropped = writer.begin_again(state, became)
+            if dropped is not None:
+                self.totals.note_dropped(dropped)
+                _log.warning("%d entries dropped, %s", dropped.entries, self.totals.dropped_why)
             return None, True
         if outcome.retry_in is not None:
             self._timers.reread_at(path, now + outcome.retry_in)

@@ -16,11 +16,12 @@ from sidecar.indexer.tamper import FileStates
 from sidecar.records import Report, Reporter
 from sidecar.store.connection import DATABASE_ERRORS
 
-from .daemon import Sidecar, Totals
+from .daemon import Sidecar
 from .faults import index_fault
 from .heartbeat import Heartbeat
 from .lock import RootLock, root_locked
 from .repair import database_errors_named, quarantine, repair
+from .totals import Totals
 
 GC_THRESHOLD = 50_000
 """New objects after which Python searches for garbage that only refers to itself."""

@@ -113,6 +113,21 @@ class RejectedLineRow(Table):
         without_rowid = True
 
 
+class DroppedRow(Table):
+    """Entries that were dropped because the bytes that they point to are gone. What is counted here is history: a
+    rebuild takes it over."""
+
+    path = TextField()
+    reason = TextField()
+    """What became of the log: one of `records.DROP_REASONS`."""
+    entries = IntegerField()
+
+    class Meta:
+        table_name = "dropped"
+        primary_key = CompositeKey("path", "reason")
+        without_rowid = True
+
+
 class DayRow(Table):
     """A day that has entries: their number, and the first and the last timestamp."""
 
@@ -195,7 +210,7 @@ class CatalogMeta(Table):
 
 
 CATALOG_TABLES = (
-    *(CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLineRow, DayRow, CatalogMeta),
+    *(CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow, CatalogMeta),
     *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
 )
 

@@ -329,7 +329,7 @@ def test_a_kill_while_a_file_is_replaced_leaves_the_new_one_no_time_of_the_old(r
     os.utime(session(root), (BASE, BASE))
     with Stepped(conf) as stepped:
         stepped.turn()
-        write_lines(root / "new", {"event": "agent:say"})
+        write_lines(root / "new", {"event": "agent:speak"})
         os.utime(root / "new", (BASE + DAY, BASE + DAY))
         (root / "new").replace(session(root))
         stepped.turn()

@@ -1,0 +1,51 @@
+"""Checks of `sidecar doctor`: which logs are passed over, and which would be one session."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from sidecar.config.settings import SESSION_PART, Source
+from sidecar.fs import split_path, to_os, utf8_to_text
+from sidecar.logs.scanner import Scan
+
+from .result import MAX_LISTED, CheckResult, listed
+
+
+def passed_over(scan: Scan) -> Iterator[CheckResult]:
+    """A warning for the links, pipes and the like of a finished scan, and one for its compressed logs."""
+    links = [f"{name} ({what})" for name, what in sorted(scan.passed_over.items()) if not what.startswith("compressed")]
+    compressed = [
+        f"{name} ({what})" for name, what in sorted(scan.passed_over.items()) if what.startswith("compressed")
+    ]
+    if links:
+        advice = "only regular files are indexed: put the file or folder itself below the root, or ignore this"
+        yield CheckResult("links", "warning", f"skipped: {listed(links)}", advice)
+    if compressed:
+        advice = "decompress them to have them indexed; `sidecar archive` makes logs small and keeps them findable"
+        yield CheckResult("compressed", "warning", f"not read: {listed(compressed)}", advice)
+
+
+def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]:
+    """A warning where several logs have one session id, and so one timeline and one list of participants."""
+    pairs = list(logs)
+    logs_of: defaultdict[str, list[str]] = defaultdict(list)
+    for path, source in pairs:
+        if source.layout == "session":
+            named = source.parts_of(to_os(path)).get(SESSION_PART)
+            logs_of[split_path(path)[1] if named is None else utf8_to_text(named)].append(path)
+    folders = sorted({source.name for _, source in pairs if source.takes_session_from_folder})
+    if folders:
+        what = f"the logs of {listed(folders)} have the same name, so that the name of their folder is their session"
+        yield CheckResult("folders", "ok", what, "to say so in the glob, name the folder `<session>`")
+    shared = [(session, sorted(paths)) for session, paths in sorted(logs_of.items()) if len(paths) > 1]
+    if not shared:
+        return
+    logs_in_words = [f"{session} ({' and '.join(paths[:2])})" for session, paths in shared[:MAX_LISTED]]
+    more = f" and {len(shared) - MAX_LISTED} more" if len(shared) > MAX_LISTED else ""
+    yield CheckResult(
+        "sessions",
+        "warning",
+        f"two logs or more share one session: {', '.join(logs_in_words)}{more}",
+        "name the part of the path that tells them apart, in the glob of the source: `state/<session>/events.jsonl`",
+    )
