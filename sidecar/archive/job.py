@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import IndexMissing, SidecarError, SourceError
+from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
 from sidecar.fs import FileStat, resolve_under
 from sidecar.guarded import folder_inside
 from sidecar.indexer.index_writer import IndexWriter
@@ -121,11 +121,12 @@ def archive(
 
     `agreed` is called with the archives that are about to be deleted, if there are any; if it returns false, they stay.
 
-    Raises ConfigError if the archive folder is another root's, RootLocked if a job other than `sidecar run` holds the
-    root or another `sidecar archive` runs, IndexMissing, and SidecarError if an archive cannot be written. What was
-    archived before the error is complete.
+    Raises ConfigError if the logs belong to another tool or the archive folder is another root's, RootLocked if a job
+    other than `sidecar run` holds the root or another `sidecar archive` runs, IndexMissing, and SidecarError if an
+    archive cannot be written. What was archived before the error is complete.
     """
     began = time.perf_counter()
+    _check_owner(settings)
     settings.check_root()
     with closing(open_catalog(settings.index_folder)):
         pass  # IndexMissing, before anything is created
@@ -149,6 +150,7 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
     """What `archive` would do, as far as it shows beforehand. Writes nothing and takes no lock. Raises ConfigError and
     IndexMissing, as `archive` does."""
     began = time.perf_counter()
+    _check_owner(settings)
     now = time.time()
     result = ArchiveResult(dry_run=True)
     check_archive_folder(settings)
@@ -166,6 +168,15 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
             result.compacted.append(CompactedDay(path.stem, size, size))
     result.seconds = time.perf_counter() - began
     return result
+
+
+def _check_owner(settings: Settings) -> None:
+    """Raise ConfigError where the logs belong to another tool: archiving deletes them."""
+    if settings.of_tool:
+        raise ConfigError(
+            f"the logs of the preset {settings.preset} belong to another tool, and archiving deletes logs",
+            hint="leave them to that tool; the index keeps the rows of a log that is gone until the next reindex",
+        )
 
 
 # ---- the work

@@ -95,10 +95,14 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
     option = partial(_GlobalOption, expose_value=False, callback=_remember)
     file = partial(option, type=click.Path(path_type=Path, readable=False))
     folder = partial(file, metavar="DIR", shell_complete=folders)
-    preset_help = "Set of log sources: reference (default), ksi-daemon, none."
+    preset_help = "Set of log sources: reference (default), ksi-daemon, claude-code, codex, none."
     options: list[click.Option] = [
         file(["--config"], metavar="FILE", help="Settings file. Default: ./config.yaml."),
-        folder(["--root"], envvar=root_variable, help="Log folder. Default: $SIDECAR_ROOT, or var/logs."),
+        folder(
+            ["--root"],
+            envvar=root_variable,
+            help="Log folder. Default: $SIDECAR_ROOT, or var/logs, or where the preset finds the logs.",
+        ),
         folder(["--index"], help="Index folder. Default: the folder `index` below the root."),
         option(["--preset"], metavar="NAME", shell_complete=presets, help=preset_help),
     ]

@@ -39,10 +39,20 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
     from sidecar.progress import ProgressBar
 
     settings = options.settings()
+    if settings.of_tool:
+        _note_places(settings)
     with ProgressBar() as progress:
         done = _once(settings, progress) if once else _follow(settings, progress)
     if as_json:
         print_json(done)
+
+
+def _note_places(settings: Settings) -> None:
+    """Print where the logs of another tool are read, and where their index lies."""
+    from sidecar.terminal import print_note
+
+    settings.check_root()
+    print_note(f"reads {settings.root} (never writes there); index in {settings.index_folder}")
 
 
 def _once(settings: Settings, progress: ProgressBar) -> dict[str, int]:

@@ -51,7 +51,7 @@ _MAX_EXTENDS = 50
 """Formats in a chain of `extends`."""
 _MAX_CONDITIONS = 20
 """Conditions of one shape."""
-_PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus")
+_PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus", "claude-code", "codex")
 
 
 @dataclass(frozen=True, slots=True)

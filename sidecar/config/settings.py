@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from sidecar import globs
+from sidecar import globs, tool_logs
 from sidecar.errors import ConfigError, RootMissing
 from sidecar.fs import as_utf8, to_os
 from sidecar.records import Layout
@@ -111,6 +111,8 @@ class Settings:
     config_file: Path | None = None
     index: Path | None = None
     """Where the index lies, if not in the folder `index` below the root."""
+    of_tool: bool = False
+    """The logs belong to another tool: nothing is written beside them, and none is deleted."""
 
     @property
     def index_folder(self) -> Path:
@@ -119,7 +121,9 @@ class Settings:
     def check_root(self) -> None:
         """Raise RootMissing where there is no root, ConfigError where it is not a directory."""
         if not os.path.lexists(self.root):
-            raise RootMissing(f"the root {self.root} does not exist")
+            looked = ", ".join(tool_logs.candidates().get(self.preset, ()))
+            hint = f"the preset {self.preset} looks for {looked}; name another directory with --root"
+            raise RootMissing(f"the root {self.root} does not exist", hint=hint if looked else None)
         if not self.root.is_dir():
             raise ConfigError(f"the root {self.root} is not a directory", hint="name another one with --root")
 
@@ -169,44 +173,62 @@ def load_settings(
     """The settings in the file `config`, by default `./config.yaml` if it exists; the other arguments override it.
 
     A folder named in the file is relative to the file's folder, one given here to the working directory; `~` is the
-    user's home. Raises ConfigError.
+    user's home. A preset whose logs belong to another tool has folders of its own; `./config.yaml` is then about other
+    logs, unless it names the same preset. Raises ConfigError.
     """
     file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
     content = parse_yaml_file(file) if file else None
     given = content.fields(_KEYS) if content else {}
     base = file.parent if file else Path()
-    named = {key: base / _at_home(Path(given[key].text("a folder"))) for key in _FOLDERS if key in given}
-    logs = _absolute(root or named.get("root", base / ROOT))
-    archive = _absolute(named.get("archive", logs.parent / "archive"))
-    if "archive" in named and _inside(archive, logs) is not None:
-        raise given["archive"].error(f"expected a folder outside the root {logs}, found {archive}")
-    own_index = index or named.get("index")
-    own_index = None if own_index is None else _absolute(own_index)
-    if own_index is not None and (_inside(logs, own_index) is not None or _inside(archive, own_index) is not None):
-        what = f"{own_index} holds the root or the archive, and the index folder may hold nothing else"
-        raise given["index"].error(what) if index is None else ConfigError(f"--index: {what}")
-    chosen, sources = _sources(given, preset)
-    scalars: dict[str, Any] = {key: take(given[key]) for key, take in _SCALARS.items() if key in given}
-    return Settings(
-        root=logs,
-        archive=archive,
-        sources=sources,
-        preset=chosen,
-        config_file=_absolute(file) if file else None,
-        index=own_index,
-        **scalars,
-    )
-
-
-def _sources(given: Mapping[str, YamlValue], preset: str | None) -> tuple[str, tuple[Source, ...]]:
-    """The name of the preset, and all sources: those of config.yaml, then those of the preset."""
     presets = read_packaged("presets").mapping()
     in_file = given["preset"].choice(presets, "preset") if "preset" in given else PRESET
     if preset is not None and preset not in presets:
         raise ConfigError(unknown_name("preset", preset, presets))
     chosen = preset or in_file
+    tool = tool_logs.places_of(chosen) if chosen in tool_logs.candidates() else None
+    if tool and config is None and in_file != chosen:
+        given = {key: value for key, value in given.items() if key not in (*_FOLDERS, "sources")}
+    named = {key: base / _at_home(Path(given[key].text("a folder"))) for key in _FOLDERS if key in given}
+    logs = _absolute(root or named.get("root") or (tool.root if tool else base / ROOT))
+    archive = _absolute(named.get("archive") or (tool.archive if tool else logs.parent / "archive"))
+    if "archive" in named and _inside(archive, logs) is not None:
+        raise given["archive"].error(f"expected a folder outside the root {logs}, found {archive}")
+    own_index = _index_folder(index, named.get("index"), logs, archive, given, of_tool=tool is not None)
+    scalars: dict[str, Any] = {key: take(given[key]) for key, take in _SCALARS.items() if key in given}
+    return Settings(
+        root=logs,
+        archive=archive,
+        sources=_sources(given, presets, chosen),
+        preset=chosen,
+        config_file=_absolute(file) if file else None,
+        index=own_index or (tool.index if tool else None),
+        of_tool=tool is not None,
+        **scalars,
+    )
+
+
+def _index_folder(
+    option: Path | None, named: Path | None, logs: Path, archive: Path, given: Mapping[str, YamlValue], *, of_tool: bool
+) -> Path | None:
+    """The index folder that the option --index or config.yaml names, if any."""
+    folder = option or named
+    if folder is None:
+        return None
+    folder = _absolute(folder)
+    what = ""
+    if _inside(logs, folder) is not None or _inside(archive, folder) is not None:
+        what = f"{folder} holds the root or the archive, and the index folder may hold nothing else"
+    elif of_tool and _inside(folder, logs) is not None:
+        what = f"{folder} lies below {logs}, which belongs to another tool, expected a folder elsewhere"
+    if what:
+        raise ConfigError(f"--index: {what}") if option is not None else given["index"].error(what)
+    return folder
+
+
+def _sources(given: Mapping[str, YamlValue], presets: Mapping[str, YamlValue], chosen: str) -> tuple[Source, ...]:
+    """All sources: those of config.yaml, then those of the preset."""
     formats = load_formats(given.get("formats"))
-    preset_sources = {source.name: source for source in (_source(v, formats) for v in presets[chosen].items())}
+    preset_sources = {source.name: source for source in (_source(v, formats) for v in _of_preset(presets[chosen]))}
     sources: dict[str, Source] = {}
     for value in given["sources"].items("a list of sources") if "sources" in given else []:
         source = _source(value, formats)
@@ -214,9 +236,14 @@ def _sources(given: Mapping[str, YamlValue], preset: str | None) -> tuple[str, t
             owner = f"the preset `{chosen}`" if source.name in preset_sources else "a source above"
             raise value.error(f"the name `{source.name}` is taken by {owner}, expected another")
         sources[source.name] = source
-    named = {name for preset in presets.values() for value in preset.items() for name in _names_in_glob(value)}
+    named = {name for preset in presets.values() for value in _of_preset(preset) for name in _names_in_glob(value)}
     _check_names(given["sources"].items() if sources else [], tuple(sources.values()), named)
-    return chosen, (*sources.values(), *preset_sources.values())
+    return (*sources.values(), *preset_sources.values())
+
+
+def _of_preset(value: YamlValue) -> list[YamlValue]:
+    """The sources of a preset, which is a list of them, or has a `root` beside them."""
+    return value.items() if value.is_list else value.fields(("root", "sources"))["sources"].items()
 
 
 def _check_names(values: list[YamlValue], sources: tuple[Source, ...], named: set[str]) -> None:

@@ -18,6 +18,7 @@ from sidecar.fs import split_path
 from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from sidecar.said import said
 from sidecar.times import Time, duration, moment_of
+from sidecar.tool_logs import places_of
 
 from . import projection
 from .day_reader import DayReader, Filter, Position
@@ -76,6 +77,14 @@ class Index:
         self._index_folder = self.root / INDEX if index is None else Path(index).absolute()
         self._files = Snapshot(self._index_folder)
         self._records = RecordFinder(self.root, self._files, None if archive is None else Path(archive).absolute())
+
+    @classmethod
+    def of(cls, preset: str) -> Index:
+        """The index of a preset whose logs belong to another tool, such as `claude-code`: root, index and archive are
+        where `sidecar --preset` has them. Raises ConfigError for a preset without a root of its own.
+        """
+        places = places_of(preset)
+        return cls(places.root, places.archive, places.index)
 
     def __enter__(self) -> Index:
         return self
