@@ -23,7 +23,7 @@ from helpers.support import (
     scratch,
     write_lines,
 )
-from oracle import model
+from oracle import linking as plain_linking
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
 from sidecar.indexer import source_cache
@@ -79,7 +79,7 @@ def test_a_stop_in_the_midst_of_a_line_changes_no_later_row(content: bytes, data
 def test_limits_on_what_is_remembered_hold_across_a_stop(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "KEPT", 3)
+    monkeypatch.setattr(plain_linking, "KEPT", 3)
     monkeypatch.setattr(linking, "MAX_REMEMBERED_ANSWERS", 3)
     content = FIRST + random_log(seed, 400)
     saved_and_restored(tmp_path, content, boundaries(content, 23))

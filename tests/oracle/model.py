@@ -1,23 +1,24 @@
 """The law of derivation (`docs/derivation.md`) as a plain model, for the reference format only.
 
 It is written from the text alone and shares nothing with the package, so that the two readings can be held against each
-other. Slow on purpose: every choice is a scan over a list, in the order of the law.
+other. Here a record becomes a row; `reading` has the lines, `moments` the times, `linking` the answers, `logs` what
+several files make together.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from oracle.reading import Reader
+from oracle.linking import Links, Request
+from oracle.moments import day, moment, plausible
+from oracle.reading import Piece, Reader
 from oracle.rules import MAIN, Rules
+from oracle.values import add, at, first_of, text
 
-KEPT = 1_024
 UNKNOWN = "unknown"
 LAYOUTS = ("session", "stream", "file")
 
@@ -45,9 +46,26 @@ FIELDS = (*COLUMNS, "author", "addressees", "answered_after")
 """Of an entry."""
 
 
+@dataclass(frozen=True)
+class LogFile:
+    """A file to read; `path` is relative to the root. `settled`: unchanged for a minute. `session` is the stem of the
+    log, where the file is an earlier part of it."""
+
+    path: str
+    content: bytes
+    mtime: float
+    layout: str = "session"
+    settled: bool = False
+    session: str = ""
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.path).stem
+
+
 @dataclass
 class ModelFile:
-    """What the law says of one file."""
+    """What the law says of one file. `times` counts where the times of its rows came from."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[tuple[int, int, int, str]] = field(default_factory=list)
@@ -56,29 +74,18 @@ class ModelFile:
     )
     completed_sessions: set[str] = field(default_factory=set)
     repaired: int = 0
-
-
-@dataclass
-class Request:
-    """A request as later answers see it. `row` is its own row, which an answer may still change."""
-
-    row: dict[str, Any]
-    author: str | None
-    addressees: list[str]
-    expects_response: bool
-    correlation: str | None
+    times: dict[str, int] = field(default_factory=lambda: {"own": 0, "inherited": 0, "file": 0})
 
 
 @dataclass
 class State:
-    """What is carried from record to record of one file."""
+    """What is carried from record to record of one log."""
 
     owner: str | None = None
     timestamp: float | None = None
     roles: dict[str, str] = field(default_factory=dict)
-    open: list[Request] = field(default_factory=list)
-    answered: list[Request] = field(default_factory=list)
-    early: list[tuple[str, float]] = field(default_factory=list)
+    links: Links = field(default_factory=Links)
+    records: int = 0
 
 
 def model_file(
@@ -92,17 +99,34 @@ def model_file(
     rules: Rules = MAIN,
 ) -> ModelFile:
     """Read a whole file as the law has it; `path` is relative to the root. `settled`: unchanged for a minute."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is one of {LAYOUTS}, not {layout!r}")
-    reader = Reader(rules, max_line_bytes, lambda record: _event_type(record, path, layout) is not None)
-    reading = reader.one_record(content) if layout == "file" else reader.lines(content, settled=settled)
+    file = LogFile(path, content, mtime, layout, settled)
+    return model_log([file], State(), max_line_bytes=max_line_bytes, rules=rules)[0]
 
-    result, state = ModelFile(bytes=reading.bytes, repaired=reading.repaired), State()
+
+def model_log(
+    parts: Sequence[LogFile], state: State, *, max_line_bytes: int = 16 * 2**20, rules: Rules = MAIN
+) -> list[ModelFile]:
+    """Read the files of one log, oldest first; `state` goes from each to the next."""
+    return [_part(part, state, max_line_bytes, rules) for part in parts]
+
+
+def _part(file: LogFile, state: State, max_line_bytes: int, rules: Rules) -> ModelFile:
+    if file.layout not in LAYOUTS:
+        raise ValueError(f"layout is one of {LAYOUTS}, not {file.layout!r}")
+    reader = Reader(rules, max_line_bytes, lambda record: _event_type(record, file) is not None)
+    if file.layout == "file":
+        reading = reader.one_record(file.content)
+    else:
+        reading = reader.lines(file.content, settled=file.settled)
+
+    result = ModelFile(bytes=reading.bytes, repaired=reading.repaired)
     for piece in reading.pieces:
         if piece.record is None:
             result.rejected.append((piece.number, piece.offset, piece.length, piece.reason))
             continue
-        row = _derive(state, piece.record, path, layout, mtime, piece.number, piece.offset, piece.length)
+        timestamp, origin = _time(piece.record, state, file, rules)
+        result.times[origin] += 1
+        row = _derive(state, piece.record, timestamp, file, piece)
         result.rows.append(row)
         if row["session_id"] and _says_completed(piece.record):
             result.completed_sessions.add(row["session_id"])
@@ -112,38 +136,26 @@ def model_file(
 # --- one record -------------------------------------------------------------------------------------------------------
 
 
-def _derive(
-    state: State,
-    record: dict[str, Any],
-    path: str,
-    layout: str,
-    mtime: float,
-    number: int,
-    offset: int,
-    length: int,
-) -> dict[str, Any]:
-    event_type = _event_type(record, path, layout)
+def _derive(state: State, record: dict[str, Any], timestamp: float, file: LogFile, piece: Piece) -> dict[str, Any]:
+    event_type = _event_type(record, file)
     assert event_type is not None
     last_segment = event_type.split(":")[-1]
     is_request = last_segment == "request"
     is_answer = last_segment in ("result", "response", "error", "cancelled")
-
-    timestamp = _timestamp(record, state, path, layout, mtime)
     state.timestamp = timestamp
 
     # Session, owner and author.
-    stem = PurePosixPath(path).stem
-    if layout == "session":
-        session_id = stem
+    if file.layout == "session":
+        session_id = file.session or file.stem
     else:
-        session_id = _first_of(record, "data.session_id", "metadata.session_id", "session_id") or ""
-    author = _first_of(record, "data.agent_id", "metadata.agent_id", "agent_id")
+        session_id = first_of(record, "data.session_id", "metadata.session_id", "session_id") or ""
+    author = first_of(record, "data.agent_id", "metadata.agent_id", "agent_id")
     addressees: list[str] = []
     for where in ("data.to_agent", "data.to_agents", "data.routing.to_agent", "data.routing.to_agents"):
-        value = _at(record, where)
+        value = at(record, where)
         for element in value if isinstance(value, list) else [value]:
-            _add(addressees, _text(element))
-    if layout != "stream":
+            add(addressees, text(element))
+    if file.layout != "stream":
         if state.owner is None and not is_answer and author is not None:
             state.owner = author
         if state.owner is None and is_answer and addressees:
@@ -152,13 +164,13 @@ def _derive(
             author = state.owner
 
     members: list[str] = []
-    value = _at(record, "data.participants")
+    value = at(record, "data.participants")
     if isinstance(value, list):
         for element in value:
-            _add(members, _text(element))
+            add(members, text(element))
 
     # Linking.
-    correlation = _first_of(
+    correlation = first_of(
         record,
         "correlation_id",
         "data.correlation_id",
@@ -167,29 +179,29 @@ def _derive(
         "data.request_id",
         "metadata.request_id",
     )
-    request = _request_of_answer(state, author, correlation, timestamp) if is_answer else None
+    request = state.links.answer(author, correlation, timestamp) if is_answer else None
 
     # New role, before the row is written.
-    new_role = _first_of(record, "data.context.role_transition.to", "data.new_role", "data.role")
+    new_role = first_of(record, "data.context.role_transition.to", "data.new_role", "data.role")
     if author is not None and new_role is not None:
         state.roles[author] = new_role
 
     participants: list[str] = []
-    _add(participants, author)
+    add(participants, author)
     for name in addressees:
-        _add(participants, name)
+        add(participants, name)
     for name in members:
-        _add(participants, name)
+        add(participants, name)
     if request is not None:
-        _add(participants, request.author)
+        add(participants, request.author)
     roles = {name: state.roles[name] for name in participants if name in state.roles}
 
-    team_id = _first_of(record, "data.team_id", "metadata.team_id")
-    pattern = _first_of(record, "data.pattern", "metadata.pattern")
+    team_id = first_of(record, "data.team_id", "metadata.team_id")
+    pattern = first_of(record, "data.pattern", "metadata.pattern")
     if pattern is None and request is not None:
         pattern = request.row["pattern_type"]
     elif pattern is None:
-        if _at(record, "data.broadcast") is True:
+        if at(record, "data.broadcast") is True:
             pattern = "broadcast"
         elif team_id is not None:
             pattern = "team"
@@ -200,7 +212,7 @@ def _derive(
         else:
             pattern = "general"
 
-    conversation = _first_of(
+    conversation = first_of(
         record, "data.conversation_id", "metadata.conversation_id", "data.team_id", "metadata.team_id"
     )
     if conversation is None:
@@ -210,7 +222,7 @@ def _derive(
     if row_correlation is None and request is not None:
         row_correlation = request.correlation
 
-    if layout != "stream":
+    if file.layout != "stream":
         initiating_agent = state.owner
     elif is_answer:
         initiating_agent = request.author if request is not None else None
@@ -219,17 +231,17 @@ def _derive(
 
     requests_response = is_request
     for where in ("data.expects_response", "data.requests_response"):  # the later one has the last word
-        if isinstance(_at(record, where), bool):
-            requests_response = _at(record, where)
+        if isinstance(at(record, where), bool):
+            requests_response = at(record, where)
 
     row = {
-        "id": f"{stem}:{offset}",
+        "id": f"{file.stem}:{piece.offset}",
         "timestamp": timestamp,
         "event_type": event_type,
         "session_id": session_id,
-        "file_path": path,
-        "line_number": number,
-        "byte_offset": offset,
+        "file_path": file.path,
+        "line_number": piece.number,
+        "byte_offset": piece.offset,
         "initiating_agent": initiating_agent if initiating_agent is not None else UNKNOWN,
         "participating_agents": participants,
         "agent_roles": roles,
@@ -243,90 +255,23 @@ def _derive(
         "author": author,
         "addressees": addressees,
         "answered_after": None,
-        "day": _day(timestamp),
-        "byte_length": length,
+        "day": day(timestamp),
+        "byte_length": piece.length,
     }
     if is_request:
-        _new_request(state, Request(row, author, addressees, requests_response, correlation))
+        state.links.ask(Request(row, state.records, author, addressees, requests_response, correlation))
+    state.records += 1
     return row
-
-
-# --- linking ----------------------------------------------------------------------------------------------------------
-
-
-def _new_request(state: State, request: Request) -> None:
-    for early in state.early:
-        correlation, answer_time = early
-        if correlation == request.correlation:
-            state.early.remove(early)
-            _is_answered(state, request, answer_time)
-            return
-    state.open.append(request)
-
-
-def _request_of_answer(state: State, author: str | None, correlation: str | None, timestamp: float) -> Request | None:
-    """The request that an answer belongs to, marked as answered; the correlation of a lone answer is kept as early."""
-    if correlation is None:
-        request = _choice(state.open, author)
-        if request is None and state.answered:
-            request = state.answered[-1]
-    else:
-        request = None
-        for candidate in state.open:  # file order, so that the newest stays
-            if candidate.correlation == correlation:
-                request = candidate
-        if request is None:
-            for candidate in state.answered:  # the order of answering, so that places in the file are compared
-                newer = request is None or candidate.row["byte_offset"] > request.row["byte_offset"]
-                if candidate.correlation == correlation and newer:
-                    request = candidate
-        if request is None:
-            request = _choice([r for r in state.open if r.correlation is None], author)
-            if request is not None:
-                request.correlation = correlation
-                request.row["correlation_id"] = correlation
-        if request is None:
-            times = [time for early, time in state.early if early == correlation]
-            state.early = [(early, time) for early, time in state.early if early != correlation]
-            state.early.append((correlation, times[0] if times else timestamp))
-            del state.early[:-KEPT]
-    if request is not None:
-        _is_answered(state, request, timestamp)
-    return request
-
-
-def _choice(requests: list[Request], author: str | None) -> Request | None:
-    """Among open requests, in file order, that expect a response."""
-    expecting = [r for r in requests if r.expects_response]
-    for request in expecting:
-        if author is not None and author in request.addressees:
-            return request
-    for request in expecting:
-        if not request.addressees:
-            return request
-    for request in expecting:
-        return request
-    return None
-
-
-def _is_answered(state: State, request: Request, answer_time: float) -> None:
-    if not request.row["has_response"]:
-        request.row["answered_after"] = answer_time - request.row["timestamp"]
-    request.row["has_response"] = 1
-    state.open = [r for r in state.open if r is not request]
-    state.answered = [r for r in state.answered if r is not request]
-    state.answered.append(request)
-    del state.answered[:-KEPT]
 
 
 # --- single attributes ------------------------------------------------------------------------------------------------
 
 
-def _event_type(record: dict[str, Any], path: str, layout: str) -> str | None:
+def _event_type(record: dict[str, Any], file: LogFile) -> str | None:
     event = record.get("event")
     if isinstance(event, str) and event:
-        return _text(event)
-    if layout == "file" and (name := _event_file_name(path)):
+        return text(event)
+    if file.layout == "file" and (name := _event_file_name(file.path)):
         return name[2]
     return None
 
@@ -336,87 +281,17 @@ def _event_file_name(path: str) -> re.Match[str] | None:
     return re.fullmatch(r"evt_([0-9]+(?:\.[0-9]+)?)_(.+)\.json", PurePosixPath(path).name, re.DOTALL)
 
 
-def _timestamp(record: dict[str, Any], state: State, path: str, layout: str, mtime: float) -> float:
-    own = _own_timestamp(record.get("timestamp"))
+def _time(record: dict[str, Any], state: State, file: LogFile, rules: Rules) -> tuple[float, str]:
+    """The time of a record, and where it came from."""
+    own = moment(record.get("timestamp"), rules)
     if own is not None:
-        return own
+        return own, "own"
     if state.timestamp is not None:
-        return state.timestamp
-    if layout == "file" and (name := _event_file_name(path)) and _plausible(float(name[1])):
-        return float(name[1])
-    return min(max(0.0, mtime), (2**63 - 1) / 10**9)
-
-
-def _own_timestamp(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        if value >= 10**17:
-            seconds = value / 10**9
-        elif value >= 10**14:
-            seconds = value / 10**6
-        elif value >= 10**11:
-            seconds = value / 10**3
-        else:
-            seconds = float(value)
-        return seconds if _plausible(seconds) else None
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = moment.timestamp()
-        return seconds if _plausible(seconds) else None
-    return None
-
-
-def _plausible(seconds: float) -> bool:
-    """From 1970 to the end of 9999."""
-    return math.isfinite(seconds) and 0 <= seconds < 253_402_300_800
-
-
-def _day(timestamp: float) -> str:
-    return (date(1970, 1, 1) + timedelta(days=math.floor(timestamp / 86_400))).isoformat()
+        return state.timestamp, "inherited"
+    if file.layout == "file" and (name := _event_file_name(file.path)) and plausible(float(name[1])):
+        return float(name[1]), "file"
+    return min(max(0.0, file.mtime), (2**63 - 1) / 10**9), "file"
 
 
 def _says_completed(record: dict[str, Any]) -> bool:
-    return any(_at(record, where) == "completed" for where in ("status", "data.status", "metadata.status"))
-
-
-# --- paths and values -------------------------------------------------------------------------------------------------
-
-
-def _at(record: dict[str, Any], path: str) -> Any:
-    """What stands at a dotted path, or None."""
-    value: Any = record
-    for key in path.split("."):
-        if not isinstance(value, dict) or key not in value:
-            return None
-        value = value[key]
-    return value
-
-
-def _text(value: Any) -> str | None:
-    """A non-empty string, or an integer as its decimal string; anything else is absent."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        return None
-    if len(value) > 1024:
-        return value[:64] + "…" + hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
-    return value
-
-
-def _first_of(record: dict[str, Any], *paths: str) -> str | None:
-    for path in paths:
-        value = _text(_at(record, path))
-        if value is not None:
-            return value
-    return None
-
-
-def _add(names: list[str], name: str | None) -> None:
-    if name is not None and name not in names:
-        names.append(name)
+    return any(at(record, where) == "completed" for where in ("status", "data.status", "metadata.status"))

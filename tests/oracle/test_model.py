@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.corpora import event_files, random_log, records, session_files, write_tree
@@ -78,6 +78,7 @@ def test_an_unknown_layout_is_refused() -> None:
 
 
 @given(session_files(), st.sampled_from(["session", "stream"]), st.sampled_from([100, 2_048, 16 * 2**20]))
+@settings(max_examples=30)
 def test_every_byte_of_any_file_of_lines_is_accounted_for(content: bytes, layout: str, limit: int) -> None:
     result = model_file(content, path="responses/sessions/s.jsonl", layout=layout, mtime=MTIME, max_line_bytes=limit)
 
@@ -85,6 +86,7 @@ def test_every_byte_of_any_file_of_lines_is_accounted_for(content: bytes, layout
 
 
 @given(event_files())
+@settings(max_examples=30)
 def test_every_byte_of_any_event_file_is_accounted_for(event: tuple[str, bytes]) -> None:
     name, content = event
     result = model_file(content, path=f"events/2024-12-29/{name}", layout="file", mtime=MTIME)
@@ -94,6 +96,7 @@ def test_every_byte_of_any_event_file_is_accounted_for(event: tuple[str, bytes])
 
 
 @given(session_files(max_lines=12), session_files(max_lines=12))
+@settings(max_examples=30)
 def test_what_follows_changes_nothing_of_a_row_but_its_answer(first: bytes, second: bytes) -> None:
     first += b"\n"
 
@@ -113,6 +116,7 @@ def test_what_follows_changes_nothing_of_a_row_but_its_answer(first: bytes, seco
 
 
 @given(records())
+@settings(max_examples=30)
 def test_a_drawn_record_always_has_a_place_for_its_event(record: dict[str, Any]) -> None:
     assert "event" in record
 

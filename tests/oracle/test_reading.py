@@ -253,7 +253,7 @@ def test_no_line_takes_long(line: bytes) -> None:
 
 
 @given(st.text('{}[]",:\\ aN1', max_size=40))
-@settings(deadline=None)
+@settings(max_examples=60)
 def test_every_object_on_a_line_ends_where_a_parser_says(text: str) -> None:
     ends = ends_of_objects(text.encode())
     for start, character in enumerate(text):
@@ -320,7 +320,7 @@ def test_an_event_file_is_one_record_or_none(content: bytes, reason: str) -> Non
 
 
 @given(odd_files(), st.booleans(), st.sampled_from([60, 16 << 20]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60)
 def test_every_byte_of_an_odd_file_is_accounted_for(content: bytes, settled: bool, limit: int) -> None:
     reading = read(content, settled=settled, limit=limit)
 
@@ -338,7 +338,7 @@ def test_every_byte_of_an_odd_file_is_accounted_for(content: bytes, settled: boo
 
 
 @given(odd_files())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40)
 def test_the_second_edition_finds_every_record_of_the_first(content: bytes) -> None:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return

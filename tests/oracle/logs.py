@@ -1,0 +1,75 @@
+"""What several files make together: the parts of a rotated log, and answers in another file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from oracle.linking import Links, answer_across
+from oracle.model import LogFile, ModelFile, State, model_log
+from oracle.rules import MAIN, Rules
+
+ROTATED = ("{name}.{number}", "{name}-{date}", "{stem}-{date}{suffix}")
+_PLACES = {"{number}": r"(?P<number>[0-9]+)", "{date}": r"(?P<date>[0-9]{8}[0-9_-]*)"}
+
+
+@dataclass(frozen=True)
+class Log:
+    """The files of one log, oldest first; the last has the log's plain name."""
+
+    parts: tuple[LogFile, ...]
+
+
+def model_tree(
+    files: Iterable[LogFile],
+    *,
+    rotated: Sequence[str] = ROTATED,
+    answers_across: bool = False,
+    max_line_bytes: int = 16 * 2**20,
+    rules: Rules = MAIN,
+) -> dict[str, ModelFile]:
+    """What the law says of each file of a source, by its path."""
+    found: dict[str, ModelFile] = {}
+    links: list[Links] = []
+    for log in logs(files, rotated if rules.rotated else ()):
+        state = State()
+        models = model_log(log.parts, state, max_line_bytes=max_line_bytes, rules=rules)
+        found.update((part.path, model) for part, model in zip(log.parts, models, strict=True))
+        links.append(state.links)
+    if answers_across and rules.across:
+        answer_across(links)
+    return found
+
+
+def logs(files: Iterable[LogFile], rotated: Sequence[str]) -> list[Log]:
+    """The files by the logs that they are parts of."""
+    by_path = {file.path: file for file in files}
+    parts: dict[str, list[tuple[tuple[int, str], LogFile]]] = {}
+    for path, file in by_path.items():
+        plain, age = next(
+            ((plain, age) for plain in by_path if (age := _age(path, plain, rotated)) is not None), (path, None)
+        )
+        parts.setdefault(plain, []).append((age or (1, ""), file))
+    return [
+        Log(
+            tuple(replace(file, session=PurePosixPath(plain).stem) for _, file in sorted(found, key=lambda one: one[0]))
+        )
+        for plain, found in parts.items()
+    ]
+
+
+def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, str] | None:
+    """Where a file stands among the parts of the log of a plain name; None where it is no part of it."""
+    name, log = PurePosixPath(path), PurePosixPath(plain)
+    if path == plain or name.parent != log.parent:
+        return None
+    for pattern in rotated:
+        written = {"{name}": log.name, "{stem}": log.stem, "{suffix}": log.suffix}
+        steps = re.split(r"(\{[a-z]+\})", pattern)
+        expression = "".join(_PLACES.get(step) or re.escape(written.get(step, step)) for step in steps)
+        if found := re.fullmatch(expression, name.name):
+            groups = found.groupdict()
+            return (-int(groups["number"]), "") if groups.get("number") else (0, groups["date"])
+    return None
