@@ -1,12 +1,12 @@
-"""The archive folder of a root, read. `archive_format.py` has the format of the files.
+"""Read the archive folder of a root. The format of the files in it is in `archive_format.py`.
 
     archive.json                          the root that this archive belongs to
     sessions/<day>/<stem>.jsonl.zst       one log
     events/events_<day>.tar.zst           a day's folder of event files
 
-An index may name the archive folder, but is not trusted to: it may come from anybody. A reader uses the folder it was
-given, else the one beside the root. A folder named by the index counts only if its `archive.json`, which only
-`sidecar archive` writes, says that it is the archive of this very root.
+A reader uses the archive folder that it is given, and otherwise the one beside the root. An index may name another
+folder, but it may come from anybody, so that folder is used only if its `archive.json`, which only `sidecar archive`
+writes, says that it is the archive of this very root.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from pyzstd import SeekableZstdFile
 
 ARCHIVE_FOLDER = "archive"
-"""Name of the default archive folder, beside the root."""
+"""The name of the default archive folder, beside the root."""
 OWNER_FILE = "archive.json"
 KINDS = ("sessions", "events")
 SUFFIX = ".zst"
 MAX_OPEN_ARCHIVES = 8
-"""Archive files kept open, with their seek tables."""
+"""How many archive files are kept open, with their seek tables."""
 MAX_FOLDERS = 4
-"""Most folders on the way to an archive file: two are made, `sessions/<day>`."""
+"""How many folders may lie between the archive folder and a file in it. The sidecar makes two: `sessions/<day>`."""
 MAX_OWNER_BYTES = 64 << 10
-"""Most bytes of `archive.json`."""
+"""The largest size of `archive.json`, in bytes."""
 _CHUNK = 1 << 20
 
 
@@ -55,7 +55,7 @@ class _OpenArchive(NamedTuple):
 
 
 class Archive:
-    """The archive files below a folder. For one thread at a time; close it, or use it in a `with`."""
+    """The archive files below a folder. For one thread at a time. Close it, or use it in a `with` statement."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,9 +72,9 @@ class Archive:
         self._open.close()
 
     def read(self, file: str, at: int, length: int) -> bytes:
-        """`length` bytes of an archive file's content from `at` on; fewer where it ends before.
+        """`length` bytes of an archive file's content from byte `at` on, or fewer if the content ends before that.
 
-        Raises ArchiveMissing, ArchiveDamaged, UnsafePath, SourceError.
+        Raises ArchiveMissing, ArchiveDamaged, UnsafePath, and SourceError if the file cannot be read.
         """
         packed = self._opened(file)
         with _damage_named(self.folder / file):
@@ -86,7 +86,8 @@ class Archive:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def sign(self, file: str, at: int, length: int) -> int | None:
-        """Digest of `length` bytes of the content; None where there are fewer. Raises the errors of `read`."""
+        """The fingerprint of `length` bytes of the content from byte `at` on; None if there are fewer. Raises the
+        errors of `read`."""
         hashed = Fingerprint()
         while length:
             data = self.read(file, at, min(_CHUNK, length))
@@ -102,18 +103,19 @@ class Archive:
             return read_note(content, str(self.folder / file))
 
     def size(self, file: str) -> int:
-        """Size of an archive file on disk, in bytes. Raises ArchiveMissing."""
+        """The size of an archive file on disk, in bytes. Raises the errors of `read`."""
         with self._descriptor(file) as fd:
             return os.fstat(fd).st_size
 
     def has(self, file: str) -> bool:
-        """Whether anything has the name of an archive file. Raises ForeignFile, UnsafePath, OSError."""
+        """Whether there is anything with the name of an archive file. Raises ForeignFile, UnsafePath and OSError."""
         with suppress(FileNotFoundError), self._place(file) as (folder, name):
             return folder.status(name) is not None
         return False
 
     def files(self, suffix: str = SUFFIX) -> list[str]:
-        """All archive files, sorted by name. Raises ArchiveMissing where a folder cannot be read."""
+        """The names of all archive files, relative to the folder and sorted. Raises ArchiveMissing if a folder cannot
+        be read."""
         found: list[str] = []
         try:
             with GuardedFolder.open_to_read(self.folder) as top:
@@ -148,7 +150,7 @@ class Archive:
         return packed
 
     def _is_current(self, file: str, known: _OpenArchive) -> bool:
-        """Whether the file that is open still has its name."""
+        """Whether the file at this name is still the one that is open."""
         with suppress(OSError, ForeignFile), self._place(file) as (folder, name):
             return FileStat.of(folder.status_of(name)).identity == known.identity
         return False
@@ -174,10 +176,8 @@ class Archive:
 
 
 def place_of(file: str) -> list[str]:
-    """The names on the way from the archive folder to an archive file. Raises UnsafePath where it cannot lie there.
-
-    An index that names it may come from anybody.
-    """
+    """The names of the folders on the way to an archive file, and its own. Raises UnsafePath if `file` cannot be the
+    name of a file in the archive folder: the index that contains it may come from anybody."""
     names = to_os(file).split("/")
     if len(names) > 1 + MAX_FOLDERS or any(name in ("", ".", "..") or "\0" in name for name in names):
         raise UnsafePath(f"{file!r} leaves the archive folder")
@@ -214,7 +214,7 @@ def beside(root: Path) -> Path:
 
 
 def owner_of(folder: Path) -> Path | None:
-    """The root that a folder says it is the archive of; None where it does not say."""
+    """The root whose archive a folder says it is; None if it does not say."""
     try:
         with GuardedFolder.open_to_read(folder) as opened:
             root = str(orjson.loads(opened.read(OWNER_FILE, MAX_OWNER_BYTES))["root"])
@@ -224,7 +224,7 @@ def owner_of(folder: Path) -> Path | None:
 
 
 def is_of(folder: Path, root: Path) -> bool:
-    """Whether a folder says that it is the archive of this root."""
+    """Whether a folder says that it is this root's archive."""
     named = owner_of(folder)
     if named is None:
         return False
@@ -234,7 +234,7 @@ def is_of(folder: Path, root: Path) -> bool:
 
 
 def folder_of(root: Path, named: str | None) -> Path:
-    """The archive folder of a root; `named` is the one that its index names."""
+    """The archive folder of a root. `named` is the one that its index names, if any."""
     if named is not None and Path(named).is_absolute() and is_of(Path(named), root):
         return Path(named)
     return beside(root)
@@ -244,7 +244,7 @@ def folder_of(root: Path, named: str | None) -> Path:
 
 
 def begins_with(file: Path, extent: Extent) -> bool:
-    """Whether a file begins with the bytes of an archived extent. Raises OSError, NotAFile."""
+    """Whether a file begins with the bytes of an archived extent. Raises OSError and NotAFile."""
     with open_regular(file) as (fd, status):
         if status.st_size < extent.size:
             return False
@@ -260,5 +260,6 @@ def begins_with(file: Path, extent: Extent) -> bool:
 
 
 def still_archived(file: Path, extents: tuple[Extent, ...]) -> tuple[Extent, ...]:
-    """The extents that count beside a log file: all but the last where the file begins with that one."""
+    """The extents that count beside a log file: all of them, or all but the last if the file still begins with that.
+    Raises OSError and NotAFile."""
     return extents[:-1] if extents and begins_with(file, extents[-1]) else extents

@@ -1,13 +1,13 @@
 """The format of an archive file.
 
-An archive file is zstd in the seekable format, preceded by a note that says what it contains:
+An archive file is in the seekable format of zstd, preceded by a note that says what it contains:
 
     note      a skippable frame: the logs, and where in the content each of them is
     frames    the content, in frames of about `FRAME_BYTES` bytes that end at the end of a record
     table     the seek table, as the seekable format defines it
 
 `zstd -dc` skips the note and the table and prints the content alone. The note makes an archive self-contained: a lost
-index is rebuilt from logs and archives without unpacking them first.
+index can be rebuilt from logs and archives without unpacking them first.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ import orjson
 from sidecar.errors import ArchiveDamaged, SidecarError
 
 FRAME_BYTES = 128 << 10
-"""Bytes of content per frame: what is decompressed to read one record. Half costs 6 % in size, twice saves 4 %."""
+"""Bytes of content per frame, all of which are decompressed to read one record. Half as many would make an archive 6 %
+larger, twice as many 4 % smaller."""
 COMPRESSION_LEVEL = 6
-"""The zstd level. The next ones save a few percent for twice the time or more."""
+"""The zstd level. Higher levels save a few percent and take twice as long, or longer."""
 MAX_FRAME_BYTES = 16 << 20
-"""Bytes of one line from which on it is split over frames, so that memory is bounded."""
+"""The largest frame, in bytes of content. A longer line is split, so that memory is bounded."""
 MAX_NOTE_BYTES = 256 << 20
-"""Largest size of a note, unpacked: two million logs. A larger one is not written, and counts as damaged."""
+"""The largest size of a note, uncompressed: about two million logs. A larger note is never written, and is considered
+damaged when it is read."""
 MAX_FRAMES = 8 << 20
-"""Most frames that an archive may have; a table of more counts as damaged."""
+"""The largest number of frames in an archive. A table with more is considered damaged."""
 _NOTE = 0x184D2A55
 _TABLE = 0x184D2A5E
 _SEEKABLE = 0x8F92EAB1
@@ -47,19 +49,20 @@ class ArchivedLog(NamedTuple):
     start: int
     """Bytes of the log in earlier archives: 0, unless it continued after it was archived."""
     at: int
-    """Its offset in the content."""
+    """The offset of its bytes in the content."""
     size: int
     lines: int
     sign: int
-    """Digest of its bytes."""
+    """The fingerprint of its bytes."""
     first_mtime: float | None
-    """The file's modification time when it was first seen: the time of records without one."""
+    """The file's modification time when it was first seen, in seconds since 1970, which is the time of records that
+    have none."""
 
 
 def write(file: BinaryIO, members: Sequence[ArchivedLog], pieces: Iterable[bytes]) -> None:
-    """Write an archive into a new file, each piece as a frame of its own; durable when this returns.
+    """Write an archive to a new file, each piece as a frame of its own, and make it durable.
 
-    Raises OSError, and SidecarError where there would be more of it than a reader takes.
+    Raises OSError, and SidecarError if the archive would be larger than a reader accepts.
     """
     from pyzstd import CParameter, ZstdCompressor
 
@@ -80,7 +83,7 @@ def write(file: BinaryIO, members: Sequence[ArchivedLog], pieces: Iterable[bytes
 
 
 def _seek_table(sizes: Sequence[tuple[int, int]]) -> bytes:
-    """The table at the end: for each frame its size and that of its content."""
+    """The table at the end, with the size of each frame and of its content."""
     entries = b"".join(struct.pack("<II", *size) for size in sizes)
     return struct.pack("<II", _TABLE, len(entries) + 9) + entries + struct.pack("<IBI", len(sizes), 0, _SEEKABLE)
 
@@ -96,7 +99,7 @@ def _note(members: Sequence[ArchivedLog]) -> bytes:
 
 
 def read_note(file: BinaryIO, name: str) -> list[ArchivedLog]:
-    """The logs that an archive's note lists. Raises ArchiveDamaged where the note cannot be read."""
+    """The logs that the note of the archive `name` lists. Raises ArchiveDamaged if the note cannot be read."""
     from pyzstd import ZstdDecompressor, ZstdError
 
     try:
@@ -126,7 +129,8 @@ def _member(path: str, start: int, at: int, size: int, lines: int, sign: int, fi
 
 
 def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup chunks of any size into frames that end at a line end; a line longer than a frame is one by itself."""
+    """Regroup chunks of any size into frames that end with a line. A line that is longer than `FRAME_BYTES` makes a
+    longer frame."""
     data = b""
     for chunk in chunks:
         data += chunk
@@ -144,7 +148,7 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def check_table(raw: BinaryIO) -> None:
-    """Raise ValueError where the seek table would take more memory than one of ours can."""
+    """Raise ValueError if the seek table has more frames than the sidecar writes, because reading it takes memory."""
     size = raw.seek(0, os.SEEK_END)
     if size >= 9:
         raw.seek(-9, os.SEEK_END)

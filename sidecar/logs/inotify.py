@@ -1,24 +1,24 @@
 """An inotify reader that batches and merges events, and reports the errors that watchdog swallows.
 
-Watchdog passes every event through three threads. At 20,000 lines per second they would spend a core on repeating the
-same twenty names, and starve the indexing thread. So here:
+Watchdog passes every event through three threads. At 20,000 lines per second these would use a whole core to repeat the
+same twenty names, and starve the indexing thread. Instead:
 
-- after each read the reader pauses, for longer the more events arrive (`_pause`); the first event after a silence is
-  read at once. Events that arrive during the pause wait in the kernel;
-- of the events read, one that repeats an earlier one is dropped unparsed (`merge_events`). The kernel does the same,
-  but compares only with the last event in its queue;
-- an event about a file is only a hint, so it goes straight to the hints, all those of one read together. Only events
-  about folders go through watchdog, which sets the watches that follow them.
+- After each read the reader pauses, longer the more events arrive (`_pause`). The first event after a silence is read
+  at once. Events that arrive during a pause wait in the kernel.
+- An event that repeats an earlier one of the same read is dropped unparsed (`merge_events`). The kernel does the same,
+  but compares an event only with the last one in its queue.
+- An event about a file is only a hint, so it goes straight to the hints, together with all others of the same read.
+  Only events about folders go through watchdog, which sets the watches for new folders.
 
-Only the pause delays an event, so there is no busy mode to switch in and out of, in which a file could be missed. Where
-the kernel's queue overflows all the same, a scan follows.
+Nothing but the pause delays an event, so there is no special mode for busy times that could miss a file. If the
+kernel's queue overflows all the same, a scan follows.
 
-What watchdog swallows: the failure to watch a folder below the one that was requested, and the death of its reader.
-After an overflow it sets every watch again and reports nothing of what happens meanwhile; so the loss is reported here
-once that is done.
+The errors that watchdog swallows are the failure to watch a folder below the requested one, and the death of its
+reader. After an overflow it sets every watch again and reports nothing of what happens meanwhile, so the loss is
+reported here once that is done.
 
-All this depends on the internals of watchdog 7. `check_watchdog` finds a missing name, and the tests of this module say
-what else has to hold.
+All this depends on the internals of watchdog 7. `check_watchdog` finds out if a name is missing, and the tests of this
+module say what else has to hold.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ from watchdog.observers.inotify_c import (
 )
 
 BUFFER_BYTES = 1 << 18
-"""Bytes read at once: 5,000 events of files with common names."""
+"""Bytes to read at once: about 5,000 events with names of ordinary length."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.02
-"""Seconds of the pause after few events, and after very many."""
+"""Seconds to pause after few events, and after very many."""
 
 BUSY_RATE = 20_000
-"""Events per second from which on the pause is longest."""
+"""Events per second at which the pause is longest."""
 
 MAX_EVENT_BYTES = 16 + 256
-"""Size of an event with the longest name."""
+"""The size of an event with the longest possible name."""
 
 _HEAD = Struct("iIII")
 """Watch, mask, cookie, and the length of the name that follows."""
 
 _GONE = {errno.ENOENT, errno.ENOTDIR}
-"""Errors of a folder that no longer exists, which need not be watched."""
+"""The errors for a folder that no longer exists, and so need not be watched."""
 
 
 def check_watchdog() -> None:
-    """Raise AttributeError where the installed watchdog lacks a private name that this module builds on."""
+    """Raise AttributeError if the installed watchdog lacks a private name that this module uses."""
     for name in ("read_events", "handle_event", "add_callback", "_read_event_buffer"):
         getattr(InotifyFD, name)
     getattr(InotifyWatchGroup, "_build_event_source_path")  # noqa: B009
@@ -74,9 +74,9 @@ def check_watchdog() -> None:
 
 class BatchingObserver(BaseObserver):
     """An inotify observer. It calls `mark(paths)` when files may have changed, `lost()` when events were lost, and
-    `failed(why)` when it can no longer serve; all from its own threads.
+    `failed(why)` when it can no longer work, always from threads of its own.
 
-    Raises OSError where the limit of inotify instances is reached.
+    The constructor raises OSError if the limit on inotify instances has been reached.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class BatchingReader(InotifyFD):
         self._lost = lost
         self._failed = failed
         self._events = 0
-        """Number of events in the last read, before merging."""
+        """The number of events in the last read, before merging."""
         self._is_full = False
-        """The last read filled the buffer: there is more."""
+        """Whether the last read filled the buffer, so that there is more to read."""
 
     def run(self) -> None:
         try:
@@ -133,7 +133,7 @@ class BatchingReader(InotifyFD):
             self._mark(paths)
 
     def _paths(self, event: InotifyEvent) -> Iterator[str]:
-        """The paths of an event's file. Watchdog knows them, because it follows folders through renames."""
+        """The paths of the file that an event is about. Watchdog knows them: it keeps track of renamed folders."""
         with self._lock:
             watch = self._watch_for_wd.get(event.wd)
             callbacks = list(watch.callbacks.values()) if watch is not None else []
@@ -152,7 +152,8 @@ class BatchingReader(InotifyFD):
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
         try:
             number = super().add_callback(path, mask, callback, id_)
-            if number == -1:  # watchdog treats an unreadable folder as watched
+            # Watchdog treats an unreadable folder as watched.
+            if number == -1:
                 raise OSError(errno.EACCES, f"{os.fsdecode(path)} may not be watched")
         except OSError as error:
             if error.errno not in _GONE:
@@ -169,8 +170,7 @@ class BatchingReader(InotifyFD):
 def merge_events(buffer: bytes) -> tuple[int, bytes]:
     """The number of events in a buffer, and the buffer without repeated modifications of the same file.
 
-    A modification counts as repeated only until an event of another kind: after a rename or a deletion the same name
-    may be another file.
+    An event of another kind ends the comparison: after a rename or a deletion the same name may stand for another file.
     """
     count = at = 0
     kept: list[bytes] = []
@@ -191,6 +191,6 @@ def merge_events(buffer: bytes) -> tuple[int, bytes]:
 
 
 def _pause(events: int, seconds: float) -> float:
-    """Seconds until the next read, after one that returned this many events from that many seconds."""
+    """The seconds to pause after a read that returned this many events, collected in this many seconds."""
     rate = events / max(seconds, SHORTEST_PAUSE)
     return SHORTEST_PAUSE + (LONGEST_PAUSE - SHORTEST_PAUSE) * min(1.0, rate / BUSY_RATE)

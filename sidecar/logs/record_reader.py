@@ -1,10 +1,10 @@
-"""Read a record by its pointer, from the log file or from the archive. There is no other way to read one.
+"""Read a record by its pointer, from the log file or from the archive. All records are read this way.
 
-A log that was archived and then continues is one log: its archived bytes first, then those of the new file. So an entry
-of the new file has an offset after all archived bytes, and no two entries of a log share an offset.
+A log that was archived and then continued is one log: its archived bytes come first, then those of the new file. So the
+offset of an entry in the new file counts the archived bytes too, and no two entries of a log share an offset.
 
-The log file is tried first, at the offset itself: a checksum tells whether the bytes are the right ones, and the
-catalog need not be queried for them.
+The log file is tried first, at the offset itself. The checksum tells whether these are the right bytes; if they are,
+the catalog need not be queried.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .tail import NotAFile, open_regular
 _UNREADABLE = "check the file and its permissions"
 
 ExtentsOf = Callable[[str], tuple[Extent, ...]]
-"""From the path of a log to its archived extents."""
+"""A function from the path of a log to its archived extents."""
 
 
 @dataclass(slots=True)
@@ -41,9 +41,10 @@ class LogReader:
     _extents_of: ExtentsOf
 
     def read(self, offset: int, length: int, checksum: int) -> bytes:
-        """The bytes of the record at an offset.
+        """The `length` bytes of the record at an offset, whose CRC-32 is `checksum`.
 
-        Raises SourceMissing (ArchiveMissing) where they are gone, SourceChanged (ArchiveDamaged) where they differ.
+        Raises SourceMissing (in the archive ArchiveMissing) if they are gone, SourceChanged (ArchiveDamaged) if they
+        differ, and SourceError if they cannot be read.
         """
         data = self._in_file(offset, length)
         if _matches(data, length, checksum):
@@ -56,7 +57,7 @@ class LogReader:
                 if _matches(data, length, checksum):
                     return data
                 file = self._archive.folder / extent.file
-                raise ArchiveDamaged(f"{where}: {file} holds other bytes than were indexed")
+                raise ArchiveDamaged(f"{where}: {file} contains other bytes than those that were indexed")
             start += extent.size
         if self._fd is None:
             raise SourceMissing(f"{self.path} is gone from {self.root}")
@@ -81,7 +82,8 @@ def _matches(data: bytes, length: int, checksum: int) -> bool:
 
 @contextmanager
 def open_log(root: Path, path: str, archive: Archive, extents_of: ExtentsOf) -> Iterator[LogReader]:
-    """Open a log. Raises UnsafePath where its path leaves the root, SourceError where its file cannot be read."""
+    """A log, open for reading during a `with` statement; its file need not exist. Raises UnsafePath if its path leads
+    out of the root, and SourceError if its file cannot be read."""
     file = resolve_under(root, path)
     with ExitStack() as stack:
         fd, size = None, 0
@@ -89,7 +91,8 @@ def open_log(root: Path, path: str, archive: Archive, extents_of: ExtentsOf) -> 
             fd, status = stack.enter_context(open_regular(file))
             size = status.st_size
         except FileNotFoundError:
-            pass  # it may be in the archive
+            # It may be in the archive.
+            pass
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror}", hint=_UNREADABLE) from error
         except NotAFile as error:

@@ -1,7 +1,7 @@
-"""Find every file below the root that belongs to a source, with its status. The scan is the truth.
+"""Find every file below the root that belongs to a source, and decide when to look again.
 
-Events from the watcher are only hints; a scan finds what they missed. The interval between scans adapts to what the
-last one found and cost.
+Events from the watcher are only hints; a scan finds what they missed. The interval between scans depends on what the
+last one found and how long it took.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ class FoundFile(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """One walk over the folders of all sources. Iterate it once; after that `failed` and `passed_over` are complete."""
+    """One walk through the folders of all sources. Iterate over it once; `failed` and `passed_over` are complete after
+    that."""
 
     settings: Settings
     failed: dict[str, str] = field(default_factory=dict)
-    """Folders that could not be read, and why: no file below them may be considered gone."""
+    """The folders that could not be read, and why. No file below them may be considered gone."""
     passed_over: dict[str, str] = field(default_factory=dict)
-    """Paths that hold a log or logs by their name and are not read, and what they are: links, pipes and the like where
-    a log could be, linked folders, and compressed logs."""
+    """What is not read although its name is that of a log or of logs, and what it is: links, pipes and the like, linked
+    folders, and compressed logs. By path."""
     fitting: set[str] = field(default_factory=set)
-    """The names of the sources that any file belongs to."""
+    """The names of the sources that at least one file belongs to."""
 
     def __iter__(self) -> Iterator[FoundFile]:
         root = self.settings.root
@@ -129,9 +130,9 @@ def _kind(mode: int) -> str:
 FILES_PER_TURN = 2_000
 """Files examined per turn."""
 POLL_INTERVAL = 0.5
-"""Seconds between scans where there are no events."""
+"""Seconds between scans while there are no events."""
 MAX_SCAN_SHARE = 0.005
-"""Share of the time spent scanning at most, however many files there are."""
+"""The largest share of the time that may be spent scanning, however many files there are."""
 
 
 class FinishedScan(NamedTuple):
@@ -154,12 +155,12 @@ class ScanSchedule:
         self._seen: set[str] = set()
         self._spent = 0.0
         self._is_requested = False
-        """A scan was requested since the current one began, which may have passed the change already."""
+        """Whether a scan was requested after the current one began, which may have passed the change already."""
         self._request_due = 0.0
 
     @property
     def is_on(self) -> bool:
-        """A scan is in progress."""
+        """Whether a scan is in progress."""
         return self._found is not None
 
     def ask(self) -> None:
@@ -168,11 +169,11 @@ class ScanSchedule:
         self._is_requested = True
 
     def begin_by(self, moment: float) -> None:
-        """Make the next scan begin at this moment at the latest."""
+        """Make the next scan begin no later than this moment, in seconds since 1970."""
         self.due = min(self.due, moment)
 
     def restart(self) -> None:
-        """Abandon the current scan, and make another begin at once."""
+        """Abandon the current scan, and make another one due at once."""
         self._found = None
         self.due = 0.0
 
@@ -182,7 +183,7 @@ class ScanSchedule:
         self._request_due -= seconds
 
     def begins(self, now: float) -> bool:
-        """Begin a scan if one is due; true where one begins."""
+        """Begin a scan if one is due. Returns whether one begins."""
         if self.is_on or now < self.due:
             return False
         self._scan = Scan(self._settings)
@@ -193,7 +194,8 @@ class ScanSchedule:
         return True
 
     def turn(self, differs: Callable[[FoundFile], bool]) -> tuple[list[FoundFile], FinishedScan | None]:
-        """Continue the current scan by a slice: the files that differ, and the scan itself where it is complete."""
+        """Continue the current scan with up to `FILES_PER_TURN` files. Returns those that `differs` holds for, and the
+        scan itself once it is complete."""
         if self._found is None:
             return [], None
         began = time.perf_counter()
@@ -207,8 +209,8 @@ class ScanSchedule:
         return differing, FinishedScan(self._seen, self._scan)
 
     def plan(self, now: float, *, polling: bool, is_well: bool) -> None:
-        """Set when the next scan is due, after the last one: at a steady interval, a short one while polling, and a
-        longer one where a scan takes long and nothing is wrong."""
+        """Set when the next scan is due, after the last one: at the configured interval, sooner while polling, and
+        later if a scan takes long and nothing is wrong (`is_well`)."""
         # At most half of the time goes to scans, even if every one of them is requested.
         self._request_due = now + self._spent
         interval = self._settings.scan_interval

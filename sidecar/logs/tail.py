@@ -1,7 +1,7 @@
-"""Read the lines appended to a file: a file and a cursor in, whole lines and the next cursor out.
+"""Read the lines that were appended to a file: a file and a cursor in, whole lines and the next cursor out.
 
-A cursor says how far a file has been read and how to recognize it: device, inode, and fingerprints of its first bytes
-and of the bytes just before the position. They distinguish a file that was appended to from one that was truncated,
+A cursor says how far a file has been read and how to recognize it: by device, inode, and fingerprints of its first
+bytes and of the bytes just before the position. These tell a file that was appended to from one that was truncated,
 truncated and grown past the old position, replaced, or given the inode of a deleted one.
 
 Nothing is kept open between two reads, and at most `CHUNK_BYTES` are read at a time, unless one line is longer.
@@ -26,11 +26,11 @@ CHUNK_BYTES = 1 << 20
 """Bytes read from a file at a time, so that no file starves another."""
 
 FINGERPRINT_BYTES = 1024
-"""Bytes at the head, and bytes before the position, by which a file is recognized."""
+"""The number of bytes at the head, and of bytes before the position, by which a file is recognized."""
 
 LONG_LINE = 1 << 16
-"""Bytes of an unfinished line from which on it is remembered that they hold no LF. Less than `CHUNK_BYTES`: a line that
-fills a chunk without being remembered would be searched from its start for ever."""
+"""From this many bytes on, an unfinished line is remembered to contain no LF. It must be less than `CHUNK_BYTES`: a
+line that fills a chunk without being remembered would be searched from its start forever."""
 
 
 # O_NOFOLLOW: a link below the root would index the same bytes twice, or bytes from outside it. O_NONBLOCK: opening a
@@ -60,9 +60,9 @@ class Cursor(NamedTuple):
     tail: int
     """Fingerprints of the first and the last consumed bytes; for an event file `head` is that of the whole file."""
     scanned: int = 0
-    """Bytes after `offset` known to hold no LF. A hint, never saved."""
+    """The number of bytes after `offset` that are known to contain no LF. A hint, never saved."""
     searched: int = 0
-    """Fingerprint of the last of these bytes, where there are at least `LONG_LINE`."""
+    """The fingerprint of the last of these bytes, if there are at least `LONG_LINE`; else 0."""
 
 
 NEW = Cursor(0, 0, 0, 0, 0, 0, 0, 0)
@@ -76,15 +76,16 @@ class ReadResult(NamedTuple):
     lines: list[Line]
     rejected: list[Rejected]
     more: bool
-    """The chunk was full: read again without waiting for an event."""
+    """Whether the chunk was full, so that the file should be read again without waiting for an event."""
     changed: bool = False
-    """The bytes read before have changed: start again from `NEW`, and drop the rows derived from them."""
+    """Whether the bytes that were read earlier have changed. If so, start again from `NEW`, and drop the rows that were
+    derived from them."""
 
 
 def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int | None = None) -> ReadResult:
-    """Read the next whole lines of a growing file from the cursor on, at most up to the byte `limit`.
+    """Read the next whole lines of a growing file, from the cursor on and no further than byte `limit`.
 
-    Raises OSError when the file cannot be opened or read, NotAFile when it is not a regular file.
+    Raises OSError if the file cannot be opened or read, and NotAFile if it is not a regular file.
     """
     with open_regular(path) as (fd, status):
         now = FileStat.of(status)
@@ -92,11 +93,11 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if scanned != cursor.scanned:
             cursor = cursor._replace(scanned=scanned)
         start = cursor.offset + cursor.scanned
-        # Requesting no more than there is avoids a large buffer for a small file.
+        # Asking for no more bytes than there are avoids a large buffer for a small file.
         end = status.st_size if limit is None else min(limit, status.st_size)
         data = os.pread(fd, max(0, min(CHUNK_BYTES, end - start)), start)
-        # The bytes before the position are checked after the read, not before it: otherwise a file truncated and
-        # rewritten between the two would pass, and its new bytes be taken for a continuation of the old ones.
+        # The bytes before the position are checked after the read, not before it. Otherwise a file that is truncated
+        # and rewritten between the two would pass, and its new bytes would be taken for a continuation of the old.
         if not _is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
         seen = Cursor(*now, *cursor[4:])
@@ -112,7 +113,8 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
             return ReadResult(cursor, [], [], more=False, changed=True)
         lines, rejected = _split(fd, cursor, data, max_line_bytes)
-        if lines and b"\n" in lines[0].data:  # the unfinished line was rewritten: search it from its start
+        # The unfinished line was rewritten: search it from its start.
+        if lines and b"\n" in lines[0].data:
             return ReadResult(seen._replace(scanned=0), [], [], more=True)
         head = cursor.head if cursor.offset >= FINGERPRINT_BYTES else fingerprint(os.pread(fd, window, 0))
         count = cursor.lines + len(lines) + len(rejected)
@@ -146,7 +148,8 @@ def _end(fd: int, end: int, length: int) -> int:
 def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
     """The lines that end in `data`; the first began at the cursor's offset, which may lie before it."""
     texts = data.split(b"\n")
-    texts.pop()  # what follows the last LF
+    # What follows the last LF.
+    texts.pop()
     lengths = list(map(len, texts))
     lengths[0] += cursor.scanned
     offsets = accumulate([length + 1 for length in lengths], initial=cursor.offset)
@@ -171,17 +174,18 @@ _line = partial(tuple.__new__, Line)
 
 
 def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Cursor, Line | int]:
-    """The file's status, a cursor that has consumed the whole file, and the one record of an event file, without a last
-    LF; instead of the record its length, where that is more than `max_line_bytes`.
+    """The status of an event file, a cursor that has consumed all of it, and its one record without the last LF. If the
+    record has more than `max_line_bytes` bytes, its length is returned in its place.
 
     Raises the errors of `read_lines`.
     """
-    fd, status = _open(path)  # not `open_regular`, which costs as much again: there may be very many of these
+    # Not `open_regular`, which costs as much again: there may be very many event files.
+    fd, status = _open(path)
     try:
         seen = Cursor(*FileStat.of(status), 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
             return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
-        # One byte more than the size, so that one call finds the end; where the file has grown since, there is more.
+        # One byte more than the size, so that one call finds the end, unless the file has grown since.
         size_to_read = min(CHUNK_BYTES, status.st_size + 1)
         data = chunk = os.pread(fd, size_to_read, 0)
         while len(chunk) == size_to_read:
@@ -198,7 +202,7 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_resu
 
 
 def has_line_end(path: str | Path, offset: int) -> bool:
-    """Whether a file has an LF at a byte offset or after it. True as well if the file cannot be read."""
+    """Whether a file has an LF at a byte offset or after it. Also true if the file cannot be read."""
     try:
         with open_regular(path) as (fd, _):
             while chunk := os.pread(fd, CHUNK_BYTES, offset):
@@ -211,13 +215,14 @@ def has_line_end(path: str | Path, offset: int) -> bool:
 
 
 def _bare_length(fd: int, size: int) -> int:
-    """The length of the file without a last LF."""
+    """The length in bytes of a file, without its last LF."""
     return size - (os.pread(fd, 1, size - 1) == b"\n")
 
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
-    """A regular file, open read-only: its descriptor and status. Raises OSError, NotAFile."""
+    """The descriptor and the status of a regular file, open for reading during a `with` statement. Raises OSError and
+    NotAFile."""
     fd, status = _open(path)
     try:
         yield fd, status

@@ -1,8 +1,8 @@
-"""Report which paths may have changed, by watchdog. Only this module and `inotify.py` import it.
+"""Report which paths may have changed, with the help of watchdog, which only this module and `inotify.py` import.
 
-Watchdog's threads do one thing: mark a path as dirty. Events are hints. An overflow, a folder that came or went, or a
-watch that could not be set requests a scan, and only the scan is believed. Where inotify cannot serve, the caller scans
-at a short interval instead.
+Watchdog's threads do one thing: they mark a path as dirty. Events are hints. An overflow, a folder that was created or
+deleted, or a watch that could not be set requests a scan, and only the scan is trusted. Where inotify is of no use, the
+caller scans at short intervals instead.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from sidecar.fs import POLLING_CONFIGURED, FileStat, why_polling
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
-# Without a filter every read of a log, including our own, would cause an event.
+# Without this filter every read of a log, including the sidecar's own, would cause an event.
 _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent),
     *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
 ]
 
 REFRESH_INTERVAL = 1.0
-"""Seconds between checks that a watched folder still has its name: its renaming causes no event."""
+"""Seconds between checks that a watched folder still has its name, because renaming it causes no event."""
 
 RETRY_INOTIFY_AFTER = 60.0
-"""Seconds of polling after inotify has failed, until it is tried again."""
+"""Seconds of polling after inotify has failed, before it is tried again."""
 
 
 def why_public_observer() -> str:
-    """Why watchdog's public observer has to serve; empty where the batching reader fits the installed watchdog.
+    """Why watchdog's public observer has to be used; empty if the batching reader works with the installed watchdog.
 
-    The reader is built on private names of watchdog, which a new version may rename. The public observer loses events
-    where the kernel's queue overflows, where a new folder cannot be watched and where its reader dies, and reports at
-    most the first. So its events only make things faster: beside it, the caller scans as often as without events.
+    The batching reader uses private names of watchdog, which a new version may rename. The public observer loses events
+    when the kernel's queue overflows, when a new folder cannot be watched, and when its reader dies, and reports at
+    most the first of these. So its events only make things faster: the caller scans as often as without any events.
     """
     if sys.platform != "linux":
         return ""
@@ -68,7 +68,7 @@ def why_public_observer() -> str:
 class Hints(FileSystemEventHandler, logging.Handler):
     """Collects the hints of watchdog's threads until the indexing thread fetches them.
 
-    It is a log handler as well: an overflow of the kernel's queue is reported only in watchdog's log.
+    It is a logging handler as well, because watchdog reports an overflow of the kernel's queue only by logging it.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self._scan = False
         self._wake = threading.Event()
         self.failure = ""
-        """Why inotify can no longer serve; empty while it does."""
+        """Why inotify can no longer be relied on; empty while it can."""
 
     def dispatch(self, event: FileSystemEvent) -> None:
         with self._guard:
@@ -111,7 +111,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
         self._wake.set()
 
     def fetch(self) -> tuple[set[str], bool]:
-        """The paths since the last call, and whether a scan is needed."""
+        """The paths that were marked since the last call, and whether a scan was requested."""
         with self._guard:
             self._wake.clear()
             paths, self._paths = self._paths, set()
@@ -119,7 +119,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
         return paths, scan
 
     def wait(self, seconds: float) -> None:
-        """Return when there is a hint or `wake` is called, after `seconds` at the latest."""
+        """Wait until there is a hint or `wake` is called, but no longer than `seconds`."""
         self._wake.wait(seconds)
 
     def wake(self) -> None:
@@ -128,7 +128,7 @@ class Hints(FileSystemEventHandler, logging.Handler):
 
 
 class Watcher:
-    """Watches the folders of all sources, as far as they exist; `refresh` follows them as they come and go."""
+    """Watches the folders of all sources that exist; `refresh` notices which have been created or deleted since."""
 
     def __init__(self, root: Path, folders: Iterable[str], *, polling: bool = False) -> None:
         self._root = root
@@ -137,7 +137,7 @@ class Watcher:
         self._watched: dict[Path, tuple[bool, tuple[int, int], ObservedWatch]] = {}
         self.hints = Hints()
         self.why_polling = POLLING_CONFIGURED if polling else why_polling(root)
-        """Empty while inotify serves by itself."""
+        """Why the caller has to scan at short intervals; empty while inotify alone is relied on."""
         self._refresh_at = 0.0
         self._retry_at = 0.0
         """When to try inotify again, on the monotonic clock; 0 for never."""
@@ -146,7 +146,7 @@ class Watcher:
 
     @property
     def mode(self) -> str:
-        """`inotify` or `polling`; the latter too where the events of watchdog's public observer come beside it."""
+        """`inotify`, or `polling`, which may mean polling beside the events of watchdog's public observer."""
         return "polling" if self.why_polling else "inotify"
 
     def _start(self) -> None:
@@ -174,7 +174,7 @@ class Watcher:
         return Observer()
 
     def check(self) -> None:
-        """Fall back to polling where events have failed, and try inotify again after a while."""
+        """Fall back to polling if events have failed, and try inotify again after a while."""
         if self._observer is not None:
             if self.hints.failure or not self._observer.is_alive():
                 self._fall_back(self.hints.failure or "its dispatcher has died")
@@ -185,12 +185,12 @@ class Watcher:
             self._start()
 
     def _dead(self) -> set[ObservedWatch]:
-        """Watches whose thread has ended, as it does when the folder is deleted; the folder may be back by now."""
+        """The watches whose thread has ended, which happens when the folder is deleted; it may exist again by now."""
         assert self._observer is not None
         return {emitter.watch for emitter in self._observer.emitters if not emitter.is_alive()}
 
     def refresh(self) -> None:
-        """Set missing watches, and renew those whose folder was replaced."""
+        """Set the watches that are missing, and renew those whose folder has been replaced."""
         if self._observer is None:
             return
         self._refresh_at = time.monotonic() + REFRESH_INTERVAL
@@ -205,7 +205,7 @@ class Watcher:
                 if path not in self._watched:
                     watch = self._observer.schedule(self.hints, str(path), recursive=recursive, event_filter=_EVENTS)
                     self._watched[path] = (recursive, identity, watch)
-                    # Changes between the last scan and this watch caused no event.
+                    # What changed between the last scan and this moment caused no event.
                     self.hints.ask_for_scan()
         except FileNotFoundError:
             self.hints.ask_for_scan()
@@ -213,7 +213,8 @@ class Watcher:
             self._fall_back(error.strerror or str(error))
 
     def _folders_to_watch(self) -> Iterable[tuple[Path, tuple[bool, tuple[int, int]]]]:
-        """Each source folder, recursively; where it does not exist yet, the nearest existing folder above it."""
+        """Each source folder, to be watched recursively, or the nearest folder above it that exists, by itself. Yields
+        the path, whether to watch recursively, and the folder's identity."""
         for folder in self._folders:
             path = self._root / folder
             recursive = True
