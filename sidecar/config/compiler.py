@@ -1,7 +1,7 @@
 """Compile a format into one plain function: `extract(document, named_type, names) -> Record | None`.
 
-Half a million records pass through it, with forty paths each, so a path is not interpreted but becomes a line of
-Python. For `author: [data.agent_id, agent_id]` the lines are
+Half a million records may pass through it, with forty paths each, so paths are not interpreted but compiled to lines
+of Python. For `author: [data.agent_id, agent_id]` the lines are
 
     o1 = document.get('data')
     if o1.__class__ is not dict: o1 = EMPTY      # once for all paths below `data`
@@ -15,10 +15,11 @@ Python. For `author: [data.agent_id, agent_id]` the lines are
         author = None
         break
 
-Steps into lists, names, and texts with places in them are calls of helpers. They cost only the formats that use them.
+Steps into lists, names, and texts with places in them become calls of helpers, so that only formats that use them pay
+for them.
 
-Text from a format enters the generated code only through `repr()` of a string, a number or a boolean, or as the value
-of a numbered name: a format can name any key, but cannot inject code. What a JSON value counts as is in `values.py`.
+Text from a format enters the generated code only as the `repr()` of a string, a number or a boolean, or as the value of
+a numbered name: a format can name any key, but it cannot inject code. What a JSON value counts as is in `values.py`.
 """
 
 from __future__ import annotations
@@ -49,14 +50,17 @@ from .values import (
 )
 
 PROBE_FROM = 4
-"""Number of keys looked up in one object from which on it pays to test first whether it has any of them."""
+"""From this many keys of one object on, it pays to test first whether the object has any of them."""
 
 _NO_NAMES: dict[str, str] = {}
 
 
 class Extract(Protocol):
-    """The Record of a JSON object; None where it has no event type. `named_type` is the type in a file's name. `names`
-    are the named parts of the file's path and what earlier records gave; what this one gives is added to them."""
+    """A function that returns the Record of a JSON object, or None if it has no event type.
+
+    `named_type` is the event type in the file's name. `names` are the named parts of the file's path and the values
+    kept of earlier records; those kept of this record are added to it.
+    """
 
     def __call__(
         self, document: dict[str, Any], named_type: str | None = None, names: dict[str, str] = ..., /
@@ -64,13 +68,14 @@ class Extract(Protocol):
 
 
 def compile_spec(name: str, spec: FormatSpec, zone: tzinfo = UTC) -> Extract:
-    """The function that extracts a Record from a JSON object as `spec` says. It raises for no JSON value.
+    """The function that extracts a Record from a JSON object as `spec` says. It never raises, whatever the object is.
 
-    `zone` is that of times that name none.
+    `zone` is the time zone of times that name none.
     """
     keeps = bool(spec.kept)
     code = _Code(before_lists(path) for place in spec.all_places for path in paths_in(place))
-    if keeps:  # what is no record gives nothing, so a copy is changed until it is known to be one
+    # Nothing is kept of an object that turns out not to be a record, so a copy is changed until that is known.
+    if keeps:
         code.add("given, names = names, {**names}")
     for kept, places in spec.keep:
         code.add(f"if {kept!r} not in names:")
@@ -93,7 +98,8 @@ def compile_spec(name: str, spec: FormatSpec, zone: tzinfo = UTC) -> Extract:
         "EMPTY": {},
         "NO_NAMES": _NO_NAMES,
         "Record": Record,
-        "new": tuple.__new__,  # a third of the cost of Record(...), which is a Python function
+        # Takes a third of the time of Record(...), which is a Python function.
+        "new": tuple.__new__,
         "text": id_text,
         "gather": add_ids,
         "moment": timestamp_of if zone is UTC else partial(timestamp_of, zone=zone),
@@ -113,16 +119,16 @@ def compile_spec(name: str, spec: FormatSpec, zone: tzinfo = UTC) -> Extract:
 
 
 class _Code:
-    """Generated Python lines, and the variables that hold objects looked up so far."""
+    """Generated lines of Python, and the variables that hold the objects looked up so far."""
 
     def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
-        """Values of the names that the lines use."""
+        """The values of the names that the lines use."""
         self._indent = "    "
         self._found: dict[Path, str] = {(): "document"}
         self._keys_at: defaultdict[Path, frozenset[str]] = defaultdict(frozenset)
-        """By path: the keys looked up in the object there, anywhere in the format."""
+        """By path: the keys that any part of the format looks up in the object there."""
         for path in paths:
             for depth in range(len(path)):
                 self._keys_at[path[:depth]] |= {path[depth]}
@@ -131,13 +137,14 @@ class _Code:
         self.lines.append(self._indent + "    " * deeper + line)
 
     def branch(self) -> _Code:
-        """The same lines, indented by one more level. Objects looked up in the branch are not known after it."""
+        """The same lines, for a block that is indented by one more level. Objects looked up in the block are not known
+        after it."""
         branch = copy(self)
         branch._indent, branch._found = self._indent + "    ", dict(self._found)
         return branch
 
     def holder(self, path: Path) -> str:
-        """The variable that holds the object at `path`; an empty object where the record has none."""
+        """The variable that holds the object at `path`, or an empty object if the record has none there."""
         if path not in self._found:
             found = self.get(path)
             name = f"o{len(self._found)}"
@@ -145,25 +152,26 @@ class _Code:
             keys = self._keys_at.get(path, frozenset())
             if len(keys) < PROBE_FROM:
                 self.add(f"if {name}.__class__ is not dict: {name} = EMPTY")
-            else:  # an object may exist and have none of the keys looked up in it
+            else:
+                # An object may exist and have none of the keys that are looked up in it.
                 known = self.constant(keys)
                 self.add(f"if {name}.__class__ is not dict or {known}.isdisjoint({name}): {name} = EMPTY")
             self._found[path] = name
         return self._found[path]
 
     def constant(self, value: Any) -> str:
-        """A name in the generated code for a value."""
+        """A name for a value in the generated code."""
         name = f"constant{len(self.constants)}"
         self.constants[name] = value
         return name
 
     def hold(self, place: Place) -> None:
-        """Look up the objects in which the paths of a place end, or its lists stand."""
+        """Look up the objects that contain what the paths of a place lead to, or its lists."""
         for path in paths_in(place):
             self.holder(before_lists(path)[:-1])
 
     def get(self, place: Place) -> str:
-        """The value at a place, as an expression; of a path into lists, the first that is not null."""
+        """The value at a place, as an expression; for a path into lists, the first value that is not null."""
         if isinstance(place, Named):
             return f"names.get({place.name!r})"
         if isinstance(place, Template):
@@ -187,8 +195,8 @@ class _Code:
     def each(
         self, target: str, places: Iterable[Place], then: list[str], into_lists: list[str], *, deeper: int = 0
     ) -> None:
-        """Run `then` for each place's value that is not null. Adjacent paths share the test of their object. A path
-        into lists has a list of values; for it, `into_lists` is run."""
+        """Add code that runs the lines `then` for the value at each place, unless it is null; for a path into lists, it
+        runs the lines `into_lists` for the list of values. Adjacent paths share the test of their object."""
         for parent, group in groupby(places, key=_parent):
             inner = deeper
             if parent:
@@ -206,8 +214,8 @@ class _Code:
                     self.add(line, deeper=inner + 1)
 
     def first(self, target: str, places: tuple[Place, ...], take: list[str], accept: str, otherwise: str) -> None:
-        """Set `target` to the value of the first of `places` that counts as something. The lines `take` test one value,
-        by `break`; for the values in a list, the function `accept` does."""
+        """Add code that sets `target` to the value of the first of `places` that counts as something, or to
+        `otherwise`. The lines `take` test a value and end with `break`; the values of a list are tested by `accept`."""
         if places:
             self.add("while True:")
             into_lists = [f"{target} = first_of({target}, {accept})", f"if {target} is not None: break"]
@@ -223,12 +231,12 @@ def _leads_into_lists(place: Place) -> bool:
 
 
 def _parent(place: Place) -> Path | None:
-    """The path of the object that a place is looked up in; None where the place is more than keys."""
+    """The path of the object that a place is looked up in; None if the place is not just a path of keys."""
     return place[:-1] if isinstance(place, tuple) and not _leads_into_lists(place) else None
 
 
 def _keep(code: _Code, name: str, places: tuple[Place, ...]) -> None:
-    """Add the lines that keep the first value of some places under a name."""
+    """Add the lines that keep the first value at some places under a name."""
     for place in places:
         code.hold(place)
     code.first("kept", places, _take_text("kept"), "text", "None")
@@ -248,7 +256,8 @@ def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
     for place in (place for attribute in attributes.places for place in places(attribute)):
         code.hold(place)
     t = "timestamp"
-    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"  # saves a call for most records
+    # Saves a call for most records.
+    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"
     code.first(t, places(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "moment", "None")
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, places(attribute), _take_text(attribute), "text", constant(attribute))
@@ -278,7 +287,7 @@ def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
 
 
 def _event_type(code: _Code, places: tuple[Place, ...], constant: str) -> None:
-    """Add the lines for the event type. It comes first: without it there is no record, and no other place matters."""
+    """Add the lines for the event type. It comes first, because without it there is no record."""
     for place in places:
         code.hold(place)
     otherwise = f"named_type or {constant}" if places or constant == "None" else constant
@@ -305,7 +314,7 @@ def _is_completed(code: _Code, place: Place) -> str:
 
 
 def _holds(code: _Code, condition: Condition) -> str:
-    """The condition as a Python expression. In Python 1 equals True, in JSON not, so classes are compared too."""
+    """The condition as a Python expression. 1 equals True in Python but not in JSON, so classes are compared too."""
     value = code.get(condition.place)
     if condition.begins is not None:
         return f"begins_with({value}, {code.constant(condition.begins)})"

@@ -3,24 +3,25 @@
 A format is YAML, in `sidecar/formats/` or under `formats` in config.yaml:
 
     mine:
-      extends: reference                  # what is not set here is inherited; without `extends`, absent
+      extends: reference                  # inherit what is not set here; without `extends` there is nothing to inherit
       author: [sender.id, from]           # the first place that has a value; for addressees, all of them
       pattern: [[data, "kind.of.talk"]]   # a path as a list of keys, where a key contains a dot
       addressees: ["tool:{tool}", "to[].id"]   # a text with a place in it; a step into a list
-      keep: {room: [header.room]}         # the first value counts, for the whole file; in a shape, the latest
-      conversation: [<room>, <team>]      # what is kept, or a named part of the path: glob `<team>/*.jsonl`
-      text: [body.text, "parts[].text"]   # what was said, for reading: all of them
-      time_zone: Europe/Berlin            # of times that name none; else UTC
+      keep: {room: [header.room]}         # keep the first value of the file; in a shape, the latest
+      conversation: [<room>, <team>]      # a kept value, or a named part of the path: glob `<team>/*.jsonl`
+      text: [body.text, "parts[].text"]   # what was said, for readers: all places that have a text
+      time_zone: Europe/Berlin            # the zone of times that name none; by default UTC
       requests: ["ask:", ":request"]      # `a:b` is that type, `a:` a prefix, `:b` the last segment
       set: {team: red}                    # used where the record itself has no value
-      shapes:                             # the first whose condition is true overrides what it lists
-        - when: {path: kind, is: reply}   # or `in: [a, b]`, or `begins: ["a:"]`; or the path alone: it has a value
+      shapes:                             # the first one that a record fits overrides the attributes that it lists
+        - when: {path: kind, is: reply}   # or `in: [a, b]`, or `begins: ["a:"]`; the path alone: it has a value
           set: {event_type: "chat:response"}
-        - when: [{path: kind, is: note}, {path: to, is: null}]   # all must hold; `null`: it has no value
-          set: {team: null}               # takes the constant back
+        - when: [{path: kind, is: note}, {path: to, is: null}]   # all conditions must hold; `is: null`: it has no value
+          set: {team: null}               # remove the inherited constant
 
-A type that matches both `requests` and `answers` is a request. A constant event type without `event_type` paths beside
-it is the type of every record of its shape; with paths, it is tried last, after the name of an event file.
+A type that matches both `requests` and `answers` is a request. A constant event type applies to every record of its
+shape if the shape has no `event_type` places; if it has some, the constant is tried last, after the name of an event
+file.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _CONSTANTS = (*_TEXTS, "status", *_LISTS, *_FLAGS)
 _ATTRIBUTES = ("timestamp", *_CONSTANTS)
 _EVENT_TYPES = ("completions", "requests", "answers", "skip")
 _MAX_EXTENDS = 50
-"""Formats in a chain of `extends`."""
+"""The largest number of formats in a chain of `extends`."""
 _MAX_CONDITIONS = 20
 """Conditions of one shape."""
 _PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus", "claude-code", "codex")
@@ -61,14 +62,15 @@ class Format:
     name: str
     spec: FormatSpec = field(repr=False, compare=False)
     fingerprint: str = field(init=False)
-    """Differs where rows could; the name is not part of it."""
+    """A digest of everything that rows depend on, which the name is not."""
     kept: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The names of values that a record gives and later ones use: part of a source's state."""
+    """The names of the values that are kept of a record for later ones, as part of the source's state."""
     extract: Extract = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         content = asdict(self.spec)
-        del content["text"]  # no row depends on it
+        # No row depends on it.
+        del content["text"]
         digest = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         object.__setattr__(self, "fingerprint", digest)
         object.__setattr__(self, "kept", self.spec.kept)
@@ -77,7 +79,7 @@ class Format:
 
     @property
     def parts(self) -> frozenset[str]:
-        """The names that the format uses and does not keep: parts of the path, which a glob has to name."""
+        """The names that the format uses but does not keep: parts of the path, which a glob has to name."""
         return frozenset(name for place in self.spec.all_places for name in names_in(place)) - self.kept
 
     def __reduce__(self) -> tuple[type[Format], tuple[str, FormatSpec]]:
@@ -85,7 +87,7 @@ class Format:
 
 
 def load_formats(user: YamlValue | None = None) -> dict[str, Format]:
-    """The packaged formats and those in `user`, the value of `formats` in config.yaml, by name.
+    """The packaged formats, and those in `user`, which is the value of `formats` in config.yaml; by name.
 
     Raises ConfigError, with file, line and key, for the first mistake.
     """
@@ -99,7 +101,7 @@ def load_formats(user: YamlValue | None = None) -> dict[str, Format]:
 
 
 def read_packaged(name: str) -> YamlValue:
-    """Parse a YAML file of the package, by its name without the suffix."""
+    """The content of a YAML file of the package, by its name without the suffix."""
     file = f"{name}.yaml"
     value = parse_yaml((files("sidecar") / "formats" / file).read_text("utf-8"), f"sidecar/formats/{file}")
     assert value is not None, f"{file} is empty"
@@ -116,8 +118,8 @@ def _packaged_formats() -> Mapping[str, Format]:
 def _spec(
     name: str, values: Mapping[str, YamlValue], known: dict[str, FormatSpec], below: tuple[str, ...]
 ) -> FormatSpec:
-    """The spec of the format `name`, with all that it extends. `below` are the formats that extend it; specs are added
-    to `known`."""
+    """The spec of the format `name`, merged with the formats that it extends. `below` are the formats that extend it.
+    Every spec that is made is added to `known`."""
     if name in known:
         return known[name]
     given = values[name].fields(("extends", *_ATTRIBUTES, *_EVENT_TYPES, "set", "keep", "shapes", "time_zone", "text"))
@@ -142,7 +144,7 @@ def _spec(
     text = _written_places(given["text"]) if "text" in given else parent.text
     known[name] = FormatSpec(attributes, shapes, keep=keep, time_zone=zone, text=text, **types)
     if both := {name for shape in shapes for name, _ in shape.keep} & set(dict(keep)):
-        what = f"`{min(both)}` is kept by the format and by a shape, expected by one of them"
+        what = f"`{min(both)}` is kept by the format and by a shape, expected only one of them to keep it"
         raise given.get("shapes", given.get("keep", values[name])).error(what)
     return known[name]
 
@@ -214,7 +216,7 @@ def _constant(attribute: str, value: YamlValue) -> Any:
 
 
 def _written_places(value: YamlValue) -> tuple[WrittenPlace, ...]:
-    """Places in a record, as they are written: they are looked up where nothing else of the format is known."""
+    """Places in a record, as they are written, because readers look them up without knowing the rest of the format."""
     for item, place in zip(value.items("a list of places"), _places(value), strict=True):
         if name := next(names_in(place), None):
             raise item.error(f"expected a place in the record itself, found `<{name}>`")
@@ -236,7 +238,7 @@ def _event_types(value: YamlValue) -> tuple[str, ...]:
 
 
 def _event_type(value: YamlValue) -> str:
-    expected = "an event type: `a:b` that one, `a:` what begins so, `:b` what has that last segment"
+    expected = "an event type (`a:b`), a prefix (`a:`), or a last segment (`:b`)"
     pattern = value.text(expected)
     if pattern.strip(":") == "" or (pattern.startswith(":") and ":" in pattern[1:]):
         raise value.refuse(expected)

@@ -1,6 +1,6 @@
 """Settings: which files below which root are read, in which layout and format, and how often.
 
-They come from config.yaml and from the command line, which takes precedence. Every mistake in them is a ConfigError
+They come from config.yaml and from the command line, which takes precedence. Every mistake in them raises a ConfigError
 that names the file, the line, the key, and what was expected there.
 """
 
@@ -31,7 +31,7 @@ ROOT = Path("var/logs")
 PRESET = "reference"
 INDEX_FOLDER = "index"
 SESSION_PART = "session"
-"""The named part of a path that is the session id."""
+"""The named part of a path that is the session_id."""
 
 LAW = 3
 """Version of the law of derivation (docs/derivation.md). Raise it where the same logs would give other rows."""
@@ -119,7 +119,7 @@ class Settings:
         return self.index or self.root / INDEX_FOLDER
 
     def check_root(self) -> None:
-        """Raise RootMissing where there is no root, ConfigError where it is not a directory."""
+        """Raise RootMissing if the root does not exist, and ConfigError if it is not a directory."""
         if not os.path.lexists(self.root):
             looked = ", ".join(tool_logs.candidates().get(self.preset, ()))
             hint = f"the preset {self.preset} looks for {looked}; name another directory with --root"
@@ -129,19 +129,19 @@ class Settings:
 
     @cached_property
     def index_path(self) -> str | None:
-        """The path of the index folder relative to the root, as the system has it; None where it is not below it."""
+        """The path of the index folder relative to the root, as the file system spells it; None if it is elsewhere."""
         folder = _inside(self.index_folder, self.root)
         return None if folder is None else folder.as_posix()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Differs where the rows could: an index made under another fingerprint has to be rebuilt."""
+        """A digest of everything that rows depend on. An index that was made under another one has to be rebuilt."""
         sources = [(source.glob, source.layout, source.format.fingerprint) for source in self.sources]
         return sha256(json.dumps([LAW, sources, self.max_line_bytes]).encode()).hexdigest()
 
     @cached_property
     def text_note(self) -> str:
-        """What the catalog notes so that readers find what was said in a record."""
+        """What the catalog keeps so that readers find the text of a record without the settings."""
         return note_of((source.glob, source.format.spec.text) for source in self.sources)
 
     @cached_property
@@ -247,8 +247,8 @@ def _of_preset(value: YamlValue) -> list[YamlValue]:
 
 
 def _check_names(values: list[YamlValue], sources: tuple[Source, ...], named: set[str]) -> None:
-    """Refuse a format with a name that it does not keep and that no glob of its sources, or of the package (`named`),
-    gives to a part of the path."""
+    """Raise ConfigError for a format that uses a `<name>` which is neither a value that it keeps nor a part of the path
+    that a glob names: a glob of one of its own sources, or of the package's (`named`)."""
     for value, source in zip(values, sources, strict=True):
         globs_of_format = (one.glob for one in sources if one.format == source.format)
         known = named | source.format.kept | set(chain.from_iterable(map(globs.glob_names, globs_of_format)))
@@ -286,7 +286,8 @@ def _absolute(path: Path) -> Path:
 
 
 def _inside(folder: Path, other: Path) -> Path | None:
-    """The path of a folder relative to another that it lies in, or that it is, by name or through links; else None."""
+    """The path of a folder relative to `other`, if it is that folder or lies in it, by name or through links; else
+    None."""
     for one, whole in ((folder, other), (Path(os.path.realpath(folder)), Path(os.path.realpath(other)))):
         if one.is_relative_to(whole):
             return one.relative_to(whole)

@@ -1,4 +1,7 @@
-"""A format as it was written: the places of the attributes, what overrides them, and what is kept."""
+"""A format as it is written: the places of the attributes, what overrides them, and which values are kept.
+
+Only values. `formats.py` reads them from YAML, and `compiler.py` compiles them.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from sidecar.places import Place, WrittenPlace
 
 Constant: TypeAlias = str | int | bool
 Keep: TypeAlias = tuple[tuple[str, tuple[Place, ...]], ...]
-"""Names, each with the places of the value that is kept under it."""
+"""Names, each with the places of the value that is kept under that name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The places of each attribute, and the constants used where a record has no value."""
+    """The places of each attribute, and the constants that are used if a record has no value."""
 
     places: Mapping[str, tuple[Place, ...]]
     constants: Mapping[str, Any]
-    """By attribute: a string; for a list of ids a tuple of strings; for a flag a boolean. None takes back the constant
-    that is overridden."""
+    """By attribute: a string; for a list of ids, a tuple of strings; for a flag, a boolean. None removes the constant
+    that would be inherited."""
 
     def overridden_by(self, own: Attributes) -> Attributes:
-        """These places and constants, overridden by those in `own`. A constant event type in `own` without places
-        beside it also removes the inherited places."""
+        """These places and constants, overridden by those in `own`. If `own` has a constant event type but no places
+        for it, the inherited places are removed too."""
         places = {**self.places, **own.places}
         if own.constants.get("event_type") is not None and "event_type" not in own.places:
             places["event_type"] = ()
@@ -34,42 +37,42 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """True where the place has one of the values, or a text with one of the beginnings; without both, where it has any
-    value but null."""
+    """A test of the value at a place: that it is one of `values`, or a text that begins with one of `begins`. If both
+    are None, any value but null will do."""
 
     place: Place
     values: tuple[Constant | None, ...] | None = None
-    """None among them: true where there is nothing."""
+    """None among them stands for no value, or null."""
     begins: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What overrides the format where all conditions are true."""
+    """What overrides the format for records that meet all conditions."""
 
     conditions: tuple[Condition, ...]
     attributes: Attributes
     keep: Keep = ()
-    """The latest value counts."""
+    """The latest value of the file is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormatSpec:
-    """A format as written, merged with all that it extends."""
+    """A format as it is written, merged with the formats that it extends."""
 
     attributes: Attributes
     shapes: tuple[Shape, ...]
-    """The first whose conditions are true overrides `attributes`."""
+    """The first one whose conditions a record meets overrides `attributes`."""
     completions: tuple[str, ...]
     requests: tuple[str, ...]
     answers: tuple[str, ...]
     skip: tuple[str, ...]
     keep: Keep = ()
-    """The first value counts, for the whole file."""
+    """The first value of the file is kept."""
     text: tuple[WrittenPlace, ...] | None = None
-    """Where the words of a record stand: for reading, no row depends on it. None: the usual places."""
+    """The places of what was said in a record, for readers only: no row depends on them. None: the usual places."""
     time_zone: str | None = None
-    """Of times that name none: as `zones.parse_zone` reads it; None is UTC."""
+    """The zone of times that name none, as `zones.parse_zone` takes it. None: UTC."""
 
     @property
     def kept(self) -> frozenset[str]:

@@ -20,8 +20,8 @@ _MAX_CACHED_KINDS = 4096
 _MAX_CACHED_TYPE_CHARACTERS = 200
 
 MAX_ID_CHARACTERS = 1024
-"""Characters of an id or name; of a longer one the index keeps a beginning and a digest, so that neither the index nor
-an answer grows with it."""
+"""The largest length of an id or name, in characters. Of a longer one the index keeps the beginning and a digest, so
+that neither the index nor an answer grows with it."""
 _KEPT_CHARACTERS = 64
 
 
@@ -32,7 +32,7 @@ def id_text(value: Any) -> str | None:
 
 
 def shortened(text: str) -> str:
-    """What stands for an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
+    """What replaces an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
     digits of BLAKE2b over its UTF-8 bytes."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"{text[:_KEPT_CHARACTERS]}…{digest}"
@@ -70,13 +70,13 @@ def first_of(values: list[Any], accept: Callable[[Any], _Value | None]) -> _Valu
 
 
 def joined(*parts: Any) -> str | None:
-    """The parts in a row; None where one of them is neither text nor a whole number."""
+    """The parts, concatenated; None if one of them is neither a non-empty text nor a whole number."""
     texts = [text for part in parts if (text := text_of(part))]
     return "".join(texts) if len(texts) == len(parts) else None
 
 
 def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
-    """Whether it is a text with one of these beginnings."""
+    """Whether a value is a text that begins with one of these."""
     return value.__class__ is str and value.startswith(beginnings)
 
 
@@ -86,8 +86,8 @@ def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
 def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
     """Seconds since 1970, UTC, between 1970 and 9999; else None.
 
-    A number counts seconds, from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string
-    is ISO 8601; without a zone of its own it is in `zone`.
+    A number counts seconds; from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string is
+    in ISO 8601; if it names no zone, it is in `zone`.
     """
     if value.__class__ is str:
         try:
@@ -99,7 +99,8 @@ def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
         seconds = value / _unit(value)
     else:
         return None
-    return seconds if 0 <= seconds < YEAR_10000 else None  # NaN is in no range
+    # NaN is in no range.
+    return seconds if 0 <= seconds < YEAR_10000 else None
 
 
 def _unit(number: float) -> int:

@@ -3,7 +3,7 @@
     value = parse_yaml("root: [logs]", "config.yaml")
     value.fields({"root"})["root"].text()  # ConfigError: config.yaml:1: root: expected a string, found a list
 
-Stricter than YAML itself: an unknown or repeated key is refused, and nothing is converted silently.
+This is stricter than YAML itself: unknown and repeated keys are refused, and nothing is converted silently.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sidecar.times import seconds_of
 
 @dataclass(frozen=True, slots=True)
 class YamlValue:
-    """One value of a YAML file. A method that returns its content raises ConfigError where the type differs."""
+    """One value of a YAML file. Methods that return its content raise ConfigError if it is of another type."""
 
     file: str
     key: str
-    """Its key path, for example `formats.mine.shapes[1].when`; empty for the whole file."""
+    """The keys that lead to it, for example `formats.mine.shapes[1].when`; empty for the whole file."""
     node: yaml.Node
 
     def refuse(self, expected: str) -> ConfigError:
@@ -85,7 +85,7 @@ class YamlValue:
             raise self.refuse(expected) from None
 
     def choice(self, names: Collection[str], what: str) -> str:
-        """One of `names`. The error for any other lists them all, and suggests the most similar."""
+        """One of `names`. For any other value, the error lists them all and suggests the most similar one."""
         chosen = self.text(f"the name of a {what}")
         if chosen not in names:
             raise self.error(unknown_name(what, chosen, names))
@@ -110,7 +110,7 @@ class YamlValue:
         return values
 
     def fields(self, known: Collection[str], required: Collection[str] = ()) -> dict[str, YamlValue]:
-        """As `mapping`, for a fixed set of keys: an unknown key, or a missing required one, is refused."""
+        """Like `mapping`, but only with keys in `known`, and with all keys in `required`."""
         values = self.mapping(f"a mapping with {_listed(required or known)}")
         for key_node, _ in self.node.value:
             if key_node.value not in known:
@@ -126,12 +126,13 @@ class YamlValue:
             raise self.refuse(expected)
         try:
             return yaml.SafeLoader("").construct_object(self.node)
-        except (yaml.YAMLError, ValueError):  # an unknown tag; an invalid number or date
+        except (yaml.YAMLError, ValueError):
+            # An unknown tag, or an invalid number or date.
             raise self.refuse(expected) from None
 
 
 def parse_yaml(text: str, file: str) -> YamlValue | None:
-    """Parse the one YAML document in `text`, which errors name `file`; None where it is empty. Raises ConfigError."""
+    """The one YAML document in `text`, which error messages call `file`; None if it is empty. Raises ConfigError."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -140,12 +141,12 @@ def parse_yaml(text: str, file: str) -> YamlValue | None:
         problem = getattr(error, "problem", None) or error
         raise ConfigError(f"{file}{line}: not valid YAML: {problem}") from error
     except RecursionError:
-        raise ConfigError(f"{file}: not valid YAML: nested too deep") from None
+        raise ConfigError(f"{file}: not valid YAML: nested too deeply") from None
     return None if node is None else YamlValue(file, "", node)
 
 
 def parse_yaml_file(path: Path) -> YamlValue | None:
-    """As `parse_yaml`, from a file, which must exist and be UTF-8."""
+    """Like `parse_yaml`, for a file, which must exist and be UTF-8. Raises ConfigError."""
     try:
         return parse_yaml(path.read_text("utf-8-sig"), str(path))
     except OSError as error:

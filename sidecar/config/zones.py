@@ -1,4 +1,4 @@
-"""Time zones by name or offset, for logs whose times name none."""
+"""Time zones by name or by offset, for logs whose times name no zone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 def parse_zone(name: str) -> tzinfo:
-    """The zone with a name of the IANA's (`Europe/Berlin`, `UTC`), or at an offset from UTC (`+02:00`).
+    """The time zone with an IANA name (`Europe/Berlin`, `UTC`), or with an offset from UTC (`+02:00`).
 
-    Raises ValueError for any other text, and for a name that this machine has no rules of.
+    Raises ValueError for any other text, and for a zone that this machine does not know.
     """
     if name == "UTC":
         return UTC
@@ -21,5 +21,6 @@ def parse_zone(name: str) -> tzinfo:
         return timezone(-away if offset[1] == "-" else away)
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder, or one that is too long
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # OSError: the name is that of a folder in the zone database, or too long.
         raise ValueError(f"no time zone: {name}") from None

@@ -1,7 +1,7 @@
 """Derive a row from a record, as `docs/derivation.md` says. No I/O and no clock: the same bytes yield the same rows.
 
-`derive` is called for the records of one file, in order. The state it carries from record to record belongs to the
-caller, and is changed in place: a file may hold a million open requests, too many to copy for every record.
+`derive` is called for the records of one file, in order. The state that is carried from record to record belongs to the
+caller and is changed in place, because a file may have a million open requests, too many to copy for every record.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sidecar.times import SECONDS_PER_DAY
 from .linking import Request, RequestTable
 
 UNKNOWN = "unknown"
-"""The initiating agent of rows before the owner is known."""
+"""The initiating agent of the rows that come before the owner is known."""
 
 
 _new = tuple.__new__
-"""Makes a named tuple at a third of the cost of calling its class."""
+"""Creates a named tuple at a third of the cost of calling its class."""
 
 
 @dataclass(slots=True)
@@ -28,23 +28,24 @@ class DerivationState:
 
     layout: Layout
     ids_begin: str
-    """What ids begin with: the session, where the file is one; else the file's name without its suffix."""
+    """What the ids of entries begin with: the session if the file is one, else the file's name without its suffix."""
     timestamp: float
-    """Time of the previous record; before the first, the time in an event file's name, else the file's first mtime."""
+    """The time of the previous record, in seconds since 1970. Before the first record: the time in an event file's
+    name, or else the modification time that the file had when it was first seen."""
     session: str | None = None
-    """The session_id of all records, where the file says it: that of a session file, or the part `<session>` of the
+    """The session_id of all records, if the file determines it: that of a session file, or the part `<session>` of the
     path."""
     names: dict[str, str] = field(default_factory=dict)
-    """The named parts of the path, and the values that the format keeps of earlier records."""
+    """The named parts of the path, and the values of earlier records that the format keeps."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)
-    """The roles changed since the last save, so that a save costs only what changed."""
+    """The roles that changed since the last save, so that a save takes no longer than what changed."""
     requests: RequestTable = field(default_factory=RequestTable)
 
 
 def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Answered | None]:
-    """The row of a record, and the earlier request that the record answers, if any."""
+    """The row of a record, and the earlier request that the record answers, if there is one. Changes `state`."""
     # Unpacked by position, which costs a third of fifteen attribute lookups. fmt: off
     (
         event_type,
@@ -140,7 +141,8 @@ def _participants(
 ) -> tuple[str, ...]:
     """Author, addressees, members and, for an answer, the author of its request, without repeats."""
     requester = request.author if request else None
-    if not members and (requester is None or not addressees):  # almost always
+    # The usual case.
+    if not members and (requester is None or not addressees):
         others = addressees if requester is None else (requester,)
         if author is None:
             return others

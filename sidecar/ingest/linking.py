@@ -16,15 +16,15 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 MAX_REMEMBERED_ANSWERS = 1024
-"""Answered requests that are remembered, and as many correlations of early answers."""
+"""How many answered requests are remembered, and how many correlations of early answers."""
 
 
 _MAX_PLAIN_CHARACTERS = 64
-"""Characters of an early correlation that is kept as it is; a longer one is kept as a hash."""
+"""Characters up to which an early correlation is kept as it is; a longer one is kept as a hash."""
 
 
 _new = tuple.__new__
-"""Makes a named tuple at a third of the cost of calling its class."""
+"""Creates a named tuple at a third of the cost of calling its class."""
 
 
 class Request(NamedTuple):
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     pattern: str
     conversation: str
     expects: bool
-    """Expects a response: an answer without a correlation may belong to it."""
+    """Whether it expects a response, so that an answer without a correlation may belong to it."""
     timestamp: float
     """Its time, in seconds since 1970."""
     answered_after: float | None = None
@@ -48,16 +48,16 @@ class Request(NamedTuple):
 
 
 def _short(correlation: str) -> str:
-    """The correlation, or a hash of a long one, because all of them are saved at each checkpoint. A hash is longer than
-    any correlation kept as it is, so no correlation can be mistaken for a hash."""
+    """The correlation, or a hash if it is long, because all of these are saved at each checkpoint. A hash is longer
+    than any correlation that is kept as it is, so no correlation can be mistaken for a hash."""
     if len(correlation) <= _MAX_PLAIN_CHARACTERS:
         return correlation
     return blake2b(correlation.encode(), digest_size=_MAX_PLAIN_CHARACTERS // 2 + 1).hexdigest()
 
 
 class RequestQueue:
-    """Open requests, oldest first, as a list of byte offsets, so that a million of them fit in memory. A request that
-    is no longer open is dropped lazily: when it comes first, or when such requests are the majority."""
+    """Open requests, oldest first, as a list of byte offsets, so that a million of them fit in memory. Requests that
+    are no longer open are dropped lazily: when they come first, or when they are the majority."""
 
     __slots__ = ("_keys", "_left", "_start")
 
@@ -74,14 +74,14 @@ class RequestQueue:
         self._left += 1
 
     def remove_one(self, open_: Mapping[int, Request]) -> None:
-        """One request of this queue is no longer open."""
+        """Note that one request in this queue is no longer open."""
         self._left -= 1
         if len(self._keys) > 2 * self._left + 32:
             self._keys = [key for key in self._keys[self._start :] if key in open_]
             self._start = 0
 
     def first(self, open_: Mapping[int, Request]) -> int | None:
-        """The oldest open request; None where there is none."""
+        """The oldest open request; None if there is none."""
         keys = self._keys
         while self._start < len(keys):
             if keys[self._start] in open_:
@@ -135,25 +135,26 @@ class RequestTable:
     def __init__(self) -> None:
         self._open: dict[int, Request] = {}
         self._open_with: dict[str, int | dict[int, None]] = {}
-        """By correlation: the one request that has it (almost always), or the requests that have it, newest last."""
+        """By correlation: the one request that has it (the usual case), or all requests that have it, newest last."""
         self._waiting: WaitingRequests | None = None
-        """Open requests that expect a response. Built when first needed, which is in few files."""
+        """The open requests that expect a response. Built when first needed, which few files do."""
         self._waiting_bare: WaitingRequests | None = None
-        """Those of them without a correlation. Built when first needed."""
+        """Those among them that have no correlation. Built when first needed."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
         self._early: OrderedDict[str, float] = OrderedDict()
         """By correlation, the time of the first of the early answers that have it."""
         self.opened: set[int] = set()
-        """Opened since the last `forget_changes`, so that a save costs only what changed; `closed` likewise."""
+        """The requests opened since the last `forget_changes`, so that a save takes no longer than what changed.
+        `closed` likewise."""
         self.closed: set[int] = set()
 
     # ---- requests
 
     def add_request(self, request: Request) -> float | None:
-        """Add a new request. Where its answer came before it, it is answered already and uses that answer up: then
-        returns the seconds from the request to that answer, which are negative or 0 unless the log's times go back;
-        else None."""
+        """Add a new request. Returns None if it is open. If its answer came before it, the request is answered from the
+        start and uses that answer up; then returns the seconds from the request to the answer, which are not positive
+        unless the log's times go back."""
         if request.correlation is not None and self._early:
             answer_time = self._early.pop(_short(request.correlation), None)
             if answer_time is not None:
@@ -184,7 +185,8 @@ class RequestTable:
     # ---- answers
 
     def match_answer(self, correlation: str | None, answerer: str | None, timestamp: float) -> Request | None:
-        """The request that an answer belongs to, now marked as answered, with the correlation it has from then on."""
+        """The request that an answer belongs to, now marked as answered and with the correlation that it has from then
+        on; None if there is no such request."""
         if correlation is None:
             return self._answer_bare(answerer, timestamp)
         same = self._open_with.get(correlation)
@@ -216,7 +218,7 @@ class RequestTable:
         return self._answered[next(reversed(self._answered))]
 
     def _close(self, key: int, timestamp: float, new_correlation: str | None = None) -> Request:
-        """The open request `key` is answered by a record of this time."""
+        """Mark the open request `key` as answered by a record with this time."""
         request = self._open.pop(key)
         if request.correlation is not None:
             same = self._open_with[request.correlation]
@@ -263,7 +265,7 @@ class RequestTable:
     # ---- save and restore
 
     def __len__(self) -> int:
-        """Number of requests and early correlations held."""
+        """The number of requests and early correlations in memory."""
         return len(self._open) + len(self._answered) + len(self._early)
 
     @property
@@ -273,13 +275,14 @@ class RequestTable:
 
     @property
     def answered(self) -> Iterator[tuple[int, int]]:
-        """Day and byte offset of the remembered answered requests, in the order in which they were answered."""
+        """The days and byte offsets of the answered requests that are remembered, in the order in which they were
+        answered."""
         return ((request.day, key) for key, request in self._answered.items())
 
     @property
     def early(self) -> list[tuple[str, float]]:
-        """Correlations of answers that came before their request, latest last, long ones as a hash; each with the time
-        of its first answer."""
+        """The correlations of answers that came before their request, latest last, each with the time of its first
+        answer. A long correlation is given as a hash."""
         return list(self._early.items())
 
     def forget_changes(self) -> None:

@@ -1,7 +1,7 @@
 """Parse a line into a record, or into the reason why it is not one.
 
-That a rejected line is blank, and that a record is skipped, is decided in `source.py`; that a line is too long, by who
-reads it (`logs/tail.py`).
+Not here: whether a rejected line is blank and whether a record is skipped (`source.py`), and whether a line is too long
+(`logs/tail.py`).
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ def parse(
 
 
 def reject(line: Line, reason: str) -> Rejected:
-    """The line as a rejected one, with the reason."""
+    """The line as a rejected line, with the reason."""
     return Rejected(line.line_number, line.byte_offset, len(line.data), reason)

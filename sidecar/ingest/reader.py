@@ -1,13 +1,13 @@
 """Read the next lines of one source and derive their rows. Live indexing, rebuild and verify all read through
 `read_next`.
 
-A log is its archived bytes followed by the bytes of its file. So a session that its writer opens again keeps its owner,
-its roles and its open requests, and old and new entries stay apart: offsets and line numbers in the new file continue
-from the archived ones. A log of which nothing is archived is the same with an archive of 0 bytes.
+A log consists of its archived bytes and, after them, the bytes of its file. So a session that its writer opens again
+keeps its owner, its roles and its open requests, and old and new entries cannot be confused: offsets and line numbers
+in the new file continue those of the archived bytes. A log that was never archived has 0 archived bytes.
 
 There is one exception. A file that begins with the very bytes that were archived last is not a continuation: it is the
 archived log itself, restored or not deleted yet, and it replaces that extent of the archive. While such a file is still
-being restored it counts as a continuation; once it is complete, the rows derived from it are dropped.
+being restored it is taken for a continuation; once it is complete, the rows derived from it are dropped.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ EVENT_FILE_GRACE = 5.0
 section 2)."""
 
 MIN_RETRY_DELAY = 0.05
-"""Seconds before such a file is read again, at the least."""
+"""The shortest time, in seconds, before such a file is read again."""
 
 
 class ReadOutcome(NamedTuple):
-    """Result of one `read_next`, which has advanced the source's state."""
+    """The result of `read_next`, which has also advanced the source's state."""
 
     batch: Batch | None = None
     more: bool = False
-    """There is more to read now."""
+    """Whether there is more to read now."""
     changed: bool = False
-    """The file is not the one that was read before, and nothing was ingested. Start again from its first byte."""
+    """Whether the file is not the one that was read before. If so, nothing was ingested: start again from its first
+    byte."""
     retry_in: float | None = None
-    """Seconds until an event file that does not parse is settled and may be rejected."""
+    """Seconds until an event file that does not parse has settled and may be rejected; None if there is no need to read
+    it again."""
     is_restored: bool = False
-    """`changed`, because the file begins with the bytes that were archived last."""
+    """Whether `changed` is true because the file begins with the bytes that were archived last."""
 
 
 def read_next(
@@ -56,10 +58,11 @@ def read_next(
     limit: int | None = None,
     archive: Archive | None = None,
 ) -> ReadOutcome:
-    """Read the next chunk of a source, at most up to the byte `limit`, and derive its rows.
+    """Read the next chunk of a source, no further than byte `limit`, and derive its rows. `now` is in seconds since
+    1970.
 
-    Raises OSError or NotAFile where the file cannot be read, ArchiveMissing or ArchiveDamaged where its archived bytes
-    cannot; the state is then unchanged.
+    Raises OSError or NotAFile if the file cannot be read, and ArchiveMissing or ArchiveDamaged if its archived bytes
+    cannot. The state is unchanged then.
     """
     file = resolve_found(os.fspath(root), state.path)
     if state.archived:
@@ -82,12 +85,13 @@ def what_became_of(state: SourceState, root: Path) -> str:
 
 
 def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
-    """The outcome where the file is the archived log itself, not deleted yet or restored; else None."""
+    """The outcome if the file is the archived log itself, not deleted yet or restored; else None."""
     extents = state.archived
     cursor = _in_file(state.cursor, extents)
     status = os.lstat(file)
     if cursor.offset == 0 and FileStat.of(status) == cursor[:4]:
-        return ReadOutcome()  # unchanged since it was archived: it is about to be deleted
+        # Unchanged since it was archived: it is about to be deleted.
+        return ReadOutcome()
     if cursor.offset < extents[-1].size <= status.st_size and archive_file.begins_with(Path(file), extents[-1]):
         state.archived = extents[:-1]
         return ReadOutcome(changed=True, is_restored=True)
@@ -109,7 +113,8 @@ def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: i
 
 
 def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: float) -> ReadOutcome:
-    """An event file is one record. One that has the name of an archived event file is the next record of that log."""
+    """Read an event file, which is one record. If it has the name of an archived event file, it is the next record of
+    that log."""
     extents = state.archived
     known = _in_file(state.cursor, extents)
     status, cursor, line = read_whole_file(file, max_line_bytes)
@@ -137,8 +142,8 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
 
 
 def _retry_in(state: SourceState, line: Line, status: os.stat_result, now: float) -> float | None:
-    """Seconds until an event file should be read again because it may still be being written; None where it is
-    settled or parses. Only a file changed just now is parsed here, ahead of its ingestion."""
+    """Seconds until an event file should be read again, because it may not be complete yet; None if it has settled or
+    parses. Only a file that has just changed is parsed here, before it is ingested."""
     if now - status.st_ctime >= EVENT_FILE_GRACE:
         return None
     record = parse(line, state.source.format, state.named_type, dict(state.state.names))
@@ -149,9 +154,9 @@ def _retry_in(state: SourceState, line: Line, status: os.stat_result, now: float
 
 
 def _unchanged_for(state: SourceState, status: os.stat_result, now: float) -> float:
-    """Seconds since the file last changed, by its ctime, which no program can set: a copy that preserves other times
-    may be under way. Where the ctime is ahead of our clock, because ours was set back: seconds since this file was
-    first read with the present size and ctime."""
+    """Seconds since the file last changed. Goes by its ctime, which no program can set, because a copy that preserves
+    the other times may be in progress. If the ctime lies in the future, because this machine's clock was set back, the
+    time since the file was first read with its present size and ctime counts."""
     version = (status.st_size, status.st_ctime_ns)
     if state.waiting is None or state.waiting[:2] != version or now < state.waiting[2]:
         state.waiting = (*version, now)
@@ -192,7 +197,7 @@ def _extent_at(extents: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
 
 
 def _read_whole_extent(archive: Archive, extent: Extent, max_line_bytes: int) -> bytes | None:
-    """The one record of an event file; None where it is longer than a line may be."""
+    """The one record of an event file; None if it is longer than a line may be."""
     if extent.size > max_line_bytes + 1:
         return None
     data = archive.read(extent.file, extent.at, extent.size)
@@ -204,7 +209,8 @@ def _read_whole_extent(archive: Archive, extent: Extent, max_line_bytes: int) ->
 def _read_archived_lines(
     archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
 ) -> tuple[list[Line], list[Rejected], int]:
-    """About a chunk of whole lines from the cursor on, and the offset at which they end."""
+    """About a chunk of whole lines from the cursor on: those that are read, those that are too long, and the offset at
+    which they end."""
     offset, number = cursor.offset, cursor.lines + 1
     data = _read_chunk(archive, extent, offset - start)
     last = data.rfind(b"\n")
@@ -225,7 +231,7 @@ def _read_archived_lines(
 def _read_long_line(
     archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
 ) -> tuple[list[Line], list[Rejected], int]:
-    """One line that is longer than a chunk. No more of it is held in memory than a line may have bytes."""
+    """One line that is longer than a chunk. No more of it is held in memory than `max_line_bytes`."""
     length = 0
     held: list[bytes] = []
     while True:
@@ -244,7 +250,8 @@ def _read_long_line(
 
 def _read_chunk(archive: Archive, extent: Extent, position: int) -> bytes:
     data = archive.read(extent.file, extent.at + position, min(CHUNK_BYTES, extent.size - position))
-    if not data:  # archived lines always end with an LF, so there must be more
+    # Archived lines always end with an LF, so there must be more.
+    if not data:
         raise _ends_early(archive, extent)
     return data
 

@@ -1,6 +1,6 @@
-"""The state of one source: its lines are parsed and derived into rows here, and its bytes accounted for.
+"""The state of one source: here its lines are parsed, rows are derived from them, and its bytes are counted.
 
-Live tailing, rebuild and verify all go through `SourceState.ingest`; there is no other way to make a row.
+Live indexing, rebuild and verify all go through `SourceState.ingest`; rows are made nowhere else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", r
 
 @dataclass(slots=True)
 class Counts:
-    """The bytes of a file by what became of them, line ends counted with their lines, and the number of entries.
+    """How many bytes of a file became what, with each line end counted as part of its line, and the number of entries.
 
-    Every byte before the file's offset is in exactly one of the first four.
+    Every byte before the cursor's offset is counted in exactly one of the first four.
     """
 
     indexed: int = 0
@@ -38,7 +38,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Bytes accounted for; always equal to the file's offset."""
+        """All bytes that are counted; always equal to the cursor's offset."""
         return self.indexed + self.blank + self.rejected + self.skipped
 
 
@@ -52,17 +52,18 @@ class SessionNote(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The rows of some lines of one source, and the requests that they answer."""
+    """The rows that come from some lines of one source, and the requests that they answer."""
 
     log: LogName
     rows: list[Row]
     answered: list[Answered]
 
     def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
-        """By day number: the rows of that day, and the requests of that day answered by this batch, by byte offset."""
+        """By day number: the rows of that day, and the requests of that day that this batch answers, by byte offset."""
         days: defaultdict[int, tuple[list[Row], dict[int, Answered]]] = defaultdict(lambda: ([], {}))
         row_days = {row[0] for row in self.rows}
-        if len(row_days) == 1:  # almost always
+        # The usual case.
+        if len(row_days) == 1:
             days[row_days.pop()][0].extend(self.rows)
         else:
             for row in self.rows:
@@ -74,26 +75,27 @@ class Batch(NamedTuple):
 
 @dataclass(slots=True)
 class SourceState:
-    """All that is known about one source: how far it was read, what its next row depends on, and its byte counts."""
+    """All that is known about one source: how far it has been read, what its next row depends on, and its counts."""
 
     id: int
     path: str
     source: Source
     first_mtime: float | None = None
-    """Modification time when the file was first seen, in seconds since 1970; None before that."""
+    """The modification time that the file had when it was first seen, in seconds since 1970; None before that."""
     cursor: Cursor = NEW
     counts: Counts = field(default_factory=Counts)
     state: DerivationState = field(init=False)
     named_type: str | None = field(init=False)
     """The event type in an event file's name."""
     _is_dated: bool = field(init=False)
-    """The event file's name bears a time."""
+    """Whether the name of the event file contains a time."""
     rejected: list[Rejected] = field(default_factory=list)
     """Lines rejected since the last checkpoint."""
     sessions: dict[str, SessionNote] = field(default_factory=dict)
     """Sessions seen since the last checkpoint."""
     waiting: tuple[int, int, float] | None = None
-    """For an event file that does not parse yet: its size and ctime (ns), and when it was first seen with both."""
+    """For an event file that does not parse yet: its size, its ctime in nanoseconds, and when it was first seen with
+    these two, in seconds since 1970."""
     archived: tuple[Extent, ...] = ()
     """The log's archived extents. Offsets and line numbers count from the first archived byte."""
 
@@ -103,35 +105,38 @@ class SourceState:
         self.named_type = None
         if self.source.layout == "file" and (name := _EVENT_NAME.fullmatch(stem)):
             self.named_type = name["type"]
-            seconds = float(name["seconds"])  # always seconds: unlike a number in a record, a name states its unit
+            # Always seconds: unlike a number in a record, a name states its unit.
+            seconds = float(name["seconds"])
             named_time = seconds if seconds < YEAR_10000 else None
         self._is_dated = named_time is not None
-        if self.first_mtime is not None:  # what an archive's note says may be any number
+        # What an archive's note says may be any number.
+        if self.first_mtime is not None:
             self.first_mtime = within_calendar(self.first_mtime)
         start_time = self.first_mtime or 0.0 if named_time is None else named_time
         names = {name: utf8_to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
         if self.source.layout == "session":
             names.setdefault(SESSION_PART, stem)
         session = names.get(SESSION_PART)
-        # Event files of one session all have their record at byte 0, so that their ids begin with their own name.
+        # All event files of a session have their record at byte 0, so their ids begin with the file's own name.
         ids_begin = stem if session is None or self.source.layout == "file" else session
         self.state = DerivationState(self.source.layout, ids_begin, start_time, session, names)
 
     @property
     def cost(self) -> int:
-        """Number of requests and roles held in memory; a file may have any number of them."""
+        """The number of requests and roles in memory. A file may have any number of them."""
         return len(self.state.requests) + len(self.state.roles)
 
     def note_first_seen(self, mtime_ns: int) -> None:
         """Set the modification time that the file had when it was first seen, unless it is set already."""
         if self.first_mtime is None:
             whole, rest = divmod(mtime_ns, 1_000_000_000)
-            self.first_mtime = within_calendar(whole + 1e-9 * rest)  # the same float that os.stat returns
+            # The same float that os.stat returns.
+            self.first_mtime = within_calendar(whole + 1e-9 * rest)
             if not self._is_dated:
                 self.__post_init__()
 
     def begin_again(self) -> None:
-        """Start again from the first byte: the file was replaced or rewritten."""
+        """Start again from the first byte, because the file was replaced or rewritten."""
         self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
         self.__post_init__()
@@ -139,7 +144,7 @@ class SourceState:
     def ingest(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
         """Derive the rows of the next lines, and count the lines and those in `rejected`.
 
-        Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 where an event file has none.
+        Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 if an event file has none.
         """
         rows: list[Row] = []
         answered: list[Answered] = []
