@@ -84,6 +84,12 @@ _NAMED = (
 )
 """Outer joins, so that a number that leads nowhere is reported as damage instead of hiding the entry."""
 
+_NUMBERS = {
+    what: f"(SELECT id FROM {'correlation' if what == 'correlation' else 'name'} WHERE text = ?)"
+    for what in ("correlation", "session", "conversation", "agent", "event_type", "pattern")
+}
+"""SQL for the number of a string, by the field of `Filter` that asks for it."""
+
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
@@ -313,14 +319,11 @@ class DayReader(OpenDatabase):
 
     def _asked(self, wanted: Filter) -> _Where | None:
         """The condition for everything but the time; None if a string is asked for that this day does not have."""
-        names = [wanted.agent, wanted.session, wanted.conversation]
-        numbers = [None if text is None else self._number("name", text) for text in names]
-        if any(number is None for text, number in zip(names, numbers, strict=True) if text is not None):
+        numbers = self._numbers(wanted)
+        if numbers is None:
             return None
-        agent, session, conversation = numbers
-        correlation = None if wanted.correlation is None else self._number("correlation", wanted.correlation)
-        if correlation is None and wanted.correlation is not None:
-            return None
+        agent, session, conversation = (numbers.get(what) for what in ("agent", "session", "conversation"))
+        correlation = numbers.get("correlation")
         asked = _Where([], [])
         # The first term chooses the index; `+` keeps SQLite from using one for the others.
         if correlation is not None:
@@ -349,22 +352,30 @@ class DayReader(OpenDatabase):
                 asked.is_in_runs = True
         if not asked.terms:
             asked.index = "entry_time"
-        kinds = self._kinds(wanted)
+        kinds = self._kinds(numbers)
         if kinds == []:
             return None
         if kinds is not None:
             asked.terms.append(f"+e.kind IN ({', '.join(map(str, kinds))})")
         return asked
 
-    def _kinds(self, wanted: Filter) -> list[int] | None:
+    def _numbers(self, wanted: Filter) -> dict[str, int] | None:
+        """The numbers of the strings that are asked for; None if this day does not have one of them. One statement for
+        all, because most questions find nothing on most days."""
+        given = {what: text for what in _NUMBERS if (text := getattr(wanted, what)) is not None}
+        if not given:
+            return {}
+        rows = self._all(f"SELECT {', '.join(_NUMBERS[what] for what in given)}", *given.values())
+        numbers = dict(zip(given, rows[0], strict=True))
+        return None if None in numbers.values() else numbers
+
+    def _kinds(self, numbers: dict[str, int]) -> list[int] | None:
         """The numbers of the kinds that match; None if all do."""
-        texts = {"event_type": wanted.event_type, "pattern": wanted.pattern}
-        given = {column: text for column, text in texts.items() if text is not None}
+        given = {column: numbers[column] for column in ("event_type", "pattern") if column in numbers}
         if not given:
             return None
         where = " AND ".join(f"{column} = ?" for column in given)
-        numbers = [self._number("name", text) for text in given.values()]
-        return [int(row[0]) for row in self._all(f"SELECT id FROM kind WHERE {where}", *numbers)]
+        return [int(row[0]) for row in self._all(f"SELECT id FROM kind WHERE {where}", *given.values())]
 
     def _number(self, table: str, text: str) -> int | None:
         """The number of a name or a correlation; None if this day does not have it."""

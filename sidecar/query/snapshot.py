@@ -1,9 +1,13 @@
 """The files of an index, open for reading, also while a rebuilt index is swapped in.
 
 A swap replaces the index file by file, so the file behind a name may change between any two steps of a reader.
-Therefore the place of a file is looked up before each question (`store.layout` knows it), and again after the answer. A
-file that was replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the
-answer is discarded and the new file is asked.
+Therefore the place of a file is looked up (`store.layout` knows it), and again after the answer. A file that was
+replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the answer is
+discarded and the new file is asked.
+
+To look up thirty files for a question takes longer than the question. A file comes to its name, or goes, by a change of
+the folder, so as long as the folder's stamp (`layout.listing_stamp`) is the same, every file that was found in its
+place is still there.
 """
 
 from __future__ import annotations
@@ -32,9 +36,12 @@ class Snapshot:
         self._folder = folder
         self._days: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_DAYS)
         self._catalog: CatalogReader | None = None
-        self._listed: tuple[tuple[int, int] | None, list[str]] = (None, [])
-        """The names of the daily files, and the stamp with which they are still valid: listing a year of them takes a
-        millisecond."""
+        self._stamp: tuple[int, int] | None = None
+        """Of the folder, when it was last looked at; None where it may have been changing. The next two are of it."""
+        self._names: list[str] | None = None
+        """The names of the daily files: listing a year of them takes a millisecond."""
+        self._in_place: set[str] = set()
+        """Open daily files that were found to be the ones that the index has under their names."""
 
     def close(self) -> None:
         """Close all files. They are opened again when they are needed."""
@@ -85,20 +92,20 @@ class Snapshot:
             except SidecarError:
                 if self._is_current(day):
                     raise
+                self._in_place.discard(name)
             else:
-                if not alone or self._is_current(day):
+                if not alone or self._is_unchanged() or self._is_current(day):
                     return answer
         return None
 
     # ---- names
 
     def names(self) -> list[str]:
-        """The names of the daily files, in the order of their days."""
-        stamp = layout.listing_stamp(self._folder)
-        if stamp is not None and stamp == self._listed[0]:
-            return self._listed[1]
+        """The names of the daily files, in the order of their days. The same list as long as nothing has changed."""
+        if self._is_unchanged() and self._names is not None:
+            return self._names
         names = [path.name for path in layout.daily_paths(self._folder)]
-        self._listed = (stamp if names else None, names)
+        self._names = names or None
         if not names and not layout.catalog_path(self._folder).exists():
             raise IndexMissing(f"there is no index in {self._folder}")
         return names
@@ -107,13 +114,13 @@ class Snapshot:
         """The names of the daily files in the order of their days, or in reverse. If an index is swapped in
         meanwhile, the names that follow are those of the new one."""
         last = ""
-        listed = None
+        listed: list[str] | None = None
         names: list[str] = []
         while True:
-            now = layout.change_stamp(self._folder)
-            if now != listed:
+            now = self.names()
+            if now is not listed:
                 listed = now
-                names = [name for name in self.names() if not last or (name < last if reverse else name > last)]
+                names = [name for name in now if not last or (name < last if reverse else name > last)]
                 names.sort(reverse=not reverse)
             if not names:
                 return
@@ -122,15 +129,27 @@ class Snapshot:
 
     # ---- files
 
+    def _is_unchanged(self) -> bool:
+        """Whether no daily file has come to its name or gone since the last call. False where that is not certain."""
+        stamp = layout.listing_stamp(self._folder)
+        if stamp is not None and stamp == self._stamp:
+            return True
+        self._stamp, self._names = stamp, None
+        self._in_place.clear()
+        return False
+
     def _is_current(self, day: DayReader) -> bool:
         """Whether the index still has this file under its name."""
         return layout.daily_path(self._folder, day.path.name) == day.path and day.is_current()
 
     def _day(self, name: str) -> DayReader | None:
-        """A daily file, open, and opened again if it was replaced; None if it was removed since it was listed."""
-        day = self._days.current(name, self._is_current)
+        """A daily file, open, and opened again if it was replaced before the folder was last looked at; None if it was
+        removed since it was listed."""
+        day = self._days.current(name, lambda day: name in self._in_place or self._is_current(day))
         if day is None and (day := self._opened(name)) is not None:
             self._days.add(name, day)
+        if day is not None and self._stamp is not None:
+            self._in_place.add(name)
         return day
 
     def _opened(self, name: str) -> DayReader | None:

@@ -108,8 +108,9 @@ def listing_stamp(folder: Path) -> tuple[int, int] | None:
     almost the same moment may leave the same time, so a time of just now proves nothing.
     """
     try:
-        status = os.stat(folder / DAILY_NAME)
-        if time.time_ns() - status.st_mtime_ns < MTIME_GRANULARITY or (folder / MANIFEST).exists():
+        # As texts, and the manifest last: this is asked before and after each page that is read.
+        status = os.stat(f"{folder}/{DAILY_NAME}")
+        if time.time_ns() - status.st_mtime_ns < MTIME_GRANULARITY or os.path.lexists(f"{folder}/{MANIFEST}"):
             return None
     except OSError:
         return None
