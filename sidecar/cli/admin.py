@@ -1,4 +1,4 @@
-"""The commands that rebuild and check an index: reindex, status, verify, doctor. And shell completion."""
+"""The commands that rebuild and check an index (reindex, status, verify, doctor), and shell completion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .options import Command, GlobalOptions, json_option, print_json, print_json
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar reindex                 recover from anything that is wrong with an index
-  sidecar reindex --workers 1     use one processor only
+  sidecar reindex               recover from anything wrong with an index
+  sidecar reindex --workers 1   use only one processor
 """,
 )
-@click.option("--workers", type=click.IntRange(1), help="Number of reading processes. Default: one per processor.")
+@click.option("--workers", type=click.IntRange(1), help="Number of reader processes. Default: one per processor.")
 @json_option
 @click.pass_obj
 def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
@@ -50,17 +50,17 @@ def reindex(options: GlobalOptions, workers: int | None, as_json: bool) -> None:
     epilog="""\b
 Examples:
   sidecar status || echo see above
-  sidecar status --sources        account for the bytes of each file
+  sidecar status --sources        account for the bytes of each file too
   sidecar status --json | jq .healthy
 """,
 )
-@click.option("--sources", is_flag=True, help="List each file as well.")
+@click.option("--sources", is_flag=True, help="Also list each file.")
 @json_option
 @click.pass_context
 def status(ctx: click.Context, sources: bool, as_json: bool) -> None:
-    """Account for every byte of the logs, and tell what is wrong.
+    """Account for every byte of the logs, and report what is wrong.
 
-    Exits with 1 if anything is.
+    Exits with status 1 if anything is wrong.
     """
     from dataclasses import asdict
 
@@ -93,9 +93,9 @@ Example:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Compare the index with one made anew, and read every pointer.
+    """Compare the index with a fresh rebuild, and test all pointers.
 
-    The other index is made in a temporary folder. Exits with 1 if the two differ. Safe to use while a sidecar is
+    The rebuild is made in a temporary folder. Exits with status 1 if the two differ. Safe to use while a sidecar is
     running.
     """
     from dataclasses import asdict
@@ -130,8 +130,8 @@ Examples:
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Look for problems on this machine, and say what to do.
 
-    Checks watch limits, file systems, permissions, disk space, and whether the formats fit the logs. Exits with 1 if
-    anything prevents indexing.
+    Checks watch limits, file systems, permissions, disk space, and whether the formats fit the logs. Exits with status
+    1 if anything prevents indexing.
     """
     from dataclasses import asdict
 
@@ -152,7 +152,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 @click.command(
     cls=Command,
     epilog="""\b
-How to enable it:
+How to enable completion:
   bash   echo 'eval "$(sidecar completion bash)"' >> ~/.bashrc
   zsh    echo 'eval "$(sidecar completion zsh)"' >> ~/.zshrc
   fish   sidecar completion fish > ~/.config/fish/completions/sidecar.fish
@@ -161,7 +161,7 @@ How to enable it:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes words in your shell."""
+    """Print the script for completion in SHELL."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -1,4 +1,4 @@
-"""The output of `status`, `verify` and `doctor` for people. Imported when it is printed, not for `--help`."""
+"""The output of `status`, `verify` and `doctor` for people. Imported only to print it, not for `--help`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from sidecar.health.verify import Verification
 
 MAX_LISTED = 5
-"""Logs listed one by one."""
+"""How many logs are listed one by one."""
 
 _MARKS: dict[str, Piece] = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "error": ("✗", "bold red")}
 
 
 def status_view(screen: Screen, settings: Settings, found: Status) -> None:
-    """Health in one word, the reasons, and where the bytes went."""
+    """Print the health in one word, the reasons, and what became of the bytes."""
     word: Piece = ("healthy", "bold green") if found.healthy else ("unhealthy", "bold red")
     screen.line(word, ("  " + str(settings.root), ""))
     for reason in found.reasons:
@@ -30,7 +30,7 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
     why = f" ({found.why_polling})" if found.why_polling else ""
     facts = (
         ("running", running),
-        ("watching", ("" if found.running else "not now; would be by ") + found.watching + why),
+        ("watching", ("" if found.running else "not now; would use ") + found.watching + why),
         ("lag", _lag(found)),
         ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
@@ -78,7 +78,7 @@ def _skipped(found: Status) -> str:
 
 
 def _bytes(screen: Screen, found: Status) -> None:
-    """The sum of bytes. What the lines above the total do not cover gets a line of its own."""
+    """Print how many bytes became what. If the numbers do not add up to the total, the rest gets a line of its own."""
     sums = found.bytes
     parts = [(name, getattr(sums, name)) for name in sums.__slots__ if name != "total"]
     missing = sums.total - sum(count for _, count in parts)
@@ -96,8 +96,8 @@ def _bytes(screen: Screen, found: Status) -> None:
 
 
 def _sources(screen: Screen, found: Status) -> None:
-    """One line per file. On a terminal, columns that hold only zeros are left out, and if there is still no room, those
-    that follow from the others."""
+    """Print one line per file. On a terminal, columns with nothing but zeros are omitted, and if there is still not
+    enough room, those that can be worked out from the others."""
     styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
     names = ["size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries"]
     if screen.is_terminal:
@@ -116,7 +116,7 @@ def _sources(screen: Screen, found: Status) -> None:
 
 
 def verify_view(screen: Screen, found: Verification) -> None:
-    """Whether the index agrees with the logs."""
+    """Print whether the index agrees with the logs."""
     if found.holds:
         screen.line(("holds", "bold green"), f"  {counted(found.entries, 'row')} match a fresh rebuild,")
         screen.line(f"{counted(found.pointers, 'pointer')} lead to the bytes that were indexed", indent=7)
@@ -140,7 +140,7 @@ def verify_view(screen: Screen, found: Verification) -> None:
 
 
 def doctor_view(screen: Screen, results: Sequence[CheckResult]) -> None:
-    """Each result, with the advice below it."""
+    """Print each result, with its advice below it."""
     widest = max((len(result.check) for result in results), default=0)
     for result in results:
         mark, style = _MARKS[result.status]

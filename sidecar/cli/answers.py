@@ -1,4 +1,4 @@
-"""Answers that are computed from several entries, in the form that tables and JSON share."""
+"""Answers that are computed from several entries, for tables and JSON alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Participant(NamedTuple):
     role: str | None
     """Its last role; None if it had none."""
     entries: int
+    """The number of entries that it takes part in."""
     first_timestamp: float
+    """In seconds since 1970, as is `last_timestamp`."""
     last_timestamp: float
 
 
@@ -50,13 +52,15 @@ class RoleHeld(NamedTuple):
 
     role: str
     since: float
+    """The time of the first entry with this role, in seconds since 1970."""
     seconds: float
-    """From the first entry with this role to the first with the next one; for the last role, to its last entry."""
+    """The time from then to the first entry with the next role; for the last role, to its last entry."""
     entries: int
 
 
 def roles_held(history: Sequence[Mapping[str, Any]]) -> list[RoleHeld]:
-    """The roles that an agent had, one after the other, from objects with `timestamp` and `role` for each entry."""
+    """The roles that an agent had, one after the other. `history` has an object for each of its entries with a role, in
+    time order, with the keys `timestamp` and `role`."""
     held = [(role, list(group)) for role, group in groupby(history, key=lambda one: str(one["role"]))]
     found = []
     for i, (role, group) in enumerate(held):
@@ -67,10 +71,10 @@ def roles_held(history: Sequence[Mapping[str, Any]]) -> list[RoleHeld]:
 
 
 def rejected_in(index: Index, is_wanted: Callable[[float], bool]) -> Iterator[RejectedLine]:
-    """The rejected lines whose time is wanted.
+    """The rejected lines for whose time, in seconds since 1970, `is_wanted` is true.
 
-    A line that is not a record has no time of its own. As for records without a time (docs/derivation.md), that of the
-    record before it in the file counts; before the first record, the file's modification time.
+    A line that is not a record has no time of its own. As for records without a time (docs/derivation.md), the time of
+    the record before it in the file counts; before the first record, the file's modification time.
     """
     lines = list(index.rejected())
     paths = {line.file_path for line in lines}
@@ -86,6 +90,7 @@ def rejected_in(index: Index, is_wanted: Callable[[float], bool]) -> Iterator[Re
         try:
             moment = known[before - 1][1] if before else os.stat(index.root / to_os(line.file_path)).st_mtime
         except OSError:
-            continue  # of a log that is gone, nothing tells the time
+            # The log is gone, and with it the time.
+            continue
         if is_wanted(moment):
             yield line

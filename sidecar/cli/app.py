@@ -23,23 +23,23 @@ from . import admin, archive, demo, entries, query, run
 from .options import Group, accept_global_options
 
 INTERRUPTED = 130
-"""Exit status after ctrl-C, by the convention of shells."""
+"""The exit status after ctrl-C, by the convention of shells."""
 
 BROKEN_PIPE = 141
-"""Exit status when the reader of stdout is gone: that of a program ended by SIGPIPE."""
+"""The exit status if the reader of stdout has gone away: that of a program that SIGPIPE has ended."""
 
 
 _HINTS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "see `sidecar doctor`: which permissions this user needs"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "run `sidecar doctor` to see which permissions this user needs"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n"),
     errno.EROFS: "put the index where it can be written: --index DIR, or `index` in config.yaml",
 }
-"""What to do about an error of the system, by its number."""
+"""What to do about an operating system error, by its number."""
 
 
 class Failure(click.ClickException):
-    """A SidecarError on the command line: its message, its hint, its exit status."""
+    """A SidecarError on the command line, with its message, its hint and its exit status."""
 
     def __init__(self, error: SidecarError) -> None:
         super().__init__(str(error))
@@ -61,7 +61,7 @@ class Failure(click.ClickException):
 
 @contextmanager
 def _usage_errors_escaped() -> Iterator[None]:
-    """Escape control characters in usage errors: click repeats an argument verbatim, and it may come from a log."""
+    """Escape control characters in usage errors: click repeats arguments verbatim, and they may come from a log."""
     try:
         yield
     except click.UsageError as error:
@@ -80,7 +80,7 @@ class Commands(Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and turn any error into an exit status."""
+        """Run the command, and turn any error into an exit status."""
         try:
             with _usage_errors_escaped():
                 result = super().invoke(ctx)
@@ -104,18 +104,18 @@ class Commands(Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  sidecar run                                   index var/logs and keep following it
+  sidecar run                       index var/logs, then follow it
   sidecar --root /srv/ksi/var/logs --preset ksi-daemon run --once
-  sidecar query pending                         requests without an answer
+  sidecar query pending             list the requests without an answer
   sidecar query timeline --agent agent_analyzer --since 2h
 """,
 )
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Find out who talked to whom, who led when, and which requests were never answered, from the logs of your agents.
+    """Find out from the logs of your agents who talked to whom, who led when, and which requests were never answered.
 
-    The sidecar reads append-only JSON logs and keeps a small index of pointers to them in the folder `index` below the
-    root. It never writes to a log. The index can be deleted and rebuilt at any time.
+    The sidecar reads append-only JSON logs and keeps a small index of pointers to them, by default in the folder
+    `index` below the root. It never writes to a log. The index can be deleted and rebuilt at any time.
     """
 
 
@@ -128,7 +128,8 @@ accept_global_options(cli)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a small character set must not stop the output half-way
+    """The entry point of the console script."""
+    # A small character set must not stop the output half-way.
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="sidecar")

@@ -30,7 +30,7 @@ def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> flo
 
 
 def _age_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """As `_age`, of an option that deletes: without a unit, `--keep 800` would keep thirteen minutes."""
+    """Like `_age`, but the unit is required, because the option deletes: `--keep 800` would mean thirteen minutes."""
     from sidecar.times import seconds_of
 
     if value is None:
@@ -59,9 +59,9 @@ def _size_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | N
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar archive --dry-run             show what would be archived, what it saves, and what is kept and why
-  sidecar archive --older-than 7d       archive what has been unchanged for a week
-  sidecar archive --keep 365d           also delete archives over a year old, with their entries; asks first
+  sidecar archive --dry-run         show what would be done, and what it saves
+  sidecar archive --older-than 7d   archive what has not changed for a week
+  sidecar archive --keep 365d       also delete archives older than a year
 """,
 )
 @click.option(
@@ -69,22 +69,22 @@ Examples:
     callback=_age,
     default="1d",
     metavar="AGE",
-    help="Only what is unchanged for so long. Default: 1d.",
+    help="Archive only what has not changed for this long. Default: 1d.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option(
     "--keep",
     callback=_age_with_unit,
     metavar="AGE",
-    help="Delete archives older than this, with their entries: 365d. Default: never.",
+    help="Delete archives older than this, such as 365d, with their entries. Default: never.",
 )
 @click.option(
     "--keep-size",
     callback=_size_with_unit,
     metavar="SIZE",
-    help="Delete the oldest archives, with their entries, beyond this total: 20G. Default: never.",
+    help="Delete the oldest archives beyond this total size, such as 20G, with their entries. Default: never.",
 )
-@click.option("--yes", is_flag=True, help="Delete without asking; needed where there is no terminal to ask on.")
+@click.option("--yes", is_flag=True, help="Delete without asking; required if there is no terminal.")
 @json_option
 @click.pass_obj
 def archive(
@@ -98,13 +98,14 @@ def archive(
 ) -> None:
     """Compress completed sessions and past days. Everything can still be found and read.
 
-    A session goes to archive/sessions/DAY/NAME.jsonl.zst, the folder of a past day to
-    archive/events/events_DAY.tar.zst; `zstd -dc` and `tar --zstd` open them. A log is deleted only after its archive
-    has been compared with it and recorded in the index. The index of past days is compacted as well. Safe to use beside
-    `sidecar run` and beside writers, and to kill at any moment. With --json, a summary object is printed.
+    A session becomes archive/sessions/DAY/NAME.jsonl.zst, and the folder of a past day
+    archive/events/events_DAY.tar.zst; `zstd -dc` and `tar --zstd` can read them. A log is deleted only after its
+    archive has been compared with it and recorded in the index. The index of past days is compacted as well. It is safe
+    to use this while a sidecar and writers are running, and to kill it at any moment. With --json, a summary object is
+    printed.
 
-    Only --keep and --keep-size delete for good. They list what they would delete and ask on the terminal; without a
-    terminal they need --yes.
+    Only --keep and --keep-size delete anything for good. They list what they are going to delete, and ask on the
+    terminal; without a terminal they need --yes.
     """
     from sidecar.archive import job
     from sidecar.errors import ConfigError
@@ -139,7 +140,7 @@ def archive(
 
 
 def _may_delete(expired: list[ExpiredArchive], yes: bool) -> bool:
-    """List the archives about to be deleted, and ask, unless `yes` was given."""
+    """Whether to delete these archives. Lists them and asks, unless `yes` was given."""
     from sidecar.terminal import counted, print_note, size_text
 
     total = sum(one.size for one in expired)

@@ -1,4 +1,4 @@
-"""The output of `archive` for people. Imported when it is printed, not for `--help`."""
+"""The output of `archive` for people. Imported only to print it, not for `--help`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from sidecar.config.settings import Settings
 
 MAX_LISTED = 3
-"""Names listed per reason for keeping logs."""
+"""How many names are listed for each reason to keep logs."""
 
 
 def archive_view(screen: Screen, settings: Settings, done: ArchiveResult) -> None:
-    """What was archived where and what it saves, what was deleted, and what was kept and why."""
+    """Print what was archived where and what that saves, what was deleted, and what was kept and why."""
     about = "~" if done.dry_run else ""
     if done.archived:
         columns = (
@@ -60,7 +60,7 @@ def _sum(screen: Screen, settings: Settings, done: ArchiveResult, about: str) ->
         screen.line(f"nothing {'to archive' if done.dry_run else 'archived'} in {settings.archive}")
         return
     screen.line(
-        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size_text(before)} become "
+        f"{counted(logs, 'log')} {_verb(done, 'archived')} in {settings.archive}: {size_text(before)} compressed to "
         f"{about}{size_text(after)}" + ("" if done.dry_run else f", in {duration_text(done.seconds)}")
     )
 

@@ -1,4 +1,4 @@
-"""The commands `show` and `follow`: one entry, and entries as they come."""
+"""The commands `show` and `follow`: one entry, and new entries as they are indexed."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ Examples:
 @json_option
 @click.pass_obj
 def show(options: GlobalOptions, id_: str, local: bool, as_json: bool) -> None:
-    """Print the record behind an entry, and what is known of it.
+    """Print an entry, and the record that it points to.
 
-    ID is in the last column of a timeline; as much of it is enough as no other entry has, and an id that a table has
-    shortened to `sess_…:0` will do. If two files have the id, give `<file path>:<byte offset>` instead.
+    ID is in the last column of a timeline. Its beginning is enough if no other id has the same, and so is an id that a
+    table has shortened to `sess_…:0`. If two files have the same id, give `<file path>:<byte offset>` instead.
     """
     from sidecar.query.names import find_entry
     from sidecar.terminal import print_note
@@ -70,19 +70,19 @@ def show(options: GlobalOptions, id_: str, local: bool, as_json: bool) -> None:
     epilog="""\b
 Examples:
   sidecar follow
-  sidecar follow --text --agent agent_analyzer  what is said as well
+  sidecar follow --text --agent agent_analyzer
   sidecar follow --json | jq -r .event_type
 """,
 )
 @filter_options
-@click.option("--text", is_flag=True, help="Show what was said as well, read from the log.")
+@click.option("--text", is_flag=True, help="Also show what was said, which is read from the log.")
 @local_option
 @json_option
 @click.pass_obj
 def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: bool, as_json: bool) -> None:
-    """Print new entries as they are indexed, until ctrl-C. Needs a running sidecar, and says so where there is none.
+    """Print new entries as they are indexed, until ctrl-C.
 
-    With --json and --text, each entry includes its `text`.
+    Needs a running sidecar, and says so if there is none. With --json and --text, each entry includes its `text`.
     """
     from sidecar.terminal import Screen, print_note
 
@@ -101,7 +101,8 @@ def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: b
 
 
 def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
-    """The filters with whole names. An unknown name is printed on stderr and kept: its entries may still come."""
+    """The filters with complete names. An unknown name is printed on stderr and kept, because its entries may be yet to
+    come."""
     from sidecar.errors import IndexUnavailable, UnknownName
     from sidecar.terminal import print_note
 
@@ -110,7 +111,7 @@ def _meant(index: Index, filters: dict[str, Any]) -> dict[str, Any]:
         try:
             found |= resolved(index, {kind: name})
         except UnknownName as error:
-            print_note(f"{error} yet: waiting for it; {error.hint}")
+            print_note(f"{error} yet; waiting for it. {error.hint}")
             found[kind] = name
         except IndexUnavailable:
             found[kind] = name
@@ -128,7 +129,7 @@ def _text(index: Index, entry: Entry) -> str | None:
 
 
 class _SidecarWatch:
-    """Prints a note when no sidecar is running, so that nothing new can come, and when one runs again."""
+    """Prints a note when there is no running sidecar, so that no new entries can come, and when there is one again."""
 
     INTERVAL = 2.0
     """Seconds between two checks."""
@@ -140,7 +141,7 @@ class _SidecarWatch:
         self._next = 0.0
 
     def look(self) -> bool:
-        """Check if it is time; called between two polls for entries. Always false: following goes on."""
+        """Check, if it is time to. Called between two polls for entries; always false, so that following goes on."""
         from sidecar.service.lock import lock_holder
 
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Shared by the commands: global options, filters, times, names, and JSON output."""
+"""What several commands share: global options, filters, times, names, and JSON output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sidecar.records import Entry
 
 SCHEMA_VERSION = 1
-"""Version of all JSON output. Raised when a key is removed or changes its meaning."""
+"""The version of all JSON output. It is raised when a key is removed or changes its meaning."""
 
 JSON_HELP = "Print JSON to stdout, and nothing else."
 
@@ -30,7 +30,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The options that every command takes, before or after its name. After the name wins."""
+    """The options that every command takes, before or after its name. One after the name takes precedence."""
 
     config: Path | None = None
     root: Path | None = None
@@ -45,8 +45,8 @@ class GlobalOptions:
         return load_settings(self.config, self.root, self.preset, self.index)
 
     def settings_of_index(self) -> Settings:
-        """As `settings`, for commands that read an index. Raises RootMissing if there is neither index nor root, and
-        ConfigError if the index folder is not one, or of another root."""
+        """Like `settings`, for commands that read an index. Raises also RootMissing if there is neither an index nor a
+        root, and ConfigError if the index folder holds something else, or the index of another root."""
         settings = self.settings()
         if not settings.index_folder.exists():
             settings.check_root()
@@ -57,12 +57,14 @@ class GlobalOptions:
         return settings
 
     def open_index(self) -> Index:
-        """The index that these options select, opened for reading."""
+        """The index that these options select, opened for reading. Raises the errors of `settings_of_index` and of
+        `Index`."""
         from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
         settings = self.settings_of_index()
-        is_named = settings.archive != beside(settings.root)  # otherwise the index itself names the archive folder
+        # Otherwise the index itself names the archive folder.
+        is_named = settings.archive != beside(settings.root)
         return Index(settings.root, settings.archive if is_named else None, settings.index_folder)
 
 
@@ -70,11 +72,11 @@ class GlobalOptions:
 
 
 class _GlobalOption(click.Option):
-    """An option of every command. The help lists these in a section of their own."""
+    """An option that every command has. The help lists these in a section of their own."""
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Put the value into the context's GlobalOptions, which a command inherits from its group."""
+    """Store the value in the GlobalOptions of the context, which a command inherits from its group."""
     options = ctx.ensure_object(GlobalOptions)
     if value is not None and value is not False and param.name is not None:
         ctx.obj = replace(options, **{param.name: value})
@@ -84,7 +86,8 @@ def _log_to_stderr(ctx: click.Context, _option: click.Parameter, count: int) -> 
     if count:
         from sidecar.diagnostics import log_to_stderr
 
-        ctx.meta[_VERBOSITY] = ctx.meta.get(_VERBOSITY, 0) + count  # shared by the command and the group it is in
+        # Shared by a command and the group that it is in.
+        ctx.meta[_VERBOSITY] = ctx.meta.get(_VERBOSITY, 0) + count
         log_to_stderr(ctx.meta[_VERBOSITY])
 
 
@@ -113,24 +116,25 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
 
 
 def accept_global_options(command: click.Command, root_variable: str | None = "SIDECAR_ROOT") -> None:
-    """Add the options of every command to a command, or to a group and all of its commands."""
+    """Add the global options to a command, or to a group and all of its commands."""
     is_group = isinstance(command, click.Group)
-    # A command that prints JSON has `--json` of its own. Only the outermost group reads the environment, because an
-    # option wins over it wherever it stands.
+    # A command that prints JSON has a `--json` of its own. Only the outermost group reads the environment, so that an
+    # option takes precedence over it wherever it is given.
     command.params += _global_options(as_json=is_group, root_variable=root_variable)
     for one in command.commands.values() if isinstance(command, click.Group) else ():
         accept_global_options(one, root_variable=None)
 
 
 class Command(click.Command):
-    """A command. Its help lists its own options first, then those of every command."""
+    """A command. Its help lists its own options first, then the global ones."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, in two sections."""
+        """Write the options, in two sections. Arguments are explained in the text above."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Options of every command": []}
         for param in self.get_params(ctx):
             title = list(sections)[isinstance(param, _GlobalOption)]
-            if record := param.get_help_record(ctx):
+            record = param.get_help_record(ctx)
+            if record and isinstance(param, click.Option):
                 sections[title].append(record)
         for title, records in sections.items():
             if records:
@@ -139,7 +143,7 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group. Commands are listed in the order they were added; without any argument the help is printed."""
+    """A group of commands, listed in the order in which they were added. Without arguments it prints its help."""
 
     command_class = Command
 
@@ -148,12 +152,12 @@ class Group(Command, click.Group):
         return list(self.commands)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, and the commands."""
+        """Write the options and the commands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; without any, print the help and exit with 0."""
+        """Parse the arguments. Without any, print the help and exit with status 0."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()
@@ -163,10 +167,10 @@ class Group(Command, click.Group):
 # ---- options of several commands
 
 KINDS: tuple[Kind, ...] = ("agent", "session", "event_type", "pattern", "conversation", "correlation")
-"""What entries can be filtered by, as `Index.timeline` names it."""
+"""What entries can be filtered by, under the names that `Index.timeline` uses."""
 
 _FILTERS = (
-    click.option("--agent", shell_complete=names_of("agent"), help="Only entries this agent takes part in."),
+    click.option("--agent", shell_complete=names_of("agent"), help="Only entries that this agent takes part in."),
     click.option("--session", shell_complete=names_of("session"), help="Only entries of this session."),
     click.option(
         *("--event", "event_type"),
@@ -176,7 +180,7 @@ _FILTERS = (
     click.option(
         "--pattern",
         shell_complete=names_of("pattern"),
-        help="Only entries of this pattern: peer_to_peer, broadcast, team, swarm …",
+        help="Only entries with this pattern: peer_to_peer, broadcast, team, swarm, …",
     ),
     click.option("--conversation", shell_complete=names_of("conversation"), help="Only entries of this conversation."),
     click.option(
@@ -188,7 +192,7 @@ _FILTERS = (
 
 
 def filter_options(command: _F) -> _F:
-    """Add the filter options. The command gets those given as `filters`, by the names of `Index.timeline`."""
+    """Add the filter options. The command receives those that are given as `filters`, by the names in `KINDS`."""
 
     @wraps(command)
     def with_filters(*args: Any, **given: Any) -> Any:
@@ -209,16 +213,16 @@ class Window(NamedTuple):
 
     @property
     def span(self) -> dict[str, Any]:
-        """Begin and end as arguments of `Index.timeline`."""
+        """The start and the end, as arguments of `Index.timeline`."""
         return {"since": self.since, "until": self.until}
 
     @property
     def is_whole(self) -> bool:
-        """Whether neither a begin nor an end is given."""
+        """Whether neither a start nor an end is given."""
         return self.since is None and self.until is None
 
     def has(self, moment: float) -> bool:
-        """Whether a moment is between begin and end."""
+        """Whether a moment is not before the start and is before the end."""
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
 
 
@@ -236,13 +240,13 @@ _WINDOW = (
         metavar="TIME",
         help="Start time: 2h, 1h30m, today, yesterday, 19:35, 2024-01-15, 2024-01-15T10:30:00Z, or seconds since 1970.",
     ),
-    click.option("--until", callback=_moment, metavar="TIME", help="End time, exclusive; same forms as --since."),
+    click.option("--until", callback=_moment, metavar="TIME", help="End time, exclusive; in the same forms."),
     click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N results."),
 )
 
 
 def window_options(command: _F) -> _F:
-    """Add `--since`, `--until` and `--limit`. The command gets them as `window`."""
+    """Add `--since`, `--until` and `--limit`. The command receives them as `window`."""
 
     @wraps(command)
     def with_window(*args: Any, since: float | None, until: float | None, limit: int | None, **given: Any) -> Any:
@@ -254,8 +258,8 @@ def window_options(command: _F) -> _F:
 
 
 def local_option(command: _F) -> _F:
-    """Add `--local`. It is parsed first, because times are read accordingly."""
-    text = "Show and read times in the zone of this machine, not in UTC."
+    """Add `--local`. It is parsed first, because it decides how times are read."""
+    text = "Show and read times in this machine's time zone, not in UTC."
     return click.option("--local", is_flag=True, is_eager=True, help=text)(command)
 
 
@@ -264,7 +268,7 @@ def _or_before(ctx: click.Context, _param: click.Parameter, value: bool) -> bool
 
 
 def json_option(command: _F) -> _F:
-    """Add `--json`. The command gets it as `as_json`, also when it stands before the command's name."""
+    """Add `--json`. The command receives it as `as_json`, even if it is given before the command's name."""
     return click.option("--json", "as_json", is_flag=True, callback=_or_before, help=JSON_HELP)(command)
 
 
@@ -272,7 +276,7 @@ def json_option(command: _F) -> _F:
 
 
 def resolved(index: Index, filters: Mapping[str, str]) -> dict[str, Any]:
-    """The filters with whole names. An id that was given in part is printed on stderr.
+    """The filters with complete names. If an id was given in part, the complete one is printed on stderr.
 
     Raises UnknownName and AmbiguousId.
     """
@@ -290,7 +294,7 @@ def resolved(index: Index, filters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one object on one line, in ASCII, so that no terminal or encoding trips over the content of a log."""
+    """Print one object on one line, in ASCII, so that the content of a log causes no trouble in any encoding."""
     import json
 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **value}, default=dict)

@@ -1,4 +1,4 @@
-"""The command `query`: the questions to the index."""
+"""The command `query`, with a subcommand for each kind of question to the index."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ T = TypeVar("T")
     cls=Group,
     epilog="""\b
 Examples:
-  sidecar query timeline --since 2h             what happened in the last two hours
-  sidecar query peers agent_analyzer            whom agent_analyzer talked with
-  sidecar query pending                         requests without an answer
+  sidecar query timeline --since 2h     what happened in the last two hours
+  sidecar query peers agent_analyzer    who agent_analyzer talked with
+  sidecar query pending                 requests without an answer
   sidecar query agents --json | jq -r .agent
 """,
 )
 def query() -> None:
-    """Ask the index who talked to whom, who led, and what waits.
+    """Ask who talked to whom, who led, and what is waiting.
 
-    Works with or without a running sidecar. Of the id of a session or a conversation, as much is enough as no other
-    has. With --json, each line is one object. All times are UTC, unless --local is given.
+    Works with or without a running sidecar. The beginning of a session's or a conversation's id is enough if no other
+    id has the same. With --json, each line is one object. All times are in UTC, unless --local is given.
     """
 
 
@@ -66,7 +66,7 @@ Examples:
 def timeline(
     options: GlobalOptions, window: Window, filters: dict[str, Any], reverse: bool, local: bool, as_json: bool
 ) -> None:
-    """List entries in time order. A `…` after an event marks a request without a response."""
+    """List entries in time order. A `…` after an event marks a request that is still waiting for its response."""
     with closing(options.open_index()) as index:
         entries = index.timeline(**window._asdict(), **resolved(index, filters), reverse=reverse)
         _print("timeline", entries, as_object, as_json, local)
@@ -105,7 +105,7 @@ Example:
 def roles(options: GlobalOptions, agent: str, session: str, window: Window, local: bool, as_json: bool) -> None:
     """Show which roles AGENT held in SESSION, and for how long.
 
-    With --json, each line is an entry in which the agent has a role, with that `role`.
+    With --json, each line is an entry in which the agent has a role, which is added as `role`.
     """
     from .answers import roles_held
 
@@ -131,8 +131,8 @@ def roles(options: GlobalOptions, agent: str, session: str, window: Window, loca
     epilog="""\b
 Examples:
   sidecar query pending
-  sidecar query pending --since 5m              only those of the last five minutes
-  sidecar query pending --until 1h              only those that have waited for an hour or more
+  sidecar query pending --since 5m      made in the last five minutes
+  sidecar query pending --until 1h      waiting for an hour or longer
 """
 )
 @window_options
@@ -190,8 +190,8 @@ def conversation(
 ) -> None:
     """Print CONVERSATION as a transcript.
 
-    A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`
-    and `text`, what was said.
+    A conversation without an id of its own has the id of its session. With --json, each entry includes its `record`,
+    and as `text` what was said.
     """
     with closing(options.open_index()) as index:
         entries = index.timeline(**window._asdict(), **resolved(index, {"conversation": conversation_id}))
@@ -206,7 +206,7 @@ def conversation(
 
 
 def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
-    """The entry with its record and what was said in it, or with the reason why that cannot be read."""
+    """The entry with its record and what was said in it, or with the reason why the record cannot be read."""
     from sidecar.errors import SourceError
 
     try:
@@ -224,7 +224,7 @@ def _with_record(index: Index, entry: Entry) -> dict[str, Any]:
 def sessions(options: GlobalOptions, status: str | None, window: Window, local: bool, as_json: bool) -> None:
     """List all sessions in order of creation.
 
-    --since and --until are about when a session was created.
+    --since and --until apply to the time at which a session was created.
     """
     with closing(options.open_index()) as index:
         created: Iterable[Session] = (one for one in index.sessions(status) if window.has(one.created_at))
@@ -238,9 +238,9 @@ def sessions(options: GlobalOptions, status: str | None, window: Window, local: 
 @json_option
 @click.pass_obj
 def agents(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:
-    """List all agents, with when each was seen first and last.
+    """List all agents, and when each was first and last seen.
 
-    With --since or --until, only what an agent took part in then counts.
+    With --since or --until, only entries from that time count.
     """
     from .answers import agents_in
 
@@ -258,8 +258,8 @@ def agents(options: GlobalOptions, window: Window, local: bool, as_json: bool) -
 def rejected(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:  # noqa: ARG001
     """List lines that are not records, and why.
 
-    The reasons: not-json, not-object, no-event-type, too-long. The time of such a line is that of the record before it
-    in its file; before the first record, that of the file's last change.
+    The reasons are not-json, not-object, no-event-type, and too-long. For --since and --until, a line has the time of
+    the record before it in its file; before the first record, the time of the file's last change.
     """
     from .answers import rejected_in
 
@@ -284,7 +284,7 @@ def _print(
 
 
 def _values(one: Any) -> Mapping[str, Any]:
-    """The fields of a frozen dataclass by name."""
+    """The fields of a frozen dataclass, by name."""
     return {name: getattr(one, name) for name in one.__slots__}
 
 

@@ -34,13 +34,13 @@ _EVENT = Column("event", least=18, cut="middle")
 _PATTERN = Column("pattern", least=12, optional=1)
 
 _INDENT = 10
-"""Columns that the text of a record is indented by, to stand right of the time."""
+"""The number of columns by which the text of a record is indented, to stand to the right of the time."""
 
 MAX_LINES = 12
-"""Lines printed per record in a conversation, unless --full is given."""
+"""How many lines of a record are printed in a conversation, unless --full is given."""
 
 MAX_DATA = 500
-"""Characters printed of the data of a record in which nothing was said, unless --full is given."""
+"""How many characters of the data are printed of a record in which nothing was said, unless --full is given."""
 
 
 def _time(screen: Screen) -> Column:
@@ -48,7 +48,7 @@ def _time(screen: Screen) -> Column:
 
 
 def timeline(screen: Screen, entries: Iterable[Entry]) -> None:
-    """Entries, one per line."""
+    """Print entries, one per line."""
     columns = (_time(screen), _EVENT, _AGENTS, _PATTERN, _ID)
     count = 0
 
@@ -73,7 +73,7 @@ def _speech(entry: Entry) -> list[Piece]:
 
 
 def _event(entry: Entry) -> Cell:
-    """The event type. Requests are highlighted, with a mark while they wait for a response."""
+    """The event type. Requests are highlighted, and marked while they wait for a response."""
     pieces: list[Piece] = [(entry.event_type, "bold" if entry.is_request else "")]
     if entry.requests_response and not entry.has_response:
         pieces.append((" …", "bold yellow"))
@@ -81,7 +81,7 @@ def _event(entry: Entry) -> Cell:
 
 
 class FollowView:
-    """Entries as they come, one per row. With `index`, the text of each is printed below it."""
+    """Prints entries as they come, one per row, and with `index`, the text of each below it."""
 
     def __init__(self, screen: Screen, index: Index | None = None) -> None:
         self._screen = screen
@@ -96,7 +96,7 @@ class FollowView:
                 self._day = moment[:10]
                 self._screen.line((self._day, "bold"))
             moment = moment[11:]
-        # The widths are wide enough for most entries: nobody knows which will come.
+        # Wide enough for most entries, because it is not known which ones will come.
         columns = {_time(self._screen): len(moment), _EVENT: 24, _AGENTS: 40, _ID: 30}
         cells: list[Cell] = [moment, _event(entry), _speech(entry), entry.id]
         self._screen.row(tuple(columns), tuple(columns.values()), cells)
@@ -105,7 +105,7 @@ class FollowView:
 
 
 def roles(screen: Screen, held: Sequence[RoleHeld]) -> None:
-    """How the role of an agent changed: one line per role held."""
+    """Print how the role of an agent changed, one line per role that it held."""
 
     def rows() -> Iterator[Sequence[Cell]]:
         for one in held:
@@ -117,7 +117,7 @@ def roles(screen: Screen, held: Sequence[RoleHeld]) -> None:
 
 
 def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
-    """Requests without an answer, oldest first."""
+    """Print requests without an answer, oldest first."""
     now = time.time()
 
     def rows() -> Iterator[Sequence[Cell]]:
@@ -133,7 +133,7 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
 
 
 def participants(screen: Screen, found: Sequence[Participant]) -> None:
-    """The agents of a session: number of entries, first and last time, and last role."""
+    """Print the agents of a session: last role, number of entries, first and last time."""
 
     def rows() -> Iterator[Sequence[Cell]]:
         for one in found:
@@ -185,7 +185,7 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
 
 
 def _words(index: Index, entry: Entry, full: bool) -> str:
-    """What was said; where nothing was, the beginning of the record's data."""
+    """What was said; if nothing was, the record's data, shortened unless `full`."""
     if text := index.text(entry):
         return text
     record = index.read(entry)
@@ -194,7 +194,7 @@ def _words(index: Index, entry: Entry, full: bool) -> str:
 
 
 def sessions(screen: Screen, found: Iterable[Session]) -> None:
-    """The session registry, with a column for the place once any session is archived."""
+    """Print the session registry. If any session is archived, a column tells where each one is."""
     known = list(found)
     some_archived = any(one.lives_in != "log" for one in known)
 
@@ -221,7 +221,7 @@ def sessions(screen: Screen, found: Iterable[Session]) -> None:
 
 
 def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
-    """Every agent, with its number of entries."""
+    """Print every agent, with its number of entries."""
     columns = (
         *(Column("agent", least=12, cut="middle"), Column("entries", right=True)),
         *(Column(f"first seen ({screen.zone})", "dim"), Column(f"last seen ({screen.zone})", "dim")),
@@ -239,7 +239,7 @@ def all_agents(screen: Screen, found: Iterable[AgentSummary]) -> None:
 
 
 def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
-    """Lines that are not records, and why."""
+    """Print lines that are not records, and why."""
     columns = (
         *(Column("reason", "yellow"), Column("line", right=True), Column("byte", "dim", right=True)),
         *(Column("length", "dim", right=True), Column("file", least=22, cut="middle")),
@@ -253,7 +253,7 @@ def rejected(screen: Screen, lines: Iterable[RejectedLine]) -> None:
 
 
 def shown(screen: Screen, entry: Entry, record: Mapping[str, Any]) -> None:
-    """An entry and the record behind it."""
+    """Print an entry and the record that it points to."""
     flags = ("is_completion", "is_request", "has_response", "requests_response")
     facts: list[tuple[str, Cell]] = [
         ("event", ((entry.event_type, "bold"),)),

@@ -1,4 +1,4 @@
-"""The command `run`: builds the index and keeps it up to date."""
+"""The command `run`, which builds the index and keeps it up to date."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar run                     index what is there, then follow; stop with ctrl-C
-  sidecar run --once              index what is there, then exit
+  sidecar run                   index the logs, then follow them until ctrl-C
+  sidecar run --once            index the logs, then exit
   sidecar --root /srv/logs run --once --json
 """,
 )
@@ -33,8 +33,9 @@ Examples:
 def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
     """Index the logs, then follow them until stopped.
 
-    An index that is missing, damaged, or built with other settings is rebuilt first. SIGINT and SIGTERM shut down
-    cleanly; a kill or a crash loses nothing either. With --json, a summary object is printed at the end.
+    An index that is missing, damaged, or built with other settings is rebuilt first. SIGINT and SIGTERM shut the
+    sidecar down cleanly, but a kill or a crash loses nothing either. With --json, a summary object is printed at the
+    end.
     """
     from sidecar.progress import ProgressBar
 
@@ -81,7 +82,7 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
 
 
 def _note_misfits(settings: Settings) -> None:
-    """Print a note for each source from which no entry comes: otherwise all would seem to be well."""
+    """Print a note for each source that yields no entries; otherwise all would seem to be well."""
     from sidecar.health.coverage import misfits_of_index
     from sidecar.terminal import print_note
 
@@ -108,11 +109,12 @@ def _summary(progress: ProgressBar, entries: int, read: int, totals: Totals | No
 
 
 class _Stopped(Exception):
-    """Stop requested during a rebuild. The rebuild is abandoned, as by a crash, and the next run starts it over."""
+    """A stop was requested during a rebuild, which is abandoned as in a crash. The next run starts it over."""
 
 
 class _Running:
-    """A running sidecar and the request to stop it. Only the main thread touches this, signal handlers included."""
+    """A running sidecar, and whether it was asked to stop. Only the main thread, which runs the signal handlers too,
+    touches this."""
 
     def __init__(self, progress: ProgressBar, greeting: str) -> None:
         self._progress = progress
@@ -129,7 +131,7 @@ class _Running:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         if self._sidecar is not None:
-            # From another thread: the loop may be holding the very lock that `wake` takes, and would deadlock.
+            # In another thread, because the loop may hold the very lock that `wake` takes, which would be a deadlock.
             Thread(target=self._sidecar.wake, daemon=True).start()
 
     def on_start(self, sidecar: Sidecar) -> None:
@@ -138,7 +140,7 @@ class _Running:
         self._sidecar = sidecar
 
     def report(self, report: Report) -> None:
-        """Show the progress. Raises _Stopped in a rebuild once a stop was requested."""
+        """Show the progress. Raises _Stopped during a rebuild if a stop was requested."""
         self._greet()
         if report.what == "rebuilding":
             if self._stop_requested:
@@ -148,7 +150,8 @@ class _Running:
         self._progress(report)
 
     def should_stop(self) -> bool:
-        """Called once per turn of the loop. A turn without a report after a full scan means that it has caught up."""
+        """Whether a stop was requested. Called once per turn of the loop: the first turn without a report after a full
+        scan means that the sidecar has caught up."""
         if not self._busy:
             self._progress.pause()
             if not self._caught_up and self._sidecar is not None and self._sidecar.totals.scans:
@@ -166,7 +169,7 @@ class _Running:
         print_note(why)
 
     def _greet(self) -> None:
-        """Print what is indexed, once, when the lock is held."""
+        """Print what is being indexed, once, when the lock is held."""
         from sidecar.terminal import print_note
 
         if self._greeting:
@@ -189,7 +192,7 @@ class _Running:
         return None if self._sidecar is None else self._sidecar.totals
 
     def totals(self) -> tuple[int, int]:
-        """Entries indexed and bytes read, including those of a rebuild."""
+        """The number of entries indexed and of bytes read, including those of a rebuild."""
         entries = read = 0
         if self._rebuilt is not None:
             entries, read = self._rebuilt.entries, self._rebuilt.done

@@ -1,4 +1,4 @@
-"""Values for shell completion: names and ids in the index, presets, folders. Never fails, and prints no message."""
+"""Values for shell completion: names and ids in the index, presets, folders. It never fails, and prints no messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 MAX_COMPLETED = 200
-"""Largest number of values offered, because a shell lists them all."""
+"""The largest number of values to offer, because a shell lists them all."""
 
 RECENT_ENTRIES = 2_000
-"""Number of latest entries that are searched for names and ids: completion must not take long."""
+"""How many of the latest entries are searched for names and ids, because completion must not take long."""
 
 _SAFE = re.compile(r"[\w.:@+=/][\w.:@+=/-]*")
-"""Names without characters that are special in a shell, which inserts a completed value without quoting it."""
+"""Names without characters that are special in a shell. Only these are offered, because a shell inserts a completed
+value without quoting it."""
 
 
 def names_of(kind: Kind) -> Completer:
@@ -42,14 +43,14 @@ def ids_of_entries() -> Completer:
 
 
 def presets(_ctx: click.Context, _param: click.Parameter, beginning: str) -> list[CompletionItem]:
-    """The names of the presets that begin so."""
+    """The names of the presets that begin with what has been typed."""
     from sidecar.config.formats import read_packaged
 
     return _beginning_with(beginning, read_packaged("presets").mapping())
 
 
 def folders(_ctx: click.Context, _param: click.Parameter, beginning: str) -> list[CompletionItem]:
-    """Tells the shell to complete folders by itself."""
+    """Let the shell itself complete the names of folders."""
     return [CompletionItem(beginning, type="dir")]
 
 
@@ -60,7 +61,8 @@ def _of_index(known: Callable[[Index], Iterable[str]]) -> Completer:
         from sidecar.errors import SidecarError
 
         try:
-            with closing(ctx.obj.open_index()) as index:  # GlobalOptions, which the outermost command has made
+            # GlobalOptions, which the outermost command has made.
+            with closing(ctx.obj.open_index()) as index:
                 return _beginning_with(beginning, known(index))
         except (SidecarError, OSError):
             return []

@@ -1,18 +1,18 @@
 """The loop: watch -> tail -> parse -> derive -> index. `step(now)` is one turn, `run(stop)` repeats it.
 
-One thread owns every file position and every write connection; only `Watcher` has threads of its own, and they do
-nothing but mark paths as changed. Time is an argument, so a test needs neither thread nor sleep.
+One thread owns every file position and every write connection. Only `Watcher` has threads of its own, and they do
+nothing but mark paths as changed. The time is an argument, so tests need neither threads nor sleeps.
 
-The order within a turn is what keeps the promises:
+No row is lost because of the order within a turn:
 
-1. read dirty files and derive rows: nothing is saved yet, and a crash loses nothing that the log does not have;
-2. commit the rows, day by day: queries see them, but the saved offsets lag behind, so the next start deletes these rows
-   and derives them again (`day_files.py`);
-3. at a checkpoint, sync the daily files, then save offsets and source states in one synced transaction.
+1. Read dirty files and derive rows. Nothing is saved yet, so a crash loses nothing that the log does not have.
+2. Commit the rows, day by day. Queries see them, but the saved offsets lag behind. After a crash the next start deletes
+   these rows and derives them again (`day_files.py`).
+3. At a checkpoint, sync the daily files, and then save offsets and source states in one synced transaction.
 
 When a write fails (a full disk, a lock held too long), the source states in memory are ahead of the rows. Everything in
-memory is then dropped and loaded again from the catalog, as after a crash: there is one way to recover, and it is
-exercised all the time.
+memory is then dropped and loaded from the catalog again, as after a crash. So there is one way to recover, and it is
+in use all the time.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from .timers import Timers
 from .totals import Totals
 
 MAX_BATCH_ROWS = 10_000
-"""Rows at which a batch is written, although more files are dirty."""
+"""From this many rows on a batch is written, even if more files are dirty."""
 
 MAX_BATCH_BYTES = 32 << 20
-"""Bytes of log at which a batch is written: a single row may name a million agents."""
+"""From this many bytes of log on a batch is written, because a single row may name a million agents."""
 
 MAX_UNSAVED_SOURCES = 2_000
-"""Sources read since the last checkpoint, at which the next one is made before it is due."""
+"""From this many sources read since the last checkpoint on, the next one is made before it is due."""
 
 DRAIN_SECONDS = 1.0
-"""Seconds allowed, once asked to stop, to index what has been written until then."""
+"""The longest time, in seconds, that is spent after a stop request on indexing what was written before it."""
 
 BACKLOG_WAIT = 0.02
 """Seconds to wait for worker processes when there is nothing else to do."""
@@ -68,24 +68,24 @@ _log = get_logger(__name__)
 
 
 class Sidecar:
-    """One sidecar on one root, whose lock the caller holds. Open it, `step` or `run` it, close it."""
+    """One sidecar on one root, whose lock the caller holds. `open` it, `step` or `run` it, then `close` it."""
 
     def __init__(self, settings: Settings, *, watch: bool = True, heartbeat: Heartbeat | None = None) -> None:
         self.settings = settings
         self.totals = Totals()
         self.faults = Faults(self._report)
         self.file_states: FileStates = {}
-        """Of index files not opened yet: how a check found them, or how an earlier writer left them."""
+        """How a check found the index files that have not been opened yet, or how an earlier writer left them."""
         self._watch = watch
         self._heartbeat = heartbeat or Heartbeat(settings.index_folder)
         self._owns_heartbeat = heartbeat is None
         self._watcher: Watcher | None = None
         self._writer: IndexWriter | None = None
-        """None before `open`, and after a failure until the index could be opened again."""
+        """None before `open`, and after a failure until the index is open again."""
         self._timers = Timers()
         self._scans = ScanSchedule(settings)
         self._queue: OrderedDict[str, None] = OrderedDict()
-        """Known sources that may have changed, in the order in which they are to be read."""
+        """The known sources that may have changed, in the order in which they will be read."""
         self._backlog = Backlog(settings)
         self._archive = Archive(settings.archive)
         self._requests = RequestInbox(settings.index_folder)
@@ -106,7 +106,7 @@ class Sidecar:
         self.faults.report()
 
     def close(self) -> None:
-        """Checkpoint, and leave an index that a reader can open anywhere, even in a read-only folder."""
+        """Make a last checkpoint, and leave an index that a reader can open anywhere, even in a read-only folder."""
         try:
             if self._writer is not None:
                 self._writer.close()
@@ -137,7 +137,7 @@ class Sidecar:
     # ---- the loop
 
     def run(self, stop: Callable[[], bool], progress: Callable[[Totals, int], None] | None = None) -> None:
-        """Step until `stop()`, then index what is there by then.
+        """Step until `stop()` is true, then index what has been written by then.
 
         `progress` is called with the totals and the number of files still to be read.
         """
@@ -151,15 +151,15 @@ class Sidecar:
         self._drain()
 
     def _drain(self) -> None:
-        """Make one last scan, because a hint may still be on its way, and read what it finds."""
+        """Scan one last time, because a hint may not have arrived yet, and read what the scan finds."""
         self._scans.restart()
         deadline = time.monotonic() + DRAIN_SECONDS
         while self.step(time.time()) and time.monotonic() < deadline:
             pass
 
     def wake(self) -> None:
-        """Make a waiting `run` test its stop condition. From any thread, but not from a signal handler: the handler may
-        have interrupted the wait while it holds the very lock that this takes."""
+        """Make a waiting `run` test its stop condition. For any thread, but not for a signal handler, because the
+        handler may interrupt the wait while that holds the very lock that this takes."""
         if self._watcher is not None:
             self._watcher.hints.wake()
 
@@ -181,7 +181,7 @@ class Sidecar:
         self._writer.checkpoint()
 
     def step(self, now: float) -> bool:
-        """One turn at the time `now` (seconds since 1970). True where there is more to do at once."""
+        """Take one turn at the time `now`, in seconds since 1970. Returns whether there is more to do at once."""
         if stepped_back := self._timers.advance(now):
             self._scans.clock_stepped_back(stepped_back)
         if now < self._timers.retry_at:
@@ -208,21 +208,21 @@ class Sidecar:
         return is_busy
 
     def _due(self) -> float:
-        """When there will be something to do if nothing happens until then."""
+        """When there will be something to do, in seconds since 1970, if nothing happens before."""
         if self._writer is None:
             return self._timers.retry_at
         has_unsaved = self._writer.unsaved > 0
         return min(self._scans.due, self._requests.due(), self._timers.next_due(checkpoint=has_unsaved))
 
     def _open_writer(self) -> IndexWriter:
-        """The open index; after a failure it is opened again, and a scan begins."""
+        """The open index. After a failure it is opened again, and a scan begins."""
         if self._writer is None:
             self._writer = IndexWriter(self.settings, self.file_states)
             self._scans.restart()
         return self._writer
 
     def _check_for_tampering(self, writer: IndexWriter, now: float) -> None:
-        """Check whether another process wrote to the index; on a timer of its own, because scans may be rare."""
+        """Check whether another process has written to the index. On a timer of its own, because scans may be rare."""
         if now >= self._timers.next_tamper_check:
             writer.check()
             self._timers.next_tamper_check = now + self.settings.scan_interval
@@ -231,7 +231,7 @@ class Sidecar:
 
     @property
     def _waiting(self) -> int:
-        """Files still to be read."""
+        """The number of files that are still to be read."""
         return len(self._queue) + len(self._backlog)
 
     def _mark(self, writer: IndexWriter, path: str) -> None:
@@ -272,7 +272,7 @@ class Sidecar:
         return writer.known.differs(found.path, found.status) or found.path in self.faults.current
 
     def _end_scan(self, writer: IndexWriter, finished: FinishedScan, now: float) -> None:
-        """Record vanished files, new errors and cleared errors, and plan the next scan."""
+        """Record which files have vanished and which errors are new or over, and plan the next scan."""
         seen, scan = finished
         for path in writer.known.unseen(seen):
             if scan.covers(path):
@@ -374,7 +374,7 @@ class Sidecar:
     # ---- failures
 
     def _fail(self, error: Exception, now: float) -> None:
-        """Drop what is in memory; the next turn starts from what was saved. Raises IndexDamaged for a broken file."""
+        """Drop what is in memory; the next turn starts from what was saved. Raises IndexDamaged for a damaged file."""
         if is_damage(error):
             raise IndexDamaged(f"{self.settings.index_folder}: {root_cause(error)}") from error
         self.faults.note(Faults.INDEX, index_fault(self.settings.index_folder, error))

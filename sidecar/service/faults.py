@@ -18,26 +18,26 @@ _log = get_logger(__name__)
 class Faults:
     """What is wrong now. Only the indexing thread touches this.
 
-    `report` receives the messages, oldest first, whenever they are to be published.
+    `report` is called with the messages, oldest first, whenever they are to be published.
     """
 
     INDEX = "index"
-    """The name of an error that concerns the index as a whole. Others are named by a path, the root by `root`."""
+    """The name of an error that concerns the index as a whole. The name of any other is a path, or `root`."""
 
     def __init__(self, report: Callable[[list[str]], None]) -> None:
         self.current: dict[str, str] = {}
-        """Messages by name, to be changed only through `note` and `clear`."""
+        """The messages by name. Change them only through `note` and `clear`."""
         self._report = report
         self._reported: dict[str, str] = {}
 
     def note(self, name: str, message: str) -> None:
-        """Record an error, in place of an earlier one of the same name."""
+        """Record an error, in place of an earlier one with the same name."""
         if self.current.get(name) != message:
             _log.warning("error: %s", message)
         self.current[name] = message
 
     def clear(self, name: str) -> None:
-        """Record that the error of this name has ended, if there was one."""
+        """Record that the error with this name is over, if there was one."""
         if self.current.pop(name, None) is not None:
             _log.info("cleared: %s", name)
 
@@ -47,23 +47,24 @@ class Faults:
         self._report(list(self.current.values()))
 
     def report_changes(self) -> None:
-        """Publish the current errors if they are not those of the last report."""
+        """Publish the current errors if they have changed since the last report."""
         if self.current != self._reported:
             self.report()
 
 
 def index_fault(folder: Path, error: BaseException) -> str:
-    """What is wrong with the index in `folder`, in words: the error, and where SQLite says only that it is unable to
-    open a file, what stands in its way."""
+    """What is wrong with the index in `folder`, in words: the error, and if SQLite says only that it is unable to open
+    a file, the reason."""
     cause = str(root_cause(error))
     obstacle = _obstacle(folder) if "unable to open" in cause else ""
     return f"index: {cause}" + (f" ({obstacle})" if obstacle else "")
 
 
 def _obstacle(folder: Path) -> str:
-    """The first thing that keeps this process from opening the files of an index; "" where nothing is found."""
+    """The first thing that keeps this process from opening the files of an index; "" if nothing is found."""
     try:
-        os.close(os.open(folder, os.O_RDONLY))  # fails without a free descriptor too
+        # Fails for lack of a descriptor too.
+        os.close(os.open(folder, os.O_RDONLY))
         disk = os.statvfs(folder)
         if disk.f_files and not disk.f_favail:
             return f"{folder}: its file system has no free inode"

@@ -14,9 +14,9 @@ from sidecar.guarded import GuardedFolder
 
 HEARTBEAT_FILE = "running.json"
 RESERVED_BYTES = 4096
-"""The least size of the file: later reports overwrite bytes that are allocated already."""
+"""The smallest size of the file. Later reports overwrite bytes that are already allocated."""
 MAX_ERRORS, MAX_ERROR_CHARACTERS = 100, 1000
-"""Errors that are reported, and characters of each."""
+"""The largest number of errors in a report, and of characters in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class HeartbeatStatus:
 class Heartbeat:
     """Writes the status file. Only the indexing thread touches this.
 
-    The file is kept open and overwritten in place, in the space that it already has: a sidecar whose disk is full, or
-    that has run out of descriptors, must still be able to report it.
+    The file is kept open and overwritten in place, in the space that it already has, so that a sidecar can report even
+    that the disk is full or that it has run out of descriptors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class Heartbeat:
         self._reported: HeartbeatStatus | None = None
 
     def report(self, watching: str, why: str, errors: list[str]) -> None:
-        """Replace the last report, if this one differs. One that cannot be written is lost without an error."""
+        """Replace the last report, if this one differs. If it cannot be written, it is lost, and nothing is raised."""
         status = HeartbeatStatus(
             watching,
             _json_text(why),
@@ -67,7 +67,8 @@ class Heartbeat:
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # unknown at the moment
+            # Unknown at the moment.
+            return True
 
     def _write(self, content: bytes) -> bool:
         try:
@@ -91,7 +92,7 @@ class Heartbeat:
 
 
 def _open_in_place(index: GuardedFolder) -> int:
-    """A descriptor of the file, to be overwritten; of a new one where there is none, or only a foreign one."""
+    """A descriptor of the file, to overwrite it. If there is no such file, or it is not ours, a new one is created."""
     try:
         return index.open_file(HEARTBEAT_FILE, os.O_RDWR)
     except FileNotFoundError:
@@ -102,12 +103,12 @@ def _open_in_place(index: GuardedFolder) -> int:
 
 
 def _json_text(text: str) -> str:
-    """A text as JSON can hold it: a file name may not be UTF-8."""
+    """A text in a form that JSON can hold, because file names need not be UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _cut_to_fit(status: HeartbeatStatus) -> bytes:
-    """The report, cut to the space that is allocated for certain; the oldest errors are kept."""
+    """The report, cut to the space that is certainly allocated. The oldest errors are kept."""
     errors = status.trouble
     while len(content := orjson.dumps(replace(status, trouble=errors))) > RESERVED_BYTES:
         errors = errors[:-1]
@@ -116,7 +117,8 @@ def _cut_to_fit(status: HeartbeatStatus) -> bytes:
 
 def read_heartbeat(folder: Path) -> HeartbeatStatus | None:
     """The last report; None if there is none, or it cannot be read."""
-    for _ in range(3):  # while it is overwritten, half of the old and half of the new may be seen
+    # While the file is being overwritten, half of the old and half of the new content may be seen.
+    for _ in range(3):
         try:
             with GuardedFolder.open_to_read(folder) as index:
                 content = orjson.loads(index.read(HEARTBEAT_FILE))

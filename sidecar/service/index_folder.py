@@ -1,7 +1,7 @@
-"""An index folder that lies elsewhere than below its root: whose it is.
+"""Which root an index folder belongs to, if it is not below its root.
 
-Below the root, an index belongs to that root and moves with it. Elsewhere a folder might hold other files, or the index
-of another root, of which an index of both would be made. So the folder says in `root.json` which root it is of.
+An index below the root belongs to that root and moves with it. A folder elsewhere might hold other files, or the index
+of another root, and the two would be mixed up. So such a folder says in `root.json` which root it belongs to.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from sidecar.store.layout import CATALOG_NAME
 ROOT_FILE = "root.json"
 LOCK_FILE = "sidecar.lock"
 _MARKS = {CATALOG_NAME, LOCK_FILE, ROOT_FILE}
-"""One of these is in every index folder that was ever used."""
+"""Every index folder that was ever used contains at least one of these."""
 
 
 def check_index_folder(settings: Settings) -> None:
-    """Raise ConfigError if the configured index folder holds other files and no index, or the index of another root."""
+    """Raise ConfigError if the configured index folder contains other files but no index, or the index of another
+    root."""
     if settings.index is None:
         return
     try:
@@ -43,15 +44,15 @@ def check_index_folder(settings: Settings) -> None:
     if owner is not None and not _is_same(owner, settings.root):
         raise ConfigError(
             f"{settings.index} is the index of {owner}, and not of {settings.root}",
-            hint="name another folder with --index; if that root was moved here, delete the folder: it is made anew",
+            hint="name another folder with --index; if that root was moved here, delete the folder: it will be rebuilt",
         )
 
 
 def claim_index_folder(settings: Settings) -> None:
-    """Write into an index folder outside of the root which root it is of. Only the holder of the lock does this."""
+    """Write into an index folder outside the root which root it belongs to. The caller holds the root's lock."""
     if settings.index_path is not None:
         return
-    # Without room on the disk, the next start writes it.
+    # If the disk is full, the next start writes it.
     with suppress(OSError, ForeignFile), GuardedFolder.open_own(settings.index_folder) as index:
         if _owner(index) is None:
             index.write(ROOT_FILE, orjson.dumps({"root": os.fspath(settings.root)}) + b"\n", durable=True)

@@ -1,6 +1,6 @@
 """One sidecar per root: a kernel lock on `index/sidecar.lock`, which the kernel releases when the process dies.
 
-The file holds the name of its holder: process id, job, and since when.
+The file says who holds the lock: process id, job, and since when.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .heartbeat import HEARTBEAT_FILE
 from .index_folder import LOCK_FILE, check_index_folder, claim_index_folder
 
 HOLDER_BYTES = 127
-"""Bytes reserved for the holder's name."""
+"""The number of bytes reserved for who holds the lock."""
 _PERMISSIONS = 0o600
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 ACQUIRE_TIMEOUT = 0.3
-"""Seconds to wait: a process that probes the lock holds it for a moment."""
+"""Seconds to wait for the lock, because a process that only tests it holds it for a moment."""
 POLL_INTERVAL = 0.02
 """Seconds between two tries within that time."""
 
@@ -40,17 +40,17 @@ _log = get_logger(__name__)
 
 
 class RootLock:
-    """A lock, held from `acquire` to `release`. Its file is never deleted: a lock on a deleted file guards nothing."""
+    """A lock, held from `acquire` to `release`. Its file is never deleted, or it would protect nothing."""
 
     def __init__(self, index_folder: Path, name: str = LOCK_FILE) -> None:
         self._path = index_folder / name
         self._fd = -1
 
     def acquire(self, job: str) -> None:
-        """Take the lock for a job, whose name others will read.
+        """Take the lock for a job, whose name is shown to others.
 
-        Raises RootLocked, which names the holder; ConfigError if the file system has no locks, or the index folder is
-        another user's; OSError.
+        Raises RootLocked, which names the holder; ConfigError if the file system has no locks or the index folder
+        belongs to another user; and OSError.
         """
         began = time.monotonic()
         try:
@@ -71,13 +71,14 @@ class RootLock:
         _log.log(logging.INFO if waited >= 0.02 else logging.DEBUG, "locked %s after %.2f s", self._path, waited)
 
     def stands(self) -> bool:
-        """Whether the held lock is still the root's: not if the folder has been moved, unmounted or deleted."""
+        """Whether this is still the root's lock, which it is not if the folder was moved, unmounted or deleted."""
         try:
             return os.path.samestat(os.lstat(self._path), os.fstat(self._fd))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # unknown at the moment
+            # Unknown at the moment.
+            return True
 
     def release(self) -> None:
         """Release the lock. A second call does nothing."""
@@ -89,12 +90,13 @@ class RootLock:
 def _described(pid: int, job: str) -> str:
     if not pid:
         return "another process, which has not written its name into the lock"
-    elsewhere = "" if Path(f"/proc/{pid}").exists() else ", which does not run here: look into other containers"
+    elsewhere = "" if Path(f"/proc/{pid}").exists() else ", which does not run here: look in other containers"
     return f"`sidecar {job}`, process {pid}{elsewhere}"
 
 
 def _locked(index: GuardedFolder, name: str, deadline: float) -> int:
-    """A descriptor that holds the lock. Raises BlockingIOError where another process still has it at the deadline."""
+    """A descriptor that holds the lock. Raises BlockingIOError if another process still holds it at the deadline, which
+    is a time of the monotonic clock."""
     while True:
         fd = _open_private(index, name)
         try:
@@ -103,7 +105,8 @@ def _locked(index: GuardedFolder, name: str, deadline: float) -> int:
             if status is not None and os.path.samestat(status, os.fstat(fd)):
                 if status.st_nlink == 1:
                     return fd
-                index.delete(name)  # nobody holds it, and the holder's name must not be written under another one
+                # Nobody holds this file, and nothing may be written to it, because it has another name as well.
+                index.delete(name)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(fd)
@@ -116,9 +119,10 @@ def _locked(index: GuardedFolder, name: str, deadline: float) -> int:
 
 
 def _open_private(index: GuardedFolder, name: str) -> int:
-    """The lock file, which only its owner can open: whoever can open a file, even for reading only, can lock it.
+    """A descriptor of the lock file, which only its owner can open, because opening a file, even just for reading, is
+    all that is needed to lock it.
 
-    What is none of ours is deleted first: no sidecar ever holds a lock on it.
+    Anything at its name that is not our file is deleted first: no sidecar ever holds a lock on that.
     """
     try:
         restrict_file(index, name, _PERMISSIONS)
@@ -129,15 +133,16 @@ def _open_private(index: GuardedFolder, name: str) -> int:
         index.delete(name)
     with suppress(FileExistsError):
         return index.create(name, _PERMISSIONS)
-    return index.open_file(name)  # another process has made it at the same moment
+    # Another process has created it at the same moment.
+    return index.open_file(name)
 
 
 def _name_holder(index: GuardedFolder, name: str, job: str) -> None:
-    """Write down who holds the lock.
+    """Write to the lock file who holds the lock.
 
-    Only the holder writes, so that a latecomer never erases the holder's name, and in place: a lock on a replaced file
-    guards nothing. Overwriting the old name needs no space on a full disk; a lock whose holder could not be named is
-    held all the same. Raises OSError only where the file system is read-only, and no job could write anything.
+    Only the holder writes, so that a process that comes later never erases it, and in place, because a lock on a file
+    that was replaced protects nothing. Overwriting needs no space on a full disk, and a lock is held even if it could
+    not be written by whom. Raises OSError only if the file system is read-only, where no job could do anything.
     """
     holder = orjson.dumps({"pid": os.getpid(), "job": job, "since": time.time()})
     try:
@@ -150,10 +155,10 @@ def _name_holder(index: GuardedFolder, name: str, job: str) -> None:
 
 
 def lock_holder(index_folder: Path) -> tuple[int, str] | None:
-    """Process id and job of the process that holds the root now, or None. Reads only.
+    """The process id and the job of the process that holds the root now; None if there is none. Only reads.
 
-    Users who may only read the index cannot open the lock. For them the kernel's list of locks says whether it is held,
-    and the job is `run` if a running sidecar has left its status file.
+    Users who may only read the index cannot open the lock. For them the kernel's list of locks tells whether it is
+    held, and the job is `run` if there is the status file of a running sidecar, else `?`.
     """
     path = index_folder / LOCK_FILE
     try:
@@ -174,7 +179,7 @@ def lock_holder(index_folder: Path) -> tuple[int, str] | None:
 
 
 def pid_of_lock(path: Path) -> int | None:
-    """The process that holds a `flock` on a file, as the kernel lists it; None if nobody does, or it is not listed."""
+    """The id of the process that holds a `flock` on a file, from the kernel's list; None if no process is listed."""
     return next((lock.pid for lock in fs.kernel_locks(path) if lock.kind == "FLOCK"), None)
 
 
@@ -189,8 +194,11 @@ def _read(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator[RootLock]:
-    """Hold the root, or another of its locks, for a job. Raises as `RootLock.acquire`; ConfigError without a root, and
-    where the index folder is somebody else's."""
+    """Hold the root, or with `name` another of its locks, for a job during a `with` statement.
+
+    Raises the errors of `RootLock.acquire`, RootMissing or ConfigError if there is no root, and ConfigError if the
+    index folder holds something else.
+    """
     settings.check_root()
     check_index_folder(settings)
     permissions = index_permissions(settings)
@@ -199,8 +207,9 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
         lock.acquire(job)
         try:
             restrict(settings.index_folder, permissions, is_own_name)
-            # The index folder may be new: without its own name being durable, nothing synced in it is.
-            with suppress(OSError):  # a scan will report what is wrong with the root
+            # The index folder may be new. As long as its own name is not durable, nothing that is synced in it is. If
+            # this fails, a scan will report what is wrong with the root.
+            with suppress(OSError):
                 fs.sync_folder(settings.index_folder.parent)
             claim_index_folder(settings)
             yield lock
@@ -209,7 +218,7 @@ def root_locked(settings: Settings, job: str, name: str = LOCK_FILE) -> Iterator
 
 
 def index_permissions(settings: Settings) -> int:
-    """The permissions of the index, which says who talked to whom: whoever may not read the logs may not read it."""
+    """The permissions of the index. It says who talked to whom, so only those who may read the logs may read it."""
     folders = {settings.root}
     for prefix in settings.glob_prefixes:
         folder = settings.root / prefix

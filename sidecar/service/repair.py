@@ -1,4 +1,4 @@
-"""Repair before an index is opened: finish an interrupted swap, quarantine a broken index, rebuild it."""
+"""Repair an index before it is opened: finish an interrupted swap, quarantine a damaged index, rebuild it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _log = get_logger(__name__)
 
 @contextmanager
 def database_errors_named(settings: Settings) -> Iterator[None]:
-    """Raise what SQLite raises as errors of the sidecar: IndexDamaged for a broken file, else SidecarError."""
+    """Raise errors of the sidecar in place of database errors: IndexDamaged for a damaged file, else SidecarError."""
     try:
         with database_damage_as_errors(settings.index_folder):
             yield
@@ -46,8 +46,9 @@ def database_errors_named(settings: Settings) -> Iterator[None]:
 def repair(settings: Settings, report: Reporter, file_states: FileStates | None = None) -> Rebuilt | None:
     """Finish an interrupted swap, and rebuild an index that is missing, damaged or out of date.
 
-    `file_states` receives the states of the sound files as they were checked, so that whoever opens them can detect
-    what was written to them since. Returns None where nothing had to be rebuilt.
+    The states of the files that were checked are added to `file_states`, so that whoever opens the files can detect
+    that they have been written to since. Returns None if nothing had to be rebuilt. Raises the errors of `reindex` and
+    of `GuardedFolder.open_own`.
     """
     file_states = {} if file_states is None else file_states
     folder = settings.index_folder
@@ -59,7 +60,8 @@ def repair(settings: Settings, report: Reporter, file_states: FileStates | None 
             for path in layout.daily_paths(folder):
                 with index.folder(layout.DAILY_NAME) as daily:
                     roll_back_journal(daily, path.name)
-        file_states |= states_of(_files(folder))  # before they are checked
+        # Before the files are checked, so that nothing that is written to them later goes unnoticed.
+        file_states |= states_of(_files(folder))
         why = reason_to_rebuild(settings)
     except IndexMissing as error:
         why = str(error)
@@ -69,7 +71,8 @@ def repair(settings: Settings, report: Reporter, file_states: FileStates | None 
     if why is None:
         return None
     _log.info("rebuilding the index: %s", why)
-    # Not strict: logs that cannot be read now are no reason to index nothing. The daemon's scans report and retry them.
+    # Not strict, because a log that cannot be read now is no reason not to index the others. The daemon's scans report
+    # such logs and try again.
     rebuilt = reindex(settings, 0, report, first_mtimes, strict=False)
     _log.info("index rebuilt: %d entries from %d bytes", rebuilt.entries, rebuilt.bytes)
     file_states.clear()
@@ -82,7 +85,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def reason_to_rebuild(settings: Settings) -> str | None:
-    """Why the index has to be rebuilt, or None. Raises IndexUnavailable if one of its files is missing or broken."""
+    """Why the index has to be rebuilt; None if it need not be. Raises IndexUnavailable if one of its files is missing
+    or damaged."""
     folder = settings.index_folder
     with closing(CatalogReader(layout.catalog_path(folder))) as catalog:
         if catalog.fact("config") != settings.fingerprint:
@@ -99,14 +103,14 @@ def reason_to_rebuild(settings: Settings) -> str | None:
         is_trusted = signature(path) in trusted
         if not is_trusted:
             _check(path, DAILY)
-        # What has been written since it was closed in good order is in the write-ahead log beside it.
+        # If it was written to since it was closed in good order, the rows are in the write-ahead log beside it.
         if not is_trusted or not closed.isdigit() or number > int(closed):
             _check_day(path, number)
     return None
 
 
 def _check_day(path: Path, checkpoint: int) -> None:
-    """Raise IndexDamaged if this is another day's file, or lacks a checkpoint that wrote to it."""
+    """Raise IndexDamaged if this is the file of another day, or has lost what the last checkpoint wrote to it."""
     with closing(DayReader(path)) as day, invalid_values_as_damage(path):
         facts = day.facts()
         if facts.get("day") != path.stem:
@@ -120,7 +124,8 @@ def _check(path: Path, kind: int) -> None:
         try:
             with database_damage_as_errors(path):
                 result = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
-                if kind == DAILY:  # the text of the view is the one thing that quick_check does not look at
+                # The statement of the view is the one thing that quick_check does not check.
+                if kind == DAILY:
                     database.execute_sql("SELECT * FROM ksi_index LIMIT 0")
         except DATABASE_ERRORS as error:
             raise IndexDamaged(f"{path}: {error}") from error
@@ -129,10 +134,11 @@ def _check(path: Path, kind: int) -> None:
 
 
 def quarantine(folder: Path, why: str) -> None:
-    """Move the index files to `index/damaged/`, with the reason beside them. Only the latest damage is kept.
+    """Move the index files to `index/damaged/`, with the reason beside them. Only the latest damaged index is kept.
 
-    The catalog is moved first: if the rest cannot be moved, its absence makes the next start rebuild the index. A
-    catalog that was moved by such an incomplete attempt is kept, for the first-seen times that it holds.
+    The catalog is moved first: if the rest cannot be moved, the next start rebuilds the index because there is no
+    catalog. A catalog that such an incomplete attempt has moved is kept, because of the first-seen times in it. Raises
+    OSError, and the errors of `GuardedFolder.open_own`.
     """
     with GuardedFolder.open_own(folder) as index:
         layout.delete_foreign_files(index)
@@ -149,5 +155,6 @@ def quarantine(folder: Path, why: str) -> None:
                     if ".db" in name:
                         daily.rename(name, f"{stamp}-{name}", quarantined)
             _log.warning("index files moved to %s: %s", quarantined.path, why)
-            with suppress(OSError):  # the disk may be full
+            # The disk may be full.
+            with suppress(OSError):
                 quarantined.write("why.txt", f"{stamp} {why}\n".encode(errors="backslashreplace"))

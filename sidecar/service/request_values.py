@@ -1,7 +1,7 @@
 """The content of a request to a running sidecar, and how it is checked.
 
-A request is a file in the index folder, so it may come from anyone who can write there. The type and the range of each
-value are checked before any of it is acted on: what `parse_request` returns can be passed to the index owner as it is.
+A request is a file in the index folder, so it may come from anyone who can write there. The type and the range of every
+value are checked before anything is done: what `parse_request` returns can be passed on to the index owner.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 from sidecar.records import Compacted, Extent, Move
 
 MAX_ITEMS = 10_000_000
-"""Logs, days or paths of one request."""
+"""The largest number of logs, days or paths in a request."""
 _MAX_INTEGER = 1 << 63
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -27,7 +27,7 @@ class ArchiveRequest:
     """What `sidecar archive` requests from the index owner."""
 
     folder: str = ""
-    """The archive folder that the logs of `moves` are in."""
+    """The archive folder that contains the logs in `moves`."""
     moves: tuple[Move, ...] = ()
     drop: tuple[str, ...] = ()
     """Logs to delete, with their rows."""
@@ -35,7 +35,7 @@ class ArchiveRequest:
 
 
 def to_json(request: ArchiveRequest) -> bytes:
-    """A request as the content of its file."""
+    """The content of the file for a request."""
     return orjson.dumps(
         {
             "archive": request.folder,
@@ -47,9 +47,9 @@ def to_json(request: ArchiveRequest) -> bytes:
 
 
 def parse_request(content: bytes, copies_folder: str) -> ArchiveRequest:
-    """The request in a file. `copies_folder` is the subfolder of the index with the compact copies.
+    """The request in the content of a file. `copies_folder` is the subfolder of the index with the compact copies.
 
-    Raises ValueError, which says what is wrong.
+    Raises ValueError, which says what is wrong with it.
     """
     values = orjson.loads(content)
     if not isinstance(values, dict):

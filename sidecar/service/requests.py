@@ -1,13 +1,13 @@
-"""How `sidecar archive` changes the index: there is one index writer per root, also while logs are archived.
+"""How `sidecar archive` changes the index, although there is only one index writer per root.
 
-Where no sidecar runs, the command holds the root's lock and opens the index itself. Where one runs, the command puts a
-request into `index/requests/`; the sidecar processes it between two turns, in its own thread, and writes an answer. A
-request states only facts: the archives are complete, durable and verified. Crash windows:
+If no sidecar is running, the command holds the root's lock and opens the index itself. If one is running, the command
+puts a request into `index/requests/`, and the sidecar processes it between two turns, in its own thread, and writes an
+answer. A request states only facts: the archives that it names are complete, durable and verified. Crash windows:
 
-- the command dies: the sidecar records what was requested. The logs remain where they are until the next
-  `sidecar archive`, which finds them in both places;
-- the sidecar dies before it answers: the request is still there. What was recorded of it is durable; the next sidecar
-  processes the whole request again, and repeating what has been recorded changes nothing.
+- The command dies: the sidecar records what was requested. The logs remain where they are until the next
+  `sidecar archive`, which finds them in both places.
+- The sidecar dies before it answers: the request is still there. What has been recorded of it is durable. The next
+  sidecar processes the whole request again, and recording something twice changes nothing.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from .request_values import ArchiveRequest, parse_request, to_json
 
 REQUESTS_FOLDER = "requests"
 COMPACT_FOLDER = "compact"
-"""In the index folder, for copies of days that the owner may take."""
+"""A folder in the index folder, for the compact copies of days that the index owner is asked to use."""
 LOGS_PER_TURN = 200
-"""Logs recorded as archived in one turn of a running sidecar, so that fresh lines do not wait long."""
+"""How many logs a running sidecar records as archived in one turn, so that new lines do not have to wait long."""
 ANSWER_TIMEOUT = 120.0
-"""Seconds to wait for an answer of a running sidecar before giving up."""
+"""Seconds to wait for the answer of a running sidecar."""
 MAX_REQUEST_BYTES = 64 << 20
-"""Bytes of a request or an answer that are read: what is larger is none of ours."""
+"""The largest size of a request or an answer, in bytes. A larger file is not the sidecar's."""
 LOGS_PER_REQUEST = 2_000
-"""Logs that one request names. A path has at most 4 KiB, six times that in JSON: neither the request nor its answer
-reaches the limit."""
+"""How many logs a request names. A path has at most 4 KiB, six times that in JSON, so neither a request nor its answer
+exceeds MAX_REQUEST_BYTES."""
 NEXT_REQUEST_WITHIN = 5.0
-"""Seconds after a request in which the next one is expected."""
+"""For this many seconds after a request another one is expected."""
 POLL_INTERVAL = 0.02
-"""Seconds between two polls for requests within that time."""
+"""Seconds between two polls for requests within that time, or for an answer."""
 _REQUEST_SUFFIX, _ANSWER_SUFFIX = ".json", ".done"
 _log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ class IndexOwner(Protocol):
         """Delete logs and their rows, before their archives are deleted. Returns refused logs by path."""
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
-        """Replace daily files by compacted ones, with their Bloom filters. Returns refused days by name."""
+        """Replace daily files by their compact copies, and save their Bloom filters. Returns refused days by name."""
 
 
 # ---- the command's side
@@ -83,21 +83,21 @@ class RemoteIndexOwner:
     wait: Callable[[float], None] = time.sleep
 
     def archive(self, moves: Iterable[Move], folder: str) -> dict[str, str]:
-        """As `IndexOwner`. Raises SidecarError where the sidecar does not answer; then nothing may be deleted."""
+        """See `IndexOwner`. Raises SidecarError if the sidecar does not answer; then nothing may be deleted."""
         refused: dict[str, str] = {}
         for batch in _batched(list(moves), LOGS_PER_REQUEST):
             refused |= self._request(ArchiveRequest(folder=folder, moves=tuple(batch)))
         return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
-        """As `IndexOwner`."""
+        """See `IndexOwner`. Raises the errors of `archive`."""
         refused: dict[str, str] = {}
         for batch in _batched(list(paths), LOGS_PER_REQUEST):
             refused |= self._request(ArchiveRequest(drop=tuple(batch)))
         return refused
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
-        """As `IndexOwner`."""
+        """See `IndexOwner`. Raises the errors of `archive`."""
         return self._request(ArchiveRequest(days=tuple(days)))
 
     def _request(self, request: ArchiveRequest) -> dict[str, str]:
@@ -114,7 +114,7 @@ class RemoteIndexOwner:
         return {str(path): str(why) for path, why in refused.items()}
 
     def _answer(self, folder: GuardedFolder, name: str) -> dict[str, Any]:
-        """The answer to a request. Raises SidecarError where none comes."""
+        """The answer to a request. Raises SidecarError if none comes, and ForeignFile if it cannot be read."""
         deadline = time.monotonic() + ANSWER_TIMEOUT
         turns = 0
         while folder.status(name + _ANSWER_SUFFIX) is None:
@@ -142,8 +142,8 @@ class RemoteIndexOwner:
 class RequestInbox:
     """The requests in an index folder, processed one slice per turn. Only the indexing thread touches this.
 
-    Anyone who can write to the index folder can put something here. What is not one of our requests is answered with an
-    error and deleted, as far as possible, and never stops or ends the sidecar.
+    Anyone who can write to the index folder can put something here. What is not a request is answered with an error and
+    deleted, if possible, and never stops the sidecar.
     """
 
     def __init__(self, index_folder: Path) -> None:
@@ -153,9 +153,9 @@ class RequestInbox:
         self._expected_until = 0.0
 
     def turn(self, owner: IndexOwner) -> bool:
-        """Process a slice of a request, if there is one. True where there is more to do at once.
+        """Process a slice of a request, if there is one. Returns whether there is more to do at once.
 
-        Raises what writing an index raises; the request is then processed again from its start.
+        Raises the errors of the index writer; the request is then processed again from its start.
         """
         if self._in_progress is None:
             try:
@@ -176,7 +176,7 @@ class RequestInbox:
         return True
 
     def _next(self) -> str | None:
-        """The name of the next request; None where there is none. Raises OSError, ForeignFile."""
+        """The name of the next request; None if there is none. Raises OSError and ForeignFile."""
         path = self._index_folder / REQUESTS_FOLDER
         changed = os.stat(path, follow_symlinks=False).st_mtime_ns
         if changed == self._seen:
@@ -184,18 +184,18 @@ class RequestInbox:
         with GuardedFolder.open_own(self._index_folder) as index, index.folder(REQUESTS_FOLDER) as folder:
             names = [name for name in folder.names() if name.endswith(_REQUEST_SUFFIX)]
         if not names:
-            # Not sooner: a request that came since may have left the folder with the same mtime.
+            # Not sooner, because a request that has come since may have left the folder with the same mtime.
             if time.time_ns() - changed > MTIME_GRANULARITY:
                 self._seen = changed
             return None
         return names[0]
 
     def due(self) -> float:
-        """When to poll next, in seconds since 1970: soon after a request, else never (infinity)."""
+        """When to poll next, in seconds since 1970: soon if there was a request a moment ago, else never (infinity)."""
         return time.time() + POLL_INTERVAL if time.monotonic() < self._expected_until else float("inf")
 
     def begin_again(self) -> None:
-        """Process a half-done request again from its start, because the index writer is a new one."""
+        """Process an unfinished request again from its start, because there is a new index writer."""
         self._in_progress = None
         self._seen = 0
 
@@ -206,7 +206,8 @@ def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[Non
     try:
         request = parse_request(_content(index_folder, name), COMPACT_FOLDER)
     except FileNotFoundError:
-        return  # withdrawn
+        # The command has withdrawn it.
+        return
     except (OSError, ValueError, SidecarError) as error:
         answer = {"error": f"a request that cannot be read: {error}"}
     else:
@@ -227,7 +228,8 @@ def _answering(index_folder: Path, name: str, owner: IndexOwner) -> Iterator[Non
         try:
             folder.write(name.removesuffix(_REQUEST_SUFFIX) + _ANSWER_SUFFIX, orjson.dumps(answer), durable=True)
         finally:
-            folder.delete(name)  # even if it cannot be answered, or it would be processed for ever
+            # Even if it cannot be answered, because otherwise it would be processed forever.
+            folder.delete(name)
 
 
 def _content(index_folder: Path, name: str) -> bytes:
@@ -241,7 +243,7 @@ def _batched(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def delete_stale_requests(index_folder: Path) -> None:
-    """Delete unfetched answers and the requests of dead commands. No request may be in progress."""
+    """Delete answers that were not fetched, and requests of commands that have died. None may be in progress."""
     with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(REQUESTS_FOLDER)
 
@@ -251,7 +253,8 @@ def delete_stale_requests(index_folder: Path) -> None:
 
 @contextmanager
 def index_owner(settings: Settings) -> Iterator[IndexOwner]:
-    """The index writer of the root: this process, or a running sidecar. Raises RootLocked during any other job."""
+    """The index owner of the root: this process, or a running sidecar. Raises RootLocked during any job other than
+    `run`, and SidecarError if the index has to be rebuilt first."""
     with ExitStack() as stack:
         try:
             stack.enter_context(root_locked(settings, "archive"))

@@ -1,4 +1,7 @@
-"""The outer loop of `sidecar run`: lock, repair, run the daemon, back off after an error, and repair again."""
+"""The outer loop of `sidecar run`: take the lock, repair, run the daemon, wait after an error, and start over.
+
+Also the other jobs that need the root's lock: `run --once` and `reindex`.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ from .repair import database_errors_named, quarantine, repair
 from .totals import Totals
 
 GC_THRESHOLD = 50_000
-"""New objects after which Python searches for garbage that only refers to itself."""
+"""After this many new objects Python searches for garbage that refers to itself."""
 
 
 _log = get_logger(__name__)
 
 
 class _RootGone(Exception):
-    """The held lock is not the root's any more: the root, or its index folder, is gone or has been replaced."""
+    """The lock that is held is no longer the root's: the root or its index folder is gone or has been replaced."""
 
 
 def run(
@@ -41,11 +44,12 @@ def run(
     report: Reporter,
     warn: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Index what is there and what is added, until `stop()`. Errors are reported and retried, however long they last.
+    """Index what is there and what is added, until `stop()` is true. After an error it tries again, however long that
+    takes, and says why through `warn`.
 
-    `on_start` receives each running sidecar, so that a signal handler can wake it. Raises RootLocked if another sidecar
-    holds the root, ConfigError if there is no root, OSError if the lock cannot be taken; the latter two only at the
-    start.
+    `on_start` is called with each running sidecar, so that a signal handler can wake it. Raises RootLocked if another
+    sidecar holds the root; and, only at the start, RootMissing or ConfigError if there is no root, and OSError if the
+    lock cannot be taken.
     """
     heartbeat = Heartbeat(settings.index_folder)
     backoff = Backoff(settings, stop, warn, heartbeat)
@@ -78,7 +82,7 @@ def _run_under(
     backoff: Backoff,
     heartbeat: Heartbeat,
 ) -> None:
-    """Run for as long as the held lock is the root's; raises _RootGone when it no longer is."""
+    """Run while the held lock is the root's. Raises _RootGone when it no longer is."""
 
     def should_stop() -> bool:
         if stop():
@@ -102,7 +106,8 @@ def _run_under(
 
 
 def run_once(settings: Settings, report: Reporter) -> Totals:
-    """Index what is there now. Raises what `run` raises, and SidecarError if it could not be done."""
+    """Index what is there now, and return what was done. Raises the errors of `run`, and SidecarError if it could not
+    be done."""
     with root_locked(settings, "run --once"), database_errors_named(settings):
         while True:
             with open_sidecar(settings, report) as (sidecar, rebuilt):
@@ -123,10 +128,11 @@ def open_sidecar(
     heartbeat: Heartbeat | None = None,
     is_ours: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[Sidecar, Rebuilt | None]]:
-    """An open sidecar on a sound index, for the block to close; with a heartbeat it watches, and reports to it.
+    """An open sidecar on a repaired index, which the block has to close, and what was rebuilt before. With a heartbeat,
+    it watches the root and reports its state there.
 
-    Damage found in the block quarantines the index, unless the root is not ours any more, and ends the block, so that
-    the next one begins with a rebuild.
+    Damage that is found in the block ends the block without an error, and the index is quarantined, unless the root is
+    no longer ours (`is_ours`), so that the next call rebuilds it.
     """
     sidecar, rebuilt = _opened(settings, report, heartbeat)
     try:
@@ -142,7 +148,8 @@ def open_sidecar(
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Rows form no cycles, and searching for some after every seven hundred new objects costs a seventh of the time."""
+    """Search for garbage less often. Rows form no cycles, and a search after every 700 new objects takes a seventh of
+    the time."""
     before = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
@@ -159,7 +166,8 @@ def _opened(settings: Settings, report: Reporter, heartbeat: Heartbeat | None) -
         sidecar.file_states.update(file_states)
         try:
             sidecar.open()
-        except IndexUnavailable as error:  # in a file that was not checked, because its state had not changed
+        except IndexUnavailable as error:
+            # In a file that was not checked, because its state had not changed.
             sidecar.abandon()
             if attempt == MAX_REBUILD_ATTEMPTS:
                 raise
@@ -173,7 +181,7 @@ def _opened(settings: Settings, report: Reporter, heartbeat: Heartbeat | None) -
 
 
 def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
-    """`sidecar reindex`: rebuild the index under the lock. Raises what `run` raises, and SidecarError."""
+    """Rebuild the index under the lock, for `sidecar reindex`. Raises the errors of `run`, and SidecarError."""
     with root_locked(settings, "reindex"), database_errors_named(settings):
         _log.info("rebuilding the index: asked for by `reindex`")
         rebuilt = reindex(settings, workers, report)
@@ -182,7 +190,7 @@ def rebuild(settings: Settings, workers: int, report: Reporter) -> Rebuilt:
 
 
 def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
-    """A progress callback for the daemon that reports its totals while files are waiting to be read."""
+    """A progress callback for the daemon, which reports its totals while there are files to be read."""
 
     def report_totals(totals: Totals, files: int) -> None:
         if files:
@@ -194,14 +202,14 @@ def catching_up(report: Reporter) -> Callable[[Totals, int], None]:
 # ---- back-off
 
 MAX_BACKOFF = 30.0
-"""Seconds between two attempts at most; the first wait is one second. A rebuild that runs out of disk space takes what
-space there is while it tries, and the logs may be on the same disk."""
+"""The longest wait between two attempts, in seconds; the first is one second. The wait is this long because a rebuild
+that runs out of disk space uses up all space while it tries, and the logs may be on the same disk."""
 POLL_INTERVAL = 0.1
 """Seconds between two tests of whether the wait is over."""
 
 
 class Backoff:
-    """Exponential back-off until the fault ends or `stop()` is true. One per run; only the main thread touches it."""
+    """Exponential back-off until the error is over or `stop()` is true. Only the main thread touches it."""
 
     def __init__(
         self, settings: Settings, stop: Callable[[], bool], warn: Callable[[str], None], heartbeat: Heartbeat
@@ -214,7 +222,7 @@ class Backoff:
         self._heartbeat = heartbeat
 
     def after(self, error: Exception) -> None:
-        """Wait before the next attempt after this error: twice as long for each failure in a row, up to MAX_BACKOFF."""
+        """Wait before the next attempt after an error: twice as long after each failure in a row, up to MAX_BACKOFF."""
         why = index_fault(self._settings.index_folder, error)
         self._warn_once(why)
         self._heartbeat.report("", "", [why])
@@ -222,7 +230,7 @@ class Backoff:
         self._seconds = min(MAX_BACKOFF, 2 * self._seconds)
 
     def for_root(self) -> None:
-        """Wait until the root has something in it. An empty one is an unused mount point, or not in use yet."""
+        """Wait until there is something in the root. An empty one is a mount point without its file system, or new."""
         root = self._settings.root
         if not is_empty(root):
             return
@@ -231,7 +239,7 @@ class Backoff:
             time.sleep(POLL_INTERVAL)
 
     def recovered(self) -> None:
-        """Reset: the sidecar runs again."""
+        """Reset the wait, because the sidecar is running again."""
         self._last_warning, self._seconds = "", 1.0
 
     def _warn_once(self, why: str) -> None:

@@ -1,13 +1,13 @@
-"""When each periodic task of the loop is due, and how that survives a clock that is set back."""
+"""When each periodic task of the loop is due, and what happens to that if the clock is set back."""
 
 from __future__ import annotations
 
 
 class Timers:
-    """Due times of one sidecar, in seconds since 1970. Only the indexing thread touches this.
+    """The due times of one sidecar, in seconds since 1970. Only the indexing thread touches this.
 
-    All of them are moments of the wall clock, because a step takes its time as an argument. When the clock is set back
-    they move with it, so that whatever was due in ten seconds is still due in ten seconds, not in an hour.
+    They are times of the wall clock, because a step takes its time as an argument. When the clock is set back, they are
+    moved with it, so that what was due in ten seconds is still due in ten seconds, and not in an hour.
     """
 
     def __init__(self) -> None:
@@ -20,8 +20,8 @@ class Timers:
         self._rereads: dict[str, float] = {}
 
     def advance(self, now: float) -> float:
-        """Set the current time. Returns by how many seconds the clock was set back since the last call, usually 0.0;
-        every due time has then been moved by as much."""
+        """Set the current time. Returns how many seconds the clock was set back since the last call, usually 0.0. Every
+        due time has been moved by as much."""
         seconds = max(0.0, self._now - now)
         self._now = now
         if seconds:
@@ -32,7 +32,7 @@ class Timers:
         return seconds
 
     def reread_at(self, path: str, moment: float) -> None:
-        """Read this file again at this moment: an event file that does not parse may still be being written."""
+        """Have this file read again at this moment, because an event file that does not parse may not be complete."""
         self._rereads[path] = moment
 
     def take_rereads(self) -> list[str]:
@@ -43,7 +43,7 @@ class Timers:
         return due
 
     def next_due(self, *, checkpoint: bool) -> float:
-        """When the next task is due; the checkpoint counts only where there is something to save."""
+        """When the next task is due. Pass `checkpoint` if there is something to save, so that the checkpoint counts."""
         times = [self.next_tamper_check, *self._rereads.values()]
         if checkpoint:
             times.append(self.next_checkpoint)

@@ -775,7 +775,7 @@ def test_a_log_that_is_left_by_a_kill_stays_where_its_archive_is_damaged_meanwhi
     packed.unlink()
     with packed.open("wb") as file:
         write(file, [member], [content.replace(b"agent_0", b"agent_X")])  # whole, and of other bytes
-    assert reasons(archived(settings)) == {"s.jsonl": "its archive holds other bytes"}
+    assert reasons(archived(settings)) == {"s.jsonl": "its archive contains other bytes"}
     assert (root / LOG).read_bytes() == content
     packed.write_bytes(b"noise")
     assert "cannot be read" in reasons(archived(settings))["s.jsonl"]

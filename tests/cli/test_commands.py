@@ -127,6 +127,13 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
     assert f"Usage: cli {' '.join(words)}" in shown.output
 
 
+@pytest.mark.parametrize("words", [(), *every_command()], ids=" ".join)
+def test_a_help_fits_on_80_columns_and_lists_no_arguments_as_options(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli, [*words, "--help"], terminal_width=80)
+    assert [line for line in shown.output.splitlines() if len(line) > 80] == []
+    assert [line for line in shown.output.splitlines() if re.fullmatch(r"  [A-Z]+", line)] == []
+
+
 @pytest.mark.parametrize("words", [(), ("query",)], ids=" ".join)
 def test_a_group_alone_prints_its_help_and_cuts_no_summary(words: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(cli, words, terminal_width=80)
@@ -278,7 +285,7 @@ def test_a_root_that_cannot_be_written_is_named_with_a_way_out(root: Path) -> No
         for words in ("run", "reindex"):
             done = as_nobody_special(root, words)
             assert done.returncode == 1
-            assert done.stderr.startswith(f"error: {root}/index: Permission denied\nhint: see `sidecar doctor`")
+            assert done.stderr.startswith(f"error: {root}/index: Permission denied\nhint: run `sidecar doctor`")
         assert as_nobody_special(root, "doctor").returncode == 1
 
 
