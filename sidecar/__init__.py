@@ -78,7 +78,8 @@ __all__ = [
 
 # A type checker must not see this: it would accept any name at all.
 if not TYPE_CHECKING:
-    _MODULES = {"Entry": "records", "Index": "query.index"}  # the others are errors
+    # All other names are errors.
+    _MODULES = {"Entry": "records", "Index": "query.index"}
 
     def __getattr__(name):
         if name not in __all__:

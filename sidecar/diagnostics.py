@@ -1,7 +1,7 @@
-"""Diagnostic logging: loggers below `sidecar`, silent in a program that uses the library, on stderr for `--verbose`.
+"""Diagnostic logging: loggers below `sidecar`, silent in programs that use the library, on stderr with `--verbose`.
 
-Import this only in modules that load the standard library's `logging` anyway: `from sidecar import Index` and `--help`
-must not wait for it. Messages name files, counts and reasons, never the content of a log line.
+Import this only in modules that load the standard library's `logging` anyway, because `from sidecar import Index` and
+`--help` must not wait for it. Messages contain file names, counts and reasons, never the content of a log line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def log_to_stderr(verbosity: int) -> None:
 class StderrHandler(logging.Handler):
     """Writes each record as one line without control characters.
 
-    `sys.stderr` is looked up for each record, because a progress bar replaces it by one that prints above the bar.
+    `sys.stderr` is looked up for each record, because a progress bar replaces it with one that prints above the bar.
     """
 
     def __init__(self) -> None:

@@ -2,31 +2,32 @@
 
     SidecarError
     ├── ConfigError                 a setting, source or format that cannot be used     (exit status 2)
-    │   └── RootMissing             there is no root, or not yet
+    │   └── RootMissing             the root does not exist, or not yet                  (exit status 1)
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
     │   ├── IndexMissing            there is no index yet
     │   ├── IndexDamaged            an index file is not what it should be
-    │   │   └── ForeignFile         a link, a pipe or another user's file has the place of a file of the sidecar
+    │   │   └── ForeignFile         a link, a pipe or another user's file is where a file of the sidecar should be
     │   └── SchemaMismatch          the index was made by another version
     ├── EntryNotFound               no entry has this id
     ├── AmbiguousId                 several entries have this id
     ├── UnknownName                 nothing in the index has this name
     ├── SourceError
     │   ├── SourceMissing           the log file of an entry is gone
-    │   │   └── ArchiveMissing      the archive that its log was moved to is gone
+    │   │   └── ArchiveMissing      the archive that the log was moved to is gone
     │   ├── SourceChanged           the bytes at the pointer are not the bytes that were indexed
-    │   │   └── ArchiveDamaged      an archive cannot be unpacked, or holds other bytes
-    │   └── UnsafePath              a pointer leads out of the root
+    │   │   └── ArchiveDamaged      an archive cannot be unpacked, or contains other bytes
+    │   └── UnsafePath              a path leads out of the folder that it must stay in
     └── WriterError
         ├── SessionLocked           another writer owns the session
-        ├── InvalidRecord           what was to be written is not a record
+        ├── InvalidRecord           what was passed to be written is not a record
         ├── InvalidName             a session id or event type that is not a plain file name
         └── WriterClosed            the writer has been closed
 
-The docstring of a class is its default message. `hint` says what to do about it, and `exit_status` is that of the
-command.
+The docstring of a class is its default message. `hint` says what to do about the error, and `exit_status` is the exit
+status of the command. Everything that a caller may want to catch is here; errors that never leave their package stand
+in the module that raises them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class RootMissing(ConfigError):
     """The root does not exist."""
 
     hint = "start the daemon that logs there first, or name another directory with --root"
-    exit_status = 1  # a service manager tries again, as it does not with a configuration that stays wrong
+    # A service manager tries again, which it does not if the configuration is wrong.
+    exit_status = 1
 
 
 class BadTime(SidecarError):

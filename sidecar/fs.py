@@ -1,4 +1,4 @@
-"""What the package needs of a file system: file names, status and fingerprints, durability, kernel locks.
+"""What the package needs from a file system: file names, status, fingerprints, durability, and kernel locks.
 
 File names are kept relative to the root, with `/`, and always as text: their bytes, read as UTF-8, whatever the locale
 says. A name that is not UTF-8 cannot be an SQLite text, so it is kept as `bytes://` and the percent-encoded bytes. No
@@ -63,8 +63,8 @@ def resolve_under(root: Path, text: str) -> Path:
 
 
 def resolve_found(root: str, text: str) -> str:
-    """As `resolve_under`, for paths that come from a scan, once per file that is read. The answer for a folder is
-    cached while the folder is the same one."""
+    """Like `resolve_under`, but fast, for paths that come from a scan: the answer for a folder is cached while the
+    folder is the same one."""
     return _under(root, text, _is_inside_as_before)
 
 
@@ -80,13 +80,14 @@ def _under(root: str, text: str, is_inside: Callable[[str, str], bool]) -> str:
 
 
 def _is_inside(root: str, folder: str) -> bool:
-    """Whether a folder is below the root once links are followed."""
+    """Whether a folder is below the root after all links are resolved."""
     # Not Path.resolve, which raises for circular links; opening the file will do that.
     return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 
 def _is_inside_as_before(root: str, folder: str) -> bool:
-    """As `_is_inside`, cached by the folder's identity: following links takes a quarter of the time of one read."""
+    """Like `_is_inside`, cached by the folder's identity, because resolving links takes a quarter of the time of a
+    read."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -114,8 +115,8 @@ _MAX_INTEGER = (1 << 63) - 1
 class FileStat(NamedTuple):
     """The part of a file's status that changes when another file takes its place, or when it is written to.
 
-    All four are signed 64-bit integers, which is what SQLite stores: of device and inode, which may use all 64 bits,
-    the first bit is dropped; a time before 1677 or after 2262 counts as the first or last nanosecond that fits.
+    All four are signed 64-bit integers, which is what SQLite stores. Device and inode may use all 64 bits, so their
+    first bit is dropped. A time before 1677 or after 2262 becomes the first or the last nanosecond that fits.
     """
 
     device: int
@@ -148,7 +149,7 @@ def file_stat(path: str | Path) -> FileStat | None:
 
 
 def try_file_stat(path: str | Path) -> FileStat | None:
-    """As `file_stat`, but None for all errors: for readers that open the file next, which reports them."""
+    """Like `file_stat`, but None for every error. For readers that open the file next and report the error then."""
     try:
         return FileStat.of(os.lstat(path))
     except OSError:
@@ -174,7 +175,7 @@ class OpenFiles(Generic[K, V]):
         self._open: OrderedDict[K, V] = OrderedDict()
 
     def current(self, name: K, is_current: Callable[[V], bool]) -> V | None:
-        """The open file of this name. One that is no longer current is closed; then, and if none is open, None."""
+        """The open file with this name; None if there is none. A file that is no longer current is closed first."""
         file = self._open.get(name)
         if file is None:
             return None
@@ -236,9 +237,9 @@ class KernelLock(NamedTuple):
 
 
 def kernel_locks(path: Path) -> list[KernelLock]:
-    """The locks on a file, as Linux lists them in `/proc/locks`; the file is not opened.
+    """The locks on a file, as Linux lists them in `/proc/locks`. The file is not opened.
 
-    Empty where nobody holds one, where the file is not there, and on other systems.
+    Empty if nobody holds a lock, if there is no such file, and on other systems.
     """
     try:
         status = os.lstat(path)
@@ -250,7 +251,8 @@ def kernel_locks(path: Path) -> list[KernelLock]:
     for line in lines:
         # 5: POSIX  ADVISORY  READ 2115 fe:00:2205377 124 EOF
         match line.split():
-            case [_, kind, _, _, pid, of, first, last] if of == file:  # one who waits has `->` before the kind
+            # The line of a process that waits for a lock does not match, because it has `->` before the kind.
+            case [_, kind, _, _, pid, of, first, last] if of == file:
                 found.append(KernelLock(kind, int(pid), int(first), int(last) if last != "EOF" else _MAX_INTEGER))
     return found
 
@@ -268,7 +270,7 @@ def sync_folder(folder: Path) -> None:
 
 
 MTIME_GRANULARITY = 100_000_000
-"""Nanoseconds. Two changes of a file or folder that are closer together may have the same modification time."""
+"""In nanoseconds. Two changes to a file or folder that are closer together may leave the same modification time."""
 
 
 # ---- file systems
@@ -277,7 +279,7 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", 
 """File systems that other machines may write to, which inotify does not report."""
 
 POLLING_CONFIGURED = "asked for in the configuration"
-"""Reason for polling where the configuration says so."""
+"""The reason for polling if the configuration says so."""
 
 
 def why_polling(root: Path) -> str:

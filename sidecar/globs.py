@@ -1,7 +1,7 @@
-"""Translate globs over paths below the root into regular expressions over whole paths.
+"""Translate globs for paths below the root into regular expressions for whole paths.
 
 `*`, `?` and `[...]` work as in fnmatch, within one component; `**` as a component matches any number of folders,
-including none. `<agent>` is a star with a name: what it matches is that part of the path. Matching is case-sensitive,
+including none. `<agent>` is a star with a name for the part of the path that it matches. Matching is case-sensitive,
 and a leading dot is a character like any other.
 """
 
@@ -13,15 +13,15 @@ from .places import NAME
 
 EXPECTED = "a path below the root, with `/`, without `..` and `.`"
 EXPECTED_NAMES = (
-    "named parts of the path such as `<agent>`: small letters, digits and `_`, each name once, and text between it and"
-    " the next star or name; `[<]` is the character"
+    "named parts of the path such as `<agent>`: lower-case letters, digits and `_`, each name once, with text between"
+    " it and the next star or name; `[<]` stands for the character `<`"
 )
 _MAGIC = re.compile(r"[*?[<]")
 _NAMED = re.compile(rf"<({NAME.pattern})>")
 
 
 def split_glob(glob: str) -> list[str]:
-    """The components of a glob. Raises ValueError, with what is expected, where the glob could leave the root."""
+    """The components of a glob. Raises ValueError, which says what is expected, if the glob could leave the root."""
     parts = glob.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in glob:
         raise ValueError(EXPECTED)
@@ -29,7 +29,7 @@ def split_glob(glob: str) -> list[str]:
 
 
 def glob_names(glob: str) -> tuple[str, ...]:
-    """The names of parts of the path. Raises ValueError, with what is expected, where `<` begins no name."""
+    """The named parts of the path. Raises ValueError, which says what is expected, if `<` does not begin a name."""
     names: list[str] = []
     for part in split_glob(glob):
         texts, stars = _pieces(part)
@@ -44,16 +44,19 @@ def glob_names(glob: str) -> tuple[str, ...]:
 
 def glob_regex(glob: str, *, named: bool = False) -> str:
     """A regular expression, for use with `fullmatch`, for the paths that `glob` matches. With `named`, each named part
-    is a group; it has no other capturing groups.
+    is a group. There are no other capturing groups.
 
-    The text between two stars is matched at its first occurrence, in an atomic group (`(?>`): a later occurrence can
-    match nothing that the first does not. Without it, a glob of twenty stars would backtrack exponentially.
+    The text between two stars is matched at its first occurrence, in an atomic group (`(?>`), because a later
+    occurrence can match nothing that the first does not. Otherwise a glob of twenty stars would backtrack
+    exponentially.
     """
-    runs: list[list[str]] = [[]]  # runs of components, separated by `**`
+    # Runs of components, separated by `**`.
+    runs: list[list[str]] = [[]]
     for part in split_glob(glob):
         if part != "**":
             runs[-1].append(_component(part, named))
-        elif runs[-1] or len(runs) == 1:  # several in a row mean the same as one
+        # Several `**` in a row mean the same as one.
+        elif runs[-1] or len(runs) == 1:
             runs.append([])
     first, *middle, last = [[], *runs] if len(runs) == 1 else runs
     regex = "".join(f"{part}/" for part in first)
@@ -64,7 +67,7 @@ def glob_regex(glob: str, *, named: bool = False) -> str:
 
 
 def glob_prefix(glob: str) -> str:
-    """The deepest folder that contains every path `glob` can match; "" for the root."""
+    """The deepest folder that contains every path that `glob` can match; "" for the root."""
     folders = split_glob(glob)[:-1]
     magic = [i for i, part in enumerate(folders) if _MAGIC.search(part)]
     return "/".join(folders[: magic[0]] if magic else folders)
@@ -118,7 +121,7 @@ def _star(name: str | None, *, lazy: bool) -> str:
 
 
 def _pieces(part: str) -> tuple[list[str], list[str | None]]:
-    """The regular expressions before, between and after the stars of a component, and the name of each star."""
+    """The regular expressions before, between and after the stars of a component, and the name of each star, if any."""
     between: list[str] = [""]
     stars: list[str | None] = []
     position = 0
@@ -146,7 +149,7 @@ def _pieces(part: str) -> tuple[list[str], list[str | None]]:
 
 
 def _end_of_choice(part: str, start: int) -> int:
-    """Position of the closing `]`, -1 where there is none. A `]` that comes first in the brackets is a character."""
+    """The position of the closing `]`; -1 if there is none. A `]` that comes first in the brackets is a character."""
     return part.find("]", start + 1 + part.startswith("!", start))
 
 

@@ -1,11 +1,11 @@
-"""Places: where in a record, or beside it, an attribute stands. Parsed from the text that a format has.
+"""Places: where an attribute is found, in a record or beside it. They are parsed from the texts in a format.
 
-    data.agent_id                        a path: keys with dots between
-    [data, "kind.of.talk"]               the same as a list of keys, of any characters
-    content[type=tool_use].id            a step into a list: its objects that have that key and value
+    data.agent_id                        a path: keys, separated by dots
+    [data, "kind.of.talk"]               the same as a list of keys, which may contain any characters
+    content[type=tool_use].id            a step into a list: to its objects with that key and value
     recipients[].name                    a step to all elements of a list
     <agent>                              a part of the file's path, or a value that the format keeps
-    "tool:{payload.name}"                a text with places in it; absent where one of them is
+    "tool:{payload.name}"                a text with places in it; absent if one of these is
 
 `docs/derivation.md`, section 3, says what each of them leads to.
 """
@@ -24,21 +24,21 @@ _KEY = re.compile(r"[^.\[\]{}<>]+")
 _LIST_STEP = re.compile(r"\[(?:([^=\[\]]+)=([^\[\]]+))?\]")
 _HOLE = re.compile(r"\{([^{}]*)\}")
 MAX_STEPS = 50
-"""Keys and steps into lists in one path."""
+"""The largest number of keys and steps into lists in a path."""
 
 EXPECTED = (
-    "a place: keys with dots between (`data.agent_id`), where `content[type=text]` and `content[]` lead into a list; a"
+    "a place: keys separated by dots (`data.agent_id`), where `content[type=text]` and `content[]` lead into a list; a"
     " list of keys; `<name>`; or a text with places in braces (`tool:{data.tool}`)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ListStep:
-    """A step into a list: to the objects in it whose `key` is `value`; without a key, to all its elements."""
+    """A step into a list: to the objects in it whose `key` has this `value`, or without a key to all its elements."""
 
     key: str | None = None
     value: str | None = None
-    """Text, a whole number in digits, `true` or `false`."""
+    """A text, a whole number in digits, `true` or `false`."""
 
 
 Path: TypeAlias = tuple[str | ListStep, ...]
@@ -47,14 +47,14 @@ Path: TypeAlias = tuple[str | ListStep, ...]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A named part of the file's path, or a value that an earlier record of the file gave."""
+    """A named part of the file's path, or a value that was kept of an earlier record."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with places in it. It is absent where one of them is."""
+    """A text with places in it. It is absent if one of them is."""
 
     parts: tuple[str | Path | Named, ...]
 
@@ -62,11 +62,11 @@ class Template:
 Place: TypeAlias = Path | Named | Template
 
 WrittenPlace: TypeAlias = str | tuple[str, ...]
-"""A place as a format has it: a text, or a list of keys."""
+"""A place as it is written in a format: a text, or a list of keys."""
 
 
 def parse_place(text: str) -> Place | None:
-    """The place that a text names; None where it names none."""
+    """The place that a text stands for; None if it is not one."""
     return _template(text) if "{" in text or "}" in text else _path_or_name(text)
 
 
@@ -96,7 +96,8 @@ def before_lists(path: Path) -> tuple[str, ...]:
 
 def _template(text: str) -> Template | None:
     parts: list[str | Path | Named] = []
-    for i, part in enumerate(_HOLE.split(text)):  # texts, with what is in braces between them
+    # texts, with what is in braces between them.
+    for i, part in enumerate(_HOLE.split(text)):
         if i % 2:
             inner = _path_or_name(part)
             if inner is None:
@@ -116,7 +117,7 @@ def _path_or_name(text: str) -> Path | Named | None:
 
 
 def _path(text: str) -> Path | None:
-    """Keys with dots between, each followed by any number of steps into lists; None where it is not that."""
+    """Keys separated by dots, each followed by any number of steps into lists; None if the text is anything else."""
     steps: list[str | ListStep] = []
     position = 0
     while key := _KEY.match(text, position):
@@ -142,12 +143,13 @@ def text_of(value: Any) -> str | None:
         return None
     try:
         return str(value) or None
-    except ValueError:  # more digits than Python converts
+    except ValueError:
+        # An integer with more digits than Python converts.
         return None
 
 
 def values_in(value: Any, steps: tuple[str | ListStep, ...]) -> list[Any]:
-    """All values but null that the steps lead to from a value, in the order of the record."""
+    """All values except null that the steps lead to from a value, in the order of the record."""
     found = [value]
     for step in steps:
         if step.__class__ is str:

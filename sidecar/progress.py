@@ -1,4 +1,4 @@
-"""The progress of long work, for people: a bar on a terminal, a line every few seconds elsewhere. Both on stderr."""
+"""The progress of long jobs, for people: a bar on a terminal, elsewhere a line every few seconds. Both go to stderr."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 BAR_AFTER = 0.5
-"""Seconds of work before a bar appears; shorter work needs none."""
+"""Seconds before a bar appears; a shorter job needs none."""
 REDRAW_INTERVAL = 0.1
+"""Seconds between two updates of a bar."""
 LINE_INTERVAL = 5.0
-"""Seconds between two states of a bar, and between two lines where there is no terminal."""
+"""Seconds between two lines, if there is no terminal."""
 
 
 class ProgressBar:
@@ -55,7 +56,7 @@ class ProgressBar:
             self._next = now + LINE_INTERVAL
 
     def pause(self) -> bool:
-        """Remove the bar; returns whether any work was reported. The next report starts a new one."""
+        """Remove the bar; the next report starts a new one. Returns whether any work was reported."""
         had_work = bool(self._what)
         if self._bar is not None:
             self._bar.stop()
@@ -69,7 +70,7 @@ class ProgressBar:
             from rich.progress import BarColumn, Progress, TextColumn
             from rich.table import Column
 
-            # Drawn by us alone: a thread of rich's would outlive a fork and wake an idle process.
+            # Without rich's own thread, which would not survive a fork and would wake an idle process.
             console = Console(stderr=True)
             self._bar = Progress(
                 BarColumn(bar_width=max(4, min(24, console.width - len(text) - 4))),

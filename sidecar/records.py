@@ -1,6 +1,6 @@
 """The values that travel between packages: bytes -> Line -> Record -> Row (into the index) and Entry (out of it).
 
-All are immutable. Those that exist once per log line are named tuples, the cheapest immutable value in Python.
+All are immutable. Those of which there is one per log line are named tuples, the cheapest immutable values in Python.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Layout = Literal["session", "stream", "file"]
 """How records lie in a file: one session per file, many sessions per file, or one record per file."""
 
 TOO_LONG = "too-long"
-"""The reason of a line that is rejected before it is parsed."""
+"""The reason for a line that is rejected before it is parsed."""
 
 
 class Line(NamedTuple):
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     is_request: bool
     is_answer: bool
     skip: bool
-    """Records of this type are counted, and not indexed."""
+    """Whether records of this type are counted but not indexed."""
 
 
 class LogName(NamedTuple):
@@ -67,7 +67,7 @@ class Record(NamedTuple):
     is_broadcast: bool
     requests_response: bool
     is_completed: bool
-    """Carries the status "completed"."""
+    """Whether it has the status "completed"."""
 
 
 class Rejected(NamedTuple):
@@ -105,26 +105,26 @@ class Row(NamedTuple):
     requests_response: bool
     has_response: bool
     answered_after: float | None
-    """Of a request whose answer came before it: seconds from the request to that answer. Else None: the answer of a
-    request comes later, as `Answered`."""
+    """For a request whose answer came before it: seconds from the request to that answer. None for all other records:
+    if a request is answered later, that comes as `Answered`."""
 
 
 class Answered(NamedTuple):
-    """A request that is derived already and has now been answered."""
+    """A request whose row was derived earlier, and that has now been answered."""
 
     day: int
     byte_offset: int
     correlation_id: str | None
     answered_after: float | None
-    """Seconds from the request to its first answer in file order, by their timestamps; of every answered request."""
+    """Seconds from the request to its first answer in file order, by their timestamps."""
 
 
 class _Checked:
-    """What an entry has besides its columns, kept out of `fields`, `==` and `repr`."""
+    """What an entry has besides its fields, so that it is not in `fields`, `==` and `repr`."""
 
     __slots__ = ("checksum",)
     checksum: int
-    """CRC-32 of the bytes that were indexed. Not set on an entry that the caller has made."""
+    """CRC-32 of the bytes that were indexed. Not set on entries that do not come from an index."""
 
 
 class Extent(NamedTuple):
@@ -137,16 +137,16 @@ class Extent(NamedTuple):
     file: str
     """The archive file, relative to the archive folder."""
     at: int
-    """Byte offset in the uncompressed content of the archive file."""
+    """The byte offset in the uncompressed content of the archive file."""
     size: int
-    """Bytes."""
+    """In bytes."""
     lines: int
     sign: int
-    """Fingerprint of the bytes."""
+    """The fingerprint of the bytes."""
 
 
 class Move(NamedTuple):
-    """A log file whose content is in the archive now, and that is to be deleted."""
+    """A log file whose content is in the archive now, so that the file can be deleted."""
 
     path: str
     looks: tuple[int, int, int, int]
@@ -156,12 +156,12 @@ class Move(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """A compact copy of a daily file, and the day's filter. Of use only while the daily file has not changed since."""
+    """A compact copy of a daily file, and the day's filter. Usable only if the daily file has not changed since."""
 
     day: str
     """`YYYY-MM-DD`."""
     copy: str
-    """Path of the copy in the index folder."""
+    """The path of the copy, relative to the index folder."""
     state: list[int]
     """The daily file's counters, sizes and times when the copy was made."""
     blocks: list[str]
@@ -169,13 +169,13 @@ class Compacted(NamedTuple):
 
 
 def archived_size(parts: tuple[Extent, ...]) -> int:
-    """Bytes of a log that are in the archive, which is the offset in the log at which its file begins."""
+    """The number of bytes of a log that are in the archive, which is the offset at which its file begins."""
     return sum(part.size for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(_Checked):
-    """One record as the index has it: the reference's 17 columns, in their order, and what they leave out.
+    """One record as the index has it: the reference's 17 columns, in their order, and three values more.
 
     An entry is a pointer, not the record: `Index.read(entry)` returns that. Section 7 of docs/derivation.md says how
     each column is derived.
@@ -190,44 +190,44 @@ class Entry(_Checked):
     """
 
     id: str
-    """`<file stem>:<byte_offset>`, or `<session>:<byte_offset>` where the path names the session. Unique but for files
-    of the same name in different folders."""
+    """`<file stem>:<byte_offset>`, or `<session>:<byte_offset>` if the path names the session. Unique, except among
+    files with the same name in different folders."""
     timestamp: float
     """Seconds since 1970, UTC."""
     event_type: str
     session_id: str
-    """Empty where the record belongs to no session."""
+    """Empty if the record belongs to no session."""
     file_path: str
     """The log, relative to the root, with `/`. Stays the same when the log is archived."""
     line_number: int
     """In the log, 1-based."""
     byte_offset: int
-    """Of the record's first byte in the log, 0-based."""
+    """The 0-based position of the record's first byte in the log."""
     initiating_agent: str
-    """The owner of the session; `unknown` where there is none."""
+    """The owner of the session; `unknown` if there is none."""
     participating_agents: tuple[str, ...]
-    """The sender first, then the recipients, the members, and for an answer the sender of its request."""
+    """The author, then the addressees, the members, and for an answer the author of its request; without repeats."""
     agent_roles: Mapping[str, str]
     """The roles after this record, by participant. Participants without a role are absent."""
     pattern_type: str
     """`peer_to_peer`, `team`, `broadcast`, `swarm`, `general`, or what the record calls it."""
     conversation_id: str
-    """The session where the record names no conversation."""
+    """The id of the session if the record names no conversation."""
     correlation_id: str | None
     """Shared by a request and its answers."""
     is_completion: bool
     is_request: bool
     has_response: bool
-    """Whether a request has been answered, as far as its log was read. False for all others."""
+    """Whether this is a request that has been answered, as far as its log has been read."""
     requests_response: bool
-    """Whether a request expects an answer. With `has_response` false it is pending."""
+    """Whether this is a record that expects a response. If `has_response` is false, it is pending."""
     author: str | None = None
-    """Who wrote the record; None where nobody is known to have."""
+    """The agent that wrote the record; None if that is not known."""
     addressees: tuple[str, ...] = ()
-    """Those the record names as its receivers; members of its team or conversation are not among them."""
+    """The agents that the record is addressed to, which the other members of a team are not."""
     answered_after: float | None = None
-    """Of an answered request: seconds from it to its first answer in file order, by their timestamps, so it is negative
-    where the answer is dated before the request. Else None."""
+    """For an answered request, the seconds from it to its first answer in file order, by their timestamps. Negative if
+    the answer has the earlier timestamp. None for all other entries."""
 
 
 REPLACED = "another file has its name"
@@ -247,20 +247,20 @@ class Dropped(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Progress of a long job."""
+    """The progress of a long job."""
 
     what: str
-    """`indexing`, `rebuilding`, `comparing` …"""
+    """`indexing`, `rebuilding`, `comparing`, …"""
     done: int
-    """Bytes of log."""
+    """Bytes of log so far."""
     total: int
-    """Bytes of log."""
+    """Bytes of log in all."""
     entries: int
     """Entries so far."""
 
 
 Reporter = Callable[[Report], None]
-"""Called with progress reports during a long job."""
+"""A function that is called with progress reports during a long job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,15 +274,15 @@ class Session:
 
     session_id: str
     initiating_agent: str
-    """Its owner; `unknown` where there is none."""
+    """Its owner; `unknown` if there is none."""
     created_at: float
-    """Time of its first record: seconds since 1970, UTC."""
+    """The time of its first record, in seconds since 1970, UTC."""
     pattern_type: str
     """The pattern of its first record."""
     status: str
     """`active` or `completed`."""
     lives_in: str = "log"
-    """Where its records are: `log`, `archive`, or `log, archive` where it continued after it was archived."""
+    """Where its records are: `log`, `archive`, or `log, archive` if it was archived and then continued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class AgentSummary:
 
     agent: str
     entries: int
-    """Entries that it is a participant of."""
+    """The number of entries in which it takes part."""
     first_timestamp: float
     """Seconds since 1970, UTC."""
     last_timestamp: float
@@ -318,7 +318,7 @@ class AgentSummary:
 
 
 class _Named:
-    """A named tuple whose values can be had by column name as well, like the rows of the reference's SQL."""
+    """A named tuple whose values can also be accessed by column name, like the rows of the reference's SQL."""
 
     __slots__ = ()
 

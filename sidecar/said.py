@@ -1,7 +1,7 @@
-"""What was said in a record: for people who read it. Nothing of it is stored.
+"""What was said in a record, for people to read. None of it is stored.
 
-A format names the places under `text`. For one that does not, the usual places are tried: a record's own words stand at
-the top or in `data`, and an answer often wraps those of the model once more.
+A format names the places under `text`. If it does not, the usual places are tried: a record's own words are at its top
+or in `data`, and an answer often wraps those of the model once more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _DEEPEST = 4
 
 
 def said(record: Mapping[str, Any], places: Iterable[Place] | None) -> str:
-    """The texts at all of the places, joined by line ends; without `places`, the text at the first of the usual ones.
-    Empty where there is none."""
+    """The texts at all of the places, joined by line ends. If `places` is None, the text at the first of the usual
+    places. Empty if there is none."""
     if places is None:
         return _usual(record, 0) or ""
     found = (value for place in places for value in _values_at(record, place))
@@ -61,18 +61,18 @@ def _usual(value: Mapping[str, Any], depth: int) -> str | None:
     return None
 
 
-# ---- as the catalog notes it, so that an index can be read without the settings that it was made with
+# ---- as the catalog stores it, so that an index can be read without the settings that it was made with
 
 
 def note_of(sources: Iterable[tuple[str, tuple[WrittenPlace, ...] | None]]) -> str:
-    """What the catalog notes of some sources: of each its glob and the places of its format, or None."""
+    """What the catalog stores about some sources: for each its glob, and the places that its format names, or None."""
     return orjson.dumps([[glob, places] for glob, places in sources]).decode()
 
 
 def places_in(note: str, path: str) -> tuple[Place, ...] | None:
-    """The places of the first source whose glob matches a path, by the note of a catalog. None where it names none.
+    """The places of the first source whose glob matches a path, from what a catalog stores; None if it names none.
 
-    An index may come from anybody: what is not such a note counts as none.
+    An index may come from anybody, so anything that is not such a note counts as None.
     """
     for regex, places in _parsed(note):
         if regex.fullmatch(path):

@@ -1,7 +1,7 @@
 """Output for people: tables and lines. In colour and cut to width on a terminal; plain, and never cut, elsewhere.
 
-Everything printed here goes through `plain`: logs are written by strangers, and may contain control sequences that move
-the cursor, rename the window or reverse a line. Markup in them is text like any other.
+Everything that is printed here goes through `plain`: logs are written by strangers, and may contain control sequences
+that move the cursor, rename the window or reverse a line. Markup in them is text like any other.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Piece = tuple[str, str]
 Cell = str | Sequence[Piece]
 TableRow = Sequence[Sequence[Piece]]
 WIDTH_SAMPLE = 500
-"""Rows from which the widths of a table's columns are taken."""
+"""The number of rows by which the widths of a table's columns are chosen."""
 GAP = 2
 """Spaces between two columns."""
 LONGEST_LINE = 110
-"""Widest line of a paragraph, however wide the terminal is."""
+"""The widest line of a paragraph, however wide the terminal is."""
 _SQUEEZED = 8
-"""Width down to which columns are narrowed when nothing else helps."""
+"""The width to which columns may be narrowed if nothing else helps."""
 CUT = "…"
 """Stands for text that was cut."""
 # C0, DEL and C1; line and paragraph separators; marks that change the direction; invisible tags; lone surrogates.
@@ -41,7 +41,7 @@ _AGENT_STYLES = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "b
 
 
 def plain(text: str) -> str:
-    """The text as one line that does nothing to a terminal: control characters are written as escapes."""
+    """The text as one line that has no effect on a terminal: control characters are written as escapes."""
     return _UNSAFE.sub(_escape, text)
 
 
@@ -67,12 +67,12 @@ class Column(NamedTuple):
     style: str = ""
     right: bool = False
     least: int = 0
-    """The width down to which it is narrowed before a column is left out; 0: it is never narrowed."""
+    """The width to which it may be narrowed before any column is left out; 0: it is never narrowed."""
     optional: int = 0
-    """Where the terminal is too narrow, columns with the highest number are left out first; 0: never."""
+    """If the terminal is too narrow, the columns with the highest number are left out first; 0: never left out."""
     cut: Literal["end", "middle", "fold"] = "end"
-    """Where a text that is too wide is cut. `middle`: for ids and paths, which are told apart by their ends. `fold`:
-    nowhere; it goes on in the next line."""
+    """Where a text that is too wide is cut: `middle` is for ids and paths, which differ at their ends; with `fold` it
+    is not cut but continues on the next line."""
 
 
 class Screen:
@@ -94,7 +94,7 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """The width of the terminal in columns; as good as unlimited in a pipe."""
+        """The width of the terminal in columns; practically unlimited in a pipe."""
         return self.console.width if self.is_terminal else 1_000_000
 
     def moment(self, timestamp: float) -> str:
@@ -102,7 +102,7 @@ class Screen:
         return moment_text(timestamp, None if self.zone == "local" else UTC)
 
     def line(self, *pieces: Piece | str, label: Piece = ("", ""), indent: int = 0) -> None:
-        """Print one paragraph, indented, with a label in the indent. On a terminal it is broken between words."""
+        """Print one paragraph, indented, with a label in the indent. On a terminal it is wrapped between words."""
         texts = [(piece, "") if isinstance(piece, str) else piece for piece in pieces]
         if not self.is_terminal:
             print((plain(label[0]).ljust(indent) + "".join(plain(text) for text, _ in texts)).rstrip())
@@ -116,7 +116,7 @@ class Screen:
         self.console.print(grid)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> int:
-        """Print rows in columns, a few hundred at a time as they come; returns how many there were."""
+        """Print rows in columns, a few hundred at a time as they come. Returns the number of rows."""
         remaining = iter(rows)
         widths: list[int] = []
         count = 0
@@ -130,7 +130,7 @@ class Screen:
         return count
 
     def row(self, columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Cell]) -> None:
-        """Print one row in columns of these widths, or in narrower ones where the terminal has no room for them."""
+        """Print one row in columns of these widths, or in narrower ones if the terminal has no room for them."""
         if self.is_terminal:
             narrowed = self._narrowed([*widths], [column.least for column in columns])
             narrowed = self._narrowed(narrowed, [min(column.least, _SQUEEZED) for column in columns])
@@ -139,7 +139,7 @@ class Screen:
             _plain_table(columns, [*widths], [_row(cells)], first=False)
 
     def _widths(self, columns: Sequence[Column], rows: list[TableRow]) -> list[int]:
-        """The width of each column: what it needs, or less if the terminal is too narrow; 0 where it is left out."""
+        """The width of each column: what it needs, or less if the terminal is too narrow; 0 if it is left out."""
         needed = [
             max(_width([(column.title, "")]), *(_width(row[i]) for row in rows)) for i, column in enumerate(columns)
         ]
@@ -153,7 +153,7 @@ class Screen:
         return self._narrowed(widths, [min(column.least, _SQUEEZED) for column in columns])
 
     def _narrowed(self, widths: list[int], least: list[int]) -> list[int]:
-        """The widths, narrowed where there is most to spare, column by column, until they fit or none can be."""
+        """The widths, narrowed step by step where there is most to spare, until they fit or nothing is to spare."""
         widths = widths[:]
         while _total(widths) > self.width:
             spare, i = max((width - least[i] if least[i] else 0, i) for i, width in enumerate(widths))
@@ -183,7 +183,7 @@ class Screen:
 
 
 def print_note(text: str) -> None:
-    """Print a note on stderr, so that stdout holds the answer and nothing else."""
+    """Print a note to stderr, so that there is nothing but the answer on stdout."""
     print(plain(text), file=sys.stderr)
 
 
@@ -193,7 +193,7 @@ def agent_piece(name: str) -> Piece:
 
 
 def speech_pieces(author: str | None, addressees: Sequence[str], participants: Sequence[str]) -> list[Piece]:
-    """Who speaks, to whom, and who else takes part: `a → b with c`, with a dash for an author that nobody knows."""
+    """Who speaks, to whom, and who else takes part: `a → b with c`, with a dash for an unknown author."""
     pieces = [("–", "dim") if author is None else agent_piece(author)]
     others = [name for name in participants if name != author and name not in addressees]
     for word, names in ((" → ", addressees), (" with ", others)):

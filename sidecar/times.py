@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from sidecar.errors import BadTime
 
 Time = float | int | str | datetime
-"""Seconds since 1970; a datetime or ISO 8601 (UTC where it names no zone); a time of day, `today`, `yesterday` or
-`now`; or an age, counted back from now."""
+"""Seconds since 1970; a datetime or ISO 8601 (in UTC if it names no zone); a time of day, `today`, `yesterday` or
+`now`; or an age, which is counted back from now."""
 _UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
 _PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(_UNITS, key=len, reverse=True))})\s*", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.ASCII)
@@ -47,10 +47,10 @@ def duration(value: float | int | str) -> float:
 
 
 def moment_of(value: Time, now: float, *, local: bool = False) -> float:
-    """A moment in seconds since 1970; an age is counted back from `now`. Raises BadTime.
+    """A moment in seconds since 1970. An age is counted back from `now`. Raises BadTime.
 
-    A time without a zone is in UTC, or with `local` in the zone of this machine. A time of day is the latest one that
-    is over: at 10:00, `19:35` is yesterday's.
+    A time without a zone is in UTC, or with `local` in this machine's zone. A time of day is the latest one that has
+    passed: at 10:00, `19:35` is yesterday's.
     """
     if isinstance(value, datetime):
         return (value if value.tzinfo or local else value.replace(tzinfo=UTC)).timestamp()
@@ -75,7 +75,7 @@ def _moment_in_words(text: str, now: float, local: bool) -> float:
 
 
 def _date_and_time(text: str, now: datetime) -> datetime:
-    """The moment that a text names; it has a zone only if the text has one. Raises ValueError."""
+    """The moment that a text names, with a zone only if the text has one. Raises ValueError."""
     now = now.replace(tzinfo=None)
     if text.lower() == "now":
         return now
@@ -99,20 +99,20 @@ def _number(text: str) -> float | None:
 
 SECONDS_PER_DAY = 86_400
 YEAR_10000 = 253_402_300_800
-"""The first second after the year 9999: beyond it Python has no dates."""
+"""The first second after the year 9999, the last one for which Python has dates."""
 
 _LAST_MOMENT = YEAR_10000 - 1.0
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def within_calendar(moment: float) -> float:
-    """The moment itself, or the nearest one that has a day: not before 1970, nor after 9999."""
+    """The moment itself, or the nearest one from 1970 to 9999."""
     return moment if 0.0 <= moment < YEAR_10000 else min(max(moment, 0.0), _LAST_MOMENT)
 
 
 def day_of(timestamp: float) -> str:
-    """The UTC day of a moment. Before 1970 it is the first day, after 9999 the last: never an error."""
-    # Not by datetime, which rounds to microseconds: the last of them before midnight would be on the next day.
+    """The UTC day of a moment. For a moment before 1970 it is the first day, for one after 9999 the last."""
+    # Not by datetime, which rounds to microseconds: a moment just before midnight would be on the next day.
     return day_name(int(within_calendar(timestamp) // SECONDS_PER_DAY))
 
 

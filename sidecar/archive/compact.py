@@ -1,10 +1,10 @@
 """Compact copies of old daily files, and the Bloom filters of their days.
 
-The pages of a daily file that grew row by row are half empty. A copy made by `VACUUM INTO` is dense; it is in rollback
-mode, so that reading it needs no write access. It is made over a reader's connection, which does not block a running
-sidecar. The index owner replaces the daily file by its copy only if nothing was written to it since.
+The pages of a daily file that grew row by row are half empty. A copy that `VACUUM INTO` makes is dense, and it is in
+rollback mode, so that reading it needs no write access. It is made through a reader's connection, which does not block
+a running sidecar. The index owner replaces the daily file by its copy only if nothing has been written to it since.
 
-No ANALYZE: measured on 200,000 entries, its statistics made none of the library's queries faster or slower.
+There is no ANALYZE: its statistics made none of the library's queries faster or slower (measured on 200,000 entries).
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def _copied(folder: GuardedFolder, path: Path, checkpoint: int) -> Compacted | N
     made = folder.path / path.name
     for suffix in ("", *BESIDE):
         folder.delete(path.name + suffix)
-    os.close(folder.create(path.name))  # empty: SQLite would follow a link that is put there
+    # empty: SQLite would follow a link that is put there.
+    os.close(folder.create(path.name))
     check_to_write(folder, path.name)
+    # Raises unless this is a daily file, and nothing in it runs code.
     with closing(DayReader(path)):
-        pass  # it is a daily file, and nothing in it runs
+        pass
     with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)) as day:
         state = [*day.execute(STATE).fetchone(), *stats_of(path)]
         if state[0] > checkpoint:
@@ -83,6 +85,6 @@ def _texts(day: sqlite3.Connection) -> Iterator[str]:
 
 
 def delete_stale_copies(index_folder: Path) -> None:
-    """Delete the copies that no index owner has taken."""
+    """Delete the copies that no index owner has used."""
     with suppress(OSError, SidecarError), GuardedFolder.open_own(index_folder) as index:
         index.delete_all(COMPACT_FOLDER)

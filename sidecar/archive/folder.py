@@ -1,8 +1,8 @@
-"""Write in the archive folder of a root: claim it, and create, sync and delete its files by descriptor, so that nothing
-that others put there leads elsewhere (`guarded.py`).
+"""Write to the archive folder of a root: claim it, and create, sync and delete its files. Everything is done by
+descriptor, so that nothing that others put there leads elsewhere (`guarded.py`).
 
-Only archive files, below `sessions/` and `events/`, and `archive.json` are ever touched: the folder may contain other
-files as well.
+Only archive files, which are below `sessions/` and `events/`, and `archive.json` are ever touched, because the folder
+may contain other files as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sidecar.guarded import GuardedFolder
 from sidecar.logs.archive_file import OWNER_FILE, SUFFIX, Archive, is_of, owner_of, place_of
 
 UNFINISHED = ".part"
-"""Suffix of an archive that is being written."""
+"""The suffix of an archive that is being written."""
 
 
 def check_archive_folder(settings: Settings) -> None:
@@ -33,7 +33,8 @@ def check_archive_folder(settings: Settings) -> None:
             hint="set `archive` in config.yaml to a folder that is neither the root nor in the index folder",
         )
     for path in (settings.root, settings.index_folder, folder):
-        if to_text(os.fspath(path)) != os.fspath(path):  # which archive, index and requests store it as
+        # The archive, the index and requests store the path as text.
+        if to_text(os.fspath(path)) != os.fspath(path):
             raise ConfigError(f"the name of {path} is not UTF-8", hint="rename it, or do without an archive")
     named = owner_of(folder)
     if named is not None and named.exists() and not is_of(folder, settings.root):
@@ -43,7 +44,7 @@ def check_archive_folder(settings: Settings) -> None:
 
 
 def claim_archive_folder(settings: Settings) -> None:
-    """Create the archive folder, and record the root in it, durably. Raises ConfigError, ForeignFile, OSError."""
+    """Create the archive folder, and durably record the root in it. Raises ConfigError, ForeignFile and OSError."""
     check_archive_folder(settings)
     settings.archive.mkdir(parents=True, exist_ok=True)
     if not is_of(settings.archive, settings.root):
@@ -54,8 +55,8 @@ def claim_archive_folder(settings: Settings) -> None:
 
 @contextmanager
 def folder_for(archive: Archive, file: str) -> Iterator[GuardedFolder]:
-    """The folder of an archive file, created if need be, open for the length of a `with` statement. Raises ForeignFile
-    if something else has its name, UnsafePath, OSError."""
+    """The folder of an archive file, created if it does not exist, and open during a `with` statement. Raises
+    ForeignFile if there is something else with its name, UnsafePath and OSError."""
     with GuardedFolder.open(archive.folder) as top, top.below(place_of(file)[:-1], create=True) as folder:
         yield folder
 
@@ -65,7 +66,8 @@ def make_durable(archive: Archive, files: Iterable[str]) -> None:
     places = [place_of(file) for file in files]
     folders = {tuple(place[:length]) for place in places for length in range(len(place))}
     with GuardedFolder.open(archive.folder) as top:
-        for names in sorted(folders, key=len, reverse=True):  # a folder before the one that its name is in
+        # A folder comes before the one that contains its name.
+        for names in sorted(folders, key=len, reverse=True):
             with top.below(names) as folder:
                 folder.sync()
 

@@ -51,9 +51,10 @@ from .plan import (
 )
 
 DEFAULT_AGE = 86400.0
-"""Seconds for which a log must have been unchanged, by default: a day, as in the reference."""
+"""For how many seconds a log must not have changed, by default: a day, as in the reference."""
 WRITER_GRACE = 0.001
-"""Seconds that a writer without a lock gets to open a session whose name it has found (`remove.remove_log`)."""
+"""How many seconds a writer without a lock has to open a session after it has looked up the name (`remove.remove_log`).
+"""
 ARCHIVES_PER_BATCH = 64
 LOG_BYTES_PER_BATCH = 64 << 20
 """Archives, or bytes of log, that are recorded in the index at once."""
@@ -68,7 +69,7 @@ class ArchivedFile(NamedTuple):
     logs: int
     log_bytes: int
     archive_bytes: int
-    """Size on disk; in a dry run an estimate."""
+    """Its size on disk; in a dry run an estimate."""
 
 
 class CompactedDay(NamedTuple):
@@ -84,14 +85,14 @@ class CompactedDay(NamedTuple):
 
 @dataclass(slots=True)
 class ArchiveResult:
-    """What was done, or in a dry run would be. The names of the fields are the keys of `--json`."""
+    """What was done, or would be done in a dry run. The names of the fields are the keys of `--json`."""
 
     dry_run: bool
     archived: list[ArchivedFile] = field(default_factory=list)
     kept: list[SkippedLog] = field(default_factory=list)
     """Logs that stay where they are, and why; sorted by path."""
     cleared: int = 0
-    """Logs deleted that an earlier run had archived."""
+    """The number of logs deleted that an earlier run had archived."""
     deleted: list[ExpiredArchive] = field(default_factory=list)
     """Expired archives that were deleted, with the entries of their logs."""
     compacted: list[CompactedDay] = field(default_factory=list)
@@ -104,11 +105,11 @@ class ArchiveOptions(NamedTuple):
     """What to archive, and what to delete."""
 
     age: float = DEFAULT_AGE
-    """Seconds for which a log must have been unchanged."""
+    """For how many seconds a log must not have changed."""
     keep: float | None = None
-    """Seconds after the end of its day when an archive is deleted; None: never."""
+    """How many seconds after the end of its day an archive is deleted; None: never."""
     keep_size: int | None = None
-    """Total bytes of archives beyond which the oldest are deleted; None: no limit."""
+    """Above this total size of all archives, in bytes, the oldest are deleted; None: no limit."""
 
 
 def archive(
@@ -128,8 +129,9 @@ def archive(
     began = time.perf_counter()
     _check_owner(settings)
     settings.check_root()
+    # Raises IndexMissing before anything is created.
     with closing(open_catalog(settings.index_folder)):
-        pass  # IndexMissing, before anything is created
+        pass
     with (
         root_locked(settings, "archive", ARCHIVE_LOCK_FILE),
         index_owner(settings) as owner,
@@ -147,8 +149,8 @@ def archive(
 
 
 def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> ArchiveResult:  # noqa: B008 -- a constant
-    """What `archive` would do, as far as it shows beforehand. Writes nothing and takes no lock. Raises ConfigError and
-    IndexMissing, as `archive` does."""
+    """What `archive` would do, as far as that is known beforehand. Writes nothing and takes no lock. Raises ConfigError
+    and IndexMissing, as `archive` does."""
     began = time.perf_counter()
     _check_owner(settings)
     now = time.time()
@@ -224,7 +226,7 @@ class _Job:
             try:
                 is_same = begins_with(resolve_under(self._settings.root, log.path), extent)
                 if not is_same or self._folder.sign(extent.file, extent.at, extent.size) != extent.sign:
-                    self._skip(log.path, "its archive holds other bytes")
+                    self._skip(log.path, "its archive contains other bytes")
                     continue
             except (OSError, SourceError) as error:
                 self._skip(log.path, f"its archive cannot be read: {error}")
@@ -241,7 +243,7 @@ class _Job:
             except OSError as error:
                 failed = SidecarError(
                     f"{self._folder.folder / target.file()}: {error.strerror or error}",
-                    hint="make room, or check the permissions there, and run it again: it continues from here",
+                    hint="make room, or check the permissions there, and run it again: it continues where it stopped",
                 )
                 break
             self._result.kept += packed.left_out
@@ -266,8 +268,9 @@ class _Job:
             self._skip(path, why)
         for target, packed in made:
             accepted = [move for move in packed.moves if move.path not in refused]
+            # Nothing points into this archive.
             if not accepted:
-                delete_archive(self._folder, packed.file)  # nothing points into it
+                delete_archive(self._folder, packed.file)
                 continue
             size = sum(move.part.size for move in accepted)
             self._result.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
@@ -293,13 +296,14 @@ class _Job:
                 self._owner.vanished(path)
         if not is_session:
             for folder in folders:
+                # Fails unless the folder is empty.
                 with suppress(OSError, SourceError), folder_inside(self._settings.root, folder.parent) as parent:
-                    os.rmdir(folder.name, dir_fd=parent)  # fails unless it is empty
+                    os.rmdir(folder.name, dir_fd=parent)
         return count
 
     def _delete_superseded(self) -> None:
-        """Delete archives that the index does not point into, if all their bytes are in others that it does point into.
-        Such are left by a kill, and by a log that was put back and has grown since."""
+        """Delete archives that the index does not point into, if all their bytes are in others that it points into. A
+        kill leaves such archives, and so does a log that was put back and has grown since."""
         with closing(open_catalog(self._settings.index_folder)) as catalog:
             archived = catalog.archived()
         used = {extent.file for extents in archived.values() for extent in extents}
@@ -310,7 +314,7 @@ class _Job:
                         delete_archive(self._folder, file)
 
     def _delete_expired(self, expired: list[ExpiredArchive]) -> None:
-        """Delete expired archives whose logs the index owner lets go: their rows first, then the files."""
+        """Delete expired archives, unless the index owner refuses: first the rows of their logs, then the files."""
         refused = self._owner.drop([path for one in expired for path in one.logs])
         self._folder.close()
         for one in expired:
@@ -329,7 +333,8 @@ class _Job:
                 before = path.stat().st_size
                 copy = compact.compact_copy(folder, path, checkpoint)
             except (OSError, sqlite3.Error, IndexMissing) as error:
-                self._result.days_kept.append(SkippedLog(path.stem, str(error)))  # the next run tries again
+                # The next run tries again.
+                self._result.days_kept.append(SkippedLog(path.stem, str(error)))
                 continue
             refused = {path.stem: "it is being written"} if copy is None else self._owner.compact([copy])
             if refused:
@@ -352,7 +357,7 @@ def _batches(targets: list[Target]) -> Iterator[list[Target]]:
 
 
 def _is_elsewhere(folder: Archive, member: ArchivedLog, archived: dict[str, tuple[Extent, ...]]) -> bool:
-    """Whether an archive that the index points into holds the bytes of a member of another one."""
+    """Whether an archive that the index points into contains the bytes of a member of another one."""
     start = 0
     for extent in archived.get(member.path, ()):
         if start == member.start and extent.size >= member.size:

@@ -1,10 +1,10 @@
-"""Make one archive: write it, make it durable, compare it with its logs byte for byte, and only then rename it into
+"""Make one archive: write it, make it durable, compare it with its logs byte by byte, and only then rename it into
 place.
 
-A log that has changed since it was chosen, or while it is read, is left out. A kill leaves a file whose name ends in
-`.part`, which the next run deletes, or the complete archive; the logs are still there in both cases. No file is ever
-overwritten: an archive gets the next free name, unless an earlier run made it from the same logs and was killed before
-the index recorded it.
+A log that has changed since it was chosen, or that changes while it is read, is left out. A kill leaves a file whose
+name ends in `.part`, which the next run deletes, or the complete archive; the logs are still there in both cases. No
+file is ever overwritten: an archive gets the next free name, unless an earlier run made it from the same logs and was
+killed before it was recorded in the index.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .plan import UNREADABLE, Candidate, SkippedLog, Target, safe_name
 
 CHANGED_MEANWHILE = "it changed while it was archived"
 MAX_NUMBER = 10_000
-"""Names tried for an archive before it fails because all are taken."""
+"""How many names are tried for an archive before it fails because all are taken."""
 _BLOCK = 512
-"""Bytes of a block of a tar file, to which headers and contents are padded."""
+"""The number of bytes in a block of a tar file, to which headers and contents are padded."""
 
 
 class PackedArchive(NamedTuple):
     """A complete archive. Its logs may be recorded as archived once its name is durable (`folder.make_durable`)."""
 
     file: str
-    """Relative to the archive folder; "" if all logs were left out, and no archive was made."""
+    """Relative to the archive folder; "" if all logs were left out, so that no archive was made."""
     size: int
-    """Bytes on disk."""
+    """In bytes, on disk."""
     moves: list[Move]
     left_out: list[SkippedLog]
 
@@ -56,8 +56,8 @@ class LeftOut(SourceError):
 def pack_archive(archive: Archive, root: Path, target: Target, written: Callable[[int], None]) -> PackedArchive:
     """Make the archive of some logs. `written` is called with numbers of bytes of content, as they are written.
 
-    Raises OSError, ForeignFile or ArchiveDamaged if the archive cannot be written or does not hold what was written,
-    and SidecarError if no name is free for it; then nothing of it is left.
+    Raises OSError, ForeignFile or ArchiveDamaged if the archive cannot be written or does not contain what was written,
+    and SidecarError if no name is free for it. Nothing of it is left then.
     """
     left_out: list[SkippedLog] = []
     logs = list(target.logs)
@@ -115,8 +115,8 @@ def _unfinished(archive: Archive, file: str) -> Iterator[BinaryIO]:
 def _members(
     root: Path, target: Target, logs: list[Candidate], left_out: list[SkippedLog]
 ) -> tuple[list[ArchivedLog], list[Candidate]]:
-    """Read every log once, for its fingerprint. Returns what the archive's note will list, and the logs that it is
-    about; logs that cannot be read are added to `left_out`."""
+    """Read every log once, for its fingerprint. Returns what the archive's note will list, and the logs in that list.
+    Logs that cannot be read are added to `left_out`."""
     members: list[ArchivedLog] = []
     readable: list[Candidate] = []
     at = 0
@@ -137,7 +137,7 @@ def _members(
 
 
 def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
-    """The bytes of a log's file. Raises LeftOut if it cannot be read, or is not the file that was chosen any more."""
+    """The bytes of a log's file. Raises LeftOut if it cannot be read, or is no longer the file that was chosen."""
     with _open_log(root, log.path) as (fd, status):
         if FileStat.of(status) != log.stat:
             raise LeftOut(log.path)
@@ -151,7 +151,7 @@ def _chunks(root: Path, log: Candidate) -> Iterator[bytes]:
 
 @contextmanager
 def _open_log(root: Path, path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A descriptor and the status of a log's file. Raises LeftOut in place of the errors of its file system."""
+    """A descriptor and the status of a log's file. Raises LeftOut in place of file system errors."""
     try:
         with open_regular(resolve_under(root, path)) as opened:
             yield opened
@@ -168,7 +168,8 @@ def _content(root: Path, target: Target, logs: list[Candidate], members: list[Ar
     size = 0
     for log, member in zip(logs, members, strict=True):
         header = _header(log)
-        if size and size + len(header) + log.size > FRAME_BYTES:  # so that a small file is in one frame
+        # So that a small file is in one frame.
+        if size and size + len(header) + log.size > FRAME_BYTES:
             yield b"".join(pending)
             pending, size = [], 0
         pending.append(header)
@@ -187,7 +188,7 @@ def _content(root: Path, target: Target, logs: list[Candidate], members: list[Ar
 
 
 def _read_again(root: Path, log: Candidate, member: ArchivedLog) -> Iterator[bytes]:
-    """The bytes of a log for the second time. Raises LeftOut unless they are those of the first."""
+    """The bytes of a log, read for the second time. Raises LeftOut unless they are the same as the first time."""
     hashed = Fingerprint()
     for chunk in _chunks(root, log):
         hashed.update(chunk)
@@ -214,7 +215,7 @@ def _reported(pieces: Iterator[bytes], written: Callable[[int], None]) -> Iterat
 
 
 def _compare(archive: Archive, root: Path, file: str, members: list[ArchivedLog]) -> None:
-    """Unpack an archive and compare it with its logs. Raises ArchiveDamaged, or LeftOut if a log is what differs."""
+    """Unpack an archive and compare it with its logs. Raises ArchiveDamaged, or LeftOut if a log has changed."""
     for member in members:
         position = 0
         with _open_log(root, member.path) as (fd, _):
@@ -224,7 +225,7 @@ def _compare(archive: Archive, root: Path, file: str, members: list[ArchivedLog]
                     if archive.sign(file, member.at, member.size) == member.sign:
                         raise LeftOut(member.path)
                     path = archive.folder / file
-                    raise ArchiveDamaged(f"{path} does not hold the bytes of {member.path}", hint="check the disk")
+                    raise ArchiveDamaged(f"{path} does not contain the bytes of {member.path}", hint="check the disk")
                 position += len(packed)
     archive.close()
 
@@ -241,8 +242,8 @@ def _check_unchanged(root: Path, logs: list[Candidate]) -> None:
 
 
 def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], damaged: set[str]) -> tuple[str, bool]:
-    """The first name for an archive that is free, and False; or that an undamaged archive of the same members has, and
-    True."""
+    """The name for an archive, and whether it exists: the first name that is free, or that belongs to an undamaged
+    archive of the same members."""
     number = 1 + len(target.logs[0].extents if not target.is_tar else ())
     while number < MAX_NUMBER:
         file = target.file(number)
@@ -253,7 +254,7 @@ def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], dam
             if there == members and file not in damaged:
                 return file, True
             if not target.is_tar and there[0].path != members[0].path and not target.name.startswith("~"):
-                # Of another session with this name, in another folder.
+                # That is the archive of another session with this name, in another folder.
                 target = Target(
                     target.folder, f"{target.name}{safe_name('', members[0].path)}", target.suffix, target.logs
                 )
@@ -261,7 +262,7 @@ def _free_name(archive: Archive, target: Target, members: list[ArchivedLog], dam
         number += 1
     raise SidecarError(
         f"{archive.folder / target.file()}: all names up to .{MAX_NUMBER - 1} are taken",
-        hint="move away what is not an archive of the sidecar",
+        hint="move everything away that is not an archive of the sidecar",
     )
 
 
@@ -272,8 +273,8 @@ SAMPLE_BYTES = 1 << 20
 
 
 def estimate_size(settings: Settings, target: Target) -> int:
-    """About how many bytes an archive will have on disk, judged by the first megabyte of its logs. 0 if none can be
-    read."""
+    """Roughly how many bytes an archive will have on disk, judging by the first megabyte of its logs. 0 if none of them
+    can be read."""
     from pyzstd import compress
 
     taken = packed = 0

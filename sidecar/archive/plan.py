@@ -3,7 +3,7 @@
 A completed session gets an archive of its own in `sessions/<day>/`, the UTC day of its last record. Event files and
 streams are archived if their folder is named after a day that is over, each such folder as one
 `events/events_<day>.tar.zst`. Other streams stay, because nothing says that they are complete. A log is archived only
-if it has been unchanged for the required age, is indexed to its last byte, ends with a line end, and is not in use.
+if it has not changed for the required age, is indexed to its last byte, ends with a line end, and is not in use.
 
 Retention, which is off by default, deletes archives by the age of their day or by their total size. A log is deleted
 whole or not at all: an archive stays if one of its logs has another part that stays, or continues in a log file. Rows
@@ -59,12 +59,12 @@ class Candidate(NamedTuple):
     first_mtime: float | None
     """The modification time noted when the file was first seen, in seconds since 1970."""
     extents: tuple[Extent, ...]
-    """What of the log has been archived before."""
+    """The extents of the log that have been archived before."""
     layout: Layout
 
     @property
     def size(self) -> int:
-        """Bytes in the file."""
+        """The number of bytes in the file."""
         return self.stat.size
 
 
@@ -76,7 +76,7 @@ class Target(NamedTuple):
     name: str
     """Without the suffix."""
     suffix: str
-    """`.tar.zst` for the logs of a folder; that of the log and `.zst` for a session."""
+    """`.tar.zst` for the logs of a folder; for a session, that of the log and `.zst`."""
     logs: tuple[Candidate, ...]
 
     @property
@@ -86,11 +86,11 @@ class Target(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Bytes of log that go into it."""
+        """The number of bytes of log that go into it."""
         return sum(log.size for log in self.logs)
 
     def file(self, number: int = 1) -> str:
-        """Its path relative to the archive folder. Where that is taken, it is numbered, from 2 on."""
+        """Its path relative to the archive folder. Further names, if this one is taken, are numbered from 2 on."""
         return f"{self.folder}/{self.name}{f'.{number}' if number > 1 else ''}{self.suffix}"
 
 
@@ -102,13 +102,13 @@ class SkippedLog(NamedTuple):
 
 
 class ArchivePlan(NamedTuple):
-    """What a run is to do."""
+    """What a run has to do."""
 
     targets: list[Target]
     skipped: list[SkippedLog]
     """Sorted by path."""
     leftovers: list[Candidate]
-    """Logs that an earlier run archived and was killed before it deleted them."""
+    """Logs that an earlier run archived, but could not delete before it was killed."""
 
 
 def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float) -> ArchivePlan:
@@ -249,8 +249,8 @@ class ExpiredArchive(NamedTuple):
 def expired_archives(
     catalog: CatalogReader, archive: Archive, now: float, keep: float | None, keep_size: int | None
 ) -> list[ExpiredArchive]:
-    """The archives whose day ended more than `keep` seconds before `now`, and of the others the oldest ones, until at
-    most `keep_size` bytes are left. Sorted by day. None for a limit: no limit."""
+    """The archives whose day ended more than `keep` seconds before `now`, and of the others the oldest, until at most
+    `keep_size` bytes are left. Sorted by day. None stands for no limit."""
     if keep is None and keep_size is None:
         return []
     logs: defaultdict[str, set[str]] = defaultdict(set)
@@ -277,7 +277,7 @@ def expired_archives(
             if file not in expired:
                 expired.add(file)
                 total -= sizes[file]
-    # A log is deleted whole or not at all, so to keep one of its archives is to keep the others, with all their logs.
+    # A log is deleted whole or not at all, so if one of its archives is kept, so are the others, with all their logs.
     while needed := {
         file for file in expired if any(path in continued or not files[path] <= expired for path in logs.get(file, ()))
     }:
@@ -294,7 +294,7 @@ def _day_of(file: str) -> str:
 
 
 def _day_end(file: str) -> float:
-    """When the day of an archive was over, in seconds since 1970."""
+    """The end of the day of an archive, in seconds since 1970."""
     try:
         return (datetime.fromisoformat(_day_of(file)).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
     except (ValueError, OverflowError):

@@ -1,19 +1,19 @@
-"""Delete a log file without losing a byte that somebody writes at the same moment.
+"""Delete a log file without losing a byte that somebody writes to it at the same moment.
 
-A writer that uses `sidecar.writer` holds the session's lock, so the lock is taken here, too. Only the kernel knows of
-other writers: it grants a read lease on a file only while nobody has it open for writing, and blocks whoever opens it
-for writing until the lease is returned. That leaves a writer that has looked up the name and not opened the file yet.
-So the log's name is removed while a second link, in the index folder, keeps the file; if a writer is waiting for the
-lease by then, the name is restored. Crash windows:
+A writer that uses `sidecar.writer` holds the session's lock, so the lock is taken here as well. Only the kernel knows
+of other writers: it grants a read lease on a file only while nobody has it open for writing, and blocks a process that
+opens it for writing until the lease is returned. That leaves a writer that has looked up the name but has not opened
+the file yet. So the log's name is removed while a second link, in the index folder, keeps the file, and the name is
+restored if a writer is waiting for the lease by then. Crash windows:
 
 - After the second link was made: the log is as it was. The next run deletes the link.
-- After the log's name was removed: its bytes are in the archive, durably, and the catalog says so. The next run deletes
+- After the log's name was removed: its bytes are durably in the archive, and the catalog says so. The next run deletes
   the link.
 
-Three limits. If the index folder is on another file system there is no second link, and if the kernel grants no lease
-(on network file systems) no writer is noticed. And a name cannot be restored if a third process has created a new file
-of that name meanwhile. So in the millisecond that this takes, no writer without a lock may open a session that is
-completed and has been unchanged for the required age.
+There are three limits. If the index folder is on another file system, there can be no second link. If the kernel grants
+no lease, as on network file systems, no writer is noticed. And a name cannot be restored if a third process has created
+a new file with that name in the meantime. So in the millisecond that this takes, no writer without a lock may open a
+session that is completed and has not changed for the required age.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from sidecar.guarded import GuardedFolder, closing_fd, folder_inside
 from sidecar.logs.tail import open_regular
 
 GOING_FOLDER = "going"
-"""Folder in the index folder for the second links."""
+"""The folder in the index folder for the second links."""
 
 MAX_OWNER_BYTES = 256
-"""Bytes of a lock file that are read to name its owner: its content is up to the writer."""
+"""How many bytes of a lock file are read to name its owner. What it contains is up to the writer."""
 
 _LEASE = hasattr(fcntl, "F_SETLEASE")
 
 
 class InUse(SourceError):
-    """A log is not deleted, because somebody writes to it or has changed it. The message is the reason."""
+    """A log cannot be deleted, because somebody is writing to it or has changed it. The message is the reason."""
 
 
 def remove_log(root: Path, path: str, expected: FileStat, index_folder: Path, *, grace: float = 0.0) -> Path:
     """Delete a log file and its lock, if its status is still `expected`. Returns the folder that it was in.
 
-    `grace` is the time in seconds that a writer gets to open the file after it has looked up the name. The folder is
+    `grace` is the time, in seconds, that a writer has to open the file after it has looked up the name. The folder is
     opened once and everything is done relative to its descriptor, so that a link put in its place leads nowhere.
 
-    Raises InUse if somebody has the file open for writing or has changed it, UnsafePath, and OSError. The file is then
-    there as before.
+    Raises InUse if somebody has the file open for writing or has changed it, UnsafePath, and OSError. The file is still
+    there then.
     """
     file = resolve_under(root, path)
     with (
@@ -97,7 +97,7 @@ class _SecondLink(NamedTuple):
 
 @contextmanager
 def _second_link(folder: int, name: str, index_folder: Path) -> Iterator[_SecondLink | None]:
-    """Another hard link to a file, for the length of the `with` statement; None if the file system refuses it."""
+    """Another hard link to a file, during a `with` statement; None if it cannot be made."""
     with ExitStack() as stack:
         link = None
         with suppress(OSError, SidecarError):
@@ -121,10 +121,10 @@ def _opened(folder: int, name: str) -> Iterator[int]:
 
 @contextmanager
 def _locked(folder: int, lock: str) -> Iterator[None]:
-    """Hold a session's lock, if it has one; delete it at the end of the block, unless that raised.
+    """Hold a session's lock, if it has one. At the end of the block the lock file is deleted, unless the block raised.
 
-    The lock is deleted while it is held. A writer that has it open gets it then, finds that its name is gone, and makes
-    a new one (`writer/lock.py`).
+    It is deleted while the lock is held. A writer that has it open then gets the lock, finds that its name is gone, and
+    makes a new one (`writer/lock.py`).
     """
     try:
         status = os.stat(lock, dir_fd=folder, follow_symlinks=False)
@@ -152,7 +152,8 @@ def _leased(fd: int) -> Iterator[bool]:
     leased = False
     if _LEASE:
         try:
-            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end the process
+            # SIGURG is ignored by default; SIGIO would end the process.
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             leased = True
         except BlockingIOError:
@@ -160,7 +161,8 @@ def _leased(fd: int) -> Iterator[bool]:
         except PermissionError:
             raise InUse("it belongs to another user, and only that user can see whether it is being written") from None
         except OSError:
-            pass  # not every file system grants leases; a change still shows in the file's status
+            # Not every file system grants leases. A change still shows in the file's status.
+            pass
     try:
         yield leased
     finally:
@@ -180,8 +182,8 @@ def why_in_use(file: Path) -> str | None:
 
 
 def writer_of(lock: Path) -> str | None:
-    """The first line of a session's lock, which names its holder; "" if that cannot be read, None if nobody holds it.
-    The lock itself is not touched: the kernel's list of locks is read."""
+    """The first line of a session's lock file, which names its holder; "" if that cannot be read, None if nobody holds
+    the lock. The lock itself is not touched: only the kernel's list of locks is read."""
     if not any(one.kind == "FLOCK" for one in kernel_locks(lock)):
         return None
     with suppress(OSError, SourceError), open_regular(lock) as (fd, _):

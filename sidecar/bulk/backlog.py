@@ -1,8 +1,8 @@
-"""Very many new sources at once: worker processes read them, and the indexing thread goes on meanwhile.
+"""Very many new sources at once: worker processes read them, while the indexing thread goes on with its work.
 
-A hundred thousand files that are created, unpacked or moved in at once would keep one thread busy for many seconds,
-and new lines of other files would wait for it. So a slice of them at a time is read by workers, as in a rebuild, into
-segments (`workers.py`), and the indexing thread merges the segments into the daily files.
+A hundred thousand files that are created, unpacked or moved in at once would keep one thread busy for many seconds, and
+new lines of other files would have to wait. So workers read one slice of the new files at a time into segments, as in a
+rebuild (`workers.py`), and the indexing thread merges the segments into the daily files.
 
 At any moment at most one process reads a file: a source in flight is not read by the indexing thread until it has come
 back. A slice can end in three ways:
@@ -10,8 +10,8 @@ back. A slice can end in three ways:
 - It comes back, and its rows are committed together with the number of the checkpoint that will cover them. A crash
   before that checkpoint rolls them back, like all others (`indexer/day_files.py`).
 - The sidecar is killed, stopped, or drops what is in memory before that. Then nothing of the slice is in the index, and
-  the next scan finds its files as new as before. The segments lie in a folder that the next start deletes; the workers
-  end when the pipe to them is closed.
+  the next scan finds the files as new as before. The segments are in a folder that the next start deletes; the workers
+  exit when the pipe to them is closed.
 - A worker fails: it dies, a log is rewritten while it is read, the disk is full. Then the indexing thread reads the
   files of the slice itself, and reports what is wrong with which of them.
 """
@@ -36,48 +36,48 @@ from .messages import ClosedSegments, ReadChunk, ReadSources, ReadTask, Result
 from .workers import WorkerPool
 
 BACKLOG_FOLDER = "incoming"
-"""Folder in the index folder for segments that are not merged yet."""
+"""The folder in the index folder for segments that have not been merged yet."""
 START_WORKERS_AT = 10_000
-"""New sources for which workers are started; the indexing thread reads fewer in less than a second."""
+"""From this many new sources on, workers are started. The indexing thread reads fewer in less than a second."""
 DISPATCH_AT = 1_000
-"""New sources, at least, that are handed to running workers. Before workers run, so many wait for the end of a scan,
+"""From this many new sources on, they are handed to running workers; without workers, they wait for the end of a scan,
 which may find more."""
 MAX_IN_FLIGHT = 20_000
-"""Sources in a slice, at most: it is merged in one turn, in which new lines of other files wait."""
+"""The largest number of sources in a slice. It is merged in one turn, and new lines of other files wait meanwhile."""
 MAX_WORKERS = 4
-"""Workers, at most: one thread merges what they read."""
+"""The largest number of workers, because one thread merges what all of them read."""
 
 
 class BacklogTurn(NamedTuple):
     """The result of one turn."""
 
     again: list[str]
-    """Paths for the indexing thread to read."""
+    """The paths that the indexing thread should read."""
     entries: int = 0
-    """Entries that workers have read, and that are now in the index."""
+    """How many entries workers have read that are in the index now."""
     bytes: int = 0
-    """Bytes of log that workers have read."""
+    """How many bytes of log workers have read."""
 
 
 class Backlog:
-    """New sources that wait, and the workers that read them if they are many. Only the indexing thread uses it."""
+    """New sources that wait, and the workers that read them if there are many. Only the indexing thread uses it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._segments: GuardedFolder | None = None
-        """The folder that workers write in, open while there are any."""
+        """The folder that workers write to, open while there are any."""
         self._new: dict[str, None] = {}
-        """Paths that wait, in the order in which they came."""
+        """The paths that are waiting, in the order in which they came."""
         self._in_flight: dict[str, None] = {}
-        """Paths of the slice that workers are reading, in the order in which they were handed out."""
+        """The paths of the slice that workers are reading, in the order in which they were handed out."""
         self._pool: WorkerPool | None = None
         self._results: list[Result] = []
-        """What workers have reported of the slice in flight."""
+        """What workers have reported about the slice in flight."""
         self._handed_out_at = 0
         """When the slice in flight was handed out, in nanoseconds since 1970."""
 
     def __len__(self) -> int:
-        """Sources that wait or are in flight."""
+        """The number of sources that are waiting or in flight."""
         return len(self._new) + len(self._in_flight)
 
     def add(self, path: str) -> None:
@@ -85,14 +85,15 @@ class Backlog:
         self._new[path] = None
 
     def is_out(self, path: str) -> bool:
-        """Whether a source is in flight: a worker may be reading it now."""
+        """Whether a source is in flight, so that a worker may be reading it now."""
         return path in self._in_flight
 
     def turn(self, writer: IndexWriter, wait: float, *, is_scanning: bool) -> BacklogTurn:
-        """Merge a slice that has come back and hand out the next; wait for the workers at most `wait` seconds.
+        """Merge the slice that has come back, if any, and hand out the next one. Waits for the workers for at most
+        `wait` seconds.
 
-        While a scan is on, sources that are neither few nor many enough for workers stay, because it may find more.
-        Raises what `IndexWriter.merge_segments` raises.
+        During a scan, sources that are neither few nor many enough for workers wait, because the scan may find more.
+        Raises the errors of `IndexWriter.merge_segments`.
         """
         if self._pool is None and len(self._new) < START_WORKERS_AT:
             return BacklogTurn([] if is_scanning and len(self._new) >= DISPATCH_AT else self._take_new())
@@ -114,7 +115,7 @@ class Backlog:
         return WorkerPool(self._settings, min(MAX_WORKERS, os.cpu_count() or 1), self._segments)
 
     def _next_slice(self, writer: IndexWriter, pool: WorkerPool) -> BacklogTurn:
-        """Hand out the next slice, and merge the one that has come back while workers read."""
+        """Hand out the next slice, and merge the one that has come back while the workers read."""
         results, self._results = self._results, []
         came_back, self._in_flight = self._in_flight, {}
         began = self._handed_out_at
@@ -137,11 +138,11 @@ class Backlog:
         )
 
     def _hand_out(self, writer: IndexWriter, pool: WorkerPool, came_back: dict[str, None]) -> list[str]:
-        """Hand the next slice to the workers. Returns paths for the indexing thread: of sources that are not new any
-        more, or of all that wait where they are few."""
+        """Hand the next slice to the workers. Returns paths that the indexing thread should read: those of sources that
+        are no longer new, or all that are waiting if they are few."""
         if len(self._new) < DISPATCH_AT:
             return self._take_new()
-        # In the order of their names: that of the index on names, and of time where names begin with it.
+        # In the order of names, which is that of the index on names, and that of time if names begin with a time.
         paths = sorted(self._new)[:MAX_IN_FLIGHT]
         for path in paths:
             del self._new[path]
@@ -150,9 +151,9 @@ class Backlog:
             self._in_flight = dict.fromkeys(unknown)
             self._handed_out_at = time.time_ns()
             ids = writer.new_ids(len(unknown))
-            # A chunk of each at most, as in a turn of the indexing thread: one of them may be large.
+            # At most a chunk of each, as in a turn of the indexing thread, because one of them may be large.
             tasks = [ReadTask(id_, path, 0, None, CHUNK_BYTES) for id_, path in zip(ids, unknown, strict=True)]
-            # A share for each worker, all at once, so that they need nobody while this thread is busy merging.
+            # Each worker gets its share at once, so that none has to wait while this thread is busy merging.
             for number in range(min(pool.count, len(tasks))):
                 pool.submit(ReadSources(tasks[number :: pool.count]))
             pool.close_segments()
@@ -164,7 +165,7 @@ class Backlog:
         return paths
 
     def close(self) -> None:
-        """End the workers, and forget all sources: a scan finds them again."""
+        """End the workers, and forget all sources. A scan finds them again."""
         pool, self._pool = self._pool, None
         self._new, self._in_flight, self._results = {}, {}, []
         if pool is not None:
@@ -175,14 +176,15 @@ class Backlog:
             self.clear()
 
     def clear(self) -> None:
-        """Delete what workers have written; call it at a start, too, because a killed sidecar leaves it."""
+        """Delete what workers have written. To be called at the start too, because a killed sidecar leaves it."""
         with suppress(OSError, SidecarError), GuardedFolder.open_own(self._settings.index_folder) as index:
             index.delete_all(BACKLOG_FOLDER)
 
 
 def _to_continue(came_back: dict[str, None], saved: list[SavedSource]) -> list[str]:
-    """Sources of a slice that could not be read, or not to their end, or that are empty and may not be settled."""
-    read_to = {one.source[1]: (one.source[9], one.source[7]) for one in saved}  # position and size
+    """The sources of a slice that could not be read to their end, or that are empty and may not have settled."""
+    # By path, the position and the size.
+    read_to = {one.source[1]: (one.source[9], one.source[7]) for one in saved}
     return [
         path for path in came_back if path not in read_to or read_to[path][0] < read_to[path][1] or not read_to[path][1]
     ]

@@ -1,6 +1,6 @@
 """Make new daily files from all their sources, in worker processes, or in this process if there is little to read.
 
-Sources are read into segments first. Then the segments of each day are merged into its daily file.
+First, the sources are read into segments. Then the segments of each day are merged into its daily file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .messages import ClosedSegments, MergedDay, MergeSegments, ReadChunk, ReadS
 from .workers import WorkerPool, merge_day, read_source, without_gc
 
 MIN_PARALLEL_BYTES = 8 << 20
-"""Bytes of log up to which it is not worth starting processes. Opening a file counts as BYTES_PER_OPEN."""
+"""Up to this many bytes of log it is not worth starting processes. Opening a file counts as BYTES_PER_OPEN."""
 BATCH_BYTES = 4 << 20
-"""Bytes of log that a worker is given at a time."""
+"""How many bytes of log a worker is given at a time."""
 BYTES_PER_OPEN = 4 << 10
-"""Bytes that are read in the time that it takes to open a file and to close it."""
+"""How many bytes can be read in the time that it takes to open and close a file."""
 
 LoadResult = ReadChunk | SavedSource | UnreadableSource | MergedDay
 
@@ -37,7 +37,7 @@ def load(
     Sources are read in the order in which they were last changed, so that days come one after another and few of them
     are written at once. Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """
-    # A name that no other load has, because a worker of a killed process may still write for a moment.
+    # A name of its own, because a worker of a killed process may go on writing for a moment.
     name = f"parts-{uuid4().hex}"
     tasks = sorted(tasks, key=lambda task: (task.mtime, task.path))
     total = sum(BYTES_PER_OPEN + (task.size if task.limit is None else task.limit) for task in tasks)
@@ -73,7 +73,8 @@ def _load_with(pool: WorkerPool, tasks: list[ReadTask], folder: GuardedFolder) -
         else:
             yield result
     sizes = {day: sum(folder.status_of(name).st_size for name in names) for day, names in segments.items()}
-    for day in sorted(sizes, key=sizes.__getitem__, reverse=True):  # so that the last worker to finish has a small one
+    # The largest first, so that the last worker to finish has a small one.
+    for day in sorted(sizes, key=sizes.__getitem__, reverse=True):
         pool.submit(MergeSegments(day, segments[day]))
     for result in pool.results():
         assert not isinstance(result, ClosedSegments)

@@ -1,4 +1,4 @@
-"""The messages between a worker pool and its workers: commands to the workers, reports with results back."""
+"""The messages between a worker pool and its workers: commands to the workers, and reports with results back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ReadTask(NamedTuple):
     first_mtime: float | None
     """The modification time noted when the file was first seen; None for a file never seen before."""
     limit: int | None = None
-    """Read up to this byte; None: to the end."""
+    """The byte up to which it is read; None: to the end."""
     archived: tuple[Extent, ...] = ()
-    """What of it is archived."""
+    """Its archived extents."""
     has_file: bool = True
     """False for a log of which only archived bytes are left."""
     mtime: float = 0.0
-    """When it was last changed; a rebuild reads its sources in this order."""
+    """When it was last changed, in seconds since 1970. A rebuild reads its sources in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class MergeSegments:
 
     day: int
     segments: list[str]
-    """Names in the folder of the pool's segments."""
+    """Their names in the folder of the pool's segments."""
 
 
 Command = ReadSources | CloseSegments | MergeSegments
@@ -74,9 +74,10 @@ class UnreadableSource(NamedTuple):
 
 
 class ClosedSegments(NamedTuple):
-    """Segments that are complete, by their names: of each day, in the order of their rows."""
+    """The segments that are complete."""
 
     by_day: dict[int, list[str]]
+    """Their names by day, in the order of their rows."""
 
 
 class MergedDay(NamedTuple):
@@ -95,6 +96,6 @@ class WorkerReport(NamedTuple):
 
     results: list[Result]
     is_done: bool = False
-    """The command is done, and the worker waits for the next. Its first report says so after the start."""
+    """Whether the command is done, so that the worker waits for the next. The start counts as a command."""
     error: SidecarError | None = None
-    """Why the command failed; the worker has ended."""
+    """Why the command failed. The worker has exited then."""

@@ -1,8 +1,8 @@
-"""Rebuild the index from the logs and the archive alone: the recovery from everything.
+"""Rebuild the index from the logs and the archive alone, which is the way to recover from anything.
 
 Rows come from `ingest.reader`, as they do live; only the daily files are written differently (`load.py`). Each archive
-file lists the logs that it contains. Where two contain the same bytes of a log, which a kill can leave behind, the
-longer one counts: a log is archived again from the same offset only if it has grown since.
+file lists the logs that it contains. If two contain the same bytes of a log, which can happen after a kill, the longer
+one counts: a log is archived again from the same offset only if it has grown since.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from .messages import MergedDay, ReadChunk, ReadTask, UnreadableSource
 from .workers import LogRewritten
 
 SOURCES_PER_SAVE = 1_000
-"""Sources saved to the catalog in one transaction."""
+"""How many sources are saved to the catalog in one transaction."""
 MAX_REBUILD_ATTEMPTS = 5
-"""Attempts before it is an error that a log is rewritten during each of them."""
+"""How many attempts are made if a log is rewritten during each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Rebuilt:
 
     entries: int
     sources: int
-    """Sources that were read to their end."""
+    """The number of sources that were read to their end."""
     bytes: int
-    """Bytes of log that were read."""
+    """The number of bytes of log that were read."""
     seconds: float
     unreadable: tuple[str, ...] = ()
-    """For each source that could not be read to its end, its path and the reason."""
+    """For each source that could not be read to its end, a text with its path and the reason."""
 
 
 def reindex(
@@ -84,7 +84,8 @@ def reindex(
         for attempt in range(1, MAX_REBUILD_ATTEMPTS + 1):
             layout.finish_swap(folder)
             try:
-                index.delete(layout.REBUILD)  # files of an earlier attempt must not become part of this index
+                # Files of an earlier attempt must not become part of this index.
+                index.delete(layout.REBUILD)
                 tasks = read_tasks(settings, first_mtimes, strict)
                 with index.folder(layout.REBUILD, create=True) as target:
                     rebuilt = build_index(settings, target, tasks, workers or os.cpu_count() or 1, report)
@@ -95,7 +96,8 @@ def reindex(
                 if attempt == MAX_REBUILD_ATTEMPTS:
                     raise
             except BaseException:
-                index.delete_all(layout.REBUILD)  # perhaps it has filled the disk
+                # Perhaps it has filled the disk.
+                index.delete_all(layout.REBUILD)
                 raise
             else:
                 break
@@ -124,14 +126,15 @@ def _take_over_dropped(folder: Path, target: GuardedFolder) -> None:
 
 
 def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool = True) -> list[ReadTask]:
-    """A task for each source with a file or archived bytes. Raises what `reindex` raises before it reads logs."""
+    """A task for each source that has a file or archived bytes. Raises the errors that `reindex` raises before it reads
+    any logs."""
     scan = Scan(settings)
     found = {one.path: one.status for one in scan}
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(
             f"cannot read {settings.root / folder}: {why}",
-            hint="it may hold logs: make it readable, then try again",
+            hint="it may contain logs: make it readable, then try again",
         )
     sizes = {path: status.st_size for path, status in found.items()}
     archived = archived_extents(settings, sizes, strict=strict)
@@ -148,7 +151,7 @@ def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool 
 def build_index(
     settings: Settings, target: GuardedFolder, tasks: list[ReadTask], workers: int, report: Reporter
 ) -> Rebuilt:
-    """Build an index of the given sources in the empty folder `target`. It is durable when this returns.
+    """Build an index of the given sources in the empty folder `target`, and make it durable.
 
     Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """
@@ -202,10 +205,10 @@ ArchivedExtents = dict[str, tuple[tuple[Extent, ...], float | None]]
 def archived_extents(settings: Settings, files: Container[str], *, strict: bool) -> ArchivedExtents:
     """The archived extents of each source. For a path in `files`, those that count beside its log file.
 
-    They are read from the archive files. For an archive file that is missing or damaged, the old index is asked, which
-    leaves the log's entries findable. Raises ArchiveDamaged if that does not know them either, unless `strict` is
-    false; and ArchiveMissing if the old index points into an archive and there is none: it may not be mounted, and its
-    logs must not be taken for deleted.
+    They are read from the archive files. If an archive file is missing or damaged, the old index is consulted, so that
+    the entries of its logs can still be found. Raises ArchiveDamaged if that does not know the file either, unless
+    `strict` is false; and ArchiveMissing if the old index points into an archive but there is none, because it may just
+    not be mounted, and its logs must not be taken for deleted.
     """
     old = _OldCatalog(settings.index_folder)
     named = owner_of(settings.archive)
@@ -239,7 +242,8 @@ def archived_extents(settings: Settings, files: Container[str], *, strict: bool)
         if settings.source_for(to_os(path)) is not None:
             extents = _consecutive(of_log)
             if path in files:
-                with suppress(OSError, SourceError):  # reading the file will report it
+                # An error will be reported when the file is read.
+                with suppress(OSError, SourceError):
                     extents = still_archived(resolve_under(settings.root, path), extents)
             extents_of[path] = extents, of_log[0][0].first_mtime
     return extents_of
@@ -259,7 +263,7 @@ def _consecutive(members: list[tuple[ArchivedLog, str]]) -> tuple[Extent, ...]:
 
 
 class _OldCatalog:
-    """What the catalog of the old index says about the archive."""
+    """What the old index's catalog says about the archive."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -291,12 +295,12 @@ def _is_mtime(value: Any) -> bool:
 
 
 _OLD_TABLES = ("source", "archived", "archive_file")
-"""What is asked of an old catalog."""
+"""The tables of an old catalog that are queried."""
 
 
 def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
-    """Rows of the old catalog, which may be of any version. If it cannot be read, those of a quarantined one, which is
-    there after a rebuild that did not finish; else none."""
+    """Rows of the old catalog, which may be of any version. If it cannot be read, those of a quarantined catalog, which
+    exists if an earlier rebuild did not finish; else none."""
     for path in (layout.catalog_path(folder), *layout.quarantined_catalogs(folder)):
         with suppress(sqlite3.Error, IndexDamaged):
             check_to_read(path)

@@ -1,11 +1,11 @@
-"""Worker processes, which read many sources at once: they read sources into segments, and merge the segments of a day
-into its daily file.
+"""Worker processes, which read many sources into segments, and merge the segments of a day into its daily file.
 
-Sources are independent in derivation, and days are independent in writing, so no row ever crosses from one process to
-another. What does cross is small: which sources to read, how far each was read, and which segments a day has.
+Sources are independent when rows are derived, and days are independent when rows are written, so no row ever passes
+from one process to another. What does is small: which sources to read, how far each was read, and which segments a day
+has.
 
 The pool and its workers exchange messages (`messages.py`) over pipes. A worker carries out one command after another
-and answers each with one or more reports, the last of which says that the command is done. It ends when the pool
+and answers each with one or more reports, the last of which says that the command is done. It exits when the pool
 terminates it, or when its pipe is closed because the pool's process has died.
 """
 
@@ -51,15 +51,15 @@ from .messages import (
 )
 
 REPORT_BYTES = 1 << 20
-"""A worker that has read a chunk of this many bytes reports it at once: more may take a while."""
+"""A worker that has read a chunk of this size reports it at once, because the next one may take a while."""
 EXIT_SECONDS = 1.0
 """Seconds to wait for the exit status of a worker that has closed its pipe."""
 
 
 class LogRewritten(SidecarError):
-    """A log was rewritten while it was read."""
+    """A log was rewritten while it was being read."""
 
-    hint = "some of its old rows have been written already: try again"
+    hint = "some of its old rows have already been written: try again"
 
 
 # ---- the pool
@@ -70,11 +70,11 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     unfinished: int = 1
-    """Commands sent and not done yet; the start counts as one."""
+    """The number of commands that were sent and are not done yet. The start counts as one."""
 
 
 class WorkerPool:
-    """Worker processes, and the commands that wait for them.
+    """Worker processes, and the commands that are waiting for them.
 
         with closing(WorkerPool(settings, 2, segments)) as pool:
             pool.submit(ReadSources(tasks))
@@ -82,19 +82,19 @@ class WorkerPool:
             for result in pool.results():
                 ...
 
-    It belongs to one thread. Once a method has raised, it can only be closed.
+    It belongs to one thread. After a method has raised an error, it can only be closed.
     """
 
     def __init__(
         self, settings: Settings, count: int, segments: GuardedFolder, days: GuardedFolder | None = None
     ) -> None:
-        """Start `count` workers, which write segments in one folder and daily files in the other, if there is one.
-        Raises SidecarError if the system refuses to."""
+        """Start `count` workers, which write segments to one folder, and daily files to the other if it is given.
+        Raises SidecarError if the system refuses to start them."""
         self.count = count
         self._workers: list[_Worker] = []
         self._queue: deque[ReadSources | MergeSegments] = deque()
         self._close_segments = False
-        """Whether CloseSegments is to be sent once the queue is empty."""
+        """Whether CloseSegments has to be sent once the queue is empty."""
         with ExitStack() as on_error:
             on_error.callback(self.close)
             try:
@@ -108,24 +108,24 @@ class WorkerPool:
             on_error.pop_all()
 
     def submit(self, command: ReadSources | MergeSegments) -> None:
-        """Give a command to the first worker that has nothing to do; commands are handed out in order."""
+        """Give a command to the first worker that has nothing to do. Commands are handed out in order."""
         self._queue.append(command)
         self._dispatch()
 
     def close_segments(self) -> None:
-        """Have every worker close its segments when it has done what was submitted before."""
+        """Make every worker close its segments after everything that was submitted before is done."""
         self._close_segments = True
         self._dispatch()
 
     @property
     def is_idle(self) -> bool:
-        """Whether every worker has started and nothing submitted is left to do."""
+        """Whether every worker has started and everything that was submitted is done."""
         return not (self._queue or self._close_segments or any(worker.unfinished for worker in self._workers))
 
     def poll(self, seconds: float | None = None) -> list[Result]:
-        """The results that have arrived; if there are none, wait for some, at most so many seconds (None: no limit).
+        """The results that have arrived. If there are none, waits for some, for at most `seconds` (None: no limit).
 
-        Returns at once when idle. Raises SidecarError if a worker has failed or died.
+        Returns at once if the pool is idle. Raises SidecarError if a worker has failed or died.
         """
         if self.is_idle:
             return []
@@ -141,7 +141,7 @@ class WorkerPool:
         return results
 
     def results(self) -> Iterator[Result]:
-        """All results, as they arrive, until the pool is idle. Raises what `poll` raises."""
+        """All results, as they arrive, until the pool is idle. Raises the errors of `poll`."""
         while not self.is_idle:
             yield from self.poll()
 
@@ -161,7 +161,7 @@ class WorkerPool:
                 _send(worker, self._queue.popleft())
         if self._close_segments and not self._queue:
             self._close_segments = False
-            # Sent to busy workers as well, because it is small enough to wait in the pipe: so a worker that has read
+            # Sent to busy workers as well, because it is small enough to wait in the pipe. So a worker that has read
             # its last source need not wait until this process has time for it.
             for worker in self._workers:
                 _send(worker, CloseSegments())
@@ -173,9 +173,9 @@ def _start(settings: Settings, number: int, segments: GuardedFolder, days: Guard
     with ExitStack() as on_error, closing(theirs):
         on_error.callback(ours.close)
         process = context.Process(target=_work, args=(theirs, settings, number, segments, days), daemon=True)
-        # Ctrl-C at a terminal interrupts every process there. Workers, which inherit the mask, leave it to this process
-        # to report it and to end them, by SIGTERM. Python's resource tracker is started first, because `start` would
-        # start it otherwise, which unblocks SIGINT.
+        # Ctrl-C at a terminal interrupts every process there. Workers inherit the mask, and leave it to this process to
+        # report the interrupt and to end them by SIGTERM. Python's resource tracker is started first, because otherwise
+        # `start` would start it, which unblocks SIGINT.
         resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -188,7 +188,8 @@ def _start(settings: Settings, number: int, segments: GuardedFolder, days: Guard
 
 def _send(worker: _Worker, command: Command) -> None:
     worker.unfinished += 1
-    with suppress(OSError):  # the worker has died, as the next `poll` will find
+    # If the worker has died, the next `poll` finds out.
+    with suppress(OSError):
         worker.pipe.send(command)
 
 
@@ -202,7 +203,7 @@ def _receive(worker: _Worker) -> WorkerReport:
         get_logger(__name__).warning("worker process %s died: %s", pid, why)
         raise SidecarError(
             f"a worker process died: {why}",
-            hint="the system's log may say why; if memory ran out, `reindex --workers 1` needs the least",
+            hint="the system's log may say why; if it ran out of memory, `reindex --workers 1` needs the least",
         ) from None
     if report.error is not None:
         raise report.error
@@ -211,7 +212,7 @@ def _receive(worker: _Worker) -> WorkerReport:
 
 def _why_ended(status: int | None) -> str:
     if status is None:
-        return "it has closed its pipe"
+        return "it closed its pipe"
     return f"exit status {status}" if status >= 0 else f"killed by signal {-status} ({signal.strsignal(-status)})"
 
 
@@ -219,7 +220,7 @@ def _why_ended(status: int | None) -> str:
 
 
 def _work(pipe: Connection, settings: Settings, number: int, folder: GuardedFolder, days: GuardedFolder | None) -> None:
-    """The main function of a worker: carry out commands as long as the pool's process lives."""
+    """The main function of a worker: carry out commands for as long as the pool's process lives."""
     failure: SidecarError
     try:
         with without_gc(), Archive(settings.archive) as archive:
@@ -233,7 +234,8 @@ def _work(pipe: Connection, settings: Settings, number: int, folder: GuardedFold
         failure = error
     except (OSError, *DATABASE_ERRORS) as error:
         failure = SidecarError(f"{folder.path.parent}: {error}")
-    with suppress(OSError):  # the pool's process has died
+    # The pool's process may have died.
+    with suppress(OSError):
         pipe.send(WorkerReport([], error=failure))
 
 
@@ -259,7 +261,7 @@ def _carry_out(
 
 
 def _reports(results: Iterator[Result]) -> Iterator[WorkerReport]:
-    """The results of one command: all in one report where that does not hide progress for long."""
+    """The results of one command, in as few reports as possible without hiding progress for long."""
     pending: list[Result] = []
     for result in results:
         pending.append(result)
@@ -270,15 +272,15 @@ def _reports(results: Iterator[Result]) -> Iterator[WorkerReport]:
 
 
 def merge_day(day: int, folder: GuardedFolder, segments: list[str], days: GuardedFolder) -> MergedDay:
-    """Merge the segments of a day, which lie in `folder`, into its daily file in `days`."""
+    """Merge the segments of a day, which are in `folder`, into its daily file in `days`."""
     return MergedDay(day, merge_segments(folder, segments, days, f"{day_name(day)}.db"))
 
 
 def read_source(
     settings: Settings, task: ReadTask, segments: SegmentWriter, archive: Archive
 ) -> Iterator[ReadChunk | UnreadableSource | SavedSource]:
-    """Read one source into segments. Yields each chunk, then why it cannot be read any further, if so, and last how far
-    it was read, unless nothing could be. Raises LogRewritten.
+    """Read one source into segments. Yields each chunk; then the reason, if it cannot be read any further; and last how
+    far it was read, unless nothing could be read. Raises LogRewritten.
     """
     source = settings.source_for(to_os(task.path))
     assert source is not None
@@ -291,11 +293,11 @@ def read_source(
             yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")
             if not (task.archived or state.cursor.offset):
                 return
-            # What was read before has rows, which belong to a source that the catalog has to know.
+            # There are rows of what was read before, so the catalog has to know the source.
             break
         if outcome.changed:
-            # The rows of its old content are in a segment, among others, and cannot be taken out again.
-            raise LogRewritten(f"{task.path} was rewritten while it was read")
+            # The rows of the old content are in a segment, among others, and cannot be removed from it.
+            raise LogRewritten(f"{task.path} was rewritten while it was being read")
         if outcome.batch is not None:
             segments.write(outcome.batch)
             yield ReadChunk(len(outcome.batch.rows), state.cursor.offset - before)
@@ -306,8 +308,8 @@ def read_source(
 
 @contextmanager
 def without_gc() -> Iterator[None]:
-    """Disable Python's cyclic garbage collector. Rows form no cycles, and searching a million of them for some takes a
-    tenth of the time."""
+    """Disable Python's cyclic garbage collector. Rows form no cycles, and searching a million of them for cycles takes
+    a tenth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -187,7 +187,7 @@ def _keep(given: Mapping[str, YamlValue]) -> Keep:
     values = given["keep"].mapping("a mapping from names to lists of places") if "keep" in given else {}
     for name, value in values.items():
         if not NAME.fullmatch(name):
-            raise value.error(f"expected a name of small letters, digits and `_`, found `{name}`")
+            raise value.error(f"expected a name of lower-case letters, digits and `_`, found `{name}`")
     return tuple((name, _places(value)) for name, value in values.items())
 
 

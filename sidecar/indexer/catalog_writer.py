@@ -74,9 +74,8 @@ class CatalogWriter:
     """The catalog, open for writing. Only the indexing thread uses it."""
 
     def __init__(self, index: GuardedFolder, *, bulk: bool = False) -> None:
-        """Open the catalog, or make one. `bulk`: nothing is journalled or synced, and a crash leaves nothing of worth.
-
-        Raises IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
+        """Open the catalog, or create one. With `bulk`, nothing is journalled or synced, so that the file is of no use
+        after a crash. Raises IndexDamaged, SchemaMismatch, OSError, or what SQLite raises.
         """
         self.path = index.path / CATALOG_NAME
         self._bulk = bulk
@@ -88,7 +87,7 @@ class CatalogWriter:
         """The number of the last checkpoint."""
 
     def check(self) -> None:
-        """Raise IndexDamaged where another process has deleted, replaced or written to the catalog."""
+        """Raise IndexDamaged if another process has deleted, replaced or written to the catalog."""
         if self._guard is not None:
             self._guard.check()
 
@@ -111,7 +110,7 @@ class CatalogWriter:
     # ---- sources
 
     def known(self) -> Iterator[tuple[str, KnownFile]]:
-        """The path of every source and what its file looked like, but for sources of which everything is archived.
+        """The path of every source and what its file looked like, except for sources that are archived as a whole.
 
         A file that was not read to its end gets the size -1, so that a scan finds that it has to be read: the rest may
         contain whole lines, or the file may be an event file that did not parse then.
@@ -134,7 +133,7 @@ class CatalogWriter:
         return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
     def last_id(self) -> int:
-        """The highest id of a source; 0 where there is none."""
+        """The highest id of a source; 0 if there is none."""
         return int(self._database.execute_sql("SELECT COALESCE(MAX(id), 0) FROM source").fetchone()[0])
 
     def resetting(self) -> list[str]:
@@ -272,7 +271,8 @@ class CatalogWriter:
                 extents = self._archived(row[0])
                 begin = archived_size(extents)
                 if extents and extents[-1] == extent and row[5] == begin:
-                    continue  # recorded before
+                    # Recorded before.
+                    continue
                 if row[1:5] != looks or row[5] != begin + extent.size:
                     refused[path] = "it has changed, or is not indexed to its end"
                     continue

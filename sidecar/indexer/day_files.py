@@ -37,7 +37,7 @@ from .day_writer import DayWriter
 from .tamper import FileState, FileStates, stat_after_write, states_of
 
 MAX_OPEN_DAYS = 16
-"""Daily files open for writing at once. The timestamps of a log may be of any number of days, in any order."""
+"""How many daily files may be open for writing. The timestamps of a log may be of any number of days, in any order."""
 SavedState = Callable[[str], tuple[int, Iterable[Request]]]
 """From a path to the saved offset and the requests that are open there; (0, ()) for a log that was never saved."""
 
@@ -81,7 +81,8 @@ class DayFiles:
                     writer.write(log, its_rows, its_answered, checkpoint)
 
     def merge_segments(self, folder: GuardedFolder, segments: dict[int, list[str]], checkpoint: int) -> None:
-        """The same for rows that are in segments in a folder, by day: each is one transaction, and deleted after it."""
+        """Like `write`, for rows that are in segments in a folder, by day. Each segment is one transaction, and is
+        deleted after it."""
         for day in sorted(segments):
             self.changed.add(day)
             for segment in segments[day]:
@@ -103,7 +104,7 @@ class DayFiles:
     # ---- taking back
 
     def roll_back_to_checkpoint(self, checkpoint: int, saved: SavedState) -> None:
-        """Take back what was written after a checkpoint. Opens every file, and so checks it."""
+        """Take back what was written after a checkpoint. Every file is opened for that, and so checked."""
         for day in self._days_there():
             writer = self._writer(day)
             touched = writer.touched_after(checkpoint)
@@ -124,7 +125,7 @@ class DayFiles:
                 self.changed.add(day)
 
     def delete_rows_of(self, paths: Iterable[str]) -> None:
-        """The same for many logs, at the cost of one query per day."""
+        """Like `delete_rows`, for many logs, at the cost of one query per day."""
         wanted = set(paths)
         for day in self._days_there() if wanted else ():
             writer = self._writer(day)
@@ -140,20 +141,20 @@ class DayFiles:
     # ---- replacing and deleting files
 
     def is_as(self, day: int, state: list[int]) -> bool:
-        """Whether a daily file is as `compact_copy` found it, and nothing in it waits for a checkpoint."""
+        """Whether a daily file is as `compact_copy` found it, with nothing in it that waits for a checkpoint."""
         path = self._path(day)
         if day in self.changed or self.folder.status(path.name) is None:
             return False
-        now = list(stats_of(path))  # before the file is opened for writing here, which may change them
+        # Before the file is opened for writing here, which may change them.
+        now = list(stats_of(path))
         return [*self._writer(day).state(), *now] == state
 
     def replace(self, day: int, copies: GuardedFolder, copy: str) -> bool:
         """Put a durable copy in the place of a daily file, by one rename. Readers that have the old file open continue
-        to read that one. Raises OSError or ForeignFile where the copy cannot be used; the old file is then still in
-        place.
+        to read that one. Raises OSError or ForeignFile if the copy cannot be used; the old file is then still in place.
 
-        Returns False, and does nothing, where the file is being read in WAL mode: its write-ahead log would stay, and
-        be taken for the copy's.
+        Returns False, and does nothing, if the file is being read in WAL mode, because its write-ahead log would stay,
+        and be taken for the copy's.
         """
         path = self._path(day)
         self._close(day)
@@ -188,7 +189,8 @@ class DayFiles:
             if day in self._days and self.folder.status(path.name) is None:
                 raise IndexDamaged(f"{path} was deleted")
             if path in self._file_states:
-                self._file_states.pop(path).check(path)  # removed, because opening the file changes it
+                # Removed, because opening the file changes its state.
+                self._file_states.pop(path).check(path)
                 self._suspects.discard(path)
             writer = self._open[day] = DayWriter(self.folder, path.name)
             self._days.add(day)
@@ -202,7 +204,7 @@ class DayFiles:
         return sorted(_days_in(self.folder))
 
     def _check_folder(self) -> None:
-        """Raise IndexDamaged where another folder, or a link, has the place of this one: SQLite would write there."""
+        """Raise IndexDamaged if another folder, or a link, is in the place of this one: SQLite would write there."""
         if self.folder.is_replaced():
             raise IndexDamaged(f"{self.folder.path} was replaced")
 
@@ -231,7 +233,8 @@ class DayFiles:
         if now == state:
             self._suspects.discard(path)
         elif now is not None and now.log is None and now.file != state.file and looks_whole(self.folder, path.name):
-            self._file_states[path] = now  # it has been moved
+            # The WAL has been moved into the file.
+            self._file_states[path] = now
         elif path in self._suspects:
             raise IndexDamaged(f"{path} or its write-ahead log was deleted, replaced or written by another process")
         else:
@@ -252,13 +255,12 @@ class DayFiles:
             self._file_states[self._path(day)] = state
 
     def signatures(self) -> str:
-        """The signatures of all files, as each was left: the next start need not check what still looks the same."""
+        """The signatures of all files, as each was left. The next start need not check files that look the same."""
         paths = [path for day in sorted(self._days) if (path := self._path(day)) in self._file_states]
         return "\n".join(_signature(path, self._file_states[path].file) for path in paths)
 
     def close(self) -> None:
-        """Close every file. Raises IndexDamaged where another process has written to one; all are closed
-        nevertheless."""
+        """Close every file. Raises IndexDamaged if another process has written to one; all are closed nevertheless."""
         with ExitStack() as stack:
             for day in self._open:
                 stack.callback(self._close_writer, day)
@@ -269,7 +271,8 @@ def _days_in(folder: GuardedFolder) -> Iterator[int]:
         try:
             yield day_number(Path(name).stem)
         except ValueError:
-            continue  # not ours: a daily file is named after its day
+            # Not ours: a daily file is named after its day.
+            continue
 
 
 # ---- what daily files look like from outside
@@ -285,7 +288,7 @@ def _databases(folder: GuardedFolder) -> list[str]:
 
 
 def signature(path: Path) -> str:
-    """Name, inode, size and modification time (ns) of a daily file. Raises OSError where it is not there."""
+    """The name, inode, size and modification time (ns) of a daily file. Raises OSError if there is no such file."""
     return _signature(path, FileStat.of(path.stat()))
 
 
@@ -294,8 +297,8 @@ def _signature(path: Path, stat: FileStat) -> str:
 
 
 def stats_of(path: Path) -> Iterator[int]:
-    """Inode, size and modification time (ns) of a daily file and of its write-ahead log, zeros where one is not there.
-    A commit changes them."""
+    """The inode, size and modification time (ns) of a daily file and of its write-ahead log; zeros if there is none. A
+    commit changes them."""
     for name in (path, path.with_name(path.name + WAL)):
         stat = file_stat(name)
         yield from (0, 0, 0) if stat is None else stat[1:]

@@ -21,8 +21,8 @@ from .segment import attached, copy_segment
 from .tamper import FileState, TamperGuard
 
 MAX_CACHED = 20_000
-"""Strings and combinations whose numbers are remembered for a file, and fewer if they are long; beyond that, all are
-forgotten and looked up again. There is such a cache for each open file (`day_files.MAX_OPEN_DAYS`)."""
+"""For how many strings and combinations of a file the numbers are remembered, or fewer if they are long. Beyond that,
+all are forgotten and looked up again. There is such a cache for each open file (`day_files.MAX_OPEN_DAYS`)."""
 _AT_PLACE = AT_PLACE.format(span=SPAN_IDS, source="?1", offset="?2")
 _MARK_ANSWERED = f"UPDATE entry SET has_response = 1, correlation = ?3, answered_after = ?4 WHERE id = ({_AT_PLACE})"
 _REOPEN = (
@@ -96,7 +96,8 @@ class DayWriter:
         next_entry = self._dictionary.next_entry
         with attached(self._database, segments, segment), self.transaction():
             rows = copy_segment(self._database, touched, next_entry - 1)
-        self._dictionary = Dictionary(self._database)  # the copy has taken numbers that the old one does not know of
+        # The copy has taken numbers that the old one does not know of.
+        self._dictionary = Dictionary(self._database)
         self._dictionary.begin_at(next_entry)
         if self._entries is not None:
             self._entries += rows
@@ -200,7 +201,7 @@ class DayWriter:
     # ---- checking, syncing, closing
 
     def check(self) -> None:
-        """Raise IndexDamaged where another process has deleted, replaced or written to the file."""
+        """Raise IndexDamaged if another process has deleted, replaced or written to the file."""
         self._guard.check()
 
     def make_durable(self, checkpoint: int | None = None) -> None:

@@ -59,7 +59,8 @@ class IndexWriter:
             opened.callback(self._days.close)
             if self._catalog.fact("config") is None:
                 self._catalog.note("config", settings.fingerprint)
-            if self._catalog.fact("text") != settings.text_note:  # no row depends on it, so it may change at any time
+            # No row depends on it, so it may change at any time.
+            if self._catalog.fact("text") != settings.text_note:
                 self._catalog.note("text", settings.text_note)
             self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
             # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
@@ -81,18 +82,19 @@ class IndexWriter:
 
     @property
     def unsaved(self) -> int:
-        """Number of sources that a checkpoint would save."""
+        """The number of sources that a checkpoint would save."""
         return len(self._unsaved) + len(self._missing)
 
     def state(self, path: str) -> SourceState | None:
-        """The state of a source, from memory or from the catalog, or a new one; None where no source has this path."""
+        """The state of a source, from memory or from the catalog, or a new one; None if no source has this path."""
         state = self._cache.get(path)
         if state is not None:
             return state
         source = self._settings.source_for(to_os(path))
         if source is None:
             return None
-        if path in self.known or self._has_archived:  # `known` lacks the sources of which everything is archived
+        # `known` lacks the sources of which everything is archived.
+        if path in self.known or self._has_archived:
             with invalid_values_as_damage(self._folder):
                 state = self._catalog.load(path, source, lambda places: self._days.requests(path, places))
         if state is None:
@@ -171,7 +173,7 @@ class IndexWriter:
     # ---- sources that workers have read (`bulk/backlog.py`)
 
     def unknown(self, paths: Iterable[str]) -> list[str]:
-        """Those of some paths that the index knows nothing of, so that a worker may read them from their start."""
+        """Those of some paths that the index knows nothing about, so that a worker may read them from the start."""
         unknown = [path for path in paths if path not in self.known and path not in self._cache]
         return self._catalog.without(unknown) if self._has_archived else unknown
 
@@ -209,10 +211,12 @@ class IndexWriter:
             why = f"the running sidecar has another archive folder, {self._settings.archive}"
             return {move.path: why for move in moves}
         moves = list(moves)
-        self.checkpoint()  # the catalog compares with what was saved
+        # The catalog compares with what was saved.
+        self.checkpoint()
         refused = self._catalog.archive(moves, folder)
         for move in moves:
-            self._cache.discard(move.path)  # it has another extent now
+            # The log has another extent now.
+            self._cache.discard(move.path)
         return refused
 
     def drop(self, paths: Iterable[str]) -> dict[str, str]:
@@ -277,14 +281,15 @@ class IndexWriter:
     # ---- closing
 
     def check(self) -> None:
-        """Raise IndexUnavailable where another process has deleted, replaced or written to a file of the index."""
+        """Raise IndexUnavailable if another process has deleted, replaced or written to a file of the index."""
         try:
             self._catalog.check()
             self._days.check()
         except IndexUnavailable:
             raise
         except (SidecarError, OSError):
-            pass  # unknown at the moment; whoever uses the file reports what is wrong
+            # Unknown at the moment; whoever uses the file reports what is wrong.
+            pass
 
     def close(self) -> None:
         """Make a checkpoint, and close all files so that they can be read even in a read-only folder. Raises as
@@ -306,6 +311,6 @@ class IndexWriter:
     def abandon(self) -> None:
         """Close all files without a checkpoint: the next opening takes back what was written since the last one.
 
-        Raises IndexDamaged where another process has written to a file; all are closed nevertheless.
+        Raises IndexDamaged if another process has written to a file; all are closed nevertheless.
         """
         self._open.close()

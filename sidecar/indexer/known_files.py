@@ -1,4 +1,4 @@
-"""What the file of each source looked like when it was last read: what scans and hints are compared with."""
+"""What the file of each source looked like when it was last read, for comparison with scans and hints."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sidecar.logs.tail import Cursor
 
 
 class KnownFile(NamedTuple):
-    """A file from outside, as it was when it was last read."""
+    """What a file looked like from outside when it was last read."""
 
     device: int
     inode: int
     size: int
-    """Bytes; -1 where something is left to be read, so that the file differs from whatever a scan finds."""
+    """In bytes; -1 if something is left to be read, so that the file differs from whatever a scan finds."""
     mtime_ns: int
     is_missing: bool = False
     is_settled: bool = False
-    """All of it was read, and no later write can leave it with the same modification time."""
+    """Whether all of it was read, and no later write can leave it with the same modification time."""
     has_rest: bool = False
     """Its end was not taken in, because it is no whole line. A writer that maps the file into memory can complete it
     without a change of size or time."""
@@ -32,7 +32,7 @@ class KnownFile(NamedTuple):
 
 
 class KnownFiles:
-    """Every source that was ever seen, but for those whose bytes are all archived. Only the indexing thread uses it."""
+    """All sources that were ever seen, except those that are archived as a whole. Only the indexing thread uses it."""
 
     def __init__(self, root: Path, files: Iterable[tuple[str, KnownFile]]) -> None:
         self._root = root
@@ -67,7 +67,7 @@ class KnownFiles:
         return [path for path, known in self._files.items() if not known.is_missing and path not in seen]
 
     def size(self, path: str) -> int:
-        """Bytes that a file had when it was read to its end; 0 where something is left to be read, or it is unknown."""
+        """The size in bytes of a file that was read to its end; 0 if something is left to be read, or it is unknown."""
         known = self._files.get(path)
         return 0 if known is None else max(0, known.size)
 
@@ -80,8 +80,8 @@ class KnownFiles:
         size = -1 if more else cursor.size
         is_whole = 0 < cursor.offset - archived == size
         has_rest = cursor.offset - archived < size
-        # Times come from a clock with ticks: a write in the tick of the last one may leave size and time as they are.
-        # A time of whole milliseconds may come from a file system that keeps no finer ones.
+        # Times come from a clock with ticks: a write within the same tick as the last one may leave size and time as
+        # they are. A time in whole milliseconds may come from a file system that keeps no finer ones.
         is_past = cursor.mtime_ns + MTIME_GRANULARITY < since and cursor.mtime_ns % 1_000_000 != 0
         self._files[path] = KnownFile(
             *(cursor.device, cursor.inode, size, cursor.mtime_ns),
@@ -95,7 +95,7 @@ class KnownFiles:
             self._files[path] = self._files[path]._replace(size=-1)
 
     def note_missing(self, path: str) -> bool:
-        """Mark the file of a source as missing. False where it was missing already, or the source is unknown."""
+        """Mark the file of a source as missing. Returns false if it was missing already, or the source is unknown."""
         known = self._files.get(path)
         if known is None or known.is_missing:
             return False

@@ -218,9 +218,11 @@ def merge_segments(
         with database.atomic():
             database.execute_sql(_ANSWER.format(late="late"))
             database.execute_sql("INSERT INTO party_agent SELECT DISTINCT agent, party FROM member ORDER BY 1, 2")
-            if others:  # filled out of order, its pages are a tenth empty
+            # The pages of an index that was filled out of order are a tenth empty.
+            if others:
                 database.execute_sql("REINDEX correlation_text")
-            for table in ("late", "member"):  # their pages are used again for the indexes
+            # The pages of these tables are used again for the indexes.
+            for table in ("late", "member"):
                 database.execute_sql(f"DROP TABLE {table}")
             next_entry = str(_highest(database, "entry") + 1)
             database.execute_sql("INSERT INTO meta VALUES ('next_entry', ?), ('day', ?)", (next_entry, Path(name).stem))

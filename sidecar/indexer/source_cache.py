@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from sidecar.ingest.source import SourceState
 
 MIN_CACHED_SOURCES = 512
-"""Sources up to which `MAX_COST_OF_FEW` is the limit; for more of them it is `MAX_COST`."""
+"""Up to this many sources the limit is `MAX_COST_OF_FEW`; for more of them it is `MAX_COST`."""
 
 MAX_COST = 100_000
-"""Cost of all cached states together, where they are many."""
+"""The largest cost of all cached states together, if there are many."""
 
 MAX_COST_OF_FEW = 500_000
-"""Cost of all cached states together, where they are few. One state alone may cost more."""
+"""The largest cost of all cached states together, if there are few. One state alone may cost more."""
 
 SOURCE_COST = 20
-"""Cost of a state that holds nothing: a request or a role costs 1 (`SourceState.cost`)."""
+"""The cost of an empty state. A request or a role costs 1 (`SourceState.cost`)."""
 
 
 class SourceCache:
@@ -38,7 +38,7 @@ class SourceCache:
         return path in self._states
 
     def get(self, path: str) -> SourceState | None:
-        """The state of a source, which is now the one used last; None where it is not in memory."""
+        """The state of a source, which is now the one used last; None if it is not in memory."""
         state = self._states.get(path)
         if state is not None:
             self._states.move_to_end(path)

@@ -42,14 +42,16 @@ truncated to this size when it starts over, and no further, because overwriting 
 
 
 def stat_after_write(name: str | Path) -> FileStat | None:
-    """The stat of a file that we have just written, with a modification time that no other write can have; None where
-    it is not there. Raises OSError where that is unknown.
+    """The stat of a file that we have just written, with a modification time that no other write can have; None if
+    there is no such file. Raises OSError if that is unknown.
 
-    The kernel takes modification times from a clock that ticks every few milliseconds: a foreign write within the tick
-    of ours that leaves the size as it is would look like ours. The time set here is exact, and almost never on a tick.
+    The kernel takes modification times from a clock that ticks every few milliseconds, so a foreign write within the
+    same tick that leaves the size as it is would look like ours. The time that is set here is exact, and almost never
+    on a tick.
     """
     now = time.time_ns()
-    with suppress(OSError):  # not there, which `file_stat` finds; or another user's, which keeps the kernel's time
+    # Fails if there is no file, which `file_stat` finds, or if it is another user's, which keeps the kernel's time.
+    with suppress(OSError):
         os.utime(name, ns=(now, now), follow_symlinks=False)
     return file_stat(name)
 
@@ -63,7 +65,7 @@ class FileState(NamedTuple):
     reader to close, if it may write, moves the WAL into the database and deletes it, as it should."""
 
     def check(self, path: Path) -> None:
-        """Raise IndexDamaged where the database is not as it was left. One that had a WAL must merely be there."""
+        """Raise IndexDamaged if the database is not as it was left. One that had a WAL only has to exist."""
         now = file_stat(path)
         if now is None:
             raise IndexDamaged(f"{path} was deleted")
@@ -71,7 +73,8 @@ class FileState(NamedTuple):
             return
         if now != self.file:
             raise IndexDamaged(f"{path} was replaced or written by another process")
-        if _filled_log(f"{path}{WAL}") is not None:  # SQLite would take its content for committed
+        # SQLite would take its content for committed.
+        if _filled_log(f"{path}{WAL}") is not None:
             raise IndexDamaged(f"{path}{WAL} was put there by another process")
 
 
@@ -106,8 +109,8 @@ class TamperGuard:
         self._shared = file_stat(self._shared_name)
 
     def check(self) -> None:
-        """Raise IndexDamaged where another process has changed the files: what is written now might be lost with them,
-        or hide the damage."""
+        """Raise IndexDamaged if another process has changed the files. What would be written now might be lost with
+        them, or hide the damage."""
         self._check_one(self._file_name, self._file)
         self._check_one(self._log_name, self._log)
         shared = file_stat(self._shared_name)
@@ -142,7 +145,8 @@ class TamperGuard:
                 yield
         finally:
             self._log = _recorded(self._log_name, self._log)
-            if self._log is None:  # without shared memory there is no WAL, and SQLite writes to the file itself
+            # Without shared memory there is no WAL, and SQLite writes to the file itself.
+            if self._log is None:
                 self._file = _recorded(self._file_name, self._file)
         if self._log is not None and self._log.size > MAX_WAL_BYTES:
             self._checkpoint_log()
@@ -157,7 +161,8 @@ class TamperGuard:
         self.check()
         try:
             self._database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except DatabaseError as error:  # the WAL keeps what it has, and the next commit tries again
+        except DatabaseError as error:
+            # The WAL keeps what it has, and the next commit tries again.
             if is_damage(error):
                 raise
         finally:
@@ -174,19 +179,21 @@ class TamperGuard:
         if self._database.is_closed():
             return None
         try:
-            self.check()  # from here on SQLite writes to the database file
+            # From here on SQLite writes to the database file.
+            self.check()
             self._database.execute_sql("PRAGMA busy_timeout = 200")
             with suppress(DatabaseError):
                 self._database.execute_sql("PRAGMA journal_mode = delete")
         finally:
             self._database.close()
-        log = _filled_log(self._log_name)  # first, as in `states_of`
+        # The WAL first, as in `states_of`.
+        log = _filled_log(self._log_name)
         left = _recorded(self._file_name, self._file)
         return None if left is None else FileState(left, log)
 
 
 def _recorded(name: str, before: FileStat | None) -> FileStat | None:
-    """The stat of a file after we have written it; the one from before where it is another file now, so that the next
-    check reports it."""
+    """The stat of a file after we have written it; if it is another file now, the earlier one, so that the next check
+    reports it."""
     now = stat_after_write(name)
     return before if before is not None and (now is None or now.identity != before.identity) else now

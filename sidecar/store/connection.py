@@ -1,7 +1,4 @@
-"""Open the database files of an index for writing or for reading, check them, and tell damage from other errors.
-
-Not here: what is written (`indexer`) and the queries (`query`).
-"""
+"""Open the database files of an index for writing or for reading, check them, and tell damage from other errors."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_a_time_zone_goes_to_those_that_extend_the_format_and_to_other_processes
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ('mine:\n  author: ["a[b"]', "config.yaml:2: mine.author[0]: expected a place: keys with dots between"),
+        ('mine:\n  author: ["a[b"]', "config.yaml:2: mine.author[0]: expected a place: keys separated by dots"),
         *(
             (f'mine: {{author: ["{wrong}"]}}', f"mine.author[0]: expected a place{{}}, found `{wrong}`")
             for wrong in (
@@ -221,7 +221,7 @@ def test_a_time_zone_goes_to_those_that_extend_the_format_and_to_other_processes
         (f"mine: {{author: ['a{'[]' * 50}']}}", "mine.author[0]: expected a place"),
         ("mine: {keep: [turn]}", "mine.keep: expected a mapping from names to lists of places, found a list"),
         ("mine: {keep: {turn: uuid}}", "mine.keep.turn: expected a list of places, found `uuid`"),
-        ("mine: {keep: {Turn: [uuid]}}", "mine.keep.Turn: expected a name of small letters, digits and `_`, found"),
+        ("mine: {keep: {Turn: [uuid]}}", "mine.keep.Turn: expected a name of lower-case letters, digits and `_`"),
         ("mine: {keep: {a: [b]}, shapes: [{when: {path: c}, keep: {a: [c]}}]}", "shapes: `a` is kept by the format"),
         ("mine: {shapes: [{when: []}]}", "mine.shapes[0].when: expected 1 to 20 conditions, found 0"),
         (f"mine: {{shapes: [{{when: [{'{path: a},' * 21}]}}]}}", "when: expected 1 to 20 conditions, found 21"),
