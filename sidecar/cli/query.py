@@ -111,20 +111,19 @@ def roles(options: GlobalOptions, agent: str, session: str, window: Window, loca
 
     with closing(options.open_index()) as index:
         names = resolved(index, {"agent": agent, "session": session})
-        entries = index.timeline(**window.span, **names)
-        history = [
-            {**as_object(entry), "role": entry.agent_roles[names["agent"]]}
-            for entry in entries
-            if names["agent"] in entry.agent_roles
-        ]
-    if as_json:
-        print_json_lines(history[: window.limit])
-    else:
-        from sidecar.terminal import Screen
+        name = names["agent"]
+        entries = (one for one in index.timeline(**window.span, **names) if name in one.agent_roles)
+        if as_json:
+            print_json_lines(
+                {**as_object(entry), "role": entry.agent_roles[name]} for entry in islice(entries, window.limit)
+            )
+            return
+        history = [{"timestamp": entry.timestamp, "role": entry.agent_roles[name]} for entry in entries]
+    from sidecar.terminal import Screen
 
-        from . import query_views
+    from . import query_views
 
-        query_views.roles(Screen(local), roles_held(history)[: window.limit])
+    query_views.roles(Screen(local), roles_held(history)[: window.limit])
 
 
 @query.command(

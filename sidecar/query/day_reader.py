@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from sidecar.errors import IndexDamaged
 from sidecar.fs import split_path
 from sidecar.records import Entry
 from sidecar.store.bloom import PENDING
-from sidecar.store.codec import agents_of, checked_columns, checked_row, checked_seconds, decode_entry, speakers
-from sidecar.store.connection import DAILY, OpenDatabase
+from sidecar.store.codec import agents_of, checked_columns, checked_row, checked_seconds, speakers
+from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_damage
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
+from .pages import NAMED, Page, page_of
 from .projection import Projection
 
 
@@ -71,19 +73,11 @@ _PATH = "f.text || s.stem || s.suffix"
 # CROSS JOIN keeps SQLite from reversing a join.
 _PLACED = "CROSS JOIN source s ON s.id = e.source CROSS JOIN name f ON f.id = s.folder"
 _CHOSEN = f"SELECT e.*, COALESCE(s.session, s.stem) AS log, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
-_NAMED = (
-    "SELECT e.log || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
-    " i.text, p.agents, o.roles, a.text, v.text, r.text,"
-    " k.is_completion, k.is_request, e.has_response, e.requests_response, k.has_author, k.addressees, k.self_place,"
-    " e.answered_after, e.checksum FROM ({chosen}) e"
-    " LEFT JOIN kind k ON k.id = e.kind LEFT JOIN name t ON t.id = k.event_type LEFT JOIN name a ON a.id = k.pattern"
-    " LEFT JOIN context c ON c.id = e.context LEFT JOIN name n ON n.id = c.session"
-    " LEFT JOIN name i ON i.id = c.initiating_agent LEFT JOIN name v ON v.id = c.conversation"
-    " LEFT JOIN party p ON p.id = e.party LEFT JOIN role_set o ON o.id = e.roles"
-    " LEFT JOIN correlation r ON r.id = e.correlation ORDER BY {order}"
+_SEEN = (
+    "SELECT n.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
+    " MIN({moment}) AS first, MAX({moment}) AS last FROM entry GROUP BY party) x"
+    " JOIN party_agent m ON m.party = x.party JOIN name n ON n.id = m.agent GROUP BY m.agent"
 )
-"""Outer joins, so that a number that leads nowhere is reported as damage instead of hiding the entry."""
-
 _NUMBERS = {
     what: f"(SELECT id FROM {'correlation' if what == 'correlation' else 'name'} WHERE text = ?)"
     for what in ("correlation", "session", "conversation", "agent", "event_type", "pattern")
@@ -139,12 +133,12 @@ class DayReader(OpenDatabase):
 
     kind = DAILY
 
-    def page(self, wanted: Filter, after: Position | None, size: int, reverse: bool) -> list[Entry]:
+    def page(self, wanted: Filter, after: Position | None, size: int, reverse: bool) -> Page:
         """The next entries that match, after a position or from the start, in the order of time or in reverse: `size`
-        of them, or fewer if these are the last."""
+        of them; or fewer if these are the last, or, where the page is not whole, large."""
         asked = self._asked(wanted)
         if asked is None:
-            return []
+            return Page([], is_whole=True)
         terms, values = asked.terms, asked.values
         ahead, up_to = ("<", ">=") if reverse else (">", "<=")
         begin = self._begin(wanted, after, reverse)
@@ -170,7 +164,7 @@ class DayReader(OpenDatabase):
             asked.add_time(f"{ahead}=", after.timestamp)
             terms.append(f"(e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)")
             values += after
-        return self._entries(asked, size, reverse)
+        return self._page(asked, size, reverse)
 
     def project(self, wanted: Filter, what: Projection) -> list[tuple[Any, ...]]:
         """The columns of all entries that match, in the order of time."""
@@ -197,7 +191,7 @@ class DayReader(OpenDatabase):
 
     def news(self, wanted: Filter, after: int, size: int) -> tuple[int, list[Entry]]:
         """Looks at up to `size` entries that were written after the one with the number `after`, in the order in which
-        they were written. Returns the number of the last one, and those that match."""
+        they were written; at fewer where they are large. Returns the number of the last one, and those that match."""
         # The end first: what is written between the two queries is left for the next call.
         last = self.last_number()
         if last <= after:
@@ -209,8 +203,11 @@ class DayReader(OpenDatabase):
         # In the order of the numbers, whatever else is asked for.
         where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
         chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
-        sql = _NAMED.format(chosen=chosen, order="e.id")
-        return last, self._decoded(decode_entry, sql, after, last, *asked.values, size)
+        values = (after, last, *asked.values, size)
+        page = self._named(NAMED.format(chosen=chosen, order="e.id"), *values)
+        if not page.is_whole:
+            last = int(self._all(f"SELECT id FROM ({chosen}) LIMIT 1 OFFSET ?", *values, len(page.entries) - 1)[0][0])
+        return last, page.entries
 
     def last_number(self) -> int:
         """The number of the entry that was written last, 0 if there is none. Numbers only grow."""
@@ -236,16 +233,22 @@ class DayReader(OpenDatabase):
         )
         return dict(self._typed((str, int), sql, touched_after))
 
-    def at(self, name: str, byte_offset: int) -> list[Entry]:
-        """The entries at a byte offset in the log with this path, or in all logs whose ids begin with this name."""
+    def at(self, name: str, byte_offset: int) -> list[tuple[str, int]]:
+        """The entries at a byte offset in the log with this path, or in all logs whose ids begin with this name: the
+        path of each, and its number."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")
-        found = (
-            f"e.id IN (SELECT ({at_place}) FROM ("
+        sql = (
+            f"SELECT {_PATH}, e.id FROM entry e {_PLACED} WHERE e.id IN (SELECT ({at_place}) FROM ("
             "SELECT s.id FROM source s JOIN name f ON f.id = s.folder WHERE s.stem IN (?2, ?3)"
             f" AND (s.stem = ?2 AND s.session IS NULL OR {_PATH} = ?2)"
-            " UNION SELECT id FROM source WHERE session = ?2) o)"
+            " UNION SELECT id FROM source WHERE session = ?2) o) ORDER BY 1 LIMIT 100"
         )
-        return self._entries(_Where([found], [byte_offset, name, split_path(name)[1]]), 100, reverse=False)
+        return self._typed((str, int), sql, byte_offset, name, split_path(name)[1])
+
+    def entry(self, number: int) -> Entry | None:
+        """The entry with this number; None if there is none."""
+        entries = self._page(_Where(["e.id = ?"], [number]), 1, reverse=False).entries
+        return entries[0] if entries else None
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
         """Length (bytes) and checksum (CRC-32) of the record at a byte offset of a log; None if there is no entry."""
@@ -285,15 +288,11 @@ class DayReader(OpenDatabase):
         each as text."""
         return dict(self._typed((str, str), "SELECT key, value FROM meta"))
 
-    def agents(self) -> list[tuple[str, int, int, int]]:
+    def agents(self, exactly: bool = False) -> list[tuple[Any, ...]]:
         """Every agent that took part in anything on this day: its name, its number of entries, and the first and the
-        last slot with one."""
-        sql = (
-            "SELECT n.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
-            f" MIN({SLOT_OF_DAY}) AS first, MAX({SLOT_OF_DAY}) AS last FROM entry GROUP BY party) x"
-            " JOIN party_agent m ON m.party = x.party JOIN name n ON n.id = m.agent GROUP BY m.agent"
-        )
-        return self._typed((str, int, int, int), sql)
+        last slot with one; or `exactly`, the first and the last timestamp, for which every entry is read."""
+        moment, kind = ("timestamp", float) if exactly else (SLOT_OF_DAY, int)
+        return self._typed((str, int, kind, kind), _SEEN.format(moment=moment))
 
     def moments(self, agent: str, slot: int) -> tuple[float, float]:
         """The first and the last timestamp of an agent's entries in a slot of the day; if there are none, twice the
@@ -382,11 +381,20 @@ class DayReader(OpenDatabase):
         rows = self._all(f"SELECT id FROM {table} WHERE text = ?", text)
         return int(rows[0][0]) if rows else None
 
-    def _entries(self, asked: _Where, size: int, reverse: bool) -> list[Entry]:
+    def _page(self, asked: _Where, size: int, reverse: bool) -> Page:
         way = " DESC" if reverse else ""
         # The rows are chosen and cut first, and named afterwards, because each name costs a lookup.
         slot = "" if asked.index else f"{_SLOT}{way}, "
         order = f"{slot}e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
         chosen = f"{asked.chosen()} ORDER BY {order} LIMIT ?"
         order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        return self._decoded(decode_entry, _NAMED.format(chosen=chosen, order=order), *asked.values, size)
+        return self._named(NAMED.format(chosen=chosen, order=order), *asked.values, size)
+
+    def _named(self, sql: str, *values: Any) -> Page:
+        """The entries of rows that are as `NAMED` has them."""
+        with invalid_values_as_damage(self.path), closing(self._each(tuple, sql, *values)) as rows:
+            return page_of(rows, self._long_list)
+
+    def _long_list(self, table: str, number: int) -> Any:
+        rows = self._all(f"SELECT {'agents' if table == 'party' else 'roles'} FROM {table} WHERE id = ?", number)
+        return rows[0][0] if rows else None

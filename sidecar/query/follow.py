@@ -74,14 +74,16 @@ class Follower:
             known.stats = stats
 
     def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
+        size = PAGE
         while True:
-            last, entries = day.news(wanted, known.last, PAGE)
+            last, entries = day.news(wanted, known.last, size)
             for entry in entries:
                 if self._is_news(entry, known):
                     yield entry
             if last == known.last:
                 known.is_rebuilt = False
                 return
+            size = min(PAGE, 2 * (last - known.last))  # less after a page that ended early, as in `Index`
             known.last = last
 
     def _is_news(self, entry: Entry, known: _Followed) -> bool:

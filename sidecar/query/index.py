@@ -9,11 +9,11 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from sidecar.errors import AmbiguousId, EntryNotFound, IndexMissing, SidecarError
+from sidecar.errors import AmbiguousId, EntryNotFound, SidecarError
 from sidecar.fs import split_path
 from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from sidecar.said import said
@@ -21,22 +21,16 @@ from sidecar.times import Time, duration, moment_of
 from sidecar.tool_logs import places_of
 
 from . import projection
+from .agents import all_agents
 from .day_reader import DayReader, Filter, Position
 from .follow import Follower
+from .pages import FIRST_PAGE, LARGEST_PAGE
 from .projection import Projection
 from .record_finder import RecordFinder
 from .snapshot import Snapshot
 
 INDEX = "index"
 """Name of the index folder below the root."""
-
-
-class _Agent(NamedTuple):
-    """An agent's number of entries, and the daily file and the slot (see `SLOT_OF_DAY`) of the first and the last."""
-
-    entries: int
-    first: tuple[str, int]
-    last: tuple[str, int]
 
 
 class Index:
@@ -141,14 +135,14 @@ class Index:
             None if until is None else moment_of(until, now),
             *(agent, session, event_type, pattern, conversation, correlation),
         )
-        return islice(self._entries(wanted, reverse), limit)
+        return islice(self._entries(wanted, reverse, limit), limit)
 
-    def _entries(self, wanted: Filter, reverse: bool = False) -> Iterator[Entry]:
+    def _entries(self, wanted: Filter, reverse: bool = False, limit: int | None = None) -> Iterator[Entry]:
         without = self._days_without(wanted.texts())
         for name in self._files.names_as_they_are(reverse):
             day = name.removesuffix(".db")
             if day not in without and wanted.may_lie_on(day):
-                yield from self._pages(name, wanted, reverse)
+                yield from self._pages(name, wanted, reverse, FIRST_PAGE if limit is None else limit)
 
     def _days_without(self, texts: list[str]) -> set[str]:
         """Days that certainly have no entry with all these strings, found without opening their files."""
@@ -164,19 +158,21 @@ class Index:
         without = self._days_without(wanted.texts()) | {day for day in days if not wanted.may_lie_on(day)}
         return self._files.of_all_days(lambda day: day.project(wanted, what), without=without)
 
-    def _pages(self, name: str, wanted: Filter, reverse: bool) -> Iterator[Entry]:
-        """One day's entries, one query per page: no read transaction is open between two pages."""
+    def _pages(self, name: str, wanted: Filter, reverse: bool, first: int) -> Iterator[Entry]:
+        """One day's entries, one query per page: no read transaction is open between two pages. `first` is the number
+        of rows of the first page at most."""
         after: Position | None = None
-        size = 128
+        size = max(1, min(FIRST_PAGE, first))
         while True:
             page = self._files.ask(name, lambda day: day.page(wanted, after, size, reverse))  # noqa: B023
             if page is None:
                 return
-            yield from page
-            if len(page) < size:
+            yield from page.entries
+            if page.is_whole and len(page.entries) < size:
                 return
-            after = Position.of(page[-1])
-            size = min(2048, size * 2)
+            after = Position.of(page.entries[-1])
+            # After a page that ended early no larger one is asked for: SQLite looks at every list of what it is asked.
+            size = min(LARGEST_PAGE, len(page.entries) * 2)
 
     def conversation(self, id: str) -> Iterator[Entry]:
         """All entries of a conversation, in the order of time. An unknown id has none."""
@@ -267,20 +263,32 @@ class Index:
         Raises EntryNotFound, and AmbiguousId where several files have the stem and an entry at the offset.
         """
         name, _, number = id.rpartition(":")
-        found: list[Entry] = []
+        entry: Entry | None = None
         if name and number.isascii() and number.isdigit() and len(number) < 19:
             at = int(number)
             # `name` is a stem, which may contain a dot, a session, or a path.
             without = self._days_without([name])
             if (stem := split_path(name)[1]) != name:
                 without &= self._days_without([stem])
-            found = self._files.of_all_days(lambda day: day.at(name, at), reverse=True, without=without)
-        if not found:
+            (entry,) = self._files.whole(lambda: [self._entry_at(name, at, without)])
+        if entry is None:
             raise EntryNotFound(f"no entry has the id {id!r}")
-        found = [entry for entry in found if entry.file_path == name] or found
+        return entry
+
+    def _entry_at(self, name: str, at: int, without: set[str]) -> Entry | None:
+        """The entry at an offset in the log with this path, or else in the one log whose ids begin with this name."""
+
+        def look(day: DayReader) -> list[tuple[str, str, int]]:
+            return [(path, day.path.name, number) for path, number in day.at(name, at)]
+
+        found = self._files.of_all_days(look, reverse=True, without=without)
+        found = [one for one in found if one[0] == name] or found
         if len(found) > 1:
-            raise AmbiguousId(f"{id!r} is the id of entries in {', '.join(entry.file_path for entry in found)}")
-        return found[0]
+            raise AmbiguousId(f"'{name}:{at}' is the id of entries in {', '.join(path for path, _, _ in found)}")
+        if not found:
+            return None
+        _, file, number = found[0]
+        return self._files.ask(file, lambda day: day.entry(number), alone=False)
 
     def read(self, entry: Entry) -> dict[str, Any]:
         """The record behind an entry, as a JSON object. Raises the errors of `read_bytes`.
@@ -323,26 +331,7 @@ class Index:
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that is a participant of any entry, sorted by name, with its number of entries."""
-        return self._files.whole(self._agents)
-
-    def _agents(self) -> list[AgentSummary]:
-        known: dict[str, _Agent] = {}
-        for name in self._files.names():
-            for agent, entries, first, last in self._files.ask(name, DayReader.agents, alone=False) or ():
-                before = known.get(agent)
-                began = (name, first) if before is None else before.first
-                known[agent] = _Agent(entries + (before.entries if before else 0), began, (name, last))
-        return [
-            AgentSummary(agent, one.entries, self._moments(agent, one.first)[0], self._moments(agent, one.last)[1])
-            for agent, one in sorted(known.items())
-        ]
-
-    def _moments(self, agent: str, place: tuple[str, int]) -> tuple[float, float]:
-        name, slot = place
-        moments = self._files.ask(name, lambda day: day.moments(agent, slot), alone=False)
-        if moments is None:
-            raise IndexMissing(f"the index of {name} was removed while it was read")
-        return moments
+        return self._files.whole(lambda: all_agents(self._files))
 
     # ---- the reference's four queries
 

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -376,10 +376,10 @@ class OpenDatabase:
         except _VALUE_ERRORS as error:
             raise _invalid_values(self.path, error) from error
 
-    def _each(self, decode: Callable[[Any], T], sql: str) -> Iterator[T]:
+    def _each(self, decode: Callable[[Any], T], sql: str, *values: Any) -> Generator[T, None, None]:
         """Like `_decoded`, but row by row, for results that do not fit into memory."""
         try:
-            for row in self._database.execute_sql(sql):
+            for row in self._database.execute_sql(sql, values):
                 yield decode(row)
         except _STATEMENT_ERRORS as error:
             raise _read_error(self.path, error) from error

@@ -204,7 +204,7 @@ def test_pages_of_any_size_put_together_are_the_day(root: Path, rows: Rows, size
         with closing(DayReader(path)) as day:
             after = None
             found: list[Entry] = []
-            while (page := day.page(wanted, after, size, reverse)) and len(found) < 200:
+            while (page := day.page(wanted, after, size, reverse).entries) and len(found) < 200:
                 assert len(page) <= size
                 found += page
                 after = Position.of(page[-1])
