@@ -107,7 +107,7 @@ def dies_at_step(number: int, settings: Settings, work: Callable[[], object]) ->
 # ---- killed
 
 
-def test_it_may_be_killed_at_every_step(folder: Path, tally: Tallier, often: Often) -> None:
+def test_archive_may_be_killed_at_every_step(folder: Path, tally: Tallier, often: Often) -> None:
     line = tally("archive: killed at every step")
     every = often(9, 1)
     before = known(made(folder / "first/logs"))
@@ -134,7 +134,7 @@ def test_it_may_be_killed_at_every_step(folder: Path, tally: Tallier, often: Oft
     assert line.tried > 15
 
 
-def test_it_may_be_killed_again_and_again(folder: Path, tally: Tallier, often: Often) -> None:
+def test_archive_may_be_killed_again_and_again(folder: Path, tally: Tallier, often: Often) -> None:
     line = tally("archive: killed again and again")
     chance = Random(7)
     for _ in range(often(1, 12)):
@@ -149,7 +149,7 @@ def test_it_may_be_killed_again_and_again(folder: Path, tally: Tallier, often: O
         shutil.rmtree(folder / "copy")
 
 
-def test_beside_a_sidecar_both_may_be_killed(folder: Path, tally: Tallier, often: Often) -> None:
+def test_archive_and_the_sidecar_beside_it_may_both_be_killed(folder: Path, tally: Tallier, often: Often) -> None:
     line = tally("archive: it and the sidecar beside it killed")
     chance = Random(3)
     settings = made(folder / "logs")
@@ -323,7 +323,7 @@ def test_a_log_that_changes_stays(
     line.compare(rebuilt(settings).rows, before.index.rows)
 
 
-def test_a_log_that_is_changed_behind_the_back_of_its_time_is_not_packed(folder: Path) -> None:
+def test_a_log_that_changes_but_keeps_its_modification_time_is_not_archived(folder: Path) -> None:
     """Its size and time are as before; only its bytes say that it is another one between two looks at it."""
     root = folder / "logs"
     log = session(root)
@@ -340,7 +340,7 @@ def test_a_log_that_is_changed_behind_the_back_of_its_time_is_not_packed(folder:
     assert log.exists() and files(settings) == []
 
 
-def test_an_archive_that_does_not_hold_what_was_written_costs_no_log(folder: Path, tally: Tallier) -> None:
+def test_an_archive_that_does_not_contain_what_was_written_costs_no_log(folder: Path, tally: Tallier) -> None:
     """Somebody, or the disk, changes it between the writing and the comparing."""
     line = tally("archive: damaged before it is compared")
     root = folder / "logs"

@@ -98,7 +98,7 @@ def it_waits_and_catches_up(root: Path, tally: Tally, logs: Logs, words: tuple[s
 # ---- a full disk
 
 
-def test_a_full_disk_is_told_and_waited_out(tally: Count, often: Often, root: Path) -> None:
+def test_a_full_disk_is_reported_and_waited_out(tally: Count, often: Often, root: Path) -> None:
     logs = Logs(root)
     it = tally("the index's disk full (ENOSPC), while it follows")
     chance = random.Random(1)
@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_and_waited_out(tally: Count, often: Often, root: Pa
         assert everything(root / "index") == rebuilt(reference(root))
 
 
-def test_a_disk_that_is_full_while_several_read_is_waited_out(tally: Count, often: Often, root: Path) -> None:
+def test_a_disk_that_is_full_while_workers_read_is_waited_out(tally: Count, often: Often, root: Path) -> None:
     """It is full for the readers' parts first, and then for the rows that are made without them."""
     it = tally("the disk full while several read")
     chance = random.Random(2)
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_while_several_read_is_waited_out(tally: Count, ofte
         assert everything(root / "index") == rebuilt(reference(root))
 
 
-def test_a_disk_without_room_for_the_beacon_hides_no_trouble(tally: Count, root: Path) -> None:
+def test_a_disk_without_room_for_the_status_file_hides_no_error(tally: Count, root: Path) -> None:
     """The disk is full before the sidecar starts, so that it has never said anything; and it waits with a sound index,
     with a damaged one, and with none."""
     logs = Logs(root)
@@ -184,7 +184,7 @@ def started(root: Path) -> Iterator[int]:
     assert process.returncode == 0, errors.decode()
 
 
-def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, often: Often, root: Path) -> None:
+def test_a_rebuild_without_room_is_made_when_there_is_room(tally: Count, often: Often, root: Path) -> None:
     """Room for a part of it: it fails while it loads, while it makes indexes, when it swaps, or at the checkpoint."""
     logs = Logs(root)
     it = tally("the disk full while it rebuilds, swaps and checkpoints")
@@ -214,7 +214,7 @@ def test_a_rebuild_that_finds_no_room_is_made_when_there_is_some(tally: Count, o
         assert everything(root / "index") == rebuilt(reference(root))
 
 
-def test_a_reindex_that_finds_no_room_leaves_the_old_index_and_no_half_of_a_new(root: Path) -> None:
+def test_a_reindex_without_room_leaves_the_old_index_and_no_part_of_a_new_one(root: Path) -> None:
     logs = Logs(root)
     with small_disk(root / "index", 4_096) as disk:
         logs.write(2_000)
@@ -232,7 +232,7 @@ def test_a_reindex_that_finds_no_room_leaves_the_old_index_and_no_half_of_a_new(
         assert everything(root / "index") == before
 
 
-def test_a_file_that_may_not_grow_is_told_and_waited_out(tally: Count, root: Path) -> None:
+def test_a_limit_on_file_sizes_is_reported_and_waited_out(tally: Count, root: Path) -> None:
     """As a quota does it, and where no file system can be mounted."""
     logs = Logs(root)
     logs.write()
@@ -255,7 +255,7 @@ def test_a_file_that_may_not_grow_is_told_and_waited_out(tally: Count, root: Pat
     [("pwrite64", "EIO", ""), ("fdatasync,fsync", "EIO", ""), ("pwrite64", "EROFS", ""), ("pwrite64", "EIO", "some")],
     ids=lambda value: value or "all",
 )
-def test_a_disk_that_fails_is_told_and_waited_out(
+def test_a_disk_that_fails_is_reported_and_waited_out(
     tally: Count, root: Path, calls: str, error: str, options: str
 ) -> None:
     logs = Logs(root)
@@ -280,7 +280,7 @@ def of_the_index(root: Path) -> Iterator[str]:
             yield from ("-P", f"{root}/index/{file}{suffix}")
 
 
-def test_a_log_that_cannot_be_read_is_told_and_read_later(tally: Count, root: Path) -> None:
+def test_a_log_that_cannot_be_read_is_reported_and_read_later(tally: Count, root: Path) -> None:
     logs = Logs(root)
     logs.write()
     it = tally("a log cannot be read (EIO)")
@@ -310,7 +310,7 @@ def test_a_sidecar_without_descriptors_waits_for_some(tally: Count, often: Often
 # ---- permissions
 
 
-def test_what_may_not_be_read_is_told_and_read_later(tally: Count, often: Often, root: Path) -> None:
+def test_a_log_that_may_not_be_read_is_reported_and_read_later(tally: Count, often: Often, root: Path) -> None:
     logs = Logs(root)
     logs.write()
     given_away(root)
@@ -327,7 +327,7 @@ def test_what_may_not_be_read_is_told_and_read_later(tally: Count, often: Often,
             )
 
 
-def test_an_index_folder_that_may_not_be_written_is_told_and_written_later(tally: Count, root: Path) -> None:
+def test_an_index_folder_that_may_not_be_written_is_reported_and_written_later(tally: Count, root: Path) -> None:
     logs = Logs(root)
     logs.write()
     given_away(root)
@@ -369,7 +369,7 @@ def test_a_disk_that_is_mounted_read_only_is_named_at_the_start(root: Path) -> N
 
 
 @pytest.mark.parametrize("file", [pytest.param("catalog.db", marks=pytest.mark.slow), "daily/2024-12-30.db"])
-def test_a_database_locked_by_somebody_else_is_told_and_waited_for(tally: Count, root: Path, file: str) -> None:
+def test_a_database_locked_by_another_process_is_reported_and_waited_for(tally: Count, root: Path, file: str) -> None:
     logs = Logs(root)
     logs.write()
     it = tally("a database locked by somebody else")

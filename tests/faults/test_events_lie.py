@@ -77,7 +77,7 @@ def queue_length() -> int:
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
 
-def test_events_that_the_kernel_threw_away_are_made_good(tally: Count) -> None:
+def test_events_that_the_kernel_dropped_cost_no_row(tally: Count) -> None:
     """The reader stands still while more happens than the kernel keeps."""
     with scratch() as folder:
         root = folder / "logs"
@@ -173,7 +173,7 @@ SLOW = pytest.mark.slow
     ],
     ids=str,
 )
-def test_where_the_kernel_grants_no_more_watches_it_polls_and_says_so(
+def test_a_sidecar_that_gets_no_more_watches_polls_and_says_so(
     tally: Count, tmp_path: Path, limit: dict[str, int]
 ) -> None:
     """At its start or later: a folder that comes then is not watched, which watchdog tells nobody."""
@@ -261,7 +261,7 @@ def test_a_watcher_whose_thread_has_died_is_replaced(tally: Count, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["InotifyFD", "_build_event_source_path", "_watch_for_wd", "inotify_fd"])
 @pytest.mark.parametrize("swallows", [False, pytest.param(True, marks=SLOW)], ids=["", "and events are swallowed"])
-def test_a_watchdog_whose_private_names_are_others_serves_by_its_public_observer(
+def test_a_watchdog_with_other_private_names_is_used_by_its_public_observer(
     tally: Count, tmp_path: Path, name: str, *, swallows: bool
 ) -> None:
     """And the sidecar polls beside it, because nobody would say what that observer loses."""
@@ -335,7 +335,7 @@ def test_folders_that_are_moved_in_and_out_are_followed(tally: Count, tmp_path: 
             it_has_everything(root, it)
 
 
-def test_a_root_that_is_renamed_and_made_again_is_taken_up(tally: Count, often: Often, tmp_path: Path) -> None:
+def test_a_root_that_is_renamed_and_created_again_is_indexed(tally: Count, often: Often, tmp_path: Path) -> None:
     root = tmp_path / "logs"
     (tmp_path / "config.yaml").write_text("scan_interval: 3600\n")
     logs(root, 3)
@@ -384,7 +384,7 @@ def test_an_index_that_took_the_place_of_another_is_left_alone(tmp_path: Path) -
         assert indexed(root) == rows
 
 
-def test_what_could_not_be_read_is_looked_at_soon_however_seldom_there_are_scans(
+def test_a_file_that_could_not_be_read_is_tried_soon_however_rare_scans_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scans, "MAX_SCAN_SHARE", 1e-9)

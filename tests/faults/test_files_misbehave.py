@@ -469,7 +469,7 @@ def of(there: set[str], rows: list[Row]) -> list[Row]:
     return [row for row in rows if row[4] in there]
 
 
-def test_trouble_with_a_file_whose_name_is_no_text_is_told_like_any_other(tmp_path: Path) -> None:
+def test_an_error_of_a_file_whose_name_is_not_utf8_is_reported_like_any_other(tmp_path: Path) -> None:
     log = Path(os.fsdecode(os.fsencode(tmp_path / "logs" / SESSIONS) + b"/caf\xe9.jsonl"))
     log.parent.mkdir(parents=True)
     log.with_name("s.jsonl").write_bytes(said(1))

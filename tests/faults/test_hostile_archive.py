@@ -89,7 +89,7 @@ PLANTS = [link, link_to_folder, pipe, folder, second_name]
 
 @pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.parametrize("name", [f"{DAY}/s.jsonl.zst.part", f"{DAY}/s.jsonl.zst", f"{DAY}/s.jsonl.2.zst.part"])
-def test_whatever_lies_under_the_name_of_an_archive_the_log_is_archived(
+def test_a_log_is_archived_whatever_has_the_name_of_its_archive(
     settings: Settings, outside: Path, plant: Plant, name: str
 ) -> None:
     before = known(settings)
@@ -102,7 +102,7 @@ def test_whatever_lies_under_the_name_of_an_archive_the_log_is_archived(
 
 @pytest.mark.parametrize("name", ["sessions", DAY])
 @pytest.mark.parametrize("plant", [link_to_folder, link, pipe])
-def test_what_lies_in_the_place_of_a_folder_of_the_archive_is_refused_by_name(
+def test_whatever_is_in_the_place_of_an_archive_folder_is_refused_by_name(
     settings: Settings, outside: Path, plant: Plant, name: str
 ) -> None:
     (settings.archive / name).parent.mkdir(parents=True)

@@ -139,7 +139,7 @@ NONSENSE = [
     [pipe, sparse, link, answer_as_link, answer_as_folder, request_as_folder, *map(content, NONSENSE)],
     ids=lambda plant: plant.__name__,
 )
-def test_whatever_lies_where_requests_are_left_the_sidecar_goes_on_indexing(
+def test_whatever_is_in_the_place_of_the_requests_folder_the_sidecar_goes_on(
     logs: Path, outside: Path, plant: Callable[[Path, Path], None]
 ) -> None:
     with Stepped(reference(logs)) as stepped:
@@ -238,7 +238,7 @@ def test_a_folder_that_is_swapped_while_it_is_opened_is_refused(
         pass
 
 
-def test_a_lock_that_is_no_file_is_never_waited_for(logs: Path) -> None:
+def test_a_lock_that_is_not_a_file_is_never_waited_for(logs: Path) -> None:
     lock = logs / "responses/sessions/s.jsonl.lock"
     os.mkfifo(lock)
     fd = os.open(lock, os.O_RDWR)
@@ -310,7 +310,7 @@ def shared() -> Iterator[Path]:
 
 
 @AS_ROOT
-def test_who_may_only_read_the_index_cannot_keep_the_sidecar_out(shared: Path) -> None:
+def test_a_user_who_may_only_read_the_index_cannot_keep_the_sidecar_out(shared: Path) -> None:
     index_once(reference(shared))
     others: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     for name, status in (("catalog.db", 0), (LOCK_FILE, 1)):
@@ -330,7 +330,7 @@ def test_a_lock_of_an_earlier_version_is_made_private(logs: Path) -> None:
 
 
 @AS_ROOT
-def test_who_may_not_open_the_lock_still_learns_that_a_sidecar_runs(shared: Path) -> None:
+def test_a_user_who_may_not_open_the_lock_still_learns_that_a_sidecar_runs(shared: Path) -> None:
     program = "import os, sys; from pathlib import Path; from sidecar.service.lock import lock_holder\n"
     program += f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); print(lock_holder(Path(sys.argv[1])))"
     index = shared / "index"
@@ -342,7 +342,7 @@ def test_who_may_not_open_the_lock_still_learns_that_a_sidecar_runs(shared: Path
 
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/etc/hostname"), Path.mkdir])
-def test_what_lies_in_the_place_of_the_lock_neither_leads_elsewhere_nor_blocks(
+def test_whatever_is_in_the_place_of_the_lock_neither_leads_elsewhere_nor_blocks(
     logs: Path, plant: Callable[[Path], None]
 ) -> None:
     (logs / "index").mkdir()

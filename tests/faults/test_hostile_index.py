@@ -141,7 +141,9 @@ def test_a_folder_that_becomes_a_link_after_it_was_opened_leads_nothing_elsewher
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_whatever_lies_where_a_swap_is_noted_the_next_start_makes_good(logs: Path, outside: Path, plant: Plant) -> None:
+def test_whatever_is_in_the_place_of_swap_json_the_next_start_repairs_it(
+    logs: Path, outside: Path, plant: Plant
+) -> None:
     plant(logs / "index" / layout.MANIFEST, outside)
     plant(logs / "index" / f"{layout.MANIFEST}.tmp", outside)
     index_once(logs)
@@ -165,7 +167,7 @@ def test_a_tree_deeper_than_the_stack_is_deleted(logs: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_report_is_written_in_the_place_of_whatever_lies_there(logs: Path, outside: Path, plant: Plant) -> None:
+def test_a_status_file_replaces_whatever_is_in_its_place(logs: Path, outside: Path, plant: Plant) -> None:
     index = logs / "index"
     plant(index / HEARTBEAT_FILE, outside)
     read_heartbeat(index)
@@ -186,7 +188,7 @@ def test_a_report_is_written_in_the_place_of_whatever_lies_there(logs: Path, out
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_lock_is_taken_in_the_place_of_whatever_lies_there(tmp_path: Path, outside: Path, plant: Plant) -> None:
+def test_a_lock_file_replaces_whatever_is_in_its_place(tmp_path: Path, outside: Path, plant: Plant) -> None:
     index = tmp_path / "index"
     index.mkdir()
     plant(index / LOCK_FILE, outside)
@@ -206,7 +208,7 @@ def test_a_lock_is_taken_in_the_place_of_whatever_lies_there(tmp_path: Path, out
 # ---- the folder itself
 
 
-def test_what_bears_no_name_of_the_index_is_neither_deleted_nor_restricted(logs: Path, outside: Path) -> None:
+def test_files_with_names_of_their_own_are_neither_deleted_nor_restricted(logs: Path, outside: Path) -> None:
     index = logs / "index"
     (index / "mine").symlink_to(outside)
     (index / "notes").write_text("mine")
@@ -326,7 +328,7 @@ def test_a_planted_journal_has_sqlite_delete_no_file_elsewhere(logs: Path, outsi
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", ".new"])
 @pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-29.db"])
 @pytest.mark.parametrize("plant", [link, second_name, pipe])
-def test_what_lies_beside_a_database_is_not_written_to(
+def test_a_planted_file_beside_a_database_is_not_written_to(
     logs: Path, outside: Path, name: str, suffix: str, plant: Plant
 ) -> None:
     plant(logs / "index" / f"{name}{suffix}", outside)
@@ -337,7 +339,7 @@ def test_what_lies_beside_a_database_is_not_written_to(
 
 @pytest.mark.parametrize("name", ["catalog.db", "daily/2024-12-29.db"])
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_lies_in_the_place_of_a_database_is_not_written_to(
+def test_a_planted_file_in_the_place_of_a_database_is_not_written_to(
     logs: Path, outside: Path, name: str, plant: Plant
 ) -> None:
     (logs / "index" / name).unlink()
@@ -362,7 +364,7 @@ def test_a_folder_that_is_swapped_while_the_sidecar_runs_is_not_written_to(logs:
 
 
 @pytest.mark.parametrize("plant", [link_to_folder, link, pipe])
-def test_what_lies_where_many_new_files_are_read_stops_nothing(
+def test_whatever_is_in_the_place_of_the_backlog_folder_stops_nothing(
     logs: Path, outside: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "START_WORKERS_AT", 10)
@@ -389,7 +391,7 @@ def test_a_folder_that_is_replaced_on_its_way_to_another_process_is_refused(tmp_
 
 @AS_ROOT
 @pytest.mark.parametrize("name", ["daily/*.db", "catalog.db"])
-def test_a_database_of_another_user_is_made_again(shared: Path, name: str) -> None:
+def test_a_database_of_another_user_is_rebuilt(shared: Path, name: str) -> None:
     index_once(shared)
     path = next((shared / "index").glob(name))
     os.chown(path, NOBODY, NOBODY)
@@ -443,7 +445,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_nothing_that_stands_in_a_database_runs(logs: Path, program: str) -> None:
+def test_nothing_that_is_stored_in_a_database_runs(logs: Path, program: str) -> None:
     name, sql = PROGRAMS[program]
     with closing(sqlite3.connect(logs / "index" / name)) as database:
         database.execute("PRAGMA legacy_alter_table = on")
@@ -461,7 +463,7 @@ def test_nothing_that_stands_in_a_database_runs(logs: Path, program: str) -> Non
     assert indexed(logs) == modelled(logs)
 
 
-def test_tables_and_views_of_ones_own_may_lie_in_a_database(logs: Path) -> None:
+def test_tables_and_views_of_your_own_may_be_in_a_database(logs: Path) -> None:
     with closing(sqlite3.connect(logs / "index" / DAY_FILE)) as database:
         database.executescript("CREATE TABLE mine (x); CREATE VIEW latest AS SELECT * FROM ksi_index LIMIT 1")
     inode = (logs / "index" / DAY_FILE).stat().st_ino

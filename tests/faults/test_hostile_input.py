@@ -126,7 +126,7 @@ HEAVY = {
 }  # fmt: skip
 
 
-def test_lines_that_are_too_much_are_rows_or_rejected_each_by_itself(tally: Callable[[str], Tally]) -> None:
+def test_excessive_lines_are_rows_or_rejected_each_by_itself(tally: Callable[[str], Tally]) -> None:
     with scratch() as root:
         log = root / LOG
         write_lines(log, FIRST, *(line + b"\n" + FIRST for line in HEAVY.values()))
@@ -191,7 +191,7 @@ def test_many_files_of_crowds_do_not_add_up(root: Path, idle: int, often: Callab
     assert len(indexed(root)) == 1 + 2 * files
 
 
-def test_a_turn_takes_in_so_many_bytes_and_leaves_the_rest_to_the_next(
+def test_a_turn_reads_a_limited_number_of_bytes_and_leaves_the_rest_to_the_next(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon, "MAX_BATCH_BYTES", 200_000)

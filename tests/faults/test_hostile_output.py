@@ -142,7 +142,7 @@ def test_a_terminal_is_not_moved_by_names(root: Path, words: str, monkeypatch: p
     assert is_clean(seen), FORBIDDEN.findall(seen)
 
 
-def test_a_running_sidecar_and_who_follows_print_none_either(root: Path) -> None:
+def test_neither_a_running_sidecar_nor_follow_prints_a_control_character(root: Path) -> None:
     both = [
         subprocess.Popen(command("--root", root, what), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for what in ("run", "follow")
@@ -185,7 +185,7 @@ def test_the_demo_prints_its_folder_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["query timeline", "status", "doctor"])
-def test_a_terminal_that_knows_few_letters_gets_escapes_and_no_traceback(root: Path, words: str) -> None:
+def test_a_terminal_with_few_characters_gets_escapes_and_no_traceback(root: Path, words: str) -> None:
     done = subprocess.run(
         command("--root", root, *words.split()),
         capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
@@ -264,7 +264,7 @@ GLOBS = [
 
 
 @pytest.mark.parametrize("name", HEAVY)
-def test_settings_that_are_too_much_are_refused_in_words(name: str, tmp_path: Path) -> None:
+def test_excessive_settings_are_refused_in_words(name: str, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(HEAVY[name])
     (tmp_path / "logs").mkdir()
@@ -277,7 +277,7 @@ def test_settings_that_are_too_much_are_refused_in_words(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("glob", GLOBS)
-def test_no_glob_takes_for_ever_to_say_no(glob: str, tmp_path: Path) -> None:
+def test_no_glob_takes_forever_not_to_match(glob: str, tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "/".join(["aab"] * 40)
     folder.mkdir(parents=True)
     for number in range(3):

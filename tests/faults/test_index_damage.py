@@ -135,7 +135,7 @@ def whole(root: Path) -> Everything | None:
         return None
 
 
-def test_any_damage_at_rest_is_made_good_or_was_none(
+def test_any_damage_at_rest_is_repaired_or_harmless(
     root: Path, often: Callable[[int, int], int], tally: Callable[[str], Tally]
 ) -> None:
     """One to four damages at once, at any place."""
@@ -167,7 +167,7 @@ def test_any_damage_at_rest_is_made_good_or_was_none(
 
 @pytest.mark.parametrize("size", [32, 32_768])
 @pytest.mark.parametrize("suffixes", [("-journal",), ("-wal", "-journal"), ("-wal", "-shm", "-journal")])
-def test_stale_logs_beside_every_file_stop_nobody(
+def test_stale_write_ahead_logs_beside_every_file_stop_nothing(
     root: Path, suffixes: tuple[str, ...], size: int, tally: Callable[[str], Tally]
 ) -> None:
     """SQLite wants to undo what a journal says before anybody reads, and who only reads may not."""
@@ -304,7 +304,7 @@ UNDER_IT = [
 ]
 
 
-def test_a_running_sidecar_makes_good_what_is_done_to_its_files_while_it_follows_a_writer(
+def test_a_running_sidecar_repairs_its_files_while_it_follows_a_writer(
     root: Path, often: Callable[[int, int], int], tally: Callable[[str], Tally]
 ) -> None:
     config = root.parent / "config.yaml"
@@ -354,7 +354,7 @@ def sound_days() -> Iterator[Path]:
 
 @pytest.mark.parametrize("day", ["catalog.db", "the first day", "the last day"])
 @pytest.mark.parametrize("damage", IN_THE_MIDST)
-def test_damage_in_the_midst_of_a_file_is_noticed_though_nobody_reads_there(
+def test_damage_in_the_middle_of_a_file_is_noticed_even_if_nobody_reads_it(
     sound_days: Path, damage: Damage, day: str, often: Callable[[int, int], int], tally: Callable[[str], Tally]
 ) -> None:
     """Of a day that is open, of one that was closed, of the catalog: at rest, and while its rows are written."""

@@ -79,7 +79,7 @@ def run(root: Path, wait: float | None, chance: random.Random) -> tuple[float, b
     return time.monotonic() - began, had_readers
 
 
-def test_a_sidecar_may_be_killed_at_any_time_while_several_read_for_it(
+def test_a_sidecar_may_be_killed_at_any_time_while_workers_read_for_it(
     tally: Callable[[str], Tally], often: Callable[[int, int], int]
 ) -> None:
     chance = random.Random(5)

@@ -272,7 +272,7 @@ def test_nothing_in_an_index_folder_leads_out_of_it(
 
 
 @pytest.mark.parametrize("replace", [link_to("sidecar.lock", "catalog.db"), pipe_at("sidecar.lock")])
-def test_a_lock_file_that_is_none_is_named_and_never_written_through(
+def test_a_lock_file_that_is_not_a_file_is_named_and_never_written_through(
     root: Path, replace: Callable[[Path], None]
 ) -> None:
     replace(root / "index")
@@ -291,7 +291,7 @@ LIES = [
 
 
 @pytest.mark.parametrize("name", ["running.json", "sidecar.lock"])
-def test_what_a_running_sidecar_says_of_itself_may_be_a_lie(root: Path, name: str) -> None:
+def test_what_a_running_sidecar_says_about_itself_may_be_a_lie(root: Path, name: str) -> None:
     """The lock is held, so that its file and the beacon are believed as far as they can be."""
     with running(root) as process, untouched(root.parent / "outside"):
         eventually(lambda: asked(root, "status").startswith("healthy"))
@@ -431,7 +431,7 @@ def lie(path: Path, sql: str) -> None:
 @pytest.mark.parametrize(
     ("file", "sql"), [(DAY_FILE, sql) for sql in DAILY_LIES] + [("catalog.db", sql) for sql in CATALOG_LIES]
 )
-def test_rows_that_cannot_be_are_an_error_in_words_and_no_way_out(root: Path, file: str, sql: str) -> None:
+def test_impossible_rows_are_an_error_in_words_and_no_way_out(root: Path, file: str, sql: str) -> None:
     """What is a lie and might be true is verify's to find; nothing crashes, and nobody is led out."""
     lie(root / "index" / file, sql)
     with untouched(root.parent / "outside"):
@@ -475,7 +475,7 @@ ARCHIVE_LIES = [
 
 
 @pytest.mark.parametrize("sql", ARCHIVE_LIES)
-def test_rows_about_the_archive_that_cannot_be_are_an_error_in_words_and_no_way_out(root: Path, sql: str) -> None:
+def test_impossible_rows_about_the_archive_are_an_error_in_words_and_no_way_out(root: Path, sql: str) -> None:
     session(root, "done")
     run_once(reference(root), lambda _: None)
     before = everything(root / "index").rows

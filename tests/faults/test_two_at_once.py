@@ -90,7 +90,7 @@ def rebuilding(root: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("first", [running, rebuilding])
-def test_who_comes_second_is_refused_by_name_and_readers_are_served(folder: Path, first: Any) -> None:
+def test_a_second_sidecar_is_refused_by_name_and_readers_are_served(folder: Path, first: Any) -> None:
     root = folder / "logs"
     write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + n, "n": n} for n in range(3_000)])
     take_in(reference(root))
@@ -134,7 +134,7 @@ def without(root: Path) -> None:
 SITUATIONS = [damaged, half_swapped, without, lambda _: None]
 
 
-def test_of_starts_that_race_one_works_at_a_time_though_some_are_killed(
+def test_of_racing_starts_one_works_at_a_time_even_if_some_are_killed(
     folder: Path, tally: Tallied, often: Often
 ) -> None:
     """On a first run, where there is something to heal, where a swap has to be finished, and where there is nothing."""
@@ -257,7 +257,7 @@ def is_old_then_new(answer: list[Said], log: list[Said], must: int, may: int) ->
     return newest <= may
 
 
-def test_an_answer_out_of_two_indexes_is_told_from_one() -> None:
+def test_an_answer_from_two_indexes_is_told_apart_from_one() -> None:
     log = [(float(place), generation) for place, generation in enumerate([1, 3, 2, 1, 3, 2])]
 
     def holds(*places: int, must: int = 1, may: int = 3) -> bool:
@@ -377,7 +377,7 @@ def right_answer(question: str, generation: int) -> Any:
     return agents if question == "agents" else sorted(agents)
 
 
-def test_readers_get_each_answer_out_of_one_index_while_one_swap_follows_the_other(
+def test_readers_get_each_answer_from_one_index_while_swap_follows_swap(
     folder: Path, tally: Tallied, often: Often
 ) -> None:
     """`verify` is one of them."""
@@ -432,7 +432,7 @@ def swapped(settings: Settings, moves: int) -> None:
 
 
 @pytest.mark.parametrize("moves", range(4))
-def test_who_has_read_a_day_of_the_new_index_reads_none_of_the_old(folder: Path, moves: int) -> None:
+def test_a_reader_that_has_read_the_new_index_never_reads_the_old_one(folder: Path, moves: int) -> None:
     root = folder / "logs"
     for n in range(2):
         write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + n + DAY * day} for day in range(4)])
@@ -446,7 +446,7 @@ def test_who_has_read_a_day_of_the_new_index_reads_none_of_the_old(folder: Path,
     assert days == [BASE, *(BASE + n + DAY * day for day in range(1, 4) for n in range(2))]
 
 
-def test_a_daily_file_that_a_swap_has_robbed_of_its_log_is_not_believed(
+def test_a_daily_file_that_lost_its_write_ahead_log_to_a_swap_is_not_trusted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader knows where the file is, and is slow to open it: meanwhile its write-ahead log goes, and it not yet."""
@@ -469,7 +469,7 @@ def test_a_daily_file_that_a_swap_has_robbed_of_its_log_is_not_believed(
         assert len(list(index.timeline())) == 5
 
 
-def test_verify_begins_again_where_another_index_is_swapped_in(folder: Path) -> None:
+def test_verify_begins_again_when_another_index_is_swapped_in(folder: Path) -> None:
     root = folder / "logs"
     settings = reference(root)
     write_lines(root / LOG, *[{"event": "agent:say", "timestamp": BASE + DAY * day} for day in range(3)])
@@ -507,7 +507,7 @@ def look_at_logs(root: Path, told: Generations, reader: int) -> None:
             told.checked(reader, 1)
 
 
-def test_heavy_questions_and_verify_are_answered_rightly_beside_a_sidecar_at_work(
+def test_heavy_queries_and_verify_are_right_beside_a_running_sidecar(
     folder: Path, tally: Tallied, often: Often
 ) -> None:
     root = folder / "logs"
@@ -546,7 +546,7 @@ def follow_into(pipe: int, root: Path) -> None:
             os.write(pipe, b"%s\n" % entry.event_type.encode())
 
 
-def test_follow_gives_each_entry_once_whatever_becomes_of_the_index(folder: Path, tally: Tallied, often: Often) -> None:
+def test_follow_gives_each_entry_once_whatever_happens_to_the_index(folder: Path, tally: Tallied, often: Often) -> None:
     """Rebuilds, runs that are killed before they save, and runs that come to their end, one after the other."""
     root = folder / "logs"
     settings = reference(root)

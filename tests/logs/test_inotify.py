@@ -51,7 +51,7 @@ def test_only_what_repeats_is_dropped(events: list[tuple[int, int, str]]) -> Non
     assert buffer == b"".join(raw(*event) for event in expected)
 
 
-def test_a_file_that_takes_the_place_of_a_deleted_one_is_told_of_anew() -> None:
+def test_a_file_that_takes_the_place_of_a_deleted_one_is_reported_again() -> None:
     events = [(1, MODIFIED, "a"), (1, DELETED, "a"), (1, CREATED, "a"), (1, MODIFIED, "a")]
     buffer = b"".join(raw(*event) for event in events)
     assert merge_events(buffer) == (4, buffer)
@@ -119,7 +119,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         yield watched
 
 
-def test_the_last_write_of_every_burst_is_told(folder: Path, watched: Watched) -> None:
+def test_the_last_write_of_every_burst_is_reported(folder: Path, watched: Watched) -> None:
     files = [folder / f"log_{number}" for number in range(20)]
     for turn in range(20):
         for number in range(200):
@@ -129,7 +129,7 @@ def test_the_last_write_of_every_burst_is_told(folder: Path, watched: Watched) -
         watched.tells_of([files[turn]])
 
 
-def test_files_that_come_and_go_in_a_burst_are_told_of(folder: Path, watched: Watched) -> None:
+def test_files_that_come_and_go_in_a_burst_are_reported(folder: Path, watched: Watched) -> None:
     busy = folder / "busy"
     for number in range(50):
         new, renamed = folder / f"new_{number}", folder / f"renamed_{number}"
@@ -145,9 +145,7 @@ def test_files_that_come_and_go_in_a_burst_are_told_of(folder: Path, watched: Wa
         watched.tells_of([busy, renamed])
 
 
-def test_what_is_written_in_a_folder_that_was_renamed_is_told_under_its_new_name(
-    folder: Path, watched: Watched
-) -> None:
+def test_a_write_in_a_renamed_folder_is_reported_under_its_new_name(folder: Path, watched: Watched) -> None:
     (folder / "old").mkdir()
     write_lines(folder / "old/log", b".\n")
     watched.tells_of([folder / "old/log"])
