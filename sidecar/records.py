@@ -68,6 +68,8 @@ class Record(NamedTuple):
     requests_response: bool
     is_completed: bool
     """Whether it has the status "completed"."""
+    is_time_unreadable: bool = False
+    """Whether it names no time although something stands where it should."""
 
 
 class Rejected(NamedTuple):

@@ -34,6 +34,7 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
         ("lag", _lag(found)),
         ("sources", counted(found.sources, "file") + (f", {found.missing:,} missing" if found.missing else "")),
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
+        ("times", _times(found)),
         ("rejected", counted(found.rejected, "line")),
         ("archived", _archived(found)),
         ("dropped", _dropped(found)),
@@ -43,6 +44,8 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
         if not fact:
             continue
         screen.line(fact, label=(f"{title:>10}", "dim"), indent=12)
+    for sentence in found.odd_times:
+        screen.line(sentence, label=("         !", "yellow"), indent=12)
     screen.line()
     _bytes(screen, found)
     if found.source_list:
@@ -54,6 +57,14 @@ def _lag(found: Status) -> str:
     if not found.behind_bytes:
         return "none"
     return f"{size_text(found.behind_bytes)} not indexed, the oldest for {duration_text(found.lag_seconds)}"
+
+
+def _times(found: Status) -> str:
+    """Where the times came from; nothing if every entry names its own."""
+    times = found.times
+    if not (times.inherited or times.file):
+        return ""
+    return f"{times.own:,} named, {times.inherited:,} of the entry before, {times.file:,} of the file"
 
 
 def _archived(found: Status) -> str:

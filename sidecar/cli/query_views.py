@@ -125,7 +125,8 @@ def pending(screen: Screen, waiting: Iterable[Entry]) -> None:
             age = now - entry.timestamp
             style = "red" if age >= 3600 else "yellow" if age >= 300 else "green"
             who = _speech(entry) if entry.participating_agents else [agent_piece(entry.initiating_agent)]
-            yield [(duration_text(age), style)], who, entry.event_type, entry.id
+            waits = "in future" if age < 0 else duration_text(age)
+            yield [(waits, style)], who, entry.event_type, entry.id
 
     columns = (Column("waits", right=True), _AGENTS, _EVENT, _ID)
     count = screen.table(columns, rows())

@@ -82,14 +82,18 @@ def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
 
 
 def _note_misfits(settings: Settings) -> None:
-    """Print a note for each source that yields no entries; otherwise all would seem to be well."""
+    """Print a note for each source that yields no entries, and for odd times; otherwise all would seem to be well."""
     from sidecar.health.coverage import misfits_of_index
+    from sidecar.health.dates import times_of
     from sidecar.terminal import print_note
 
     misfits = misfits_of_index(settings)
     for misfit in misfits:
         print_note(misfit)
-    if misfits:
+    odd = times_of(settings.index_folder).odd
+    for sentence in odd:
+        print_note(sentence)
+    if misfits or odd:
         print_note("hint: `sidecar doctor` says what to do")
 
 

@@ -36,6 +36,7 @@ from sidecar.places import Named, Path, Place, Template, before_lists, paths_in,
 from sidecar.records import Kind, Record
 
 from .spec import Attributes, Condition, FormatSpec
+from .timestamps import timestamp_of
 from .values import (
     MAX_ID_CHARACTERS,
     add_ids,
@@ -45,7 +46,6 @@ from .values import (
     flag_of,
     id_text,
     joined,
-    timestamp_of,
     type_of,
 )
 
@@ -213,12 +213,21 @@ class _Code:
                 for line in then:
                     self.add(line, deeper=inner + 1)
 
-    def first(self, target: str, places: tuple[Place, ...], take: list[str], accept: str, otherwise: str) -> None:
+    def first(
+        self,
+        target: str,
+        places: tuple[Place, ...],
+        take: list[str],
+        accept: str,
+        otherwise: str,
+        into_lists: list[str] | None = None,
+    ) -> None:
         """Add code that sets `target` to the value of the first of `places` that counts as something, or to
-        `otherwise`. The lines `take` test a value and end with `break`; the values of a list are tested by `accept`."""
+        `otherwise`. The lines `take` test a value and end with `break`; the values of a list are tested by `accept`, or
+        by the lines `into_lists`."""
         if places:
             self.add("while True:")
-            into_lists = [f"{target} = first_of({target}, {accept})", f"if {target} is not None: break"]
+            into_lists = into_lists or [f"{target} = first_of({target}, {accept})", f"if {target} is not None: break"]
             self.each(target, places, take, into_lists, deeper=1)
             self.add(f"{target} = {otherwise}", deeper=1)
             self.add("break", deeper=1)
@@ -255,10 +264,7 @@ def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
     _event_type(code, places("event_type"), constant("event_type"))
     for place in (place for attribute in attributes.places for place in places(attribute)):
         code.hold(place)
-    t = "timestamp"
-    # Saves a call for most records.
-    plain = f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break"
-    code.first(t, places(t), [plain, f"{t} = moment({t})", f"if {t} is not None: break"], "moment", "None")
+    _timestamp(code, places("timestamp"))
     for attribute in ("session_id", "author", "correlation", "pattern", "conversation", "new_role", "team"):
         code.first(attribute, places(attribute), _take_text(attribute), "text", constant(attribute))
     one = f"value.__class__ is str and value and len(value) <= {MAX_ID_CHARACTERS} and not addressees"
@@ -282,8 +288,27 @@ def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
         code.add("if given is not NO_NAMES: given.update(names)")
     code.add(
         "return new(Record, (event_type, kind, timestamp, session_id, author, addressees, members, "
-        f"correlation, pattern, conversation, new_role, team is not None, broadcast, expects, {completed}))"
+        f"correlation, pattern, conversation, new_role, team is not None, broadcast, expects, {completed}, unreadable))"
     )
+
+
+def _timestamp(code: _Code, places: tuple[Place, ...]) -> None:
+    """Add the lines for the time. `unreadable`: something stood there that is not a time."""
+    t = "timestamp"
+    code.add("unreadable = False")
+    take = [
+        # Saves a call for most records.
+        f"if {t}.__class__ is float and 0.0 <= {t} < 1e11: break",
+        f"value = {t}",
+        f"{t} = moment(value)",
+        f"if {t} is not None: break",
+        "if value != '': unreadable = True",
+    ]
+    something = "any(one is not None and one != '' for one in value)"
+    into_lists = [f"value = {t}", f"{t} = first_of(value, moment)", f"if {t} is not None: break"]
+    code.first(t, places, take, "moment", "None", [*into_lists, f"if {something}: unreadable = True"])
+    if len(places) > 1:
+        code.add(f"unreadable = unreadable and {t} is None")
 
 
 def _event_type(code: _Code, places: tuple[Place, ...], constant: str) -> None:

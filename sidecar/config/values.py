@@ -1,4 +1,4 @@
-"""What a JSON value counts as: an id, a list of ids, a time; and the kind of an event type.
+"""What a JSON value counts as: an id, a list of ids; and the kind of an event type. Times are in `timestamps.py`.
 
 None of these functions raises for any JSON value. The rules are those of `docs/derivation.md`, sections 3 and 4.
 """
@@ -6,13 +6,11 @@ None of these functions raises for any JSON value. The rules are those of `docs/
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 from typing import Any, TypeVar
 
 from sidecar.places import text_of
 from sidecar.records import Kind
-from sidecar.times import YEAR_10000
 
 _Value = TypeVar("_Value")
 
@@ -78,38 +76,6 @@ def joined(*parts: Any) -> str | None:
 def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
     """Whether a value is a text that begins with one of these."""
     return value.__class__ is str and value.startswith(beginnings)
-
-
-# ---- times
-
-
-def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
-    """Seconds since 1970, UTC, between 1970 and 9999; else None.
-
-    A number counts seconds; from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. A string is
-    in ISO 8601; if it names no zone, it is in `zone`.
-    """
-    if value.__class__ is str:
-        try:
-            when = datetime.fromisoformat(value)
-            seconds = (when if when.tzinfo else when.replace(tzinfo=zone)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    elif (value.__class__ is int or value.__class__ is float) and 0 <= value < YEAR_10000 * 10**9:
-        seconds = value / _unit(value)
-    else:
-        return None
-    # NaN is in no range.
-    return seconds if 0 <= seconds < YEAR_10000 else None
-
-
-def _unit(number: float) -> int:
-    """How many of the units that `number` counts make a second."""
-    if number < 10**11:
-        return 1
-    if number < 10**14:
-        return 10**3
-    return 10**6 if number < 10**17 else 10**9
 
 
 # ---- kinds of event types

@@ -32,6 +32,7 @@ from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import size_text
 
 from .coverage import unclaimed_files
+from .dates import date_checks
 from .logs import passed_over, shared_sessions
 from .result import CheckResult, listed
 
@@ -65,6 +66,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
         _looked("watching", lambda: watching(settings)),
         _looked("sidecar", lambda: _running(settings)),
         _looked("index", lambda: _index(settings)),
+        *date_checks(settings.index_folder),
         *archive,
     ]
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sidecar.config.settings import Settings
@@ -26,6 +26,7 @@ from sidecar.store import layout
 from sidecar.store.database_files import WAL
 
 from .coverage import misfits
+from .dates import TimeCounts, UnreadableTimes, times_of
 from .readers import held_logs
 
 MAX_LISTED = 5
@@ -67,6 +68,7 @@ class SourceStatus:
     """`ok`, `behind`, `archived` (wholly, the file is deleted), `missing`, or `wrong` (the counts do not add up)."""
     archived: int = 0
     """Bytes of it that are in the archive; `size` includes them."""
+    times: TimeCounts = field(default_factory=TimeCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ class Status:
     """What is passed over: links, compressed logs, linked folders, and globs that fit nothing."""
     source_list: tuple[SourceStatus, ...] = ()
     """Every log by path, if they were asked for."""
+    times: TimeCounts = field(default_factory=TimeCounts)
+    """Where the times of the entries came from."""
+    unreadable_times: UnreadableTimes = field(default_factory=UnreadableTimes)
+    odd_times: tuple[str, ...] = ()
+    """What is odd about the times, one sentence each. The index is healthy nevertheless: the logs say so."""
     why_polling: str = ""
     """Why `watching` is `polling`; empty while it is not."""
 
@@ -157,6 +164,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
     dropped = _dropped(folder)
+    times = times_of(folder)
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
     files: list[SourceStatus] = []
@@ -179,6 +187,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         if not one.extents or one.offset > one.archived
     ]
 
+    files = [replace(file, times=times.by_log.get(file.path, file.times)) for file in files] if sources else files
     wrong = [file.path for file in files if file.status == "wrong"]
     if wrong:
         reasons.append(f"the sum does not add up for {len(wrong)} files, first {wrong[0]}")
@@ -216,6 +225,9 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         dropped_list=tuple(dropped[:MAX_LISTED]),
         skipped_paths=scan.skipped_paths,
         source_list=tuple(sorted([*files, *missing], key=lambda file: file.path)) if sources else (),
+        times=times.counts,
+        unreadable_times=times.unreadable,
+        odd_times=times.odd,
         why_polling=why,
     )
 

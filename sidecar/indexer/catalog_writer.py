@@ -30,9 +30,9 @@ from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
     "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
-    " indexed, blank, rejected, skipped, entries, status, state"
+    " indexed, blank, rejected, skipped, entries, inherited, undated, unreadable, status, state"
 )
-_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 23)})"
 _HAS_SOURCE = "SELECT 1 FROM source WHERE path = ?"
 _OPEN_COLUMNS = "byte_offset, correlation, author, addressees, pattern, conversation, expects, timestamp"
 _SAVE_SESSION = (
@@ -55,7 +55,7 @@ _MISSING = (
 )
 _RESET = (
     "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
-    " status = 'resetting', state = NULL, first_mtime = ?"
+    " inherited = 0, undated = 0, unreadable = 0, status = 'resetting', state = NULL, first_mtime = ?"
 )
 _DROPPED = (
     "INSERT INTO dropped (path, reason, entries) VALUES (?, ?, ?)"

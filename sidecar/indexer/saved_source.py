@@ -61,6 +61,7 @@ def to_save(progress: SourceState) -> SavedSource:
             *(progress.id, progress.path, progress.source.layout, state.ids_begin, progress.first_mtime),
             *progress.cursor[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
+            *(counts.inherited, counts.undated, counts.unreadable),
             *("archived" if is_away else "ok", packed),
         ),
         [_open_values(requests.open[offset], state.ids_begin) for offset in sorted(requests.opened)],

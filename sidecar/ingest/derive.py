@@ -42,6 +42,9 @@ class DerivationState:
     new_roles: dict[str, str] = field(default_factory=dict)
     """The roles that changed since the last save, so that a save takes no longer than what changed."""
     requests: RequestTable = field(default_factory=RequestTable)
+    untimed: list[tuple[int, bool]] = field(default_factory=list)
+    """The records that named no time, by byte offset, each with whether it named one that cannot be read. Whoever
+    counts them empties the list."""
 
 
 def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Answered | None]:
@@ -63,12 +66,15 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
         _,
         requests_response,
         _,
+        is_time_unreadable,
     ) = record
     # fmt: on
     byte_offset, line_number, data = line
     is_completion, is_request, is_answer, _ = kind
     if named_time is not None:
         state.timestamp = named_time
+    else:
+        state.untimed.append((byte_offset, is_time_unreadable))
     timestamp = state.timestamp
     day = int(timestamp // SECONDS_PER_DAY)
     is_stream = state.layout == "stream"

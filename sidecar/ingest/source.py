@@ -25,7 +25,8 @@ _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", r
 
 @dataclass(slots=True)
 class Counts:
-    """How many bytes of a file became what, with each line end counted as part of its line, and the number of entries.
+    """How many bytes of a file became what, with each line end counted as part of its line; the number of entries, and
+    where their times came from.
 
     Every byte before the cursor's offset is counted in exactly one of the first four.
     """
@@ -35,6 +36,17 @@ class Counts:
     rejected: int = 0
     skipped: int = 0
     entries: int = 0
+    inherited: int = 0
+    """Entries that name no time and have that of the entry before."""
+    undated: int = 0
+    """Entries, one at most, that name no time and have that of the file: of its name, or its modification time."""
+    unreadable: int = 0
+    """Entries of those two kinds in which something stands that is no time."""
+
+    @property
+    def own(self) -> int:
+        """Entries that name their time."""
+        return self.entries - self.inherited - self.undated
 
     @property
     def total(self) -> int:
@@ -176,9 +188,18 @@ class SourceState:
         for one in rejected:
             counts.rejected += one.byte_length + line_end
             self.rejected.append(one)
+        if state.untimed:
+            self._count_untimed(is_first=not counts.entries and state.untimed[0][0] == rows[0].byte_offset)
         counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
         counts.entries += len(rows)
         return Batch(LogName(self.path, state.ids_begin), rows, answered)
+
+    def _count_untimed(self, *, is_first: bool) -> None:
+        """Count the entries of a batch that name no time. `is_first`: the first of them is the first of the log."""
+        untimed, self.state.untimed = self.state.untimed, []
+        self.counts.undated += is_first
+        self.counts.inherited += len(untimed) - is_first
+        self.counts.unreadable += sum(is_unreadable for _, is_unreadable in untimed)
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

@@ -71,6 +71,13 @@ class CatalogReader(OpenDatabase):
         sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
         return self._typed((str, int, int, int, int, int, int), sql)
 
+    def times(self) -> dict[str, tuple[int, int, int, int]]:
+        """For each source, the entries that name their time, that have the one before, and that have the file's; and
+        how many of the latter two name one that cannot be read."""
+        sql = "SELECT path, entries - inherited - undated, inherited, undated, unreadable FROM source"
+        rows = self._typed((str, int, int, int, int), sql)
+        return {path: (own, inherited, undated, unreadable) for path, own, inherited, undated, unreadable in rows}
+
     def looked(self) -> dict[str, tuple[int, int]]:
         """For each source, the size and the modification time (ns) of its file when it was last read."""
         rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")

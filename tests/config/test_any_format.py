@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.config.compiler import compile_spec
 from sidecar.config.formats import Format, load_formats
 from sidecar.config.spec import Attributes, Condition, FormatSpec, Keep, Shape
-from sidecar.config.values import timestamp_of
+from sidecar.config.timestamps import timestamp_of
 from sidecar.places import ListStep, Named, Place, Template
 from sidecar.records import Kind, Record
 
@@ -98,6 +98,7 @@ def plain(
         is_broadcast=first("broadcast", a_flag) is True,
         requests_response=is_request if expects is None else expects,
         is_completed="completed" in values("status") or first("status", an_id) == "completed",
+        is_time_unreadable=first("timestamp", timestamp_of) is None and any(v != "" for v in values("timestamp")),
     )
     return record, known
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.formats import Format, load_formats
-from sidecar.config.values import timestamp_of
+from sidecar.config.timestamps import timestamp_of
 from sidecar.config.yaml_nodes import parse_yaml
 from sidecar.errors import ConfigError
 from sidecar.records import Kind, Record

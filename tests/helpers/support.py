@@ -77,6 +77,7 @@ def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes
         [tuple(one) for one in progress.rejected],  # type: ignore[misc]
         {key: getattr(counts, key) for key in ("indexed", "blank", "rejected", "skipped")},
         {session for session, note in progress.sessions.items() if note.is_completed},
+        times={"own": counts.own, "inherited": counts.inherited, "file": counts.undated},
     )
 
 

@@ -19,11 +19,12 @@ MTIME = 1_700_000_000.25
 
 
 def held(content: bytes, path: str, layout: str) -> None:
-    """Rows, rejected lines and byte counts are the model's, of a file that has not changed for long."""
+    """Rows, rejected lines and counts are the model's, of a file that has not changed for long."""
     model = model_file(content, path=path, layout=layout, mtime=MTIME, settled=True)
     derived = rows_of(content, path, layout, MTIME)
     assert derived.rows == model.rows
     assert derived.rejected == model.rejected
+    assert derived.times == model.times
     assert derived.bytes == {key: value for key, value in model.bytes.items() if key != "waiting"}
 
 

@@ -30,4 +30,4 @@ class Rules:
 
 FIRST = Rules()
 SECOND = Rules(*[True] * 6)
-MAIN = Rules()
+MAIN = Rules(more_times=True)

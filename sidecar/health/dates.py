@@ -1,0 +1,140 @@
+"""What is odd about the times of logs: those that cannot be read, those in the future, and logs of very many days.
+
+Nothing here is wrong with the index, which holds what the logs say. But an entry of the year 9999 leads every list, and
+each day that a log touches costs a file, so `status`, `run` and `doctor` tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from sidecar.errors import SidecarError
+from sidecar.query.catalog_reader import CatalogReader, open_catalog
+from sidecar.query.day_reader import DayReader, Filter
+from sidecar.query.projection import Projection
+from sidecar.store import layout
+from sidecar.store.codec import checked_row
+from sidecar.terminal import counted, size_text
+from sidecar.times import day_of
+
+from .result import CheckResult, listed
+
+CLOCKS_DIFFER = 300.0
+"""Seconds by which the clock of the machine that wrote a log may be ahead of ours."""
+VERY_MANY_DAYS = 100
+"""Days that a log has to touch to be told of, with fewer than FEW_ENTRIES on each, on average."""
+FEW_ENTRIES = 50
+_MOMENT = Projection("e.timestamp", "", partial(checked_row, types=(float,)))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeCounts:
+    """Where the times of some entries came from."""
+
+    own: int = 0
+    """The entry names its time."""
+    inherited: int = 0
+    """It names none, and has that of the entry before in its log."""
+    file: int = 0
+    """It names none and is the first of its log: it has the time in the name of its file, or the file's modification
+    time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableTimes:
+    """Entries in which something stands where the time should, and is none. They have the time of another entry, or
+    that of the file."""
+
+    entries: int = 0
+    logs: tuple[str, ...] = ()
+    """Paths, relative to the root."""
+
+    def __str__(self) -> str:
+        times = "1 time" if self.entries == 1 else f"{self.entries:,} times"
+        return f"{times} cannot be read, in {listed(self.logs)}: these entries have the time of what is before them"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The result of `times_of`."""
+
+    counts: TimeCounts = field(default_factory=TimeCounts)
+    by_log: dict[str, TimeCounts] = field(default_factory=dict)
+    """The same for each source."""
+    unreadable: UnreadableTimes = field(default_factory=UnreadableTimes)
+    odd: tuple[str, ...] = ()
+    """Sentences about what is odd; empty if there is nothing to tell."""
+
+
+def times_of(folder: Path) -> Times:
+    """The times in the index in a folder; of nothing, if it cannot be read."""
+    with suppress(SidecarError, OSError), closing(open_catalog(folder)) as catalog:
+        rows = catalog.times()
+        by_log = {path: TimeCounts(*row[:3]) for path, row in rows.items()}
+        counts = TimeCounts(*(sum(row[at] for row in rows.values()) for at in range(3)))
+        faulty = {path: row[3] for path, row in sorted(rows.items()) if row[3]}
+        unreadable = UnreadableTimes(sum(faulty.values()), tuple(faulty))
+        odd = [str(unreadable)] if faulty else []
+        # A day that is damaged is reported by others.
+        with suppress(SidecarError, OSError):
+            odd += _ahead(folder, catalog, time.time() + CLOCKS_DIFFER)
+        return Times(counts, by_log, unreadable, tuple(odd))
+    return Times()
+
+
+def date_checks(folder: Path) -> Iterator[CheckResult]:
+    """A warning for each thing that is odd about the times in the index in a folder."""
+    for sentence in times_of(folder).odd:
+        advice = "look at such a record: the times may be in a zone (`time_zone` of the format) or form of their own"
+        yield CheckResult("times", "warning", sentence, advice)
+    if scattered := scattered_logs(folder):
+        advice = "each day has a file of its own: correct the times at their source, or leave the log out of the glob"
+        yield CheckResult("days", "warning", f"logs that touch very many days: {listed(scattered)}", advice)
+
+
+def _ahead(folder: Path, catalog: CatalogReader, limit: float) -> Iterator[str]:
+    """A sentence about the entries that are later than `limit`, in seconds since 1970."""
+    later = [(f"{name}.db", first, count) for name, first, last, count in catalog.days() if last > limit]
+    entries = sum(count for _, first, count in later if first > limit)
+    files = {path.name: path for path in layout.daily_paths(folder)}
+    furthest = None
+    for name, first, _ in later:
+        if name not in files or (first > limit and name != later[-1][0]):
+            continue
+        with closing(DayReader(files[name])) as day:
+            entries += 0 if first > limit else len(day.project(Filter(after=limit), _MOMENT))
+            furthest = next(iter(day.page(Filter(), None, 1, reverse=True).entries), None)
+    if entries and furthest is not None:
+        what = "1 entry lies" if entries == 1 else f"{entries:,} entries lie"
+        when = "" if day_of(limit) == day_of(furthest.timestamp) else f", up to {day_of(furthest.timestamp)}"
+        yield f"{what} in the future{when}, the last in {furthest.file_path}"
+
+
+def scattered_logs(folder: Path) -> list[str]:
+    """For each log that touches very many days with few entries on each: its path and what that costs."""
+    days: Counter[str] = Counter()
+    entries: dict[str, int] = {}
+    paths: list[Path] = []
+    with suppress(SidecarError, OSError), closing(open_catalog(folder)) as catalog:
+        entries = {path: count for path, *_, count in catalog.sources() if count >= VERY_MANY_DAYS}
+        names = [f"{day}.db" for day, _, _, _ in catalog.days()]
+        if not entries or len(names) < VERY_MANY_DAYS:
+            return []
+        paths = layout.daily_paths(folder)
+    sizes = 0
+    for path in paths:
+        with suppress(SidecarError, OSError), closing(DayReader(path)) as day:
+            days.update(log for log in day.furthest() if log in entries)
+            sizes += path.stat().st_size
+    return [
+        f"{path}: {counted(entries[path], 'entry', 'entries')} on {counted(count, 'day')}"
+        f" (all days of the index: {size_text(sizes)})"
+        for path, count in sorted(days.items())
+        if count >= VERY_MANY_DAYS and entries[path] < FEW_ENTRIES * count
+    ]
