@@ -24,12 +24,12 @@ _NO_NAMES = frozenset(("", ".", ".."))
 
 
 _HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
-"""Whether Python gives file names as UTF-8 text. In a few locales it does not."""
+"""Whether Python returns file names as UTF-8 text. In a few locales it does not."""
 
 
 def as_utf8(path: str) -> str:
-    """A path of the operating system as its bytes read as UTF-8: what globs and formats are compared with. Bytes that
-    are no UTF-8 are kept as lone surrogates."""
+    """A path of the operating system, with its bytes read as UTF-8, for comparison with globs and formats. Bytes that
+    are not UTF-8 become lone surrogates."""
     return path if _HAS_UTF8_NAMES else os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
@@ -39,7 +39,7 @@ def to_text(path: str) -> str:
 
 
 def utf8_to_text(path: str) -> str:
-    """The same for what `as_utf8` returns."""
+    """Like `to_text`, for what `as_utf8` returns."""
     try:
         path.encode()
     except UnicodeEncodeError:

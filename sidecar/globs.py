@@ -73,9 +73,9 @@ def glob_prefix(glob: str) -> str:
     return "/".join(folders[: magic[0]] if magic else folders)
 
 
-def telling_folder(glob: str) -> int:
-    """Where every path that a glob matches ends with the same name: the last folder with a wildcard, counted from the
-    end of the path; 0 where the names differ, or no single folder tells the paths apart."""
+def distinguishing_folder(glob: str) -> int:
+    """If all paths that a glob matches end with the same name: the last folder with a wildcard, which tells them apart,
+    counted from the end of the path. 0 if the names differ, or no single folder tells the paths apart."""
     *folders, name = split_glob(glob)
     if _MAGIC.search(name):
         return 0
@@ -88,12 +88,12 @@ def telling_folder(glob: str) -> int:
 
 
 def may_lie_below(glob: str, folder: str) -> bool:
-    """Whether a path below a folder can match a glob."""
+    """Whether any path below a folder can match a glob."""
     return _leads_on(split_glob(glob), folder.split("/") if folder else [])
 
 
 def _leads_on(parts: list[str], names: list[str]) -> bool:
-    """Whether the components of a glob can match these names of folders and a name after them."""
+    """Whether the components of a glob can match these names of folders, followed by another name."""
     if not names or not parts:
         return bool(parts)
     if parts[0] == "**":

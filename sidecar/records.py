@@ -236,7 +236,7 @@ REPLACED = "another file has its name"
 TRUNCATED = "it was truncated"
 REWRITTEN = "it was rewritten"
 DROP_REASONS = (REPLACED, TRUNCATED, REWRITTEN)
-"""What can become of a log, so that its entries are dropped."""
+"""The reasons for which the entries of a log are dropped."""
 
 
 class Dropped(NamedTuple):

@@ -1,7 +1,8 @@
-"""Where other tools keep their logs, and where the index of such logs lies: never beside them.
+"""Where other tools keep their logs, and where the index of such logs is, which is never beside them.
 
-A preset whose logs belong to another tool lists, in `formats/presets.yaml`, the folders where that tool may keep them:
-`$NAME/folder`, where an environment variable names one, and `~/folder`.
+A preset whose logs belong to another tool lists, in `formats/presets.yaml`, the folders in which that tool may keep
+them: `$NAME/folder`, if an environment variable names one, and `~/folder`. Not here: the settings and sources
+(`config`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class ToolPlaces:
     """The folders of a preset whose logs belong to another tool. All are absolute."""
 
     root: Path
-    """Where the logs are: the first of the candidates that is there, else the one that would be usual."""
+    """The first candidate that exists, or the first of all if none does."""
     index: Path
     archive: Path
 
 
 def candidates() -> Mapping[str, tuple[str, ...]]:
-    """By preset: the folders where a tool may keep its logs, as they are written. Only presets that have any."""
+    """By preset, the folders in which a tool may keep its logs, as they are written. Only presets that list any."""
     return {name: preset["root"] for name, preset in _presets().items() if isinstance(preset, dict)}
 
 
@@ -52,14 +53,14 @@ def _root(written: Iterable[str]) -> Path:
 
 
 def _folder(written: str) -> Path | None:
-    """The folder that a candidate means; None where its environment variable is not set."""
+    """The folder that a candidate stands for; None if its environment variable is not set."""
     first, _, rest = written.partition("/")
     base = os.environ.get(first[1:]) if first.startswith("$") else first
     return _absolute(Path(base, rest)) if base else None
 
 
 def _state_folder() -> Path:
-    """`$XDG_STATE_HOME/sidecar`; a path there that is not absolute does not count, as the standard has it."""
+    """`$XDG_STATE_HOME/sidecar`. As the standard says, a path there that is not absolute does not count."""
     state = os.environ.get("XDG_STATE_HOME", "")
     return _absolute(Path(state if os.path.isabs(state) else _STATE, "sidecar"))  # noqa: PTH117 -- of a text
 
@@ -70,7 +71,8 @@ def _absolute(path: Path) -> Path:
 
 @cache
 def _presets() -> Mapping[str, Any]:
-    import yaml  # only needed for these presets
+    # Imported late, because only these presets need it.
+    import yaml
 
     presets: dict[str, Any] = yaml.safe_load((files("sidecar") / "formats" / "presets.yaml").read_text("utf-8"))
     return presets

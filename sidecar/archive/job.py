@@ -173,7 +173,7 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
 
 
 def _check_owner(settings: Settings) -> None:
-    """Raise ConfigError where the logs belong to another tool: archiving deletes them."""
+    """Raise ConfigError if the logs belong to another tool, because archiving deletes them."""
     if settings.of_tool:
         raise ConfigError(
             f"the logs of the preset {settings.preset} belong to another tool, and archiving deletes logs",

@@ -116,8 +116,7 @@ def first_seen_times(folder: Path) -> dict[str, float]:
 
 
 def _take_over_dropped(folder: Path, target: GuardedFolder) -> None:
-    """Keep the numbers of entries that were dropped, which are history. They count for nothing else, so that they need
-    not be durable before the new index is declared."""
+    """Copy the numbers of dropped entries from the old catalog, because the logs no longer tell them."""
     rows = [Dropped(*row) for row in _query_old(folder, "SELECT path, reason, entries FROM dropped")]
     if sound := [row for row in rows if row.reason in DROP_REASONS and isinstance(row.entries, int)]:
         with closing(CatalogWriter(target, bulk=True)) as catalog:

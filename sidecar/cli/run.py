@@ -49,7 +49,7 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
 
 
 def _note_places(settings: Settings) -> None:
-    """Print where the logs of another tool are read, and where their index lies."""
+    """Print where the logs of another tool are read, and where their index is."""
     from sidecar.terminal import print_note
 
     settings.check_root()
@@ -192,7 +192,7 @@ class _Running:
 
     @property
     def own_totals(self) -> Totals | None:
-        """What the sidecar itself has done; None where it has not started."""
+        """What the sidecar itself has done; None if it has not started."""
         return None if self._sidecar is None else self._sidecar.totals
 
     def totals(self) -> tuple[int, int]:

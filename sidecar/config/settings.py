@@ -60,13 +60,13 @@ class Source:
     format: Format
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _session_folder: int = field(init=False, repr=False, compare=False)
-    """Where all logs of a source of sessions have one name: the component of the path that tells them apart, counted
-    from the end; else 0."""
+    """If all logs of a source with the layout `session` have the same name: the component of the path that tells them
+    apart, counted from the end. Else 0."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "matcher", re.compile(globs.glob_regex(self.glob, named=True)))
         is_in_doubt = self.layout == "session" and SESSION_PART not in globs.glob_names(self.glob)
-        object.__setattr__(self, "_session_folder", globs.telling_folder(self.glob) if is_in_doubt else 0)
+        object.__setattr__(self, "_session_folder", globs.distinguishing_folder(self.glob) if is_in_doubt else 0)
 
     @property
     def takes_session_from_folder(self) -> bool:
@@ -77,8 +77,8 @@ class Source:
         return self.matcher.fullmatch(as_utf8(relative_path)) is not None
 
     def parts_of(self, relative_path: str) -> dict[str, str]:
-        """The parts of a path of the system that the glob names, as UTF-8 and without those that are empty; and the
-        session, where only a folder can tell it."""
+        """The parts of a path that the glob names, as UTF-8 and without those that are empty, and the session, if that
+        is the name of a folder."""
         if not ("<" in self.glob or self._session_folder):
             return {}
         path = as_utf8(relative_path)
@@ -112,7 +112,7 @@ class Settings:
     index: Path | None = None
     """Where the index lies, if not in the folder `index` below the root."""
     of_tool: bool = False
-    """The logs belong to another tool: nothing is written beside them, and none is deleted."""
+    """Whether the logs belong to another tool, so that nothing is written beside them and none is deleted."""
 
     @property
     def index_folder(self) -> Path:
@@ -172,9 +172,9 @@ def load_settings(
 ) -> Settings:
     """The settings in the file `config`, by default `./config.yaml` if it exists; the other arguments override it.
 
-    A folder named in the file is relative to the file's folder, one given here to the working directory; `~` is the
-    user's home. A preset whose logs belong to another tool has folders of its own; `./config.yaml` is then about other
-    logs, unless it names the same preset. Raises ConfigError.
+    A folder that the file names is relative to the file's folder, one that is given here is relative to the working
+    directory; `~` is the user's home. A preset whose logs belong to another tool has folders of its own, and the
+    folders and sources in `./config.yaml` count only if it names the same preset. Raises ConfigError.
     """
     file = config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
     content = parse_yaml_file(file) if file else None
@@ -242,7 +242,7 @@ def _sources(given: Mapping[str, YamlValue], presets: Mapping[str, YamlValue], c
 
 
 def _of_preset(value: YamlValue) -> list[YamlValue]:
-    """The sources of a preset, which is a list of them, or has a `root` beside them."""
+    """The sources of a preset, which is a list of them, or a mapping with `root` and `sources`."""
     return value.items() if value.is_list else value.fields(("root", "sources"))["sources"].items()
 
 

@@ -107,7 +107,8 @@ async def _until(due: float, stop: asyncio.Event) -> None:
 
 def main(given: dict[str, Any]) -> int:
     """Play what the command line says; returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process says when to end
+    # The parent process says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     world = World(given["agents"], given["seed"], given["name"])
     try:
         written = asyncio.run(talk(given["root"], world, given["rate"], given["seconds"]))

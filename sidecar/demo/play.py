@@ -224,7 +224,8 @@ class _Stage:
             picture.waiting_count, picture.waiting = self._pending(now, rows)
             picture.said = [(spoken(entry), self._words(entry)) for entry in picture.seen.last_said(rows)]
         except (IndexUnavailable, EntryNotFound):
-            pass  # not there yet, or being replaced: the frame keeps what was known before
+            # Not there yet, or being replaced: the frame keeps what was known before.
+            pass
         self._view.draw(picture, now)
         self._next = time.monotonic() + self._view.interval
 
@@ -318,7 +319,8 @@ def child(name: str, *arguments: str) -> Iterator[Child]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            start_new_session=True,  # ctrl-C is for the demo, which ends the other processes in order
+            # Ctrl-C is for the demo, which ends the other processes in order.
+            start_new_session=True,
         )
         started = Child(name, process, out.fileno(), err.fileno())
         try:

@@ -289,7 +289,8 @@ def ended(screen: Screen, summary: dict[str, Any], next_steps: Sequence[tuple[st
     for what, command in next_steps:
         screen.line()
         screen.line((f"# {what}", "dim"))
-        print(plain(command))  # not broken, however long: it will be copied
+        # Not wrapped, however long it is, because it will be copied.
+        print(plain(command))
 
 
 def _who_to_whom(screen: Screen, matrix: dict[str, dict[str, int]]) -> None:

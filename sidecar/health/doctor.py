@@ -125,7 +125,8 @@ def _archive(settings: Settings) -> Iterator[CheckResult]:
         with closing(open_catalog(settings.index_folder)) as catalog:
             files = sorted({extent.file for extents in catalog.archived().values() for extent in extents})
     except SidecarError:
-        return  # reported by the check of the index
+        # Reported by the check of the index.
+        return
     if not files:
         return
     archive = Archive(settings.archive)
@@ -208,7 +209,8 @@ def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Sample
                 seen = read_lines(file, NEW, settings.max_line_bytes)
                 read, refused = seen.lines[:SAMPLE_LINES], seen.rejected[:SAMPLE_LINES]
         except (OSError, NotAFile, SourceError):
-            continue  # reported as unreadable, or gone by now
+            # Reported as unreadable, or gone by now.
+            continue
         read = [line for line in read if line.data.strip()]
         lines += len(read) + len(refused)
         results = (parse(line, source.format, new.named_type, new.state.names) for line in read)
@@ -358,12 +360,14 @@ def _in_use(except_for: int) -> tuple[int, int]:
                     info = (process / "fdinfo" / fd.name).read_text()
                     watches += sum(line.startswith("inotify ") for line in info.splitlines())
         except OSError:
-            continue  # it has ended, or belongs to another user
+            # It has ended, or belongs to another user.
+            continue
     return instances, watches
 
 
 def _nearest(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not os.access(path, os.F_OK) and path != path.parent:  # Path.exists() raises where it may not look
+    # Path.exists() raises PermissionError if it may not look.
+    while not os.access(path, os.F_OK) and path != path.parent:
         path = path.parent
     return path

@@ -1,4 +1,4 @@
-"""Checks of `sidecar doctor`: which logs are passed over, and which would be one session."""
+"""Two checks of `sidecar doctor`: which logs are passed over, and which logs would share a session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .result import MAX_LISTED, CheckResult, listed
 
 
 def passed_over(scan: Scan) -> Iterator[CheckResult]:
-    """A warning for the links, pipes and the like of a finished scan, and one for its compressed logs."""
+    """A warning about the links, pipes and the like that a finished scan has found, and one about compressed logs."""
     links = [f"{name} ({what})" for name, what in sorted(scan.passed_over.items()) if not what.startswith("compressed")]
     compressed = [
         f"{name} ({what})" for name, what in sorted(scan.passed_over.items()) if what.startswith("compressed")
@@ -27,7 +27,7 @@ def passed_over(scan: Scan) -> Iterator[CheckResult]:
 
 
 def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]:
-    """A warning where several logs have one session id, and so one timeline and one list of participants."""
+    """A warning if several logs have the same session id, and so share one timeline and one list of participants."""
     pairs = list(logs)
     logs_of: defaultdict[str, list[str]] = defaultdict(list)
     for path, source in pairs:
@@ -36,7 +36,7 @@ def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]
             logs_of[split_path(path)[1] if named is None else utf8_to_text(named)].append(path)
     folders = sorted({source.name for _, source in pairs if source.takes_session_from_folder})
     if folders:
-        what = f"the logs of {listed(folders)} have the same name, so that the name of their folder is their session"
+        what = f"the logs of {listed(folders)} all have the same name, so the name of their folder is their session"
         yield CheckResult("folders", "ok", what, "to say so in the glob, name the folder `<session>`")
     shared = [(session, sorted(paths)) for session, paths in sorted(logs_of.items()) if len(paths) > 1]
     if not shared:

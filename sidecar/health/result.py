@@ -1,4 +1,4 @@
-"""What a check of `sidecar doctor` finds."""
+"""The result of a check of `sidecar doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_LISTED = 5
-"""Names listed one by one; the rest are counted."""
+"""How many names are listed one by one; the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +16,10 @@ class CheckResult:
 
     check: str
     status: Literal["ok", "warning", "error"]
-    """`error`: indexing fails, or finds nothing of use. `warning`: it works, but with a limitation worth knowing."""
+    """`error`: indexing fails or finds nothing useful. `warning`: it works, but with a limitation worth knowing."""
     message: str
     advice: str = ""
-    """What to do, one piece of advice per line; may be empty."""
+    """What to do about it, one piece of advice per line; may be empty."""
 
 
 def listed(names: Sequence[str]) -> str:

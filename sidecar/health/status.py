@@ -115,9 +115,9 @@ class Status:
     dropped: int = 0
     """Entries that were dropped because their logs were replaced or truncated."""
     dropped_list: tuple[Dropped, ...] = ()
-    """Where they were, and what became of the bytes: the first MAX_LISTED logs and reasons."""
+    """The first MAX_LISTED of their logs, with the reasons."""
     skipped_paths: int = 0
-    """What is passed over: links, compressed logs, linked folders, and globs that fit nothing."""
+    """The number of links, compressed logs and linked folders that are passed over, and of globs that match nothing."""
     source_list: tuple[SourceStatus, ...] = ()
     """Every log by path, if they were asked for."""
     times: TimeCounts = field(default_factory=TimeCounts)
@@ -160,7 +160,8 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         check_index_folder(settings)
     except ConfigError as error:
         reasons.append(str(error))
-    with suppress(SidecarError):  # the catalog reports it
+    # The catalog reports it.
+    with suppress(SidecarError):
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
     dropped = _dropped(folder)
@@ -259,7 +260,8 @@ class _Seen:
             checkpoint = int(catalog.fact("checkpoint") or 0)
         for path in layout.daily_paths(self._folder):
             if not path.with_name(path.name + WAL).exists():
-                continue  # a sidecar keeps the days open that it writes to, and these have a write-ahead log
+                # A sidecar keeps the days open that it writes to, and these have a write-ahead log.
+                continue
             with suppress(SidecarError), closing(DayReader(path)) as day:
                 for name, end in day.reached(checkpoint).items():
                     self._reached[name] = max(end, self._reached.get(name, 0))
@@ -275,7 +277,8 @@ def _disk_faults(settings: Settings) -> Iterator[str]:
         disk = os.statvfs(folder)
         owned_by_root = os.stat(folder).st_uid == 0
     except OSError:
-        return  # reported by the scan or the catalog
+        # Reported by the scan or the catalog.
+        return
     if disk.f_flag & os.ST_RDONLY:
         yield f"{folder} is on a file system that is mounted read-only"
     if disk.f_blocks and not (disk.f_bfree if owned_by_root else disk.f_bavail):
@@ -284,7 +287,8 @@ def _disk_faults(settings: Settings) -> Iterator[str]:
 
 def _unreadable(folder: Path) -> Iterator[str]:
     """The first daily file that this user cannot read: what it says is not known then."""
-    with suppress(SidecarError):  # the catalog reports it
+    # The catalog reports it.
+    with suppress(SidecarError):
         for path in layout.daily_paths(folder):
             if os.path.lexists(path) and not os.access(path, os.R_OK):
                 yield f"{path}: {os.strerror(errno.EACCES)}"
@@ -306,7 +310,8 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
         with closing(open_catalog(folder)) as catalog:
             sources = catalog.sources()
             extents = catalog.archived()
-            last_read = catalog.looked()  # after the sources: one may be added in between, and none is ever removed
+            # After the sources: one may be added in between, and none is ever removed.
+            last_read = catalog.looked()
             recorded = {
                 path: _CatalogView(
                     offset, (indexed, blank, rejected, skipped), entries, last_read[path], extents.get(path, ())
@@ -325,7 +330,7 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
 
 
 def _dropped(folder: Path) -> list[Dropped]:
-    """What the catalog has of dropped entries; nothing without a catalog."""
+    """The dropped entries that the catalog counts; none without a catalog."""
     with suppress(SidecarError), closing(open_catalog(folder)) as catalog:
         return catalog.dropped()
     return []
@@ -338,7 +343,8 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     counts = recorded.counts if recorded else (0, 0, 0, 0)
     begin = recorded.archived if recorded else 0
     if recorded and begin and offset == begin and recorded.last_read == FileStat.of(file)[2:] and file.st_size:
-        return _archived_file(path, recorded)  # archived, and about to be deleted
+        # It is archived, and about to be deleted.
+        return _archived_file(path, recorded)
     size = begin + file.st_size
     unindexed = size - offset
     if sum(counts) != offset or offset < 0:

@@ -182,10 +182,12 @@ def _is_gone(settings: Settings, path: str) -> bool:
     """Whether the file is gone, though no scan has noticed yet. If the root is gone as well, that is not known."""
     try:
         os.lstat(settings.root / to_os(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: an index may name what no file is called
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # ValueError: an index may name what no file is called.
         return settings.root.is_dir()
     except OSError:
-        pass  # in a folder that cannot be read
+        # In a folder that cannot be read.
+        pass
     return False
 
 
@@ -274,6 +276,7 @@ def _days(folder: Path, name: str | None = None) -> Iterator[DayReader]:
             try:
                 day = DayReader(path)
             except IndexMissing:
-                continue  # a swap has removed it
+                # A swap has removed it.
+                continue
             with closing(day):
                 yield day

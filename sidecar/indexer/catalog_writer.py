@@ -232,7 +232,7 @@ class CatalogWriter:
 
     def mark_resetting(self, state: SourceState, dropped: Dropped | None) -> None:
         """Delete what was derived from a file that is another one now, before its rows are deleted, and count the
-        entries that go. What `state` says of its archived bytes and its first modification time is kept.
+        entries that are dropped. What `state` says about archived bytes and the first modification time is kept.
 
         Durable first, because the rows are deleted day by day: after a kill, the next start must know that they have to
         go.
@@ -248,7 +248,7 @@ class CatalogWriter:
                 self.note_dropped([dropped])
 
     def note_dropped(self, dropped: Iterable[Dropped]) -> None:
-        """Add to the numbers of entries that were dropped; durably, unless within a transaction."""
+        """Add to the numbers of dropped entries. Durable, unless it is called within a transaction."""
         with self._transaction():
             self._database.connection().executemany(_DROPPED, dropped)
 

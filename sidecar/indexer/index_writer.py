@@ -111,14 +111,14 @@ class IndexWriter:
         self.known.note_read(state.path, state.cursor, archived_size(state.archived), int(now * 1e9), more=more)
 
     def begin_again(self, state: SourceState, reason: str = "") -> Dropped | None:
-        """Delete the rows of a file that is not the one that was read before, and reset its state. Returns what was
-        dropped, which the catalog counts under the `reason`.
+        """Delete the rows of a file that is not the one that was read before, and reset its state. Returns the entries
+        that were dropped, which the catalog counts under the `reason`; None if there were none.
 
         The catalog says so first, durably. Killed in between, or before the next checkpoint, the next opening deletes
         the rows again, and a scan finds the file unread.
 
-        Without a `reason`, the file begins with the bytes that it had: nothing is lost, and its first modification time
-        is kept (`docs/derivation.md`, section 5).
+        Without a `reason`, the file still begins with the bytes that it had: no entry is lost, and its first
+        modification time is kept (`docs/derivation.md`, section 5).
         """
         if reason and not state.archived:
             state.first_mtime = None

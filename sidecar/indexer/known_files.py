@@ -23,8 +23,8 @@ class KnownFile(NamedTuple):
     is_settled: bool = False
     """Whether all of it was read, and no later write can leave it with the same modification time."""
     has_rest: bool = False
-    """Its end was not taken in, because it is no whole line. A writer that maps the file into memory can complete it
-    without a change of size or time."""
+    """Whether its end was not read, because it is not a whole line. A writer that has mapped the file into memory can
+    complete it without changing the size or the time."""
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file may hold something that was not read."""

@@ -76,8 +76,8 @@ def read_next(
     return _read_line_file(state, file, max_line_bytes, limit)
 
 
-def what_became_of(state: SourceState, root: Path) -> str:
-    """Why the file of a source has other bytes than were read: one of `records.DROP_REASONS`. Raises OSError."""
+def reason_for_change(state: SourceState, root: Path) -> str:
+    """Why a source's file no longer has the bytes that were read: one of `records.DROP_REASONS`. Raises OSError."""
     now = FileStat.of(os.lstat(resolve_found(os.fspath(root), state.path)))
     if now.identity != state.cursor[:2]:
         return REPLACED

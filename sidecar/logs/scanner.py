@@ -20,7 +20,7 @@ from sidecar.config.settings import Settings, Source
 from sidecar.fs import to_text
 
 COMPRESSED = frozenset(("gz", "bz2", "xz", "zst", "lz4", "lzma", "Z", "zip"))
-"""Endings that rotation and people give to logs that they compress."""
+"""The suffixes that people and rotation tools give to compressed logs."""
 
 
 class FoundFile(NamedTuple):
@@ -42,7 +42,7 @@ class Scan:
     passed_over: dict[str, str] = field(default_factory=dict)
     """What is not read although its name is that of a log or of logs, and what it is: links, pipes and the like, linked
     folders, and compressed logs. By path."""
-    fitting: set[str] = field(default_factory=set)
+    matched: set[str] = field(default_factory=set)
     """The names of the sources that at least one file belongs to."""
 
     def __iter__(self) -> Iterator[FoundFile]:
@@ -55,16 +55,16 @@ class Scan:
                 self.failed[to_text(prefix)] = "it is a link that leads out of the root"
                 continue
             for found in self._walk(prefix):
-                self.fitting.add(found.source.name)
+                self.matched.add(found.source.name)
                 yield found
 
     def unmatched(self) -> list[Source]:
-        """The sources whose glob fits no file."""
-        return [source for source in self.settings.sources if source.name not in self.fitting]
+        """The sources whose glob matches no file."""
+        return [source for source in self.settings.sources if source.name not in self.matched]
 
     @property
     def skipped_paths(self) -> int:
-        """The number of paths that were passed over, and of globs that fit nothing."""
+        """The number of paths that were passed over, plus that of globs that match nothing."""
         return len(self.passed_over) + len(self.unmatched())
 
     def covers(self, path: str) -> bool:
@@ -108,7 +108,7 @@ class Scan:
                     self.passed_over[to_text(path)] = _kind(status.st_mode)
 
     def _not_read(self, entry: os.DirEntry[str], path: str) -> str:
-        """What an entry is that belongs to no source and holds logs all the same; empty for any other."""
+        """What an entry is if it belongs to no source but may still hold logs; empty for any other."""
         if entry.is_symlink():
             is_folder = entry.is_dir() and any(globs.may_lie_below(one.glob, path) for one in self.settings.sources)
             return "linked folder" if is_folder else ""

@@ -130,9 +130,11 @@ def _still_scanned(cursor: Cursor, now: FileStat) -> int:
 
 
 def _searched(fd: int, cursor: Cursor, scanned: int, *, more: bool) -> Cursor:
-    """The cursor with `scanned` bytes after its offset known to hold no LF, and their fingerprint. Where the file ends
-    with a NUL, nothing is: it was made before its lines, and a writer that has mapped it fills it in from the front,
-    which shows neither in its size nor at its end."""
+    """The cursor with `scanned` bytes after its offset known to contain no LF, and their fingerprint.
+
+    If the file ends with a NUL, nothing is known of its bytes: it was made before its lines, and a writer that has
+    mapped it into memory fills it in from the front, which shows neither in its size nor at its end.
+    """
     if not more and scanned >= LONG_LINE and os.pread(fd, 1, cursor.offset + scanned - 1) == b"\0":
         scanned = 0
     searched = _end(fd, cursor.offset + scanned, scanned) if scanned >= LONG_LINE else 0

@@ -1,4 +1,4 @@
-"""Every agent of an index, with its number of entries and when it was seen first and last."""
+"""All agents of an index, with their numbers of entries and the times when they were first and last seen."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .day_reader import DayReader
 from .snapshot import Snapshot
 
 MAX_LOOKED_UP = 1000
-"""Agents whose first and last times are looked up one by one."""
+"""Up to this many agents, their first and last times are looked up one by one."""
 
 
 class _Agent(NamedTuple):
-    """An agent's number of entries, and the daily file and the slot (see `SLOT_OF_DAY`) of the first and the last."""
+    """The number of an agent's entries, and the daily file and slot (`SLOT_OF_DAY`) of the first and the last."""
 
     entries: int
     first: tuple[str, int]
@@ -24,10 +24,10 @@ class _Agent(NamedTuple):
 
 
 def all_agents(files: Snapshot) -> list[AgentSummary]:
-    """All agents, sorted by name. To be called in `Snapshot.whole`.
+    """All agents, sorted by name. To be called within `Snapshot.whole`.
 
-    Their entries and slots are counted in an index of each day. The times of few agents are looked up then, two for
-    each; for many, every entry is read instead: one record may name a million.
+    First, entries and slots are counted in an index of each day. If there are few agents, their times are looked up
+    then, two for each. If there are many, every entry is read instead, because one record may name a million agents.
     """
     known: dict[str, _Agent] = {}
     for name in files.names():

@@ -82,7 +82,7 @@ _NUMBERS = {
     what: f"(SELECT id FROM {'correlation' if what == 'correlation' else 'name'} WHERE text = ?)"
     for what in ("correlation", "session", "conversation", "agent", "event_type", "pattern")
 }
-"""SQL for the number of a string, by the field of `Filter` that asks for it."""
+"""SQL for the number of a string, by the field of `Filter` that has the string."""
 
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
@@ -359,8 +359,8 @@ class DayReader(OpenDatabase):
         return asked
 
     def _numbers(self, wanted: Filter) -> dict[str, int] | None:
-        """The numbers of the strings that are asked for; None if this day does not have one of them. One statement for
-        all, because most questions find nothing on most days."""
+        """The numbers of the strings in a filter; None if this day does not have one of them. In one statement, because
+        most queries find nothing on most days."""
         given = {what: text for what in _NUMBERS if (text := getattr(wanted, what)) is not None}
         if not given:
             return {}
@@ -391,7 +391,7 @@ class DayReader(OpenDatabase):
         return self._named(NAMED.format(chosen=chosen, order=order), *asked.values, size)
 
     def _named(self, sql: str, *values: Any) -> Page:
-        """The entries of rows that are as `NAMED` has them."""
+        """The entries of rows in the form of `NAMED`."""
         with invalid_values_as_damage(self.path), closing(self._each(tuple, sql, *values)) as rows:
             return page_of(rows, self._long_list)
 

@@ -70,7 +70,8 @@ class Follower:
             try:
                 yield from self._of(self._day(path, known), known, wanted)
             except IndexUnavailable:
-                continue  # the next call finds the file that takes its place
+                # The next call finds the file that takes its place.
+                continue
             known.stats = stats
 
     def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
@@ -83,7 +84,8 @@ class Follower:
             if last == known.last:
                 known.is_rebuilt = False
                 return
-            size = min(PAGE, 2 * (last - known.last))  # less after a page that ended early, as in `Index`
+            # Less after a page that ended early, as in `Index`.
+            size = min(PAGE, 2 * (last - known.last))
             known.last = last
 
     def _is_news(self, entry: Entry, known: _Followed) -> bool:

@@ -74,8 +74,8 @@ class Index:
 
     @classmethod
     def of(cls, preset: str) -> Index:
-        """The index of a preset whose logs belong to another tool, such as `claude-code`: root, index and archive are
-        where `sidecar --preset` has them. Raises ConfigError for a preset without a root of its own.
+        """The index of a preset whose logs belong to another tool, such as `claude-code`, with the root, the index and
+        the archive that `sidecar --preset` uses. Raises ConfigError for a preset without a root of its own.
         """
         places = places_of(preset)
         return cls(places.root, places.archive, places.index)
@@ -159,8 +159,8 @@ class Index:
         return self._files.of_all_days(lambda day: day.project(wanted, what), without=without)
 
     def _pages(self, name: str, wanted: Filter, reverse: bool, first: int) -> Iterator[Entry]:
-        """One day's entries, one query per page: no read transaction is open between two pages. `first` is the number
-        of rows of the first page at most."""
+        """The entries of one day, one query per page, so that no read transaction is open between two pages. The first
+        page has at most `first` rows."""
         after: Position | None = None
         size = max(1, min(FIRST_PAGE, first))
         while True:
@@ -171,7 +171,7 @@ class Index:
             if page.is_whole and len(page.entries) < size:
                 return
             after = Position.of(page.entries[-1])
-            # After a page that ended early no larger one is asked for: SQLite looks at every list of what it is asked.
+            # After a page that ended early the next one is no larger, because SQLite looks at every list in its rows.
             size = min(LARGEST_PAGE, len(page.entries) * 2)
 
     def conversation(self, id: str) -> Iterator[Entry]:
@@ -276,7 +276,8 @@ class Index:
         return entry
 
     def _entry_at(self, name: str, at: int, without: set[str]) -> Entry | None:
-        """The entry at an offset in the log with this path, or else in the one log whose ids begin with this name."""
+        """The entry at an offset in the log with this path, or else in the only log whose ids begin with this name.
+        Raises AmbiguousId if there are several."""
 
         def look(day: DayReader) -> list[tuple[str, str, int]]:
             return [(path, day.path.name, number) for path, number in day.at(name, at)]

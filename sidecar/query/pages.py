@@ -1,8 +1,8 @@
 """Pages of entries, bounded in characters as well as in rows.
 
-A record may name as many participants as fit into a line, so a page of some hundred rows may take gigabytes. So lists
-that are long are left out of the query for a page, and read one by one as the page is filled: the sorter of SQLite
-holds none of them, and a page ends when it has enough, or with the first entry that has a long list.
+A record may name as many participants as fit into a line, so a page of some hundred rows could take gigabytes.
+Therefore long lists are left out of the query for a page, so that SQLite need not sort them, and read one by one as the
+page is filled. A page ends when it has enough characters, or with the first entry that has a long list.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from sidecar.records import Entry
 from sidecar.store.codec import decode_entry
 
 FIRST_PAGE = 128
-"""Rows of a first page; each of those after it has twice as many, up to `LARGEST_PAGE`."""
+"""The number of rows of a first page. Each page after it has twice as many, up to `LARGEST_PAGE`."""
 LARGEST_PAGE = 2048
 PAGE_CHARACTERS = 1 << 20
-"""Characters of lists of participants and of sets of roles with which a page ends."""
+"""A page ends when its lists of participants and sets of roles have more characters than this."""
 LONG_LIST = 8192
-"""Characters from which such a text is read by itself."""
+"""From this many characters on, such a text is read by itself."""
 
 _AGENTS = f"CASE WHEN LENGTH(p.agents) < {LONG_LIST} THEN p.agents ELSE p.id END"
-"""SQL for the list of participants `p`; for a long one its number. `_ROLES` likewise, of the set `o`."""
+"""SQL for the list of participants `p`, or its number if it is long. `_ROLES` is the same for the set of roles `o`."""
 _ROLES = f"CASE WHEN LENGTH(o.roles) < {LONG_LIST} THEN o.roles ELSE o.id END"
 NAMED = (
     "SELECT e.log || ':' || e.byte_offset, e.timestamp, t.text, n.text, e.path, e.line_number, e.byte_offset,"
@@ -35,11 +35,11 @@ NAMED = (
     " LEFT JOIN party p ON p.id = e.party LEFT JOIN role_set o ON o.id = e.roles"
     " LEFT JOIN correlation r ON r.id = e.correlation ORDER BY {order}"
 )
-"""SQL for the rows that `page_of` takes, of entries that are `chosen`. Outer joins, so that a number that leads nowhere
-is reported as damage instead of hiding the entry."""
+"""SQL for the rows that `page_of` takes, of entries that are `chosen`. The joins are outer joins, so that a number that
+leads nowhere is reported as damage and does not hide the entry."""
 
 _AGENTS_AT, _ROLES_AT = 8, 9
-"""Where they stand in a row."""
+"""The positions of the two in a row."""
 
 
 class Page(NamedTuple):
@@ -47,12 +47,12 @@ class Page(NamedTuple):
 
     entries: list[Entry]
     is_whole: bool
-    """False if the page ended before the rows did."""
+    """Whether the page has all of the rows; false if it ended early."""
 
 
 def page_of(rows: Iterator[tuple[Any, ...]], long_list: Callable[[str, int], Any]) -> Page:
-    """The entries of the first rows, up to the bound. `long_list` returns the text of a `party` or a `role_set` by its
-    number. Raises what `decode_entry` and `long_list` raise."""
+    """The entries of the first rows, up to the bound. `long_list` returns the text of a `party` or a `role_set`, the
+    name of its table and its number being given. Raises the errors of `decode_entry` and `long_list`."""
     entries: list[Entry] = []
     characters = 0
     for row in rows:

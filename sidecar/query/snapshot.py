@@ -5,9 +5,8 @@ Therefore the place of a file is looked up (`store.layout` knows it), and again 
 replaced meanwhile may have been read without its write-ahead log, or with that of the new file: then the answer is
 discarded and the new file is asked.
 
-To look up thirty files for a question takes longer than the question. A file comes to its name, or goes, by a change of
-the folder, so as long as the folder's stamp (`layout.listing_stamp`) is the same, every file that was found in its
-place is still there.
+Looking up thirty files takes longer than most queries. But no file comes or goes without a change of the folder, so as
+long as the folder's stamp (`layout.listing_stamp`) is the same, every file that was found in its place is still there.
 """
 
 from __future__ import annotations
@@ -37,11 +36,12 @@ class Snapshot:
         self._days: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_DAYS)
         self._catalog: CatalogReader | None = None
         self._stamp: tuple[int, int] | None = None
-        """Of the folder, when it was last looked at; None where it may have been changing. The next two are of it."""
+        """The stamp of the folder when it was last looked at; None if it may have been changing. The next two
+        attributes hold as long as the stamp is the same."""
         self._names: list[str] | None = None
-        """The names of the daily files: listing a year of them takes a millisecond."""
+        """The names of the daily files. They are kept because listing a year of them takes a millisecond."""
         self._in_place: set[str] = set()
-        """Open daily files that were found to be the ones that the index has under their names."""
+        """The open daily files that were found to be those that the index has under their names."""
 
     def close(self) -> None:
         """Close all files. They are opened again when they are needed."""
@@ -101,7 +101,7 @@ class Snapshot:
     # ---- names
 
     def names(self) -> list[str]:
-        """The names of the daily files, in the order of their days. The same list as long as nothing has changed."""
+        """The names of the daily files, in the order of their days; the same list object if nothing has changed."""
         if self._is_unchanged() and self._names is not None:
             return self._names
         names = [path.name for path in layout.daily_paths(self._folder)]
@@ -130,7 +130,7 @@ class Snapshot:
     # ---- files
 
     def _is_unchanged(self) -> bool:
-        """Whether no daily file has come to its name or gone since the last call. False where that is not certain."""
+        """Whether no daily file has come or gone since the last call. False if that is not certain."""
         stamp = layout.listing_stamp(self._folder)
         if stamp is not None and stamp == self._stamp:
             return True

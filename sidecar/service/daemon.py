@@ -32,7 +32,7 @@ from sidecar.errors import IndexDamaged, SidecarError, SourceError
 from sidecar.fs import to_os, to_text
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.tamper import FileStates
-from sidecar.ingest.reader import read_next, what_became_of
+from sidecar.ingest.reader import read_next, reason_for_change
 from sidecar.ingest.source import Batch
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FinishedScan, FoundFile, ScanSchedule
@@ -349,8 +349,8 @@ class Sidecar:
         before = state.cursor.offset
         outcome = read_next(state, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if outcome.changed:
-            became = "" if outcome.is_restored else what_became_of(state, self.settings.root)
-            dropped = writer.begin_again(state, became)
+            reason = "" if outcome.is_restored else reason_for_change(state, self.settings.root)
+            dropped = writer.begin_again(state, reason)
             if dropped is not None:
                 self.totals.note_dropped(dropped)
                 _log.warning("%d entries dropped, %s", dropped.entries, self.totals.dropped_why)

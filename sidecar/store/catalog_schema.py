@@ -118,8 +118,8 @@ class RejectedLineRow(Table):
 
 
 class DroppedRow(Table):
-    """Entries that were dropped because the bytes that they point to are gone. What is counted here is history: a
-    rebuild takes it over."""
+    """The number of entries of a log that were dropped, because the bytes that they pointed to are gone. A rebuild
+    copies these rows, because the logs no longer tell."""
 
     path = TextField()
     reason = TextField()

@@ -360,9 +360,9 @@ class OpenDatabase:
     # Every statement of a reader goes through `_all` or `_each`, which alone turn SQLite's errors into the sidecar's.
 
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows, unchecked. Raises IndexDamaged or IndexMissing, and SidecarError for what may pass, as a lock."""
+        """All rows, unchecked. Raises IndexDamaged or IndexMissing, and SidecarError for an error that may pass."""
         try:
-            # Past peewee, which would take as long as SQLite for a short question. Statements stay prepared.
+            # Not through peewee, which takes as long as SQLite for a short query. Statements stay prepared.
             rows: list[tuple[Any, ...]] = self._database.connection().execute(sql, values).fetchall()
         except _STATEMENT_ERRORS as error:
             raise _read_error(self.path, error) from error

@@ -75,7 +75,8 @@ def _write_whole(path: Path, line: bytes, fsync: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         written = 0
-        while written < len(line):  # no reader knows this name, so the rest may follow in another call
+        # No reader knows this name, so the rest may follow in another call.
+        while written < len(line):
             written += os.write(fd, line[written:])
         if fsync:
             os.fsync(fd)
@@ -92,7 +93,8 @@ def _link(temporary: Path, folder: Path, micros: int, event_type: str) -> str:
             os.link(temporary, folder / name)
             return name
         except FileExistsError:
-            micros += randint(1, step)  # random, with steps that double: a thousand events of one moment need few tries
+            # Random, with steps that double, so that even a thousand events of one moment need few tries.
+            micros += randint(1, step)
             step *= 2
 
 

@@ -82,7 +82,8 @@ def _lock(path: Path) -> io.FileIO:
         except BaseException:
             file.close()
             raise
-        file.close()  # deleted between open and lock, so that this lock protects nothing
+        # Deleted between open and lock, so that this lock protects nothing.
+        file.close()
 
 
 def _open(path: str, _: int) -> int:

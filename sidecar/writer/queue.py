@@ -275,13 +275,15 @@ class ResponseLogWriter:
         lines = {session_id: group.lines for session_id, group in batch.items() if group.lines}
         try:
             outcomes = await asyncio.to_thread(self._sessions.write, lines, time.monotonic())
-        except Exception as error:  # unexpected: these records fail, and the next batch is tried
+        except Exception as error:
+            # This is unexpected. These records fail, and the next batch is tried.
             failed = WriterError(f"the records were not written: {error}")
             failed.__cause__ = error
             outcomes = {session_id: [failed] * len(lines[session_id]) for session_id in lines}
         for session_id in lines:
             for future, outcome in zip(batch[session_id].futures, outcomes[session_id], strict=True):
-                if future.done():  # cancelled by its caller: the record is in the log all the same
+                # Cancelled by its caller: the record is in the log all the same.
+                if future.done():
                     continue
                 if isinstance(outcome, WriterError):
                     future.set_exception(outcome)

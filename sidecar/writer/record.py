@@ -67,7 +67,8 @@ def encode(record: dict[str, Any]) -> bytes:
     # values, because records have long texts and few values.
     if _has_non_finite(record.values()):
         raise InvalidRecord(f"{event_type!r} cannot be serialized: NaN and infinities are not JSON")
-    if line.index(b"\n") != len(line) - 1:  # only an orjson.Fragment can contain one
+    # Only an orjson.Fragment can contain one.
+    if line.index(b"\n") != len(line) - 1:
         raise InvalidRecord(f"{event_type!r} cannot be serialized: a fragment in it has a line end")
     return line
 
@@ -110,7 +111,8 @@ def _not_an_object(record: object) -> InvalidRecord:
 def _has_non_finite(values: Iterable[object]) -> bool:
     for value in values:
         kind = value.__class__
-        if kind is str or kind is int or value is None:  # nearly all values, so this is checked first
+        # Nearly all values, so this is checked first.
+        if kind is str or kind is int or value is None:
             continue
         if kind is float:
             if not isfinite(value):  # type: ignore[arg-type]
@@ -160,7 +162,8 @@ def text(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return str(int(value))
-        except ValueError:  # more digits than Python converts
+        except ValueError:
+            # More digits than Python converts.
             return None
     return None
 

@@ -72,7 +72,8 @@ class SessionWriter:
                 self._file = _open_log(folder / name)
                 undo.callback(self._file.close)
                 if fsync != "never":
-                    for each in (folder, *folder.parents[:2]):  # without its name, the file would be lost
+                    # Without its name, the file would be lost.
+                    for each in (folder, *folder.parents[:2]):
                         sync_folder(each)
                 self._catch_up()
             except OSError as error:
@@ -169,7 +170,8 @@ class SessionWriter:
         if self._is_torn:
             data = b"\n" + data
         written = self._file.write(data)
-        end = self._file.tell()  # the end of these bytes, even if somebody else appends without the lock
+        # The end of these bytes, even if somebody else appends without the lock.
+        end = self._file.tell()
         if end - written != self._end:
             self._end, self._lines, self._is_torn = 0, 0, False
             raise WriterError(
@@ -230,7 +232,8 @@ def create_session(
     """
     session_id = f"sess_{uuid4()}" if session_id is None else session_id
     record = session_created(session_id, initiating_agent, pattern_type)
-    encode(record)  # so that an invalid one is refused before a file is created
+    # So that an invalid one is refused before a file is created.
+    encode(record)
     writer = SessionWriter(root, session_id, initiating_agent, fsync)
     try:
         if not writer.is_new:
