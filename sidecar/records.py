@@ -13,7 +13,8 @@ Layout = Literal["session", "stream", "file"]
 """How records lie in a file: one session per file, many sessions per file, or one record per file."""
 
 TOO_LONG = "too-long"
-"""The reason for a line that is rejected before it is parsed."""
+NOT_UTF8 = "not-utf8"
+"""The reasons of lines that are rejected before they are parsed."""
 
 
 class Line(NamedTuple):
@@ -23,7 +24,7 @@ class Line(NamedTuple):
     line_number: int
     """1-based."""
     data: bytes
-    """Without its LF."""
+    """Without its LF and its padding (`logs/padding.py`)."""
 
 
 class Kind(NamedTuple):
@@ -73,7 +74,8 @@ class Record(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A line that is not a record, and the reason: `not-json`, `not-object`, `no-event-type` or `too-long`."""
+    """A line that is not a record, and the reason: `not-json`, `not-object`, `no-event-type`, `too-long` or
+    `not-utf8`."""
 
     line_number: int
     byte_offset: int
@@ -299,7 +301,7 @@ class RejectedLine:
     byte_length: int
     """Without its LF."""
     reason: str
-    """`not-json`, `not-object`, `no-event-type` or `too-long`."""
+    """`not-json`, `not-object`, `no-event-type`, `too-long` or `not-utf8`."""
 
 
 @dataclass(frozen=True, slots=True)

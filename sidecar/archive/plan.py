@@ -27,7 +27,7 @@ from sidecar.errors import SourceError
 from sidecar.fs import FileStat, split_path, to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
-from sidecar.logs.tail import has_line_end
+from sidecar.logs.tail import has_line_end, is_all_nul
 from sidecar.query.catalog_reader import CatalogReader, SourceSummary
 from sidecar.records import Extent, Layout, archived_size
 from sidecar.times import day_of
@@ -37,6 +37,7 @@ from .remove import why_in_use, writer_of
 NEVER_INDEXED = "not indexed yet"
 NOT_TO_ITS_END = "not indexed to its end"
 INCOMPLETE_LINE = "its last line is incomplete"
+ENDS_IN_NULS = "it ends in NUL bytes without a line end"
 NOT_COMPLETED = "not completed"
 NO_DAY = "not in a folder named after a day"
 DAY_NOT_OVER = "its day is not over"
@@ -168,7 +169,9 @@ def _why_not(
     unread = log.size - (source.offset - archived_size(log.extents))
     if unread:
         is_incomplete = unread > 0 and log.layout != "file" and not has_line_end(path, log.size - unread)
-        return INCOMPLETE_LINE if is_incomplete else NOT_TO_ITS_END
+        if not is_incomplete:
+            return NOT_TO_ITS_END
+        return ENDS_IN_NULS if is_all_nul(path, log.size - unread) else INCOMPLETE_LINE
     if not log.size:
         return EMPTY
     if log.stat != source.looks:

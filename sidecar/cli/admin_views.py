@@ -36,6 +36,7 @@ def status_view(screen: Screen, settings: Settings, found: Status) -> None:
         ("entries", f"{found.entries:,} on {counted(found.days, 'day')}"),
         ("times", _times(found)),
         ("rejected", counted(found.rejected, "line")),
+        ("repaired", counted(found.repaired, "record") if found.repaired else ""),
         ("archived", _archived(found)),
         ("dropped", _dropped(found)),
         ("not read", _skipped(found)),
@@ -110,10 +111,10 @@ def _sources(screen: Screen, found: Status) -> None:
     """Print one line per file. On a terminal, columns with nothing but zeros are omitted, and if there is still not
     enough room, those that can be worked out from the others."""
     styles = {"ok": "green", "behind": "yellow", "archived": "cyan", "missing": "dim", "wrong": "bold red"}
-    names = ["size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries"]
+    names = ["size", "indexed", "blank", "rejected", "skipped", "waiting", "behind", "entries", "repaired"]
     if screen.is_terminal:
         names = [name for name in names if name == "size" or any(getattr(one, name) for one in found.source_list)]
-    follow = ("indexed", "blank", "skipped", "entries")
+    follow = ("indexed", "blank", "skipped", "entries", "repaired")
     numbers = (Column(name, right=True, optional=int(name in follow)) for name in names)
     columns = (Column("status"), *numbers, Column("file", least=36, cut="middle"))
 

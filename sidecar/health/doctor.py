@@ -11,21 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from sidecar import fs
 from sidecar.config.formats import read_packaged
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import resolve_under, to_os
-from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, parse
-from sidecar.ingest.source import SourceState
+from sidecar.fs import to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scan
-from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.logs.watcher import why_public_observer
 from sidecar.query.catalog_reader import open_catalog
-from sidecar.records import TOO_LONG, Layout, Rejected
 from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
@@ -35,13 +30,10 @@ from .coverage import unclaimed_files
 from .dates import date_checks
 from .logs import passed_over, shared_sessions
 from .result import CheckResult, listed
+from .sample import Sample, advice_for, read_sample
 
 MAX_UNCLAIMED = 1_000
 """Files without a source that are counted."""
-SAMPLE_FILES = 20
-"""Files of a source that are read to see whether its format fits."""
-SAMPLE_LINES = 100
-"""Lines read of each of them."""
 
 
 def run_checks(settings: Settings) -> list[CheckResult]:
@@ -147,15 +139,6 @@ def _archive(settings: Settings) -> Iterator[CheckResult]:
 # ---- sources: do the globs match, do the formats fit
 
 
-class _Sample(NamedTuple):
-    """The lines of a source that were checked."""
-
-    lines: int
-    """Number of lines that are not blank."""
-    rejected: list[tuple[str, Rejected]]
-    """Those of them that are not records, each with the path of its log."""
-
-
 def _sources(
     settings: Settings, found: Sequence[tuple[str, Source, int]], *, some_archived: bool
 ) -> Iterator[CheckResult]:
@@ -181,7 +164,7 @@ def _sources(
             advice = "nothing to do if nothing is logged there yet"
             yield CheckResult(check, "warning", f"no file matches {source.glob}", advice)
             continue
-        yield _format_result(check, source, len(paths), _sample(settings, source, paths))
+        yield _format_result(check, source, len(paths), read_sample(settings, source, paths))
 
 
 def _other_presets(settings: Settings) -> str:
@@ -193,32 +176,7 @@ def _other_presets(settings: Settings) -> str:
     return ""
 
 
-def _sample(settings: Settings, source: Source, paths: Sequence[str]) -> _Sample:
-    """Read the first lines of some files, spread evenly over all of them."""
-    step = max(1, len(paths) // SAMPLE_FILES)
-    lines = 0
-    rejected: list[tuple[str, Rejected]] = []
-    for path in paths[::step][:SAMPLE_FILES]:
-        new = SourceState(0, path, source)
-        file = resolve_under(settings.root, path)
-        try:
-            if source.layout == "file":
-                _, _, whole = read_whole_file(file, settings.max_line_bytes)
-                read, refused = ([], [Rejected(1, 0, whole, TOO_LONG)]) if isinstance(whole, int) else ([whole], [])
-            else:
-                seen = read_lines(file, NEW, settings.max_line_bytes)
-                read, refused = seen.lines[:SAMPLE_LINES], seen.rejected[:SAMPLE_LINES]
-        except (OSError, NotAFile, SourceError):
-            # Reported as unreadable, or gone by now.
-            continue
-        read = [line for line in read if line.data.strip()]
-        lines += len(read) + len(refused)
-        results = (parse(line, source.format, new.named_type, new.state.names) for line in read)
-        rejected += [(path, one) for one in (*refused, *results) if isinstance(one, Rejected)]
-    return _Sample(lines, rejected)
-
-
-def _format_result(check: str, source: Source, files: int, sample: _Sample) -> CheckResult:
+def _format_result(check: str, source: Source, files: int, sample: Sample) -> CheckResult:
     counted = f"{files:,} {'file' if files == 1 else 'files'}, format {source.format.name}"
     if not sample.lines:
         return CheckResult(check, "ok", f"{counted}; no complete line in them yet")
@@ -232,21 +190,7 @@ def _format_result(check: str, source: Source, files: int, sample: _Sample) -> C
         f"{times:,} {reason}, first {path} line {example.line_number}"
     )
     everything = len(sample.rejected) == sample.lines
-    return CheckResult(check, "error" if everything else "warning", message, _advice(reason, source.layout, source))
-
-
-def _advice(reason: str, layout: Layout, source: Source) -> str:
-    if reason == NOT_JSON and layout != "file":
-        return (
-            "look at that line: if a record fills many lines, the layout is `file`; if it is not a log, narrow the glob"
-        )
-    if reason == NOT_JSON:
-        return "look at that file; if it holds one record per line, the layout is `session` or `stream`"
-    if reason == NOT_OBJECT:
-        return "a record is a JSON object; if these are not records, narrow the glob"
-    if reason == NO_EVENT_TYPE:
-        return f"give the format `{source.format.name}` a path or a constant for `event_type`, in config.yaml"
-    return "raise `max_line_bytes` in config.yaml"
+    return CheckResult(check, "error" if everything else "warning", message, advice_for(reason, source.layout, source))
 
 
 # ---- the machine

@@ -69,6 +69,8 @@ class SourceStatus:
     archived: int = 0
     """Bytes of it that are in the archive; `size` includes them."""
     times: TimeCounts = field(default_factory=TimeCounts)
+    repaired: int = 0
+    """Records of it that are not strict JSON, and were read leniently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class Status:
     """What is odd about the times, one sentence each. The index is healthy nevertheless: the logs say so."""
     why_polling: str = ""
     """Why `watching` is `polling`; empty while it is not."""
+    repaired: int = 0
+    """Records that are not strict JSON, and were read leniently."""
 
 
 @dataclass(slots=True)
@@ -136,6 +140,7 @@ class _CatalogView:
     offset: int
     counts: tuple[int, int, int, int]
     entries: int
+    repaired: int
     last_read: tuple[int, int]
     """Size and modification time (ns) of the file when it was last read."""
     extents: tuple[Extent, ...]
@@ -183,7 +188,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     ]
     files += archived_only
     missing = [
-        SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing")
+        SourceStatus(path, 0, *one.counts, 0, 0, one.entries, "missing", repaired=one.repaired)
         for path, one in recorded.items()
         if not one.extents or one.offset > one.archived
     ]
@@ -230,6 +235,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
         unreadable_times=times.unreadable,
         odd_times=times.odd,
         why_polling=why,
+        repaired=sum(file.repaired for file in (*files, *missing)),
     )
 
 
@@ -310,13 +316,14 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
         with closing(open_catalog(folder)) as catalog:
             sources = catalog.sources()
             extents = catalog.archived()
+            repaired = catalog.repaired()
             # After the sources: one may be added in between, and none is ever removed.
             last_read = catalog.looked()
             recorded = {
                 path: _CatalogView(
-                    offset, (indexed, blank, rejected, skipped), entries, last_read[path], extents.get(path, ())
+                    offset, (*counts,), entries, repaired.get(path, 0), last_read[path], extents.get(path, ())
                 )
-                for path, offset, indexed, blank, rejected, skipped, entries in sources
+                for path, offset, *counts, entries in sources
             }
             days = catalog.days()
             there = {path.name for path in layout.daily_paths(folder)}
@@ -341,6 +348,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     path, file = found.path, found.status
     offset = recorded.offset if recorded else 0
     counts = recorded.counts if recorded else (0, 0, 0, 0)
+    entries, repaired = (recorded.entries, recorded.repaired) if recorded else (0, 0)
     begin = recorded.archived if recorded else 0
     if recorded and begin and offset == begin and recorded.last_read == FileStat.of(file)[2:] and file.st_size:
         # It is archived, and about to be deleted.
@@ -348,9 +356,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     size = begin + file.st_size
     unindexed = size - offset
     if sum(counts) != offset or offset < 0:
-        return SourceStatus(
-            path, size, *counts, max(0, unindexed), 0, recorded.entries if recorded else 0, "wrong", begin
-        )
+        return SourceStatus(path, size, *counts, max(0, unindexed), 0, entries, "wrong", begin, repaired=repaired)
     if found.source.layout == "file":
         # An event file is indexed as a whole or not at all. If not, it waits if it was read as it is now, else it is
         # behind.
@@ -360,16 +366,16 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
         is_behind = unindexed < 0 or (unindexed > 0 and has_line_end(root / to_os(path), offset - begin))
     waiting, behind = (0, abs(unindexed)) if is_behind else (unindexed, 0)
     state = "behind" if behind else "ok"
-    return SourceStatus(path, size, *counts, waiting, behind, recorded.entries if recorded else 0, state, begin)
+    return SourceStatus(path, size, *counts, waiting, behind, entries, state, begin, repaired=repaired)
 
 
 def _archived_file(path: str, recorded: _CatalogView) -> SourceStatus:
     """A log that is wholly in the archive. Bytes that could not be read there, because of damage, are behind."""
     behind = recorded.archived - recorded.offset
     state = "wrong" if sum(recorded.counts) != recorded.offset else "behind" if behind else "archived"
-    return SourceStatus(
-        path, recorded.archived, *recorded.counts, 0, behind, recorded.entries, state, recorded.archived
-    )
+    size = recorded.archived
+    counted = (*recorded.counts, 0, behind, recorded.entries)
+    return SourceStatus(path, size, *counted, state, size, repaired=recorded.repaired)
 
 
 def _archive(settings: Settings, logs: list[tuple[Extent, ...]], reasons: list[str]) -> ArchiveStatus:

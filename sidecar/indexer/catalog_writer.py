@@ -30,9 +30,9 @@ from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
     "id, path, layout, stem, first_mtime, device, inode, size, mtime_ns, offset, lines, head, tail,"
-    " indexed, blank, rejected, skipped, entries, inherited, undated, unreadable, status, state"
+    " indexed, blank, rejected, skipped, entries, inherited, undated, unreadable, repaired, status, state"
 )
-_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 23)})"
+_SAVE_SOURCE = f"INSERT OR REPLACE INTO source ({_SOURCE_COLUMNS}) VALUES ({', '.join('?' * 24)})"
 _HAS_SOURCE = "SELECT 1 FROM source WHERE path = ?"
 _OPEN_COLUMNS = "byte_offset, correlation, author, addressees, pattern, conversation, expects, timestamp"
 _SAVE_SESSION = (
@@ -54,7 +54,7 @@ _MISSING = (
     " 'archived', 'missing') WHERE path = ?"
 )
 _RESET = (
-    "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, size = -1,"
+    "offset = 0, lines = 0, indexed = 0, blank = 0, rejected = 0, skipped = 0, entries = 0, repaired = 0, size = -1,"
     " inherited = 0, undated = 0, unreadable = 0, status = 'resetting', state = NULL, first_mtime = ?"
 )
 _DROPPED = (
@@ -163,6 +163,7 @@ class CatalogWriter:
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
             state.names.update(_kept(saved["kept"]))
+            progress.is_not_utf8 = saved["not_utf8"] is True
             places = list(unpack_places(saved["answered"]))
             open_requests = self._open_requests(id_, ids_begin)
             state.requests.restore(open_requests, answered(places), map(tuple, saved["early"]))

@@ -52,6 +52,7 @@ def to_save(progress: SourceState) -> SavedSource:
             "answered": pack_places(requests.answered),
             "early": requests.early,
             "kept": {name: state.names[name] for name in sorted(progress.source.format.kept & state.names.keys())},
+            "not_utf8": progress.is_not_utf8,
         }
     )
     # Only a rebuild reads a log that has no file any more; otherwise the file exists until it is found missing.
@@ -61,7 +62,7 @@ def to_save(progress: SourceState) -> SavedSource:
             *(progress.id, progress.path, progress.source.layout, state.ids_begin, progress.first_mtime),
             *progress.cursor[:8],
             *(counts.indexed, counts.blank, counts.rejected, counts.skipped, counts.entries),
-            *(counts.inherited, counts.undated, counts.unreadable),
+            *(counts.inherited, counts.undated, counts.unreadable, counts.repaired),
             *("archived" if is_away else "ok", packed),
         ),
         [_open_values(requests.open[offset], state.ids_begin) for offset in sorted(requests.opened)],

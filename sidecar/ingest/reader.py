@@ -20,10 +20,12 @@ from sidecar.errors import ArchiveDamaged
 from sidecar.fs import FileStat, resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
+from sidecar.logs.padding import Trimmed, is_not_utf8, may_be_padded, trim, trim_range
 from sidecar.logs.tail import CHUNK_BYTES, Cursor, read_lines, read_whole_file
-from sidecar.records import REPLACED, REWRITTEN, TOO_LONG, TRUNCATED, Extent, Line, Rejected, archived_size
+from sidecar.records import NOT_UTF8, REPLACED, REWRITTEN, TRUNCATED, Extent, Line, Rejected, archived_size
 
 from .parse import NOT_JSON, parse
+from .second_reading import read_again
 from .source import Batch, SourceState
 
 EVENT_FILE_GRACE = 5.0
@@ -101,13 +103,16 @@ def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
 def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: int | None) -> ReadOutcome:
     extents = state.archived
     file_limit = None if limit is None else limit - archived_size(extents)
-    result = read_lines(file, _in_file(state.cursor, extents), max_line_bytes, file_limit)
+    file_cursor = _in_file(state.cursor, extents)
+    result = read_lines(file, file_cursor, max_line_bytes, file_limit)
     if result.changed:
         return ReadOutcome(changed=True)
     if not extents:
         state.note_first_seen(result.cursor.mtime_ns)
     lines, rejected = _lines_in_log(result.lines, result.rejected, extents)
-    batch = state.ingest(lines, rejected) if lines or rejected else None
+    if file_cursor.offset == 0:
+        state.is_not_utf8 = False
+    batch = state.ingest(lines, rejected, padding=result.padding) if lines or rejected else None
     state.cursor = _in_log(result.cursor, extents)
     return ReadOutcome(batch, result.more)
 
@@ -117,17 +122,18 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
     that log."""
     extents = state.archived
     known = _in_file(state.cursor, extents)
-    status, cursor, line = read_whole_file(file, max_line_bytes)
+    status, cursor, line, padding = read_whole_file(file, max_line_bytes)
     if known.lines:
-        if isinstance(line, int) or (cursor.head, cursor.offset) != (known.head, known.offset):
+        if isinstance(line, Rejected) or (cursor.head, cursor.offset) != (known.head, known.offset):
             return ReadOutcome(changed=True)
         state.cursor = _in_log(cursor, extents)
         return ReadOutcome()
     if not extents:
         state.note_first_seen(cursor.mtime_ns)
-    if isinstance(line, int):
-        _, rejected = _lines_in_log([], [Rejected(1, 0, line, TOO_LONG)], extents)
-        batch = state.ingest((), rejected, line_end=cursor.offset - line)
+    state.is_not_utf8 = False
+    if isinstance(line, Rejected):
+        _, rejected = _lines_in_log([], [line], extents)
+        batch = state.ingest((), rejected, cursor.offset - line.byte_length - padding, padding)
     else:
         if (retry_in := _retry_in(state, line, status, now)) is not None:
             # Note what the file looks like, so that it is not read again before it changes. Not where bytes are
@@ -136,7 +142,7 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
                 state.cursor = cursor._replace(offset=0, lines=0, head=0)
             return ReadOutcome(retry_in=retry_in)
         lines, _ = _lines_in_log([line], [], extents)
-        batch = state.ingest(lines, line_end=cursor.offset - len(line.data))
+        batch = state.ingest(lines, (), cursor.offset - len(line.data) - padding, padding)
     state.cursor = _in_log(cursor, extents)
     return ReadOutcome(batch)
 
@@ -146,7 +152,10 @@ def _retry_in(state: SourceState, line: Line, status: os.stat_result, now: float
     parses. Only a file that has just changed is parsed here, before it is ingested."""
     if now - status.st_ctime >= EVENT_FILE_GRACE:
         return None
-    record = parse(line, state.source.format, state.named_type, dict(state.state.names))
+    names = state.state.names
+    record = parse(line, state.source.format, state.named_type, dict(names))
+    if isinstance(record, Rejected) and record.reason == NOT_JSON:
+        record = read_again(line, state.source.format, state.named_type, dict(names)).record
     if not isinstance(record, Rejected) or record.reason != NOT_JSON:
         return None
     age = _unchanged_for(state, status, now)
@@ -170,17 +179,18 @@ def _read_archived(state: SourceState, archive: Archive, max_line_bytes: int) ->
     """Read the next lines of a log that are in the archive, and derive their rows."""
     cursor = state.cursor
     extent, start = _extent_at(state.archived, cursor.offset)
+    if cursor.offset == start:
+        state.is_not_utf8 = False
     if state.source.layout == "file":
-        data = _read_whole_extent(archive, extent, max_line_bytes)
-        if data is None:
-            batch = state.ingest((), [Rejected(cursor.lines + 1, start, extent.size, TOO_LONG)], line_end=0)
-        else:
-            line = Line(start, cursor.lines + 1, data.removesuffix(b"\n"))
-            batch = state.ingest([line], line_end=extent.size - len(line.data))
+        lines, rejected, padding = _read_whole_extent(archive, extent, start, cursor.lines + 1, max_line_bytes)
+        length = sum(len(line.data) for line in lines) + sum(one.byte_length for one in rejected)
+        batch = state.ingest(lines, rejected, extent.size - length - padding, padding)
         end, count = start + extent.size, 1
     else:
-        lines, rejected, end = _read_archived_lines(archive, extent, start, cursor, max_line_bytes)
-        batch = state.ingest(lines, rejected)
+        lines, rejected, padding, end = _read_archived_lines(
+            archive, extent, start, cursor, max_line_bytes, not_utf8=state.is_not_utf8
+        )
+        batch = state.ingest(lines, rejected, padding=padding)
         count = len(lines) + len(rejected)
     state.cursor = Cursor(0, 0, 0, 0, end, cursor.lines + count, 0, 0)
     return batch
@@ -196,56 +206,83 @@ def _extent_at(extents: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
     raise AssertionError(f"nothing at {offset} is archived")
 
 
-def _read_whole_extent(archive: Archive, extent: Extent, max_line_bytes: int) -> bytes | None:
-    """The one record of an event file; None if it is longer than a line may be."""
-    if extent.size > max_line_bytes + 1:
-        return None
-    data = archive.read(extent.file, extent.at, extent.size)
-    if len(data) != extent.size:
-        raise _ends_early(archive, extent)
-    return data
+def _read_whole_extent(
+    archive: Archive, extent: Extent, start: int, number: int, max_line_bytes: int
+) -> tuple[list[Line], list[Rejected], int]:
+    """The one record of an event file, and the bytes of its padding."""
+    if extent.size <= CHUNK_BYTES:
+        data = archive.read(extent.file, extent.at, extent.size)
+        if len(data) != extent.size:
+            raise _ends_early(archive, extent)
+        return _split(trim(data.removesuffix(b"\n"), start, number, max_line_bytes, begins_file=True))
+    end = start + extent.size
+    end -= archive.read(extent.file, extent.at + extent.size - 1, 1) == b"\n"
+    return _split(_trim_archived(archive, extent, start, start, end, number, max_line_bytes))
 
 
 def _read_archived_lines(
-    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
-) -> tuple[list[Line], list[Rejected], int]:
-    """About a chunk of whole lines from the cursor on: those that are read, those that are too long, and the offset at
-    which they end."""
+    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int, *, not_utf8: bool
+) -> tuple[list[Line], list[Rejected], int, int]:
+    """About a chunk of whole lines from the cursor on, the bytes of their padding, and the offset at which they end."""
     offset, number = cursor.offset, cursor.lines + 1
     data = _read_chunk(archive, extent, offset - start)
     last = data.rfind(b"\n")
+    not_utf8 = not_utf8 or (offset == start and is_not_utf8(data))
     if last < 0:
-        return _read_long_line(archive, extent, start, cursor, max_line_bytes)
+        end = offset + _length_of_line(archive, extent, offset - start)
+        if not_utf8:
+            return [], [Rejected(number, offset, end - offset, NOT_UTF8)], 0, end + 1
+        trimmed = _trim_archived(archive, extent, start, offset, end, number, max_line_bytes)
+        return *_split(trimmed), end + 1
     lines: list[Line] = []
     rejected: list[Rejected] = []
+    padding = 0
+    is_padded = may_be_padded(data, begins_file=offset == start)
     for text in data[:last].split(b"\n"):
-        if len(text) > max_line_bytes:
-            rejected.append(Rejected(number, offset, len(text), TOO_LONG))
-        else:
+        if not_utf8:
+            rejected.append(Rejected(number, offset, len(text), NOT_UTF8))
+        elif len(text) <= max_line_bytes and not is_padded:
             lines.append(Line(offset, number, text))
+        else:
+            its_lines, its_rejected, its_padding = _split(
+                trim(text, offset, number, max_line_bytes, begins_file=offset == start)
+            )
+            lines += its_lines
+            rejected += its_rejected
+            padding += its_padding
         number += 1
         offset += len(text) + 1
-    return lines, rejected, offset
+    return lines, rejected, padding, offset
 
 
-def _read_long_line(
-    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int
-) -> tuple[list[Line], list[Rejected], int]:
-    """One line that is longer than a chunk. No more of it is held in memory than `max_line_bytes`."""
+def _split(trimmed: Trimmed) -> tuple[list[Line], list[Rejected], int]:
+    line, padding = trimmed
+    return ([line], [], padding) if isinstance(line, Line) else ([], [line], padding)
+
+
+def _trim_archived(
+    archive: Archive, extent: Extent, start: int, offset: int, end: int, number: int, max_line_bytes: int
+) -> Trimmed:
+    """The line from `offset` to `end` of the log, without its padding; its extent begins at `start`."""
+
+    def read(position: int, length: int) -> bytes:
+        data = archive.read(extent.file, extent.at + position - start, length)
+        if len(data) != length:
+            raise _ends_early(archive, extent)
+        return data
+
+    return trim_range(read, offset, end, number, max_line_bytes, begins_file=offset == start)
+
+
+def _length_of_line(archive: Archive, extent: Extent, position: int) -> int:
+    """The length of a line that is longer than a chunk and begins at a position of an extent."""
     length = 0
-    held: list[bytes] = []
     while True:
-        data = _read_chunk(archive, extent, cursor.offset - start + length)
+        data = _read_chunk(archive, extent, position + length)
         end = data.find(b"\n")
-        length += len(data) if end < 0 else end
-        if length <= max_line_bytes:
-            held.append(data if end < 0 else data[:end])
         if end >= 0:
-            break
-    number, after = cursor.lines + 1, cursor.offset + length + 1
-    if length > max_line_bytes:
-        return [], [Rejected(number, cursor.offset, length, TOO_LONG)], after
-    return [Line(cursor.offset, number, b"".join(held))], [], after
+            return length + end
+        length += len(data)
 
 
 def _read_chunk(archive: Archive, extent: Extent, position: int) -> bytes:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sidecar.config.settings import SESSION_PART, Source
 from sidecar.fs import split_path, to_os, utf8_to_text
 from sidecar.logs.tail import NEW, Cursor
-from sidecar.records import Answered, Extent, Line, LogName, Rejected, Row
+from sidecar.records import NOT_UTF8, Answered, Extent, Line, LogName, Record, Rejected, Row
 from sidecar.times import YEAR_10000, within_calendar
 
 from .derive import UNKNOWN, DerivationState, derive
-from .parse import parse
+from .parse import NOT_JSON, parse, reject
+from .second_reading import read_again
 
 _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", re.DOTALL)
 
@@ -26,7 +27,7 @@ _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", r
 @dataclass(slots=True)
 class Counts:
     """How many bytes of a file became what, with each line end counted as part of its line; the number of entries, and
-    where their times came from.
+    where their times came from; and the number of records that were repaired.
 
     Every byte before the cursor's offset is counted in exactly one of the first four.
     """
@@ -42,6 +43,9 @@ class Counts:
     """Entries, one at most, that name no time and have that of the file: of its name, or its modification time."""
     unreadable: int = 0
     """Entries of those two kinds in which something stands that is no time."""
+
+    repaired: int = 0
+    """Records that are not strict JSON and were read leniently."""
 
     @property
     def own(self) -> int:
@@ -110,6 +114,8 @@ class SourceState:
     these two, in seconds since 1970."""
     archived: tuple[Extent, ...] = ()
     """The log's archived extents. Offsets and line numbers count from the first archived byte."""
+    is_not_utf8: bool = False
+    """The file says that it is in another encoding than UTF-8, so that each of its lines is rejected."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)
@@ -151,13 +157,20 @@ class SourceState:
         """Start again from the first byte, because the file was replaced or rewritten."""
         self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
+        self.is_not_utf8 = False
         self.__post_init__()
 
-    def ingest(self, lines: Iterable[Line], rejected: Iterable[Rejected] = (), line_end: int = 1) -> Batch:
+    def ingest(
+        self, lines: Iterable[Line], rejected: Sequence[Rejected] = (), line_end: int = 1, padding: int = 0
+    ) -> Batch:
         """Derive the rows of the next lines, and count the lines and those in `rejected`.
 
         Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 if an event file has none.
+        `padding` is the number of other bytes that were read with them (`logs/padding.py`).
         """
+        if self.is_not_utf8 or (rejected and rejected[0].reason == NOT_UTF8):
+            self.is_not_utf8 = True
+            lines, rejected = [], [*(reject(line, NOT_UTF8) for line in lines), *rejected]
         rows: list[Row] = []
         answered: list[Answered] = []
         counts, format_, state, named_type = self.counts, self.source.format, self.state, self.named_type
@@ -169,10 +182,13 @@ class SourceState:
             if isinstance(record, Rejected):
                 if has_lines and not line.data.strip():
                     counts.blank += len(line.data) + line_end
-                else:
+                    continue
+                if record.reason == NOT_JSON:
+                    record = self._read_again(line)
+                if isinstance(record, Rejected):
                     counts.rejected += len(line.data) + line_end
                     self.rejected.append(record)
-                continue
+                    continue
             if record.kind.skip:
                 counts.skipped += len(line.data) + line_end
                 continue
@@ -191,6 +207,7 @@ class SourceState:
         if state.untimed:
             self._count_untimed(is_first=not counts.entries and state.untimed[0][0] == rows[0].byte_offset)
         counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
+        counts.blank += padding
         counts.entries += len(rows)
         return Batch(LogName(self.path, state.ids_begin), rows, answered)
 
@@ -200,6 +217,11 @@ class SourceState:
         self.counts.undated += is_first
         self.counts.inherited += len(untimed) - is_first
         self.counts.unreadable += sum(is_unreadable for _, is_unreadable in untimed)
+
+    def _read_again(self, line: Line) -> Record | Rejected:
+        piece = read_again(line, self.source.format, self.named_type, self.state.names)
+        self.counts.repaired += piece.is_repaired
+        return piece.record
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from sidecar.errors import SourceError
 from sidecar.fs import FileStat, fingerprint
-from sidecar.records import TOO_LONG, Line, Rejected
+from sidecar.records import NOT_UTF8, Line, Rejected
+
+from .padding import Trimmed, is_not_utf8, may_be_padded, next_data, trim, trim_range
 
 CHUNK_BYTES = 1 << 20
 """Bytes read from a file at a time, so that no file starves another."""
@@ -58,11 +60,13 @@ class Cursor(NamedTuple):
     """Lines consumed."""
     head: int
     tail: int
-    """Fingerprints of the first and the last consumed bytes; for an event file `head` is that of the whole file."""
+    """Fingerprints of the first and the last consumed bytes; for an event file `head` is that of its one line."""
     scanned: int = 0
     """The number of bytes after `offset` that are known to contain no LF. A hint, never saved."""
     searched: int = 0
-    """The fingerprint of the last of these bytes, if there are at least `LONG_LINE`; else 0."""
+    """Fingerprint of some of these bytes, where there are at least `LONG_LINE`."""
+    written: int = 0
+    """How many of them there are up to the last that is no NUL."""
 
 
 NEW = Cursor(0, 0, 0, 0, 0, 0, 0, 0)
@@ -77,6 +81,8 @@ class ReadResult(NamedTuple):
     rejected: list[Rejected]
     more: bool
     """Whether the chunk was full, so that the file should be read again without waiting for an event."""
+    padding: int = 0
+    """Bytes that belong to these lines and are no part of them."""
     changed: bool = False
     """Whether the bytes that were read earlier have changed. If so, start again from `NEW`, and drop the rows that were
     derived from them."""
@@ -89,9 +95,8 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
     """
     with open_regular(path) as (fd, status):
         now = FileStat.of(status)
-        scanned = _still_scanned(cursor, now)
-        if scanned != cursor.scanned:
-            cursor = cursor._replace(scanned=scanned)
+        if cursor.scanned and not _is_still_scanned(cursor, now):
+            cursor = _unsearched(cursor)
         start = cursor.offset + cursor.scanned
         # Asking for no more bytes than there are avoids a large buffer for a small file.
         end = status.st_size if limit is None else min(limit, status.st_size)
@@ -101,83 +106,122 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if not _is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
         seen = Cursor(*now, *cursor[4:])
-        if cursor.scanned and _end(fd, start, cursor.scanned) != cursor.searched:
-            return ReadResult(seen._replace(scanned=0), [], [], more=True)
+        if cursor.scanned and _known_by(fd, cursor.offset, cursor.scanned, cursor.written) != cursor.searched:
+            return ReadResult(_unsearched(seen), [], [], more=True)
         more = len(data) == CHUNK_BYTES
         last = data.rfind(b"\n")
         if last < 0:
-            return ReadResult(_searched(fd, seen, cursor.scanned + len(data), more=more), [], [], more)
+            reached = start + len(data)
+            hole = next_data(fd, reached, end) - reached if more else 0  # it may be larger than all that was written
+            return ReadResult(_searched(fd, seen, data, hole), [], [], more)
         position = start + last + 1
         window = min(FINGERPRINT_BYTES, position)
         before = os.pread(fd, window, position - window)
         if before[-last - 1 :] != data[max(0, last + 1 - window) : last + 1]:
             return ReadResult(cursor, [], [], more=False, changed=True)
-        lines, rejected = _split(fd, cursor, data, max_line_bytes)
+        lines, rejected, padding = _split(fd, cursor, data, max_line_bytes)
         # The unfinished line was rewritten: search it from its start.
         if lines and b"\n" in lines[0].data:
-            return ReadResult(seen._replace(scanned=0), [], [], more=True)
+            return ReadResult(_unsearched(seen), [], [], more=True)
         head = cursor.head if cursor.offset >= FINGERPRINT_BYTES else fingerprint(os.pread(fd, window, 0))
         count = cursor.lines + len(lines) + len(rejected)
         consumed = Cursor(*seen[:4], position, count, head, fingerprint(before))
-        return ReadResult(_searched(fd, consumed, len(data) - last - 1, more=more), lines, rejected, more)
+        return ReadResult(_searched(fd, consumed, data[last + 1 :]), lines, rejected, more, padding)
 
 
-def _still_scanned(cursor: Cursor, now: FileStat) -> int:
-    """How much of the unfinished line need not be searched again. Without this, every read would search the whole of a
-    line that grows slowly. Trusted only for a long line of a file that has grown, or not changed at all."""
+def _is_still_scanned(cursor: Cursor, now: FileStat) -> bool:
+    """Whether the unfinished line need not be searched again from its start. Without this, every read would search the
+    whole of a line that grows slowly. Only a long line of a file that has grown, or not changed at all."""
     is_known = now.identity == cursor[:2] and (now.size > cursor.size or now == cursor[:4])
-    return cursor.scanned if cursor.scanned >= LONG_LINE and is_known else 0
+    return cursor.scanned >= LONG_LINE and is_known
 
 
-def _searched(fd: int, cursor: Cursor, scanned: int, *, more: bool) -> Cursor:
-    """The cursor with `scanned` bytes after its offset known to contain no LF, and their fingerprint.
-
-    If the file ends with a NUL, nothing is known of its bytes: it was made before its lines, and a writer that has
-    mapped it into memory fills it in from the front, which shows neither in its size nor at its end.
-    """
-    if not more and scanned >= LONG_LINE and os.pread(fd, 1, cursor.offset + scanned - 1) == b"\0":
-        scanned = 0
-    searched = _end(fd, cursor.offset + scanned, scanned) if scanned >= LONG_LINE else 0
-    return cursor if (scanned, searched) == cursor[8:] else cursor._replace(scanned=scanned, searched=searched)
+def _unsearched(cursor: Cursor) -> Cursor:
+    """The cursor with nothing known of what follows its offset."""
+    return Cursor(*cursor[:8])
 
 
-def _end(fd: int, end: int, length: int) -> int:
-    """Fingerprint of the last bytes before `end`, at most `length` of them."""
-    window = min(FINGERPRINT_BYTES, length)
-    return fingerprint(os.pread(fd, window, end - window))
+def _searched(fd: int, cursor: Cursor, data: bytes, hole: int = 0) -> Cursor:
+    """The cursor with `data`, and a hole of so many bytes behind it, known to hold no LF as well."""
+    scanned = cursor.scanned + len(data) + hole
+    written = len(data.rstrip(b"\0"))
+    written = cursor.scanned + written if written else cursor.written
+    searched = _known_by(fd, cursor.offset, scanned, written) if scanned >= LONG_LINE else 0
+    found = (scanned, searched, written)
+    return cursor if found == cursor[8:] else Cursor(*cursor[:8], *found)
 
 
-def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected]]:
-    """The lines that end in `data`; the first began at the cursor's offset, which may lie before it."""
+def _known_by(fd: int, offset: int, scanned: int, written: int) -> int:
+    """Fingerprint of what changes in an unfinished line when somebody writes to it: its last bytes, and those around
+    the first of the NULs at its end, because a file that was made before its lines is filled in from there, and one
+    that is mapped shows that neither in its size nor at its end."""
+    window = min(FINGERPRINT_BYTES, scanned)
+    edge = max(0, min(written - window // 2, scanned - window))
+    return fingerprint(os.pread(fd, window, offset + edge) + os.pread(fd, window, offset + scanned - window))
+
+
+def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[list[Line], list[Rejected], int]:
+    """The lines that end in `data`, and the bytes of their padding. The first line began at the cursor's offset, which
+    may lie before `data`."""
     texts = data.split(b"\n")
     # What follows the last LF.
     texts.pop()
     lengths = list(map(len, texts))
     lengths[0] += cursor.scanned
     offsets = accumulate([length + 1 for length in lengths], initial=cursor.offset)
-    places = zip(offsets, count(cursor.lines + 1), lengths, texts, strict=False)
-    if max(lengths) <= max_line_bytes:
-        if cursor.scanned:
-            texts[0] = os.pread(fd, lengths[0], cursor.offset)
-        return list(map(_line, zip(offsets, count(cursor.lines + 1), texts, strict=False))), []
+    numbers = count(cursor.lines + 1)
+    if (
+        not cursor.scanned
+        and max(lengths) <= max_line_bytes
+        and not may_be_padded(data, begins_file=cursor.offset == 0)
+    ):
+        return list(map(_line, zip(offsets, numbers, texts, strict=False))), [], 0
+    if is_not_utf8(os.pread(fd, 2, 0)):
+        return [], [Rejected(*place, NOT_UTF8) for place in zip(numbers, offsets, lengths, strict=False)], 0
     lines: list[Line] = []
     rejected: list[Rejected] = []
-    for offset, number, length, text in places:
-        if length > max_line_bytes:
-            rejected.append(Rejected(number, offset, length, TOO_LONG))
+    padding = 0
+    for offset, number, length, text in zip(offsets, numbers, lengths, texts, strict=False):
+        if offset == cursor.offset and cursor.scanned:
+            trimmed = _trim_range(fd, offset, offset + length, number, max_line_bytes)
         else:
-            begun_before = offset == cursor.offset and cursor.scanned
-            lines.append(Line(offset, number, os.pread(fd, length, offset) if begun_before else text))
-    return lines, rejected
+            trimmed = trim(text, offset, number, max_line_bytes, begins_file=offset == 0)
+        padding += trimmed.padding
+        if isinstance(trimmed.line, Line):
+            lines.append(trimmed.line)
+        else:
+            rejected.append(trimmed.line)
+    return lines, rejected, padding
+
+
+def _trim_range(fd: int, start: int, end: int, number: int, max_line_bytes: int) -> Trimmed:
+    def read(position: int, length: int) -> bytes:
+        return os.pread(fd, length, position)
+
+    def skip(position: int) -> int:
+        return next_data(fd, position, end)
+
+    return trim_range(read, start, end, number, max_line_bytes, begins_file=start == 0, skip=skip)
 
 
 _line = partial(tuple.__new__, Line)
 """Makes a line from its values at a third of the cost of calling its class."""
 
 
-def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_result, Cursor, Line | int]:
-    """The status of an event file, a cursor that has consumed all of it, and its one record without the last LF. If the
-    record has more than `max_line_bytes` bytes, its length is returned in its place.
+class WholeFile(NamedTuple):
+    """An event file, read as a whole."""
+
+    status: os.stat_result
+    cursor: Cursor
+    """A cursor that has consumed the whole file."""
+    line: Line | Rejected
+    """Its one record, without a last LF, or why it is rejected before it is parsed."""
+    padding: int
+    """Bytes that are no part of that, the LF not counted."""
+
+
+def read_whole_file(path: str | Path, max_line_bytes: int) -> WholeFile:
+    """Read an event file. No more of it is held in memory than a line may have bytes.
 
     Raises the errors of `read_lines`.
     """
@@ -186,39 +230,60 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> tuple[os.stat_resu
     try:
         seen = Cursor(*FileStat.of(status), 0, 0, 0, 0)
         if status.st_size > max_line_bytes + 1:
-            return status, seen._replace(offset=status.st_size, lines=1), _bare_length(fd, status.st_size)
+            return _read_large_file(fd, status, seen, max_line_bytes)
         # One byte more than the size, so that one call finds the end, unless the file has grown since.
         size_to_read = min(CHUNK_BYTES, status.st_size + 1)
-        data = chunk = os.pread(fd, size_to_read, 0)
-        while len(chunk) == size_to_read:
-            size_to_read = CHUNK_BYTES
-            chunk = os.pread(fd, size_to_read, len(data))
-            data += chunk
-            if len(data) > max_line_bytes + 1:
-                return status, seen._replace(offset=len(data), lines=1), len(data.removesuffix(b"\n"))
+        data = os.pread(fd, size_to_read, 0)
+        if len(data) == size_to_read:
+            return _read_large_file(fd, status, seen, max_line_bytes)
         size, body = len(data), data.removesuffix(b"\n")
-        whole = Cursor(seen.device, seen.inode, size, seen.mtime_ns, size, 1, fingerprint(data), 0)
-        return status, whole, len(body) if len(body) > max_line_bytes else Line(0, 1, body)
+        if len(body) <= max_line_bytes and not may_be_padded(body, begins_file=True):
+            return WholeFile(status, _whole(seen, size, body), Line(0, 1, body), 0)
+        line, padding = trim(body, 0, 1, max_line_bytes, begins_file=True)
+        return WholeFile(status, _whole(seen, size, line), line, padding)
     finally:
         os.close(fd)
+
+
+def _read_large_file(fd: int, status: os.stat_result, seen: Cursor, max_line_bytes: int) -> WholeFile:
+    """An event file of more than a chunk, or one that has grown since it was opened."""
+    size = os.fstat(fd).st_size
+    end = size - (size > 0 and os.pread(fd, 1, size - 1) == b"\n")
+    line, padding = _trim_range(fd, 0, end, 1, max_line_bytes)
+    return WholeFile(status, _whole(seen, size, line), line, padding)
+
+
+def _whole(seen: Cursor, size: int, line: Line | Rejected | bytes) -> Cursor:
+    if isinstance(line, Rejected):
+        line = b""
+    head = fingerprint(line if isinstance(line, bytes) else line.data)
+    return Cursor(seen.device, seen.inode, size, seen.mtime_ns, size, 1, head, 0)
 
 
 def has_line_end(path: str | Path, offset: int) -> bool:
     """Whether a file has an LF at a byte offset or after it. Also true if the file cannot be read."""
     try:
-        with open_regular(path) as (fd, _):
+        with open_regular(path) as (fd, status):
             while chunk := os.pread(fd, CHUNK_BYTES, offset):
                 if b"\n" in chunk:
                     return True
-                offset += len(chunk)
+                offset = next_data(fd, offset + len(chunk), status.st_size)
     except (OSError, NotAFile):
         return True
     return False
 
 
-def _bare_length(fd: int, size: int) -> int:
-    """The length in bytes of a file, without its last LF."""
-    return size - (os.pread(fd, 1, size - 1) == b"\n")
+def is_all_nul(path: str | Path, offset: int) -> bool:
+    """Whether a file has nothing but NULs from a byte offset on. False if it cannot be read."""
+    try:
+        with open_regular(path) as (fd, status):
+            while chunk := os.pread(fd, CHUNK_BYTES, offset):
+                if chunk.strip(b"\0"):
+                    return False
+                offset = next_data(fd, offset + len(chunk), status.st_size)
+    except (OSError, NotAFile):
+        return False
+    return True
 
 
 @contextmanager

@@ -78,6 +78,10 @@ class CatalogReader(OpenDatabase):
         rows = self._typed((str, int, int, int, int), sql)
         return {path: (own, inherited, undated, unreadable) for path, own, inherited, undated, unreadable in rows}
 
+    def repaired(self) -> dict[str, int]:
+        """For each source that has any, the number of records that were read leniently."""
+        return dict(self._typed((str, int), "SELECT path, repaired FROM source WHERE repaired > 0"))
+
     def looked(self) -> dict[str, tuple[int, int]]:
         """For each source, the size and the modification time (ns) of its file when it was last read."""
         rows = self._typed((str, int, int), "SELECT path, size, mtime_ns FROM source")

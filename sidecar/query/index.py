@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import orjson
-
 from sidecar.errors import AmbiguousId, EntryNotFound, SidecarError
 from sidecar.fs import split_path
+from sidecar.lenient import read_document
 from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from sidecar.said import said
 from sidecar.times import Time, duration, moment_of
@@ -292,12 +291,13 @@ class Index:
         return self._files.ask(file, lambda day: day.entry(number), alone=False)
 
     def read(self, entry: Entry) -> dict[str, Any]:
-        """The record behind an entry, as a JSON object. Raises the errors of `read_bytes`.
+        """The record behind an entry, as a JSON object; one that is not strict JSON as it was read to be indexed, which
+        is leniently (docs/derivation.md, section 2). Raises the errors of `read_bytes`.
 
         >>> index.read(index.get("sess_discovery_123:0"))["data"]["prompt"]
         'Looking for agents with NLP capabilities'
         """
-        record: dict[str, Any] = orjson.loads(self.read_bytes(entry))
+        record: dict[str, Any] = read_document(self.read_bytes(entry))
         return record
 
     def text(self, entry: Entry) -> str:

@@ -35,7 +35,7 @@ class CatalogSource(Table):
     head = BigIntegerField()
     tail = BigIntegerField()
     indexed = BigIntegerField()
-    """The first of the columns, up to `unreadable`, that hold the counts (`ingest.source.Counts`)."""
+    """The first of the columns, up to `repaired`, that hold the counts (`ingest.source.Counts`)."""
     blank = BigIntegerField()
     rejected = BigIntegerField()
     skipped = BigIntegerField()
@@ -44,6 +44,8 @@ class CatalogSource(Table):
     """The first of the columns, up to `unreadable`, that say where the times of the entries came from."""
     undated = BigIntegerField()
     unreadable = BigIntegerField()
+    repaired = BigIntegerField()
+    """Records that were read leniently."""
     status = TextField()
     """`ok`; `missing`; `archived` if all of it is archived and its file is gone; or `resetting` while its old rows are
     being deleted."""

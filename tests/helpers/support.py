@@ -78,6 +78,7 @@ def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes
         {key: getattr(counts, key) for key in ("indexed", "blank", "rejected", "skipped")},
         {session for session, note in progress.sessions.items() if note.is_completed},
         times={"own": counts.own, "inherited": counts.inherited, "file": counts.undated},
+        repaired=counts.repaired,
     )
 
 

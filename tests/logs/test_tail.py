@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.logs import tail
-from sidecar.logs.tail import NEW, Cursor, NotAFile, ReadResult, read_lines, read_whole_file
+from sidecar.logs.tail import NEW, Cursor, NotAFile, ReadResult, has_line_end, read_lines, read_whole_file
+from sidecar.records import Rejected
 
 PLENTY = 1 << 20
 """A `max_line_bytes` that no line here reaches."""
@@ -31,11 +32,15 @@ Taken = tuple[int, int, int, bytes | None]
 
 
 def whole_lines(content: bytes, max_line_bytes: int = PLENTY) -> list[Taken]:
-    """What has to be taken of a file: every line that ends in LF."""
+    """What has to be taken of a file: every line that ends in LF, without NULs at its ends, nor a byte order mark."""
     found: list[Taken] = []
     offset = 0
     for number, text in enumerate(content.split(b"\n")[:-1], 1):
-        found.append((offset, number, len(text), text if len(text) <= max_line_bytes else None))
+        unmarked = text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text
+        begun = unmarked.lstrip(b"\0")
+        line = begun.rstrip(b"\0")
+        taken = line if len(line) <= max_line_bytes else None
+        found.append((offset + len(text) - len(begun), number, len(line), taken))
         offset += len(text) + 1
     return found
 
@@ -55,15 +60,17 @@ class Reader:
         self.max_line_bytes = max_line_bytes
         self.cursor: Cursor = NEW
         self.taken: list[Taken] = []
+        self.padding = 0
 
     def read_lines(self, limit: int | None = None) -> ReadResult:
         """One look; a changed file is begun again at the next."""
         seen = read_lines(self.path, self.cursor, self.max_line_bytes, limit)
         if seen.changed:
-            self.cursor, self.taken = NEW, []
+            self.cursor, self.taken, self.padding = NEW, [], 0
         else:
             self.cursor = seen.cursor
             self.taken += taken_in(seen)
+            self.padding += seen.padding
         return seen
 
     def read(self) -> list[Taken]:
@@ -149,6 +156,24 @@ class AnythingHappens(RuleBasedStateMachine):
         self.put(self.text(length), os.O_APPEND)
 
     @precondition(lambda self: self.path.exists())
+    @rule(count=st.sampled_from([1, 3, 40, 100]))
+    def append_nuls(self, count: int) -> None:
+        self.put(bytes(count), os.O_APPEND)
+
+    @precondition(lambda self: self.path.exists())
+    @rule(lengths=lines, extra=st.sampled_from([0, 0, 30]))
+    def write_over_the_nuls_at_the_end(self, lengths: list[int], extra: int) -> None:
+        old = self.content
+        written = old.rstrip(b"\0")
+        new = self.fresh(lengths)
+        self.put(written + new + bytes(max(0, len(old) + extra - len(written) - len(new))), 0)
+
+    @precondition(lambda self: self.path.exists() and not self.content)
+    @rule()
+    def begin_with_a_byte_order_mark(self) -> None:
+        self.put(b"\xef\xbb\xbf", os.O_APPEND)
+
+    @precondition(lambda self: self.path.exists())
     @rule(keep=st.floats(0, 1), at_line=st.booleans())
     def truncate(self, keep: float, at_line: bool) -> None:
         old = self.content
@@ -227,7 +252,7 @@ class AnythingHappens(RuleBasedStateMachine):
         if hasattr(self, "reader"):
             mark, taken = self.reader.cursor, self.reader.taken
             assert mark.lines == len(taken)
-            assert mark.offset == sum(length + 1 for _, _, length, _ in taken)
+            assert mark.offset == self.reader.padding + sum(length + 1 for _, _, length, _ in taken)
 
 
 TestAnythingHappens = AnythingHappens.TestCase
@@ -321,8 +346,9 @@ def test_a_line_that_is_too_long_is_rejected_without_being_held(log: Path) -> No
     size = 40 << 20
     append(log, b"first\n")
     with log.open("ab") as file:
-        file.truncate(6 + size)  # sparse: zeros
-    append(log, b"\nlast\n")
+        file.write(b"x")
+        file.truncate(6 + size - 1)  # sparse: zeros
+    append(log, b"x\nlast\n")
     reader = Reader(log, 1 << 20)
     tracemalloc.start()
     try:
@@ -450,15 +476,92 @@ def test_a_symbolic_link_is_refused(log: Path, target: str) -> None:
 @pytest.mark.parametrize("content", [b"{}", b"{}\n", b"{\n}\n\n", b""])
 def test_an_event_file_is_one_line_without_its_last_line_end(log: Path, content: bytes) -> None:
     log.write_bytes(content)
-    _, mark, line = read_whole_file(log, PLENTY)
+    _, mark, line, _ = read_whole_file(log, PLENTY)
     assert line == (0, 1, content.removesuffix(b"\n"))
     assert (mark.offset, mark.lines) == (len(content), 1)
 
 
 def test_an_event_file_that_is_too_long_is_not_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log.write_bytes(b"x" * 12)
+    size = 1 << 20
+    log.write_bytes(b"x" * size)
     with counted_reads(monkeypatch) as total:
-        _, mark, line = read_whole_file(log, 10)
-        assert total() <= 1  # whether its last byte is an LF
-    assert line == 12
-    assert mark.offset == 12
+        _, mark, line, _ = read_whole_file(log, 10)
+        assert total() < size // 4
+    assert line == Rejected(1, 0, size, "too-long")
+    assert mark.offset == size
+
+
+def test_an_event_file_in_a_preallocated_file_is_what_stands_between_the_nuls(log: Path) -> None:
+    with log.open("wb") as file:
+        file.seek(40 << 20)
+        file.write(b'{"a": 1}')
+        file.truncate(80 << 20)
+    tracemalloc.start()
+    try:
+        _, mark, line, padding = read_whole_file(log, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert line == (40 << 20, 1, b'{"a": 1}')
+    assert (mark.offset, padding) == (80 << 20, (80 << 20) - 8)
+
+
+@pytest.mark.parametrize("content", [b'\xef\xbb\xbf{"a": 1}\n', b'\0\0{"a": 1}\0\n', b'\xef\xbb\xbf\0{"a": 1}\0'])
+def test_an_event_file_is_taken_without_its_padding(log: Path, content: bytes) -> None:
+    log.write_bytes(content)
+    _, _, line, padding = read_whole_file(log, 8)
+    assert line == (content.index(b"{"), 1, b'{"a": 1}')
+    assert padding == len(content.removesuffix(b"\n")) - 8
+
+
+# ---- padding
+
+
+def test_a_hole_is_neither_held_nor_searched_again_at_every_look(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(log, b"first\n")
+    reader = Reader(log, 100)
+    with counted_reads(monkeypatch) as total:
+        for size in range(1 << 20, 40 << 20, 1 << 20):
+            with log.open("ab") as file:
+                file.write(bytes(1 << 16))
+                file.truncate(size)
+            assert reader.read() == [(0, 1, 5, b"first")]
+        tracemalloc.start()
+        try:
+            append(log, b"last\0\n")
+            taken = reader.read()[1]
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
+        assert taken[2:] == (4, b"last")
+        assert total() < 90 << 20  # twice its size at most; a search from the start each time would read 800 MB
+
+
+def test_a_file_that_is_one_hole_of_a_terabyte_is_looked_at_in_no_time(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(log, b"first\n")
+    os.truncate(log, 1 << 40)
+    with counted_reads(monkeypatch) as total:
+        assert Reader(log).read() == [(0, 1, 5, b"first")]
+        assert not has_line_end(log, 6)
+        assert total() < 8 << 20
+
+
+def test_a_record_written_over_nuls_is_found_although_the_file_grows_at_once(log: Path) -> None:
+    append(log, b"first\n" + bytes(1 << 20))
+    reader = Reader(log)
+    assert reader.read() == [(0, 1, 5, b"first")]
+    with log.open("r+b") as file:
+        file.seek(6)
+        file.write(b"second\n")
+        file.truncate(2 << 20)
+    assert reader.read()[1:] == [(6, 2, 6, b"second")]
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_a_file_in_another_encoding_says_so_in_its_first_line(log: Path, mark: bytes) -> None:
+    append(log, mark + b"{\0}\0\n\0{}\n")
+    seen = Reader(log).read_lines()
+    assert seen.rejected == [Rejected(1, 0, 6, "not-utf8"), Rejected(2, 7, 3, "not-utf8")]
+    assert seen.padding == 0

@@ -824,8 +824,8 @@ LINES = [
             b'{"event":""}',
             b'{"event":5,"timestamp":1,"agent_id":"z"}',
             b'{"data":{"event":"e"}}',
-            b'{"event":"e","x":"\\ud800"}',
-            b'{"event":"e","x":NaN}',
+            b'{"event":"e","x":"\\ud8z0"}',
+            b'{"event":"e","x":nan}',
             b"[" * 1_025 + b"]" * 1_025,
             at(None),
         ],
@@ -843,6 +843,32 @@ LINES = [
             (11, 198, 21, "not-json"),
             (12, 220, 2_050, "not-json"),
         ],
+    ),
+    Case(
+        "a record that is not strict JSON is a record all the same",
+        [
+            b'{"event":"completion:request","timestamp":NaN,"data":{"agent_id":"a","x":"\\ud800"},"request_id":"q"}',
+            b'{"event":"completion:result","timestamp":1e999,"data":{"agent_id":"\xff"},"request_id":"q"}',
+            b'{"event":"e","x":"\t\x01","timestamp":-Infinity}\r',
+        ],
+        [
+            {"line_number": 1, "has_response": 1, "timestamp": 1_735_500_777.25},
+            {"line_number": 2, "participating_agents": ["\ufffd", "a"], "timestamp": 1_735_500_777.25},
+            {"line_number": 3, "byte_length": 45},
+        ],
+        mtime=1_735_500_777.25,
+    ),
+    Case(
+        "a line is what stands between the NULs at its ends, and behind a byte order mark",
+        [b'\xef\xbb\xbf\0{"event":"e"}', b"\0\0\0", b'\0{"event":"e"}\0\0', b"\0x\0"],
+        [{"line_number": 1, "byte_offset": 4}, {"line_number": 3, "byte_offset": 23}],
+        rejected=[(4, 40, 1, "not-json")],
+    ),
+    Case(
+        "a file in another encoding is rejected line by line",
+        [b"\xff\xfe" + b'{"event":"e"}'.decode().encode("utf-16-le"), b'\0{"event":"e"}'],
+        [],
+        rejected=[(1, 0, 28, "not-utf8"), (2, 29, 14, "not-utf8")],
     ),
     Case(
         "a line is too long from its first byte over the limit",

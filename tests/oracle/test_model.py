@@ -28,11 +28,9 @@ def check_whole(content: bytes, result: ModelFile) -> None:
     end = 0
     for offset, length, number in sorted(places):
         assert offset >= end
+        assert not content[end:offset].removeprefix(b"" if end else b"\xef\xbb\xbf").strip(b" \t\r\n\0")
+        assert number == content[:offset].count(b"\n") + 1
         end = offset + length
-        assert content[end : end + 1] in (b"\n", b"")
-        if offset:
-            assert content[offset - 1 : offset] == b"\n"
-            assert number == content[:offset].count(b"\n") + 1
     for row in result.rows:
         assert tuple(row) == (*FIELDS, "day", "byte_length")
         assert set(row["agent_roles"]) <= set(row["participating_agents"])

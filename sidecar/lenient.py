@@ -1,0 +1,91 @@
+"""Read JSON as writers write it, where strict JSON in UTF-8 fails (`docs/derivation.md`, section 2).
+
+Bytes that are not UTF-8 and lone surrogates become U+FFFD, control characters in strings stand for themselves, and
+`NaN`, the infinities and numbers too large for a float become null. Everything else is as the strict parser has it,
+because it does the reading: the text is repaired and then parsed strictly, so that numbers, repeated keys and the limit
+on nesting cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from math import isinf
+from typing import Any
+
+import orjson
+
+# The search is linear, whatever the text: every repetition is possessive, and no token begins inside another. For the
+# same reason, a string that does not end is taken to the end of the text. A token begins with one class of characters,
+# because the engine then skips all others at once; strings that need no repair are taken many at a time.
+_TOKEN = re.compile(
+    r"""
+    ["NI0-9-] (?:
+      (?<=") [^"\\\x00-\x1f]*+ " (?:[^"NI0-9-]*+ " [^"\\\x00-\x1f]*+ ")*+           # plain strings
+    | (?<=") (?P<string> [^"\\]*+ (?:\\.[^"\\]*+)*+ (?:"|\\?\Z) )                   # any other string
+    | (?P<constant> (?<=N)aN | (?<=I)nfinity | (?<=-)Infinity )
+    | (?<=[0-9-]) (?<![0-9.].) (?P<number>
+        [0-9]*+ (?:\.[0-9]++)?+ [eE]\+?[0-9]{3,}+                                     # with a large exponent
+      | [0-9]{200,}+ (?:\.[0-9]++)?+ (?:[eE][+-]?[0-9]++)?+                           # with very many digits
+      )
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_SURROGATE_ESCAPE = re.compile(
+    r"""
+      \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}                    # a pair of surrogates
+    | \\u[dD][89a-fA-F][0-9a-fA-F]{2}                                              # one alone
+    | \\.                                                                          # any other escape
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[\x00-\x1f]")
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(32)}
+_REPLACEMENT = "\\ufffd"
+
+
+def read_document(data: bytes) -> Any:
+    """The JSON document that bytes hold: read strictly, else leniently. Raises ValueError where they hold none."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return read_leniently(data)
+
+
+def read_leniently(data: bytes) -> Any:
+    """The JSON document that bytes hold, read leniently. Raises ValueError where they hold none.
+
+    >>> read_leniently(b'{"score": NaN, "text": "\\\\ud83d"}')
+    {'score': None, 'text': '\ufffd'}
+    """
+    return orjson.loads(_TOKEN.sub(_repaired, data.decode(errors="replace")))
+
+
+def _repaired(token: re.Match[str]) -> str:
+    text = token[0]
+    match token.lastgroup:
+        case "string":
+            return _repaired_string(text)
+        case "constant":
+            return "null"
+        case "number" if _begins_as_number(text) and isinf(float(text)):
+            return "null"
+    return text
+
+
+def _repaired_string(text: str) -> str:
+    if _MAY_BE_SURROGATE.search(text):
+        text = _SURROGATE_ESCAPE.sub(_repaired_escape, text)
+    # A control character behind a backslash is no escape: the parser is to refuse it.
+    return text if _ESCAPED_CONTROL.search(text) else text.translate(_CONTROLS)
+
+
+def _repaired_escape(escape: re.Match[str]) -> str:
+    return _REPLACEMENT if len(escape[0]) == 6 else escape[0]
+
+
+def _begins_as_number(text: str) -> bool:
+    """Whether a token is a number in JSON, which has digits, and no zero before others."""
+    digits = text.removeprefix("-")
+    return digits[0].isdigit() and (digits[0] != "0" or not digits[1].isdigit())
