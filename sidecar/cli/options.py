@@ -98,7 +98,9 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
     option = partial(_GlobalOption, expose_value=False, callback=_remember)
     file = partial(option, type=click.Path(path_type=Path, readable=False))
     folder = partial(file, metavar="DIR", shell_complete=folders)
-    preset_help = "Set of log sources: reference (default), ksi-daemon, claude-code, codex, none."
+    preset_help = (
+        "Set of log sources: reference (default), ksi-daemon, claude-code, codex, copilot, gemini, openhands, none."
+    )
     options: list[click.Option] = [
         file(["--config"], metavar="FILE", help="Settings file. Default: ./config.yaml."),
         folder(

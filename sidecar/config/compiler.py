@@ -46,6 +46,7 @@ from .values import (
     flag_of,
     id_text,
     joined,
+    joined_with_each,
     type_of,
 )
 
@@ -109,6 +110,7 @@ def compile_spec(name: str, spec: FormatSpec, zone: tzinfo = UTC) -> Extract:
         "values_in": values_in,
         "first_of": first_of,
         "joined": joined,
+        "joined_with_each": joined_with_each,
         "begins_with": begins_with,
         "known_kind": kinds.get,
         "kind_of": classifier(spec.completions, spec.requests, spec.answers, spec.skip, kinds),
@@ -186,11 +188,19 @@ class _Code:
             return repr(part)
         return f"first_of({self.get_all(part)}, plain_text)" if _leads_into_lists(part) else self.get(part)
 
-    def get_all(self, path: Place) -> str:
-        """All values at the end of a path into lists, as an expression."""
-        assert isinstance(path, tuple)
-        keys = before_lists(path)
-        return f"values_in({self.get(keys)}, {self.constant(path[len(keys) :])})"
+    def get_all(self, place: Place | str) -> str:
+        """All values of a place that leads into lists, as an expression; of a text, one for each value of the first
+        path in it that leads into lists."""
+        if isinstance(place, Template):
+            at = next(i for i, part in enumerate(place.parts) if isinstance(part, tuple) and _leads_into_lists(part))
+            before, after = (
+                "".join(f"{self._part(part)}, " for part in parts)
+                for parts in (place.parts[:at], place.parts[at + 1 :])
+            )
+            return f"joined_with_each(({before}), {self.get_all(place.parts[at])}, ({after}))"
+        assert isinstance(place, tuple)
+        keys = before_lists(place)
+        return f"values_in({self.get(keys)}, {self.constant(place[len(keys) :])})"
 
     def each(
         self, target: str, places: Iterable[Place], then: list[str], into_lists: list[str], *, deeper: int = 0
@@ -235,7 +245,9 @@ class _Code:
             self.add(f"{target} = {otherwise}")
 
 
-def _leads_into_lists(place: Place) -> bool:
+def _leads_into_lists(place: Place | str) -> bool:
+    if isinstance(place, Template):
+        return any(map(_leads_into_lists, place.parts))
     return isinstance(place, tuple) and len(before_lists(place)) < len(place)
 
 

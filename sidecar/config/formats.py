@@ -52,7 +52,10 @@ _MAX_EXTENDS = 50
 """The largest number of formats in a chain of `extends`."""
 _MAX_CONDITIONS = 20
 """Conditions of one shape."""
-_PACKAGED = ("reference", "ksi-events", "ksi-responses", "ksi-bus", "claude-code", "codex")
+_PACKAGED = (
+    *("reference", "ksi-events", "ksi-responses", "ksi-bus"),
+    *("claude-code", "codex", "copilot", "gemini", "openhands"),
+)
 
 
 @dataclass(frozen=True, slots=True)

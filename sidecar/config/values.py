@@ -73,6 +73,11 @@ def joined(*parts: Any) -> str | None:
     return "".join(texts) if len(texts) == len(parts) else None
 
 
+def joined_with_each(before: tuple[Any, ...], values: list[Any], after: tuple[Any, ...]) -> list[str]:
+    """What `joined` makes of the parts, for each of the values between them."""
+    return [text for value in values if (text := joined(*before, value, *after))]
+
+
 def begins_with(value: Any, beginnings: tuple[str, ...]) -> bool:
     """Whether a value is a text that begins with one of these."""
     return value.__class__ is str and value.startswith(beginnings)

@@ -66,7 +66,7 @@ def plain(
         for place in attributes.places.get(attribute, ()):
             of_place = values_at(document, place, known)
             if not isinstance(place, tuple) or any(isinstance(step, ListStep) for step in place):
-                of_place = [of_place]
+                of_place = [of_place] if attribute == "members" or isinstance(place, tuple) else of_place
             for value in of_place:
                 if type(value) in allowed:
                     found += [i for e in (value if type(value) is list else [value]) if (i := an_id(e)) is not None]
@@ -125,11 +125,17 @@ def values_at(document: dict[str, Any], place: Place, names: dict[str, str]) -> 
     if isinstance(place, Named):
         return [names[place.name]] if place.name in names else []
     if isinstance(place, Template):
-        texts: list[str | None] = []
+        made: list[str] = [""]
+        lists = 0
         for part in place.parts:
             of_part = [part] if isinstance(part, str) else [an_id(v) for v in values_at(document, part, names)]
-            texts.append(next((text for text in of_part if text is not None), None))
-        return ["".join(map(str, texts))] if None not in texts else []
+            texts = [text for text in of_part if text is not None]
+            leads_into_lists = isinstance(part, tuple) and any(isinstance(step, ListStep) for step in part)
+            lists += leads_into_lists
+            made = [
+                before + text for before in made for text in (texts if leads_into_lists and lists == 1 else texts[:1])
+            ]
+        return made
     found: list[Any] = [document]
     for step in place:
         if isinstance(step, ListStep):

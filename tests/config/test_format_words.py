@@ -94,7 +94,7 @@ def test_a_text_with_places_is_there_where_all_of_them_are() -> None:
     assert extract(yaml, {"a": {"b": "x"}, "c": 7}).author == "x/7"
     assert extract(yaml, {"a": {"b": ""}, "c": 7}).author == "7"
     assert extract(yaml, {"c": ["no text"], "fallback": "f"}).author == "f"
-    assert extract(yaml, CONTENT).addressees == ("tool:Read",)
+    assert extract(yaml, CONTENT).addressees == ("tool:Read", "tool:Write"), "all of them, each once"
     assert extract(yaml, {"content": []}).addressees == ()
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from oracle.agents import claude_code, codex
+from oracle.agents import claude_code, codex, copilot, gemini
 from oracle.agents.reading import Place, Reading
 from sidecar import Entry, Index
 from sidecar.config.settings import load_settings
@@ -32,7 +32,12 @@ class Tool(NamedTuple):
     read: Callable[[Path], Reading]
 
 
-TOOLS = [Tool("claude-code", ".claude/projects", claude_code.read), Tool("codex", ".codex", codex.read)]
+TOOLS = [
+    Tool("claude-code", ".claude/projects", claude_code.read),
+    Tool("codex", ".codex", codex.read),
+    Tool("copilot", ".copilot", copilot.read),
+    Tool("gemini", ".gemini", gemini.read),
+]
 
 
 def homes() -> list[Path]:

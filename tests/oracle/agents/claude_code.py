@@ -40,7 +40,7 @@ def _read_log(root: Path, path: Path, found: Reading) -> None:
                     found.answered.add(calls[block["tool_use_id"]])
         elif record["type"] == "assistant" and uses:
             calls[uses[0]["id"]] = place
-            found.ask(place, me, *_called(uses[0]))
+            found.ask(place, me, *_called(uses))
         elif record["type"] == "assistant" and texts:
             if prompt:
                 found.answered.add(prompt[0])
@@ -73,10 +73,11 @@ def _is_prompt(record: dict[str, Any], texts: list[str]) -> bool:
     return not texts[0].startswith(NO_PROMPT)
 
 
-def _called(use: dict[str, Any]) -> list[str]:
-    given = use["input"]
-    if use["name"] in ("Agent", "Task"):
+def _called(uses: list[dict[str, Any]]) -> list[str]:
+    """Who is called: a record is about its first call, but the tools of all of them are named."""
+    name, given = uses[0]["name"], uses[0]["input"]
+    if name in ("Agent", "Task"):
         return [given[key] for key in ("name", "subagent_type") if given.get(key)]
-    if use["name"] == "SendMessage":
+    if name == "SendMessage":
         return [given[key] for key in ("to", "recipient") if given.get(key)]
-    return [f"tool:{use['name']}"]
+    return [f"tool:{use['name']}" for use in uses]
