@@ -20,6 +20,7 @@ from .options import (
     print_json,
     resolved,
 )
+from .tools import chosen, tools_option
 from .values import ids_of_entries
 
 if TYPE_CHECKING:
@@ -76,10 +77,13 @@ Examples:
 )
 @filter_options
 @click.option("--text", is_flag=True, help="Also show what was said, which is read from the log.")
+@tools_option(default=True)
 @local_option
 @json_option
 @click.pass_obj
-def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: bool, as_json: bool) -> None:
+def follow(
+    options: GlobalOptions, filters: dict[str, Any], text: bool, tools: bool, local: bool, as_json: bool
+) -> None:
     """Print new entries as they are indexed, until ctrl-C.
 
     Needs a running sidecar, and says so if there is none. With --json and --text, each entry includes its `text`.
@@ -92,7 +96,7 @@ def follow(options: GlobalOptions, filters: dict[str, Any], text: bool, local: b
         filters = _meant(index, filters)
         view = query_views.FollowView(Screen(local), index if text else None)
         watch = _SidecarWatch(options.settings().index_folder, print_note)
-        for entry in index.follow(**filters, stop=watch.look):
+        for entry in chosen(index.follow(**filters, stop=watch.look), tools):
             if as_json:
                 print_json({**as_object(entry), **({"text": _text(index, entry)} if text else {})})
             else:

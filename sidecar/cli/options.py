@@ -38,6 +38,11 @@ class GlobalOptions:
     index: Path | None = None
     as_json: bool = False
 
+    @property
+    def names_no_logs(self) -> bool:
+        """Whether no option says which logs are meant."""
+        return self.config is None and self.root is None and self.preset is None
+
     def settings(self) -> Settings:
         """The settings that these options select. Raises ConfigError."""
         from sidecar.config.settings import load_settings

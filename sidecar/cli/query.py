@@ -22,6 +22,7 @@ from .options import (
     resolved,
     window_options,
 )
+from .tools import chosen, is_chosen, tools_option
 from .values import names_of
 
 if TYPE_CHECKING:
@@ -60,16 +61,23 @@ Examples:
 @window_options
 @filter_options
 @click.option("--reverse", is_flag=True, help="Latest first.")
+@tools_option(default=True)
 @local_option
 @json_option
 @click.pass_obj
 def timeline(
-    options: GlobalOptions, window: Window, filters: dict[str, Any], reverse: bool, local: bool, as_json: bool
+    options: GlobalOptions,
+    window: Window,
+    filters: dict[str, Any],
+    reverse: bool,
+    tools: bool,
+    local: bool,
+    as_json: bool,
 ) -> None:
     """List entries in time order. A `…` after an event marks a request that is still waiting for its response."""
     with closing(options.open_index()) as index:
-        entries = index.timeline(**window._asdict(), **resolved(index, filters), reverse=reverse)
-        _print("timeline", entries, as_object, as_json, local)
+        entries = index.timeline(**window.span, **resolved(index, filters), reverse=reverse)
+        _print("timeline", islice(chosen(entries, tools), window.limit), as_object, as_json, local)
 
 
 @query.command(
@@ -135,14 +143,15 @@ Examples:
 """
 )
 @window_options
+@tools_option(default=True)
 @local_option
 @json_option
 @click.pass_obj
-def pending(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:
+def pending(options: GlobalOptions, window: Window, tools: bool, local: bool, as_json: bool) -> None:
     """List requests without an answer, oldest first."""
     now = time.time()
     with closing(options.open_index()) as index:
-        entries = index.waiting(**window._asdict())
+        entries = islice(chosen(index.waiting(**window.span), tools), window.limit)
 
         def with_age(entry: Entry) -> dict[str, Any]:
             return {**as_object(entry), "age_seconds": round(now - entry.timestamp, 3)}
@@ -158,17 +167,18 @@ Example:
 )
 @click.argument("session", shell_complete=names_of("session"))
 @window_options
+@tools_option(default=True)
 @local_option
 @json_option
 @click.pass_obj
-def participants(options: GlobalOptions, session: str, window: Window, local: bool, as_json: bool) -> None:
+def participants(options: GlobalOptions, session: str, window: Window, tools: bool, local: bool, as_json: bool) -> None:
     """List the agents that took part in SESSION."""
     from .answers import Participant, participants_of
 
     with closing(options.open_index()) as index:
         entries = index.timeline(**window.span, **resolved(index, {"session": session}))
-        found = participants_of(entries)[: window.limit]
-    _print("participants", found, Participant._asdict, as_json, local)
+        found = [one for one in participants_of(chosen(entries, tools)) if is_chosen(one.agent, tools)]
+    _print("participants", found[: window.limit], Participant._asdict, as_json, local)
 
 
 @query.command(
@@ -181,11 +191,18 @@ Examples:
 @click.argument("conversation_id", metavar="CONVERSATION", shell_complete=names_of("conversation"))
 @click.option("--full", is_flag=True, help="Do not shorten long texts.")
 @window_options
+@tools_option(default=False)
 @local_option
 @json_option
 @click.pass_obj
 def conversation(
-    options: GlobalOptions, conversation_id: str, full: bool, window: Window, local: bool, as_json: bool
+    options: GlobalOptions,
+    conversation_id: str,
+    full: bool,
+    window: Window,
+    tools: bool,
+    local: bool,
+    as_json: bool,
 ) -> None:
     """Print CONVERSATION as a transcript.
 
@@ -193,7 +210,8 @@ def conversation(
     and as `text` what was said.
     """
     with closing(options.open_index()) as index:
-        entries = index.timeline(**window._asdict(), **resolved(index, {"conversation": conversation_id}))
+        entries = index.timeline(**window.span, **resolved(index, {"conversation": conversation_id}))
+        entries = islice(chosen(entries, tools), window.limit)
         if as_json:
             print_json_lines(_with_record(index, entry) for entry in entries)
         else:
@@ -233,10 +251,11 @@ def sessions(options: GlobalOptions, status: str | None, window: Window, local: 
 
 @query.command()
 @window_options
+@tools_option(default=True)
 @local_option
 @json_option
 @click.pass_obj
-def agents(options: GlobalOptions, window: Window, local: bool, as_json: bool) -> None:
+def agents(options: GlobalOptions, window: Window, tools: bool, local: bool, as_json: bool) -> None:
     """List all agents, and when each was first and last seen.
 
     With --since or --until, only entries from that time count.
@@ -245,7 +264,7 @@ def agents(options: GlobalOptions, window: Window, local: bool, as_json: bool) -
 
     with closing(options.open_index()) as index:
         all_of_them = index.agents() if window.is_whole else agents_in(index.timeline(**window.span))
-    found = all_of_them[: window.limit]
+    found = [one for one in all_of_them if is_chosen(one.agent, tools)][: window.limit]
     _print("all_agents", found, _values, as_json, local)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SidecarError
@@ -149,20 +148,37 @@ def participants(screen: Screen, found: Sequence[Participant]) -> None:
 
 
 def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: bool) -> None:
-    """What was said, by whom, in order, to be read from top to bottom."""
-    count = 0
-    for day, said in groupby(entries, key=lambda entry: screen.moment(entry.timestamp)[:10]):
-        if count:
-            screen.line()
-        screen.line((day, "bold underline"))
-        for entry in said:
-            count += 1
-            details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
-            screen.line()
-            time_of_day: Piece = (screen.moment(entry.timestamp)[11:], "dim")
-            screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
-            _said(screen, index, entry, full)
+    """What was said, by whom, in order, to be read from top to bottom. Without the entries in which nothing was said,
+    where their format tells where that would stand."""
+    count = silent = 0
+    day = ""
+    for entry in entries:
+        if _is_silent(index, entry):
+            silent += 1
+            continue
+        moment = screen.moment(entry.timestamp)
+        if moment[:10] != day:
+            if count:
+                screen.line()
+            day = moment[:10]
+            screen.line((day, "bold underline"))
+        count += 1
+        details = " · ".join(dict.fromkeys((entry.event_type, entry.pattern_type)))
+        screen.line()
+        time_of_day: Piece = (moment[11:], "dim")
+        screen.line(*_speakers(entry), (f"  {details}", "dim"), label=time_of_day, indent=_INDENT)
+        _said(screen, index, entry, full)
     _count(count, "entry", "entries")
+    if silent:
+        print_note(f"{counted(silent, 'entry', 'entries')} in which nothing was said left out")
+
+
+def _is_silent(index: Index, entry: Entry) -> bool:
+    """Whether nothing was said in an entry, and its format tells where it would stand."""
+    try:
+        return index.names_text(entry) and not index.text(entry)
+    except SidecarError:
+        return False
 
 
 def _speakers(entry: Entry) -> list[Piece]:
@@ -186,8 +202,10 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
 
 
 def _words(index: Index, entry: Entry, full: bool) -> str:
-    """What was said; if nothing was, the record's data, shortened unless `full`."""
-    if text := index.text(entry):
+    """What was said; if nothing was, and the format does not say where it would be, the record's data, shortened unless
+    `full`."""
+    text = index.text(entry)
+    if text or index.names_text(entry):
         return text
     record = index.read(entry)
     data = json.dumps(record.get("data", record), ensure_ascii=False)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sidecar.service.daemon import Sidecar
     from sidecar.service.totals import Totals
 
+WRONG_USE = 2
+"""Exit status where nothing says what to index."""
+
 
 @click.command(
     cls=Command,
@@ -40,12 +43,32 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
     from sidecar.progress import ProgressBar
 
     settings = options.settings()
+    if options.names_no_logs and settings.config_file is None and not settings.root.exists():
+        _list_logs_here(settings)
+        raise click.exceptions.Exit(WRONG_USE)
     if settings.of_tool:
         _note_places(settings)
     with ProgressBar() as progress:
         done = _once(settings, progress) if once else _follow(settings, progress)
     if as_json:
         print_json(done)
+
+
+def _list_logs_here(settings: Settings) -> None:
+    """List the logs of agent tools on this machine, for somebody who has not said what to index."""
+    from sidecar.health.found_logs import found_logs
+    from sidecar.terminal import counted, print_note, size_text
+
+    found = found_logs()
+    what = f"there is neither config.yaml nor {settings.root}"
+    if not found:
+        print_note(f"error: {what}, and no agent tool has logs in this home")
+        print_note("hint: name the log folder with --root")
+        return
+    print_note(f"error: {what}. These logs are on this machine:")
+    for one in found:
+        print_note(f"  {one.command:<43}  {counted(one.files, 'file')}, {size_text(one.bytes)}, in {one.root}")
+    print_note("hint: index any of them with its command, or name another log folder with --root")
 
 
 def _note_places(settings: Settings) -> None:

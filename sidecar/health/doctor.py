@@ -24,10 +24,11 @@ from sidecar.query.catalog_reader import open_catalog
 from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
-from sidecar.terminal import size_text
+from sidecar.terminal import counted, size_text
 
 from .coverage import unclaimed_files
 from .dates import date_checks
+from .found_logs import found_logs
 from .logs import passed_over, shared_sessions
 from .result import CheckResult, listed
 from .sample import Sample, advice_for, read_sample
@@ -42,7 +43,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
     try:
         settings.check_root()
     except ConfigError as error:
-        return [*results, CheckResult("root", "error", str(error), error.hint)]
+        return [*results, CheckResult("root", "error", str(error), error.hint), *_logs_of_tools()]
     scan = Scan(settings)
     found = [(one.path, one.source, one.status.st_size) for one in scan]
     log_bytes = sum(size for _, _, size in found)
@@ -53,6 +54,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
         *passed_over(scan),
         *shared_sessions((path, source) for path, source, _ in found),
         *_sources(settings, found, some_archived=bool(archive)),
+        *(() if found else _logs_of_tools()),
         _looked("index folder", lambda: index_folder(settings)),
         _looked("disk", lambda: disk(settings, log_bytes)),
         _looked("watching", lambda: watching(settings)),
@@ -90,6 +92,13 @@ def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> CheckResu
         advice = f"let this user read them: as root, setfacl -R -m u:{os.getuid()}:rX {settings.root}"
         return CheckResult("root", "error", f"{settings.root}: cannot be read: {listed(failed)}", advice)
     return CheckResult("root", "ok", f"{settings.root} is readable")
+
+
+def _logs_of_tools() -> Iterator[CheckResult]:
+    """What else could be indexed here."""
+    for one in found_logs():
+        message = f"{counted(one.files, 'file')}, {size_text(one.bytes)}, in {one.root}"
+        yield CheckResult(f"logs of {one.preset}", "ok", message, f"{one.command} indexes them")
 
 
 def _running(settings: Settings) -> CheckResult:

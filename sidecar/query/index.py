@@ -310,6 +310,10 @@ class Index:
         """
         return said(self.read(entry), self._records.places_of_text(entry.file_path))
 
+    def names_text(self, entry: Entry) -> bool:
+        """Whether the format of an entry's log names the places of what was said."""
+        return self._records.places_of_text(entry.file_path) is not None
+
     def read_bytes(self, entry: Entry) -> bytes:
         """The bytes of the record behind an entry, without the line end. They are the bytes that were indexed, by
         length and CRC-32, read from the log or from the archive.

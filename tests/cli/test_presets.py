@@ -168,3 +168,37 @@ def test_a_preset_without_a_place_of_its_own_has_no_index_by_name() -> None:
     with pytest.raises(ConfigError, match="'reference' has no place of its own") as caught:
         Index.of("reference")
     assert "claude-code" in caught.value.hint
+
+
+# ---- the first run
+
+
+def test_a_first_run_lists_the_logs_that_are_there_with_the_command_for_each(home: Path) -> None:
+    for words in (("run",), ("run", "--once")):
+        done = sidecar(*words)
+        assert done.exit_code == 2 and not done.stdout
+        for tool in TOOLS:
+            root = load_settings(preset=tool).root
+            assert re.search(rf"  sidecar --preset {tool} run --once +\d+ files, .*, in {root}\n", done.stderr)
+    assert not (home / ".local").exists() and list(Path.cwd().iterdir()) == []
+
+
+def test_a_first_run_without_any_logs_says_how_to_name_some(home: Path) -> None:
+    for folder in list(home.iterdir()):
+        shutil.rmtree(folder)
+    done = sidecar("run", "--once")
+    assert done.exit_code == 2
+    assert "no agent tool has logs in this home" in done.stderr and "--root" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--root", "nowhere"), ("--preset", "ksi-daemon")])
+def test_a_root_that_was_named_and_is_missing_is_told_as_such(home: Path, words: tuple[str, ...]) -> None:  # noqa: ARG001
+    done = sidecar(*words, "run", "--once")
+    assert done.exit_code == RootMissing.exit_status
+    assert "does not exist" in done.stderr and "--preset codex" not in done.stderr
+
+
+def test_doctor_tells_which_logs_could_be_indexed_instead(home: Path) -> None:
+    shown = sidecar("doctor").stdout
+    assert "sidecar --preset claude-code run --once indexes them" in shown and str(home / ".codex") in shown
+    assert "logs of" not in sidecar("--preset", "codex", "doctor").stdout
