@@ -44,7 +44,8 @@ def with_blocks(language: str) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configuration and the example logs, without an index, as the working folder."""
+    """The configuration and the example logs, without an index, as the working folder; and the home of somebody who
+    runs agents."""
     shutil.copy(REPOSITORY / "config.yaml", tmp_path)
     shutil.copytree(REPOSITORY / "var", tmp_path / "var", ignore=shutil.ignore_patterns("index", "archive"))
     bin_folder = tmp_path / "bin"
@@ -53,6 +54,10 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sidecar "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    shutil.copytree(REPOSITORY / "tests" / "samples" / "home", tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("XDG_STATE_HOME", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.chdir(tmp_path)

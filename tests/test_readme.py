@@ -1,4 +1,5 @@
-"""The README is short, has two commands to copy, and CI runs both. What it shows is executed by `test_docs.py`."""
+"""The README is short, begins with the reader's own agents, has two commands to copy, and CI runs both. What it shows
+is executed by `test_docs.py`, in a home with logs of agent tools."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import sidecar
 REPOSITORY = Path(sidecar.__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
 LONGEST = 200
+"""Lines."""
+FIRST_SCREEN = 45
 """Lines."""
 
 
@@ -29,3 +32,10 @@ def test_the_readme_has_two_commands_and_ci_runs_them() -> None:
     scripts = (REPOSITORY / ".ci" / "run").read_text() + (REPOSITORY / "task").read_text()
     assert set_up in scripts
     assert tests in scripts
+
+
+def test_the_first_screen_shows_the_agents_of_whoever_reads_it() -> None:
+    screen = "\n".join(README.splitlines()[:FIRST_SCREEN])
+    typed = re.findall(r"^\$ (sidecar .*)$", screen, re.MULTILINE)
+    assert typed[0] == "sidecar --preset claude-code run --once"
+    assert any(line.startswith("sidecar --preset claude-code query") for line in typed[1:])
