@@ -70,7 +70,7 @@ class Record(NamedTuple):
     is_completed: bool
     """Whether it has the status "completed"."""
     is_time_unreadable: bool = False
-    """Whether it names no time although something stands where it should."""
+    """Whether it has a value where the time should be, but no time."""
 
 
 class Rejected(NamedTuple):

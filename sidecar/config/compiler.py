@@ -305,7 +305,7 @@ def _record(code: _Code, attributes: Attributes, keeps: bool) -> None:
 
 
 def _timestamp(code: _Code, places: tuple[Place, ...]) -> None:
-    """Add the lines for the time. `unreadable`: something stood there that is not a time."""
+    """Add the lines for the time. They set `unreadable` if there is a value that is not a time, and no time."""
     t = "timestamp"
     code.add("unreadable = False")
     take = [

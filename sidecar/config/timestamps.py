@@ -1,6 +1,6 @@
-"""What a JSON value counts as if it is to be a time: the forms of `docs/derivation.md`, section 3.
+"""Which JSON values count as times: the forms in `docs/derivation.md`, section 3.
 
-No function raises for any JSON value.
+None of these functions raises for any JSON value.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from sidecar.times import YEAR_10000
 
 _DIGITS = re.compile(r"[0-9]{9,}(?:\.[0-9]+)?")
-"""A number in a string, which counts as in JSON: integers beyond 64 bits are floats. One of less than nine digits could
-be a date: `20240115`."""
+"""A number in a string, which counts as it would in JSON, where integers beyond 64 bits become floats. With fewer than
+nine digits it could be a date: `20240115`."""
 _MAX_MAIL_CHARACTERS = 100
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _AMERICAN = {"EDT": -4, "EST": -5, "CDT": -5, "CST": -6, "MDT": -6, "MST": -7, "PDT": -7, "PST": -8}
 _HOURS_FROM_UTC = {"UT": 0, "UTC": 0, "GMT": 0, "Z": 0, **_AMERICAN}
-"""The zones that RFC 2822 knows by name. Others could mean anything, so a time with one is unreadable."""
+"""The zones that RFC 2822 defines by name. Others could mean anything, so a time in one of them is unreadable."""
 _MAIL = re.compile(
     r"(?:(?:mon|tue|wed|thu|fri|sat|sun)\s*,)?\s*(?P<day>[0-9]{1,2})\s+"
     rf"(?P<month>{'|'.join(_MONTHS)})\s+(?P<year>[0-9]{{4}}|[0-9]{{2}})\s+"
@@ -26,15 +26,15 @@ _MAIL = re.compile(
     r"(?:(?P<sign>[+-])(?P<hours>[0-9]{2})(?P<minutes>[0-5][0-9])|(?P<zone>[a-z]{1,3}))(?:\s+\([^()]*\))?",
     re.IGNORECASE | re.ASCII,
 )
-"""A date of RFC 2822, obsolete years and zones included: `Mon, 15 Jan 2024 09:30:00 +0100 (CET)`."""
+"""A date as RFC 2822 defines it, including obsolete years and zones: `Mon, 15 Jan 2024 09:30:00 +0100 (CET)`."""
 
 
 def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
     """Seconds since 1970, UTC, between 1970 and 9999; else None.
 
-    A number counts seconds, from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds; so does a
-    string of nine digits or more. Another string is ISO 8601, where without a zone of its own it is in `zone`, or a
-    date of RFC 2822.
+    A number counts seconds; from 1e11 on milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds. So does a
+    string of nine digits or more. Any other string is in ISO 8601, in `zone` if it names no zone, or it is a date as
+    RFC 2822 defines it.
     """
     if value.__class__ is str:
         try:
@@ -42,7 +42,7 @@ def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
         except ValueError:
             seconds = _in_another_form(value, zone)
         else:
-            # Python takes some strings of digits for a date, a separator and an hour.
+            # Python takes some strings of digits for a date, a separator, and an hour.
             seconds = _seconds(when, zone) if value[4] == "-" else _in_another_form(value, zone, when)
     else:
         seconds = _from_number(value)
@@ -51,7 +51,8 @@ def timestamp_of(value: Any, zone: tzinfo = UTC) -> float | None:
 
 
 def _in_another_form(text: str, zone: tzinfo, when: datetime | None = None) -> float | None:
-    """The seconds of a text that is not ISO 8601 with hyphens. `when` is what it is as ISO 8601, if it is that."""
+    """The seconds of a text that is not in ISO 8601 with hyphens. `when` is the time that it is in ISO 8601 without
+    hyphens, if it is one."""
     if _DIGITS.fullmatch(text):
         number = float(text)
         return _from_number(int(text.lstrip("0") or 0) if number < 2**64 and text.isdecimal() else number)
@@ -69,7 +70,7 @@ def _seconds(when: datetime, zone: tzinfo) -> float | None:
     try:
         return (when if when.tzinfo else when.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError):
-        # In the first or last hours of the calendar.
+        # The time is in the first or last hours of the calendar.
         return None
 
 
@@ -80,7 +81,7 @@ def _from_number(value: Any) -> float | None:
 
 
 def _unit(number: float) -> int:
-    """How many of the units that `number` counts make a second."""
+    """How many units make a second, for a number of this size."""
     if number < 10**11:
         return 1
     if number < 10**14:
@@ -100,7 +101,7 @@ def _from_mail(text: str) -> float | None:
     else:
         return None
     year = int(found["year"])
-    # As the RFC reads obsolete years.
+    # This is how the RFC reads obsolete years.
     if len(found["year"]) == 2:
         year += 2000 if year < 50 else 1900
     date = (year, 1 + _MONTHS.index(found["month"].lower()), int(found["day"]))
@@ -108,5 +109,5 @@ def _from_mail(text: str) -> float | None:
         clock = (int(found["hour"]), int(found["minute"]), int(found["second"] or 0))
         return datetime(*date, *clock, tzinfo=UTC).timestamp() - 60 * offset
     except ValueError:
-        # No such day or hour.
+        # There is no such day or hour.
         return None

@@ -59,10 +59,6 @@ LOST = (
     *("Has anyone seen the second half of this line?", "Who was it that asked for this report?"),
 )
 
-FEWEST = 4
-MOST = len(NAMES) + 1
-"""The largest number of agents."""
-
 
 class Begin(NamedTuple):
     """A session begins."""

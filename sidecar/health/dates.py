@@ -1,7 +1,7 @@
-"""What is odd about the times of logs: those that cannot be read, those in the future, and logs of very many days.
+"""What is odd about the times in logs: times that cannot be read, times in the future, and logs with very many days.
 
-Nothing here is wrong with the index, which holds what the logs say. But an entry of the year 9999 leads every list, and
-each day that a log touches costs a file, so `status`, `run` and `doctor` tell.
+None of this is a fault of the index, which says what the logs say. But an entry of the year 9999 comes first in every
+list of the latest, and each day that a log touches costs a file, so `status`, `run` and `doctor` report it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sidecar.times import day_of
 from .result import CheckResult, listed
 
 CLOCKS_DIFFER = 300.0
-"""Seconds by which the clock of the machine that wrote a log may be ahead of ours."""
+"""By how many seconds the clock of the machine that wrote a log may be ahead of this one's."""
 VERY_MANY_DAYS = 100
-"""Days that a log has to touch to be told of, with fewer than FEW_ENTRIES on each, on average."""
+"""A log is reported if it touches this many days, with fewer than FEW_ENTRIES per day on average."""
 FEW_ENTRIES = 50
 _MOMENT = Projection("e.timestamp", "", partial(checked_row, types=(float,)))
 
@@ -38,22 +38,22 @@ class TimeCounts:
     """Where the times of some entries came from."""
 
     own: int = 0
-    """The entry names its time."""
+    """The number of entries that name their time."""
     inherited: int = 0
-    """It names none, and has that of the entry before in its log."""
+    """The number of entries that name no time and have that of the entry before them in the log."""
     file: int = 0
-    """It names none and is the first of its log: it has the time in the name of its file, or the file's modification
-    time."""
+    """The number of entries that name no time and are the first of their log, so that they have the time in the file's
+    name, or the file's modification time."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableTimes:
-    """Entries in which something stands where the time should, and is none. They have the time of another entry, or
-    that of the file."""
+    """The entries whose time cannot be read. They have the time of another entry, or that of the file."""
 
     entries: int = 0
+    """Their number."""
     logs: tuple[str, ...] = ()
-    """Paths, relative to the root."""
+    """The paths of their logs, relative to the root."""
 
     def __str__(self) -> str:
         times = "1 time" if self.entries == 1 else f"{self.entries:,} times"
@@ -66,14 +66,14 @@ class Times:
 
     counts: TimeCounts = field(default_factory=TimeCounts)
     by_log: dict[str, TimeCounts] = field(default_factory=dict)
-    """The same for each source."""
+    """The same for each log, by path."""
     unreadable: UnreadableTimes = field(default_factory=UnreadableTimes)
     odd: tuple[str, ...] = ()
-    """Sentences about what is odd; empty if there is nothing to tell."""
+    """Sentences about what is odd; empty if nothing is."""
 
 
 def times_of(folder: Path) -> Times:
-    """The times in the index in a folder; of nothing, if it cannot be read."""
+    """What is known about the times in the index in a folder; nothing if it cannot be read."""
     with suppress(SidecarError, OSError), closing(open_catalog(folder)) as catalog:
         rows = catalog.times()
         by_log = {path: TimeCounts(*row[:3]) for path, row in rows.items()}
@@ -81,7 +81,7 @@ def times_of(folder: Path) -> Times:
         faulty = {path: row[3] for path, row in sorted(rows.items()) if row[3]}
         unreadable = UnreadableTimes(sum(faulty.values()), tuple(faulty))
         odd = [str(unreadable)] if faulty else []
-        # A day that is damaged is reported by others.
+        # Other checks report a damaged day.
         with suppress(SidecarError, OSError):
             odd += _ahead(folder, catalog, time.time() + CLOCKS_DIFFER)
         return Times(counts, by_log, unreadable, tuple(odd))
@@ -89,7 +89,7 @@ def times_of(folder: Path) -> Times:
 
 
 def date_checks(folder: Path) -> Iterator[CheckResult]:
-    """A warning for each thing that is odd about the times in the index in a folder."""
+    """A warning about each oddity of the times in the index in a folder."""
     for sentence in times_of(folder).odd:
         advice = "look at such a record: the times may be in a zone (`time_zone` of the format) or form of their own"
         yield CheckResult("times", "warning", sentence, advice)
@@ -117,7 +117,7 @@ def _ahead(folder: Path, catalog: CatalogReader, limit: float) -> Iterator[str]:
 
 
 def scattered_logs(folder: Path) -> list[str]:
-    """For each log that touches very many days with few entries on each: its path and what that costs."""
+    """A text for each log that touches very many days with few entries on each: its path, and what that costs."""
     days: Counter[str] = Counter()
     entries: dict[str, int] = {}
     paths: list[Path] = []

@@ -126,7 +126,7 @@ class Status:
     """Where the times of the entries came from."""
     unreadable_times: UnreadableTimes = field(default_factory=UnreadableTimes)
     odd_times: tuple[str, ...] = ()
-    """What is odd about the times, one sentence each. The index is healthy nevertheless: the logs say so."""
+    """What is odd about the times, in sentences. The index may still be healthy, because this is what the logs say."""
     why_polling: str = ""
     """Why `watching` is `polling`; empty while it is not."""
     repaired: int = 0

@@ -43,8 +43,8 @@ class DerivationState:
     """The roles that changed since the last save, so that a save takes no longer than what changed."""
     requests: RequestTable = field(default_factory=RequestTable)
     untimed: list[tuple[int, bool]] = field(default_factory=list)
-    """The records that named no time, by byte offset, each with whether it named one that cannot be read. Whoever
-    counts them empties the list."""
+    """The byte offsets of the records that named no time, each with whether they named one that cannot be read. The
+    caller counts them, and empties the list."""
 
 
 def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Answered | None]:

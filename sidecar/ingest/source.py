@@ -38,18 +38,19 @@ class Counts:
     skipped: int = 0
     entries: int = 0
     inherited: int = 0
-    """Entries that name no time and have that of the entry before."""
+    """The number of entries that name no time and have that of the entry before."""
     undated: int = 0
-    """Entries, one at most, that name no time and have that of the file: of its name, or its modification time."""
+    """The number of entries, 0 or 1, that name no time and have that of the file: the one in its name, or its
+    modification time."""
     unreadable: int = 0
-    """Entries of those two kinds in which something stands that is no time."""
+    """How many entries of these two kinds have a time that cannot be read."""
 
     repaired: int = 0
     """Records that are not strict JSON and were read leniently."""
 
     @property
     def own(self) -> int:
-        """Entries that name their time."""
+        """The number of entries that name their time."""
         return self.entries - self.inherited - self.undated
 
     @property
@@ -212,7 +213,8 @@ class SourceState:
         return Batch(LogName(self.path, state.ids_begin), rows, answered)
 
     def _count_untimed(self, *, is_first: bool) -> None:
-        """Count the entries of a batch that name no time. `is_first`: the first of them is the first of the log."""
+        """Count the entries of a batch that name no time. `is_first` says whether the first of them is the first entry
+        of the log."""
         untimed, self.state.untimed = self.state.untimed, []
         self.counts.undated += is_first
         self.counts.inherited += len(untimed) - is_first

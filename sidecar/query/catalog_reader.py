@@ -72,8 +72,8 @@ class CatalogReader(OpenDatabase):
         return self._typed((str, int, int, int, int, int, int), sql)
 
     def times(self) -> dict[str, tuple[int, int, int, int]]:
-        """For each source, the entries that name their time, that have the one before, and that have the file's; and
-        how many of the latter two name one that cannot be read."""
+        """For each source, how many entries name their time, have that of the entry before, and have that of the file;
+        and how many of the latter two have a time that cannot be read."""
         sql = "SELECT path, entries - inherited - undated, inherited, undated, unreadable FROM source"
         rows = self._typed((str, int, int, int, int), sql)
         return {path: (own, inherited, undated, unreadable) for path, own, inherited, undated, unreadable in rows}
