@@ -1,4 +1,4 @@
-"""Fixtures of many tests; and whatever a test leaves behind fails it: threads of ours, descriptors, and warnings."""
+"""Fixtures for many tests. Whatever a test leaves behind fails it: threads, descriptors, and warnings."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def nothing_is_leaked(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Somewhere quick: a process that dies leaves to the kernel what it has written, synced or not."""
+    """A folder that is fast: what a process has written survives its death in the kernel, synced or not."""
     with scratch() as folder:
         yield folder
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An empty log folder; `tmp_path` itself is left to what has to be outside."""
+    """An empty log folder. `tmp_path` itself is for what has to be outside."""
     folder = tmp_path / "logs"
     folder.mkdir()
     return folder
@@ -97,7 +97,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stepped(root: Path) -> Iterator[Stepped]:
-    """A sidecar on `root` whose time is handed in."""
+    """A sidecar on `root` that gets the time as an argument."""
     with Stepped(reference(root)) as one:
         yield one
 

@@ -1,4 +1,4 @@
-"""A disk that loses its power: what was done to files, as strace tells it, and what of it may be left.
+"""A disk that loses its power: what was done to its files, according to strace, and what may be left of that.
 
 What was synced is left. Of what was written to a file since its last sync any part may be left: nothing, everything,
 the last write without those before it, or sectors here and there. Names are another matter: they are made, moved and
@@ -34,7 +34,7 @@ _FD = re.compile(r"(?:\d+|AT_FDCWD)<(?P<path>(?:\\x[0-9a-f]{2})+)>$")  # neither
 
 
 class Op(NamedTuple):
-    """One thing done: `make`, `write`, `cut`, `sync`, `rename`, `link`, `remove`, `mkdir`."""
+    """One operation: `make`, `write`, `cut`, `sync`, `rename`, `link`, `remove`, `mkdir`."""
 
     kind: str
     path: str
@@ -47,7 +47,7 @@ class Op(NamedTuple):
 
 
 def recorded(arguments: list[str], trace: Path, folder: Path) -> list[Op]:
-    """Run a program under strace; gives all that it and its children have done below a folder."""
+    """Run a program under strace. Returns everything that it and its children have done below a folder."""
     strace = ["strace", "-f", "--seccomp-bpf", "-y", "-xx", "-s", "100000000", "-o", str(trace), "-e"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*strace, f"trace={_CALLS}", *arguments], check=True, env=environment)
@@ -56,7 +56,7 @@ def recorded(arguments: list[str], trace: Path, folder: Path) -> list[Op]:
 
 
 class _Reader:
-    """From the lines of a trace to what was done."""
+    """Turns the lines of a trace into operations."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -175,7 +175,7 @@ def _under(folder: str, name: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class File:
-    """A file, whatever its names are."""
+    """A file, independent of its names."""
 
     born: str
     """Its first name."""
@@ -219,7 +219,7 @@ Names = dict[str, File | None]
 
 
 class Disk:
-    """Files and folders as a program sees them, and what would be left of them now."""
+    """Files and folders as a program sees them, and what a power cut would leave of them now."""
 
     def __init__(self, *folders: str) -> None:
         """`folders` are there from the beginning."""
@@ -274,7 +274,7 @@ class Disk:
 
 
 def _apply(change: _Change, names: Names) -> None:
-    """Change names, where that can still be: what a change stands on may be lost."""
+    """Change names, if that is still possible: what a change depends on may be lost."""
     op = change.op
     target = op.other or op.path
     if op.kind == "remove":

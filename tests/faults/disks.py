@@ -1,4 +1,4 @@
-"""Disks that say no, for real: small file systems, limits of a process, calls that the kernel is made to fail."""
+"""Disks that really fail: small file systems, limits of a process, and calls that the kernel is made to fail."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from helpers.support import HANG
 
 
 def run(*arguments: str | Path) -> str:
-    """Run a command; gives what is wrong, empty for nothing."""
+    """Run a command. Returns what is wrong; empty if nothing is."""
     done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
     return done.stderr.strip() or f"status {done.returncode}" if done.returncode else ""
 
 
 @contextmanager
 def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
-    """Something mounted on a folder, in this process's own view; the test is skipped where that is not allowed."""
+    """Mount something on a folder, in this process's own view. Skips the test if that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     if why := run("mount", *arguments, folder):
         pytest.skip(f"cannot mount: {why}")
@@ -38,13 +38,13 @@ def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of its own, of so many kilobytes."""
+    """A separate file system with this many kilobytes."""
     with mounted(folder, "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=755", "none"):
         yield folder
 
 
 def fill(folder: Path, leaving: int = 0) -> Path:
-    """Leave so many bytes on the disk of a folder; gives the file that has the others."""
+    """Leave this many bytes free on the disk of a folder. Returns the file that takes up the others."""
     filler = folder / "filler"
     with open(filler, "ab", buffering=0) as file, suppress(OSError):
         while True:
@@ -58,7 +58,7 @@ def fill(folder: Path, leaving: int = 0) -> Path:
 
 @contextmanager
 def limited(pid: int, what: int, soft: int) -> Iterator[None]:
-    """A process with a lower limit, for a while."""
+    """Give a process a lower limit during a `with` statement."""
     before = resource.prlimit(pid, what)
     resource.prlimit(pid, what, (soft, before[1]))
     try:
@@ -69,7 +69,7 @@ def limited(pid: int, what: int, soft: int) -> Iterator[None]:
 
 @contextmanager
 def failing(pid: int, calls: str, error: str, *options: str) -> Iterator[None]:
-    """These calls of a running process fail, for a while. Skips the test where no process can be traced."""
+    """Make these calls of a running process fail for a while. Skips the test if processes cannot be traced."""
     if shutil.which("strace") is None:
         pytest.skip("there is no `strace` to make calls fail")
     tracer = subprocess.Popen(
@@ -118,12 +118,12 @@ AS_ITSELF = ""
 
 
 def without_privileges() -> str:
-    """What a process does before it starts, so that permissions mean something to it."""
+    """To be run by a process before it starts, so that permissions apply to it."""
     return AS_NOBODY if os.geteuid() == 0 else AS_ITSELF
 
 
 def given_away(*folders: Path) -> None:
-    """Let nobody own these folders, with all that is in them, where this is root."""
+    """Make the user `nobody` the owner of these folders and everything in them, if this process is root."""
     if os.geteuid() == 0:
         for folder in folders:
             for path in (folder, *folder.rglob("*")):
@@ -142,7 +142,7 @@ time.sleep(3600)
 
 @contextmanager
 def locked_by_another(database: Path, mode: str = "NORMAL") -> Iterator[Callable[[], None]]:
-    """Another process has the writing lock of a database, or all of it; gives what ends that."""
+    """Another process holds the write lock of a database, or an exclusive one. Yields a function that ends it."""
     process = subprocess.Popen([sys.executable, "-c", LOCKING, database, mode], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline() == b"locked\n"

@@ -1,4 +1,4 @@
-"""A real sidecar that something is done to: what it says of that, and whether it comes to have every row."""
+"""A real sidecar that is disturbed: what it reports, and whether it has every row in the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Row = tuple[Any, ...]
 
 
 def said(number: int, at: float | None = None, **data: Any) -> bytes:
-    """A line that no other is equal to, and that a reader can hold against its entry."""
+    """A line that differs from all others, and that a reader can compare with its entry."""
     record = {"event": "agent:say", "timestamp": BASE + number if at is None else at, "correlation_id": f"c{number}"}
     return orjson.dumps({**record, "data": {"agent_id": f"a{number % 7}", **data}}) + b"\n"
 
@@ -61,20 +61,20 @@ def expected(root: Path) -> list[Row]:
 
 
 def found_of_what_is_there(root: Path) -> list[Row]:
-    """Every row, but for those of files that are gone, which stay and are compared with nothing."""
+    """Every row, except those of files that are gone, which stay and are not compared with anything."""
     rows = indexed(root)
     there = {path: is_file(root / to_os(path)) for path in {row[4] for row in rows}}
     return [row for row in rows if there[row[4]]]
 
 
 def is_file(path: Path) -> bool:
-    """A file, and no link to one."""
+    """Whether this is a file, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 @contextmanager
 def sidecar(root: Path, *options: str | Path, python: str = "", through: tuple[str, ...] = ()) -> Iterator[int]:
-    """A real `sidecar run` that watches; gives its process id. It must not end by itself, nor fail to stop.
+    """A real `sidecar run` that is watching. Yields its process id. It must not end by itself, and stop when asked to.
 
     `python` is done before it starts, in its process; `through` is a command that starts it.
     """
@@ -108,7 +108,7 @@ def state(root: Path) -> Status:
 
 
 def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: None) -> str:
-    """Wait until `status` names what is wrong by one of these words; gives the reason."""
+    """Wait until `status` reports a fault with one of these words, and return the reason."""
     began = time.monotonic()
     deadline = began + SECONDS
     while True:
@@ -124,7 +124,7 @@ def it_says(root: Path, *words: str, meanwhile: Callable[[], object] = lambda: N
 
 
 def is_well(root: Path) -> bool:
-    """Whether `status` finds nothing wrong any more."""
+    """Whether `status` no longer finds anything wrong."""
     return state(root).healthy
 
 
@@ -145,7 +145,7 @@ def it_has_everything(root: Path, tally: Tally, seconds: float = SECONDS) -> Non
 
 
 def no_offset_is_ahead(root: Path) -> None:
-    """P4, in the midst of trouble: every entry that the catalog counts is there."""
+    """P4, in the middle of a fault: every entry that the catalog counts is there."""
     # The catalog first: what is committed in a daily file afterwards can only be more.
     with closing(open_catalog(root / "index")) as catalog:
         sources = catalog.sources()
@@ -156,7 +156,7 @@ def no_offset_is_ahead(root: Path) -> None:
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> None:
-    """Wait for what must come in this time, whatever is not readable meanwhile."""
+    """Wait for something that must happen within this time, whatever cannot be read meanwhile."""
 
     def holds() -> bool:
         with suppress(SidecarError, OSError):
@@ -168,7 +168,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """In this time it sees nothing."""
+    """Stop a process during a `with` statement, so that it sees nothing."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -178,7 +178,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 @contextmanager
 def child(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process, ended at the end."""
+    """Another process, which is ended at the end of a `with` statement."""
     process = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         yield process

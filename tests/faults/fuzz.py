@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer over the way of a line: bytes in, and every promise about what may come of them checked.
+"""A coverage-guided fuzzer for the way of a line: bytes go in, and every promise about what comes of them is checked.
 
     python tests/faults/fuzz.py lines [--seconds 300]     parse and derive, held against the model of the law
     python tests/faults/fuzz.py tail [--seconds 300]      a file written, cut and rewritten while it is tailed
@@ -51,7 +51,7 @@ SEEDS = [
 
 
 def mutate(data: bytes, longest: int, seed: int) -> bytes:
-    """Now and then put a whole piece of JSON in, which single bytes would take long to make."""
+    """Insert a whole piece of JSON now and then, which would take long to make from single bytes."""
     chance = random.Random(seed)
     if chance.random() < 0.5:
         at = chance.randrange(len(data) + 1)
@@ -74,7 +74,7 @@ def lines(data: bytes) -> None:
 
 
 def tail(data: bytes) -> None:
-    """A file that is appended to, cut and written anew between two looks ends as the rows of what it is at last."""
+    """A file that is appended to, cut and rewritten between two looks ends as the rows of its last content."""
     source = atheris.FuzzedDataProvider(data)
     path = "responses/sessions/s.jsonl"
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -120,7 +120,7 @@ def taken(progress: SourceState, folder: str, rows: dict[int, object]) -> None:
 
 
 def index(pristine: Path) -> Callable[[bytes], None]:
-    """Bytes over any file of an index: readers answer or name it, and a start makes it good."""
+    """Bytes are written over any file of an index: readers answer or report it, and a start repairs it."""
     files = [swap.catalog_path(pristine / "index"), *swap.daily_paths(pristine / "index")]
     expected = [row for path in files[1:] for row in _rows(path)]
 
@@ -161,7 +161,7 @@ def _rows(path: Path) -> list[object]:
 
 
 def main() -> None:
-    """Fuzz one of the targets for some time, and say how far it came."""
+    """Fuzz one of the targets for some time, and print how far it got."""
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what not in ("lines", "tail", "index"):
         sys.exit(__doc__)

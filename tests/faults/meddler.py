@@ -1,4 +1,4 @@
-"""A writer that does to its logs what a sidecar must stand: torn lines, and files cut, emptied, replaced, deleted."""
+"""A writer that does to its logs what a sidecar must withstand: torn lines; files cut, emptied, replaced, deleted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers.trees import FIRST, Copier
 
 
 class Meddler(Copier):
-    """Writes a tree as `Copier` does, and meddles with what it has written; at the end every file is there, whole."""
+    """Writes a tree as `Copier` does, and meddles with what it has written. At the end every file is complete."""
 
     def __init__(self, source: Path, target: Path, chance: random.Random, lines: int) -> None:
         super().__init__(source, target, chance)
@@ -24,7 +24,7 @@ class Meddler(Copier):
             self.chance.choice([self._cut, self._empty, self._replace, self._delete])(self.chance.choice(there))
 
     def _cut(self, path: Path) -> None:
-        """Some of the last bytes are gone; they come again, or others."""
+        """Some of the last bytes disappear, and come back, or others do."""
         now = path.stat().st_size
         size = self.chance.choice([self.chance.randint(0, now), max(0, now - self.chance.randint(1, 300))])
         with path.open("r+b") as file:
@@ -34,7 +34,7 @@ class Meddler(Copier):
         self.sessions[path] = self._whole[path][size:]
 
     def _empty(self, path: Path) -> None:
-        """In place: other lines begin, and as often as not they have overtaken the old by the next look."""
+        """In place: other lines follow, and half of the time there are more bytes than before by the next look."""
         self._begin_another(path)
         with path.open("wb") as file:
             file.write(self._some(path))

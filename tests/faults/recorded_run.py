@@ -1,4 +1,4 @@
-"""What a power cut may come into: a sidecar at work from its first run on, and its logs, all done by one program.
+"""The program in which a power cut is simulated: a sidecar at work from its first run on, and the writing of its logs.
 
     python recorded_run.py FOLDER
 
@@ -25,7 +25,7 @@ from sidecar.service.supervisor import open_sidecar, run_once
 
 
 class Logs:
-    """Writes logs, each of which is a file with a second name."""
+    """Writes logs, each of which has a second name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -33,7 +33,7 @@ class Logs:
         self._number = 0
 
     def make(self, path: str) -> None:
-        """An empty log, in the place of what has this name."""
+        """Put an empty log in the place of whatever has this name."""
         self._count += 1
         file = self._folder / "files" / str(self._count)
         file.touch()
@@ -43,7 +43,7 @@ class Logs:
         other.replace(log)
 
     def say(self, path: str, *days: int, torn: bool = False) -> None:
-        """A request on each of these days, and an answer to the one before; the last line perhaps without its end."""
+        """Write a request on each of these days, and an answer to the one before. The last line may lack its end."""
         lines = b""
         for day in days:
             self._number += 1

@@ -1,4 +1,4 @@
-"""Where a process may die: the steps that it takes in an index, counted and named from within.
+"""Where a process may die: the steps that it takes in an index, counted and named from inside the process.
 
 A step is anything after which the index folder may look different, seen just before it is done: a statement that SQLite
 is about to run (reading ones left out), a file that is opened, made, renamed, removed or given a time, a sync. These
@@ -59,7 +59,7 @@ _READING = ("SELECT", "WITH", "EXPLAIN", "PRAGMA user_version", "PRAGMA applicat
 
 
 def of_files(folder: Path, at: Callable[[str], None]) -> None:
-    """From now on, for the rest of this process, call `at` with the name of each step below a folder."""
+    """From now on until this process ends, call `at` with the name of each step below a folder."""
     within, me = os.fspath(folder), os.getpid()
     connect, sync = sqlite3.connect, os.fsync
 
@@ -93,7 +93,7 @@ def of_files(folder: Path, at: Callable[[str], None]) -> None:
 
 
 def of_stages(at: Callable[[str], None]) -> None:
-    """The same for the stages, by name."""
+    """Like `of_files`, for the stages, by name."""
     for stage, places in STAGES.items():
         for place in places.split():
             module, _, name = place.partition(":")
@@ -128,13 +128,13 @@ def _teller(path: str, at: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _brief(sql: str) -> str:
-    """Which statement this is, without its values."""
+    """The statement without its values."""
     found = re.match(_WHAT, sql.replace('"', ""))
     return found[1] if found else sql
 
 
 class Log:
-    """The steps that children have taken, kept where their death leaves it."""
+    """The steps that children have taken, kept where their death does not destroy them."""
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("steps")
@@ -168,7 +168,7 @@ class Death:
 
 
 class Fate:
-    """Kills this process at a step that no more than so many before it have died at."""
+    """Kills this process at a step at which no more than this many have died before it."""
 
     def __init__(self, kills: Counter[str], enough: int, likely: float, chance: random.Random, log: Log) -> None:
         self._kills = kills
@@ -191,7 +191,7 @@ class Fate:
 
 
 def in_a_child(work: Callable[[], object]) -> int:
-    """Begin some work in a child of this process, which does not outlive it; gives its process id."""
+    """Begin some work in a child of this process, which does not outlive it. Returns the child's process id."""
     child = os.fork()
     if child:
         return child
@@ -206,14 +206,14 @@ def in_a_child(work: Callable[[], object]) -> int:
 
 
 def died(child: int) -> bool:
-    """Wait for a child; true where it was killed, false where it came to its end."""
+    """Wait for a child. Returns true if it was killed, and false if it came to its end."""
     _, status = os.waitpid(child, 0)
     assert status in (0, signal.SIGKILL, signal.SIGALRM), f"a child ended with {status}, of its own accord"
     return status != 0
 
 
 def dies_at(number: int, folder: Path, work: Callable[[], object]) -> bool:
-    """Do some work in a child that dies before its n-th step below a folder; false where it did not come to that."""
+    """Do some work in a child that dies before its n-th step below a folder. Returns false if it does not get there."""
 
     def doomed() -> None:
         of_files(folder, Death(number).at)
@@ -223,7 +223,7 @@ def dies_at(number: int, folder: Path, work: Callable[[], object]) -> bool:
 
 
 def steps_of(folder: Path, work: Callable[[], object]) -> list[str]:
-    """Every step that some work takes below a folder; it is done, in a child."""
+    """Every step that some work takes below a folder. The work is done in a child."""
     with Log() as log:
 
         def telling() -> None:

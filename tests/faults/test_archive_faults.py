@@ -1,4 +1,4 @@
-"""Attacks on `sidecar archive`: killed at every step, a full disk, logs that change meanwhile, archives that are lost.
+"""Attacks on `sidecar archive`: kills at every step, a full disk, logs that change meanwhile, archives that are lost.
 
 Whatever is done to it, each record is read as before or says by name why not, and the next run ends the work.
 """
@@ -58,7 +58,7 @@ Often = Callable[[int, int], int]
 
 
 def made(root: Path) -> Settings:
-    """Two sessions, one of which goes on after it was archived, and a folder of events; indexed."""
+    """Two sessions, one of which continues after it was archived, and a folder of events. All are indexed."""
     settings = reference(root)
     session(root, "s", lines=6)
     session(root, "again", lines=4)

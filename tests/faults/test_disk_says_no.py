@@ -1,4 +1,4 @@
-"""The disk and the kernel say no: a running sidecar waits, says why, saves nothing ahead, and catches up by itself."""
+"""The disk or the kernel refuses: a running sidecar waits, says why, saves nothing ahead, and catches up by itself."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ Often = Callable[[int, int], int]
 
 
 def quick(root: Path, **options: str) -> AbstractContextManager[int]:
-    """A sidecar that does not wait long until it looks again at what could not be read."""
+    """A sidecar that soon tries again to read what could not be read."""
     return sidecar(root, "--config", root.parent / "config.yaml", **options)  # type: ignore[arg-type]
 
 
 class Logs:
-    """A writer that goes on whatever the sidecar meets: several sessions, several days, event files."""
+    """A writer that goes on whatever happens to the sidecar: several sessions, several days, event files."""
 
     def __init__(self, root: Path, seed: int = 0) -> None:
         self.root = root
@@ -73,7 +73,7 @@ class Logs:
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A root where everybody may go, and where a sync costs nothing."""
+    """A root that everybody may enter, and where a sync takes no time."""
     with scratch() as folder:
         folder.chmod(0o755)
         (folder / "logs").mkdir()
@@ -83,7 +83,7 @@ def root() -> Iterator[Path]:
 
 def it_waits_and_catches_up(root: Path, tally: Tally, logs: Logs, words: tuple[str, ...], cause: Callable[[], object],
                             end: Callable[[], object]) -> None:  # fmt: skip
-    """Cause trouble, write on, be told within ten seconds, end it, and find everything within ten."""
+    """Cause a fault, write on, see it reported within ten seconds, end it, and find everything within ten more."""
     cause()
     logs.write()
     it_says(root, *words)

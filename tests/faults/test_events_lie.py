@@ -1,4 +1,4 @@
-"""Events are hints, and hints fail: whatever the kernel or its reader keeps back, the index has it in ten seconds."""
+"""Events are hints, and hints fail: whatever the kernel or its reader withholds, the index has it in ten seconds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Often = Callable[[int, int], int]
 
 
 def logs(root: Path, count: int, first: int = 0) -> None:
-    """A line more in each of some sessions."""
+    """Append one line to each of some sessions."""
     for number in range(count):
         write_lines(root / SESSIONS / f"s{number}.jsonl", said(first + number))
 
@@ -58,7 +58,7 @@ def event_files(root: Path, count: int, a_folder: int = 20_000, first: int = 0) 
 
 
 def it_has_as_many(root: Path, count: int) -> None:
-    """Wait for so many entries, by counting alone: to read and to model them takes longer than to index them."""
+    """Wait for this many entries, just by counting them: reading and modelling them takes longer than indexing them."""
 
     def counted() -> bool:
         found = 0
@@ -78,7 +78,7 @@ def queue_length() -> int:
 
 
 def test_events_that_the_kernel_dropped_cost_no_row(tally: Count) -> None:
-    """The reader stands still while more happens than the kernel keeps."""
+    """The reader is stopped while more happens than the kernel's queue holds."""
     with scratch() as folder:
         root = folder / "logs"
         (folder / "config.yaml").write_text("scan_interval: 3600\n")
@@ -149,7 +149,7 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
 
 
 def allowing(**limits: int) -> tuple[str, ...]:
-    """A command that starts another where inotify has these limits; the test is skipped where that cannot be."""
+    """A command that starts another one with these limits on inotify. Skips the test if that is impossible."""
     wanted = "; ".join(f"echo {value} > /proc/sys/user/max_inotify_{name}" for name, value in limits.items())
     through = ("unshare", "-Ur", "sh", "-c", f'{wanted}; exec "$@"', "sh")
     if shutil.which("unshare") is None:

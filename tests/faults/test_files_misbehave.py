@@ -1,4 +1,4 @@
-"""Log files that are cut, replaced, deleted, linked, and written in any order, under a real sidecar and real readers.
+"""Log files that are cut, replaced, deleted, linked and written in any order, beside a real sidecar and real readers.
 
 Whatever happens to a file, its rows become those of its bytes; of a file that is gone they stay; and a reader gets the
 bytes that were indexed or an error that says why not, at every moment.
@@ -54,7 +54,7 @@ ANYWHERE = {"do_make_what_is_no_log", "do_become_something_else", "do_empty_file
 
 
 class Misbehaving:
-    """Logs to which anything is done. Each line is another, so that no two states of a file look alike."""
+    """Logs to which anything is done. All lines differ, so that no two states of a file look alike."""
 
     def __init__(self, root: Path, seed: int, names: list[bytes]) -> None:
         self.root = root
@@ -245,13 +245,13 @@ class Misbehaving:
 
 
 def is_log(path: Path) -> bool:
-    """A regular file, and no link to one."""
+    """Whether this is a regular file, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 @contextmanager
 def readers(root: Path, count: int) -> Iterator[Counter[str]]:
-    """Processes that read all the time; gives, at the end, what they met. It fails where one got other bytes."""
+    """Processes that read all the time. Yields the counts of what they met, filled at the end. Fails on wrong bytes."""
     seen: Counter[str] = Counter()
     script = Path(__file__).with_name("reading.py")
     processes = [
@@ -334,7 +334,7 @@ def test_rows_of_a_file_that_is_gone_stay_and_go_when_another_takes_its_name(tal
 
 
 def missing(root: Path) -> int:
-    """Sources that are known to be gone."""
+    """The sources that are known to be gone."""
     return state(root).missing
 
 

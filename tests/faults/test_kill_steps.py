@@ -1,4 +1,4 @@
-"""Killed before and after each step of a commit: nothing is lost, nothing doubled, and no reader is misled.
+"""A process is killed before and after each step of a commit: no row is lost or doubled, and no reader is misled.
 
 `steps.py` names the steps. A kill within a step, between two system calls of a commit, comes at a random moment after
 it has begun; that every write of a commit may be the last one is tested by `test_power_loss.py` as well.

@@ -1,4 +1,4 @@
-"""The power goes, at any moment of a real run: what was not synced is lost, torn or out of order, and nothing else is.
+"""The power fails at any moment of a real run: what was not synced is lost, torn or out of order, and nothing else is.
 
 A run is recorded by strace, SQLite's own writes and syncs included, and what a power cut might have left of it
 (`disk.py`) is put in the place of the index, many times over. Then a sidecar starts.

@@ -1,4 +1,4 @@
-"""A soak: days of log time at full speed, with all kinds of trouble mixed, under one sidecar that must not grow.
+"""A soak test: days of log time at full speed, with all kinds of faults mixed, under one sidecar that must not grow.
 
 Writers are killed in the midst of lines, logs are rotated, truncated and written anew, event files appear, index files
 are damaged, readers ask all the while. At the end live = rebuilt = model.
@@ -47,7 +47,7 @@ def record(chance: random.Random, number: int, now: float) -> dict[str, object]:
 
 
 class Writer:
-    """A process that writes some sessions, until it is killed in the midst of a line."""
+    """A process that writes some sessions until it is killed in the middle of a line."""
 
     def __init__(self, root: Path, name: int, seed: int, now: float) -> None:
         self.name = name

@@ -98,7 +98,7 @@ sys.addaudithook(_note)
 
 @contextmanager
 def untouched(outside: Path, *, folders: bool = True) -> Iterator[None]:
-    """Fails where anything in a folder is opened or changed, or where the block takes for ever.
+    """Fail if anything in a folder is opened or changed, or if the block takes forever.
 
     Without `folders` a name may come and go there: SQLite closes a file by the name under which it was opened.
     """

@@ -1,4 +1,4 @@
-"""Two at once: of those who write there is one, and of those who read, each gets an answer out of one index."""
+"""Two at once: only one process writes, and each reader gets its answer from one index."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def sidecar(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 @contextmanager
 def rebuilding(root: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `sidecar reindex`, stopped in its midst; it goes on at the end."""
+    """A real `sidecar reindex`, stopped in the middle. It continues at the end."""
     while True:
         process = subprocess.Popen(command("--root", root, "reindex"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         eventually(lambda: (root / "index" / swap.REBUILD).exists() or process.poll() is not None)  # noqa: B023
@@ -335,7 +335,7 @@ def verify_forever(root: Path, told: Generations, reader: int) -> None:
 
 @contextmanager
 def reading(told: Generations, *works: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Readers in processes of their own, until the end of the block; gives whether none has ended before it."""
+    """Readers in processes of their own, until the end of the block. Yields a test of whether all are still running."""
     readers = [in_a_child(work) for work in works]
     try:
         yield lambda: all(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[0] != "Z" for one in readers)

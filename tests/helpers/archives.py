@@ -1,4 +1,4 @@
-"""Trees to be archived, and what has to be the same before and after."""
+"""Trees to be archived, and what must be the same before and after."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def event(root: Path, number: int, day: str = "2024-12-29", **data: Any) -> Path
 
 
 def aged(path: Path, days: float = 10.0) -> None:
-    """Let a file, or all files below a folder, have changed so many days ago."""
+    """Make a file, or all files below a folder, look as if they were last changed this many days ago."""
     moment = time.time() - days * DAY
     for one in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
         os.utime(one, (moment, moment))
 
 
 def mixed(root: Path, seed: int = 1, sessions: int = 12, lines: int = 120, events: int = 60) -> Settings:
-    """A reference tree with every oddity, of which some sessions are completed; indexed."""
+    """A reference tree with every oddity, in which some sessions are completed. It is indexed."""
     write_tree(root, seed, sessions, lines, events)
     for number, log in enumerate(sorted((root / "responses/sessions").iterdir())):
         if number % 2:
@@ -98,7 +98,7 @@ def archived(settings: Settings, options: ArchiveOptions = AT_ONCE) -> ArchiveRe
 
 
 class Known(NamedTuple):
-    """All that an index gives, and the bytes behind it."""
+    """Everything that an index returns, and the bytes that it points to."""
 
     index: Everything
     records: dict[tuple[str, int], bytes]
@@ -106,7 +106,7 @@ class Known(NamedTuple):
 
 
 def known(settings: Settings) -> Known:
-    """Everything that can be asked, of hot and cold alike."""
+    """Everything that can be queried, in logs and archives alike."""
     with Index(settings.root, settings.archive) as index:
         entries = list(index.timeline())
         records = {(one.file_path, one.byte_offset): index.read_bytes(one) for one in entries}
@@ -123,7 +123,7 @@ def known(settings: Settings) -> Known:
 
 
 def where(index: Everything) -> Everything:
-    """What an index says, but for where its sessions live."""
+    """What an index says, except where its sessions are."""
     from dataclasses import replace
 
     return index._replace(sessions=[replace(one, lives_in="") for one in index.sessions])

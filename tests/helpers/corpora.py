@@ -1,4 +1,4 @@
-"""Logs of the reference layout with every oddity the law names: as hypothesis strategies, and at random from a seed.
+"""Logs in the reference layout with every oddity that the law names: as hypothesis strategies, and random from a seed.
 
 Both draw from the same pools. The alphabets of agents and correlations are small, so that collisions are the rule.
 Plain values stand first in each pool: hypothesis shrinks towards them.
@@ -102,7 +102,7 @@ STEPS = [0.25, 1, 1, 1, 1.5, 10, 60, 0, -5, -0.125, 3_600, DAY, -DAY, 3 * DAY, -
 
 
 def _placed(weight: int, paths: str, *pools: list[Any]) -> list[tuple[tuple[str, ...], Any]]:
-    """(path, value) for each of these paths and values, `weight` times over."""
+    """(path, value) for each of these paths and values, repeated `weight` times."""
     return [
         (tuple(path.split(".")), value)
         for _ in range(weight)
@@ -195,7 +195,7 @@ RAW_LINES = BLANK_LINES + BROKEN_LINES + ODD_RECORDS
 
 
 def build_record(event: Any, fields: list[tuple[tuple[str, ...], Any]], timestamp: Any = None) -> dict[str, Any]:
-    """A record with each field at its path; a field whose way is barred by something that is no object is left out."""
+    """A record with each field at its path. A field is left out if something on its path is not an object."""
     record: dict[str, Any] = {"event": event}
     made = {id(record)}  # only objects made here are filled, never one out of a pool
     for path, value in fields:
@@ -223,7 +223,7 @@ def encode(record: Any) -> bytes:
 
 
 def timestamps() -> st.SearchStrategy[Any]:
-    """What may stand under `timestamp`; None is a record without one."""
+    """What may be the value of `timestamp`; None stands for a record without one."""
     near = st.integers(0, 300).map(lambda n: BASE + n)
     exact = st.integers(-2 * 10**9, 2 * 10**9).map(lambda n: BASE + n / 10**4)  # two days and more to either side
     return st.one_of(near, near, exact, st.none(), st.sampled_from(ODD_TIMES))
@@ -278,7 +278,7 @@ def event_names(draw: st.DrawFn) -> str:
 
 @st.composite
 def event_files(draw: st.DrawFn) -> tuple[str, bytes]:
-    """(name, content) of an event file: pretty-printed or not, with or without a last LF, at times no record."""
+    """(name, content) of an event file: pretty-printed or not, with or without a last LF, sometimes not a record."""
     record = records()
     content = draw(
         st.one_of(
@@ -351,7 +351,7 @@ def _random_record(random: Random, now: float, n: int, correlated: float) -> dic
 
 
 def _fresh_correlation(random: Random, n: int) -> str:
-    """One that few lines around line `n` use; at times one of long ago, which the limits have dropped by then."""
+    """One that few lines around line `n` use, or sometimes an old one, which the limits have dropped by then."""
     if random.random() < 0.05:
         return f"r{random.randint(0, n)}"
     return f"r{max(0, n + random.randint(-4, 4))}"

@@ -1,4 +1,4 @@
-"""One writer of the stress test: writes to many sessions, acknowledges what was written, and dies at any moment.
+"""One writer of the stress test, which writes to many sessions, acknowledges what it has written, and may die any time.
 
     python stress_writer.py ROOT NAME MODE SESSIONS SEED
 

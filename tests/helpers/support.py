@@ -1,4 +1,4 @@
-"""What several tests need: settings for a tree, rows as dictionaries, and the model of a whole tree."""
+"""What several tests need: settings for a tree, rows as dictionaries, a running sidecar, the model of a whole tree."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ LATER = 4_000_000_000.0
 
 
 def any_source(layout: str) -> Source:
-    """A source of the reference format that has every file."""
+    """A source in the reference format to which every file belongs."""
     return Source("any", "**", layout, load_formats()["reference"])  # type: ignore[arg-type]
 
 
 def rows_of(content: bytes, path: str, layout: str, mtime: float, max_line_bytes: int = 16 << 20) -> ModelFile:
-    """What the package makes of a file, in the model's words."""
+    """What the package derives from a file, in the model's terms."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, path)
         file.parent.mkdir(parents=True)
@@ -147,7 +147,7 @@ def write_lines(path: Path, *records: Any) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for a test that syncs thousands of times: in memory where that can be, where a sync costs nothing."""
+    """A folder for tests that sync thousands of times: in memory if possible, where a sync takes no time."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)
@@ -177,7 +177,7 @@ def on_a_terminal(*arguments: str | Path, typed: str = "", **environment: str) -
 
 
 def unprivileged(*words: str | Path) -> list[str]:
-    """A command line for a process that no permission is waived for, though root may have started it."""
+    """A command line for a process to which permissions apply, even if root starts it."""
     if os.geteuid() != 0:
         return [*map(str, words)]
     if shutil.which("setpriv") is None:
@@ -193,7 +193,7 @@ def with_constants(module: str, **values: object) -> str:
 
 @contextmanager
 def running(root: Path, *arguments: str, at: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `sidecar run` on a root, which has begun to watch; stopped at the end. Its index lies `at` a folder."""
+    """A real `sidecar run` on a root, which is watching already. It is stopped at the end. Its index is in `at`."""
     process = subprocess.Popen(
         command("--root", root, *arguments, "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -207,7 +207,7 @@ def running(root: Path, *arguments: str, at: Path | None = None) -> Iterator[sub
 
 
 def eventually(condition: Any, seconds: float = HANG) -> None:
-    """Wait until a condition of another process holds. Only where the time itself is promised, `seconds` is less."""
+    """Wait until a condition on another process holds. Give `seconds` only if the time itself is promised."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -218,7 +218,7 @@ def eventually(condition: Any, seconds: float = HANG) -> None:
 
 
 class Everything(NamedTuple):
-    """All that an index says: what has to be equal however it came about."""
+    """Everything that an index says, which must be the same however the index was made."""
 
     rows: list[tuple[Any, ...]]
     rejected: list[RejectedLine]
@@ -245,7 +245,7 @@ def everything(folder: Path) -> Everything:
 
 
 def rebuilt(settings: Settings, workers: int = 1) -> Everything:
-    """What an index of the same logs says that is made anew, elsewhere, when every event file has settled."""
+    """What a new index of the same logs says, which is made elsewhere when every event file has settled."""
     clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
     with tempfile.TemporaryDirectory() as folder, clock, GuardedFolder.open_own(Path(folder)) as target:
         todo = read_tasks(settings, first_seen_times(settings.index_folder))
@@ -273,7 +273,7 @@ def nothing_is_saved_ahead_of_its_rows(root: Path) -> None:
 
 
 class Stepped:
-    """A sidecar without a watcher, whose time is handed in."""
+    """A sidecar without a watcher, which gets the time as an argument."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -291,7 +291,7 @@ class Stepped:
             self.sidecar.abandon()
 
     def turn(self, seconds: float = 60.0) -> None:
-        """Let time pass, enough for a scan and a checkpoint, and take turns until nothing is left to do."""
+        """Let enough time pass for a scan and a checkpoint, and take turns until nothing is left to do."""
         self.now += seconds
         while self.sidecar.step(self.now):
             pass

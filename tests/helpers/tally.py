@@ -1,4 +1,4 @@
-"""What the attacks found, counted: how often each fault was tried, rows compared, and rows lost, doubled or wrong.
+"""The results of the attacks: how often each fault was tried, and how many rows were compared, lost, doubled or wrong.
 
 The counts of a run are printed at its end as the table of `docs/testing.md`.
 """
@@ -32,11 +32,11 @@ class Tally:
     """Seconds from the end of a cause until every row was there; 0 where that is not waited for."""
 
     def took(self, seconds: float) -> None:
-        """Note how long it took until all was good."""
+        """Note how long it took until everything was right again."""
         self.slowest = max(self.slowest, seconds)
 
     def compare(self, found: Iterable[Row], expected: Iterable[Row]) -> None:
-        """Count each row that should be there against what is; fails where they differ."""
+        """Compare the rows with those that should be there, and count the differences. Fails if there are any."""
         here, there = list(found), list(expected)
         places = Counter((row[_FILE], row[_OFFSET]) for row in here)
         known = {(row[_FILE], row[_OFFSET]): row for row in there}

@@ -1,4 +1,4 @@
-"""The table itself: a row that is lost, doubled or wrong fails the test that compares, and is counted."""
+"""The table of results: a row that is lost, doubled or wrong is counted, and fails the test that compares."""
 
 from __future__ import annotations
 

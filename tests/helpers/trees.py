@@ -35,7 +35,7 @@ class Copier:
         chance.shuffle(self.events)
 
     def write_some(self, *, torn: bool = False) -> bool:
-        """One write of any kind; False when all is written. `torn`: small writes, nearly none of which ends a line."""
+        """One write of any kind. Returns False if all is written. With `torn`, small writes that rarely end a line."""
         if self.events and (not self.sessions or self.chance.random() < 0.3):
             self._write_event(*self.events.pop())
         elif self.sessions:
@@ -54,7 +54,7 @@ class Copier:
             del self.sessions[path]
 
     def _write_event(self, source: Path, path: Path) -> None:
-        """With its modification time from the beginning: a record may have no other time."""
+        """It has its modification time from the beginning, because a record may have no other time."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         shutil.copy2(source, temporary)
