@@ -15,6 +15,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from helpers.oddities import odd_line, without_a_whole_end
+
 BASE = 1_735_500_000  # 2024-12-29T19:20:00Z; the next day begins at BASE + 16,800
 DAY = 86_400
 
@@ -87,6 +89,9 @@ ODD_TIMES: list[Any] = [
     "9999-12-31T23:59:59-01:00",
     "10000-01-01T00:00:00Z",
     "2024-02-30T00:00:00Z",
+    "12345678901234567890",
+    "30 Dec 2024 14:20:00 EST",
+    "Sun, 29 Feb 2023 19:20:00 +0000",
     "yesterday",
     "NaN",
     "Infinity",
@@ -311,7 +316,7 @@ def random_log(seed: int, lines: int) -> bytes:
         parts.append(b"\n")
     if random.random() < 0.2:
         torn = _random_line(random, now, lines, correlated)
-        parts.append(torn[: random.randint(0, len(torn))])
+        parts.append(without_a_whole_end(torn, random))
     return b"".join(parts)
 
 
@@ -361,8 +366,10 @@ def _random_line(random: Random, now: float, n: int, correlated: float) -> bytes
     chance = random.random()
     if chance < 0.04:
         return random.choice(RAW_LINES)
+    if chance < 0.08:
+        return odd_line(random, lambda: encode(_random_record(random, now, n, correlated)))
     line = encode(_random_record(random, now, n, correlated))
-    return line + b"\r" if chance < 0.06 else line
+    return line + b"\r" if chance < 0.1 else line
 
 
 def _random_event(random: Random, now: float) -> bytes:

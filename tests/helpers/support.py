@@ -18,7 +18,8 @@ from unittest import mock
 import orjson
 import pytest
 
-from oracle.model import FIELDS, ModelFile, model_file
+from oracle.logs import model_tree
+from oracle.model import FIELDS, LogFile, ModelFile
 from sidecar.bulk.rebuild import build_index, first_seen_times, read_tasks
 from sidecar.config.formats import load_formats
 from sidecar.config.settings import Settings, Source, load_settings
@@ -123,12 +124,15 @@ def indexed(root: Path) -> list[tuple[Any, ...]]:
 
 def modelled(root: Path) -> list[tuple[Any, ...]]:
     """What the model makes of the reference tree below `root`, as `indexed` has it."""
+    paths = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
+    paths += [(path, "file") for path in root.glob("events/*/evt_*.json")]
+    files = []
+    for path, layout in paths:
+        mtime = path.stat().st_mtime
+        relative, settled = path.relative_to(root).as_posix(), time.time() - mtime > 60
+        files.append(LogFile(relative, path.read_bytes(), mtime, layout, settled))
     rows = []
-    files = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
-    files += [(path, "file") for path in root.glob("events/*/evt_*.json")]
-    for path, layout in files:
-        relative = path.relative_to(root).as_posix()
-        found = model_file(path.read_bytes(), path=relative, layout=layout, mtime=path.stat().st_mtime)
+    for found in model_tree(files).values():
         for row in found.rows:
             row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
             row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()

@@ -18,8 +18,9 @@ FIRST = orjson.dumps({"event": "agent:spawn", "timestamp": BASE}) + b"\n"
 def tree(folder: Path, seed: int, sessions: int = 12, lines: int = 150, events: int = 40) -> None:
     """A tree to copy from."""
     write_tree(folder, seed, sessions, lines, events)
-    for log in (folder / "responses/sessions").iterdir():
-        log.write_bytes(FIRST + log.read_bytes())
+    for number, log in enumerate(sorted((folder / "responses/sessions").iterdir())):
+        mark = b"\xef\xbb\xbf" if number % 5 == 4 else b""
+        log.write_bytes(mark + FIRST + log.read_bytes())
 
 
 class Copier:

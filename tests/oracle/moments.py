@@ -15,7 +15,7 @@ _MAIL_ZONES = {"ut": 0, "utc": 0, "gmt": 0, "z": 0, "est": -5, "edt": -4, "cst":
 _MAIL_ZONES |= {"pst": -8, "pdt": -7}
 _MAIL = re.compile(
     r"(?:(?:mon|tue|wed|thu|fri|sat|sun),[ \t]*)?"
-    r"(?P<day>[0-9]{1,2})[ \t]+(?P<month>[a-z]{3})[ \t]+(?P<year>[0-9]{4})[ \t]+"
+    r"(?P<day>[0-9]{1,2})[ \t]+(?P<month>[a-z]{3})[ \t]+(?P<year>[0-9]{2,4})[ \t]+"
     r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))?[ \t]+"
     r"(?P<zone>[+-][0-9]{4}|[a-z]{1,3})(?:[ \t]+\([^()]*\))?"
 )
@@ -90,9 +90,17 @@ def _of_mail(value: str) -> float | None:
         offset = _MAIL_ZONES[zone] * 3_600
     else:
         return None
-    year, month, day_ = int(found["year"]), _MONTHS.index(found["month"]) + 1, int(found["day"])
+    year = int(found["year"]) + _century(found["year"])
+    month, day_ = _MONTHS.index(found["month"]) + 1, int(found["day"])
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"] or 0)
     if year < 1 or not 1 <= day_ <= calendar.monthrange(year, month)[1] or hour > 23 or minute > 59 or second > 59:
         return None
     days = (date(year, month, day_) - date(1970, 1, 1)).days
     return float(days * 86_400 + hour * 3_600 + minute * 60 + second - offset)
+
+
+def _century(year: str) -> int:
+    """What is added to the obsolete years of two and three digits."""
+    if len(year) == 4:
+        return 0
+    return 2_000 if len(year) == 2 and int(year) < 50 else 1_900

@@ -11,59 +11,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from helpers.corpora import BASE, RAW_LINES, encode
+from helpers.oddities import BEGINNINGS, BETWEEN, LENIENT_PLACES, LENIENT_VALUES, PADDING, TORN, with_odd_value
 
 EVENTS = ["completion:request", "completion:result", "agent:say"]
 AGENTS = ["a", "b", "c", 7, None]
 CORRELATIONS = ["q1", "q2", "q3", 4, None, None]
-
-# What a record of the strict reading becomes by one wrong character, each put behind `"odd":`.
-LENIENT_VALUES = [
-    b"NaN",
-    b"-Infinity",
-    b"[Infinity,1e999,-1e999]",
-    b"9" * 400,
-    b"18446744073709551616",
-    b'"\\ud83d\\u2026"',
-    b'"\\ude00\\ud83d"',
-    b'"\\ud83d\\ude42\\ud83d"',
-    b'"\xff\xfe"',
-    b'"\xed\xa0\xbd"',
-    b'"\xf0\x9f\x99"',
-    b'"a\x00b\x1fc\td"',
-    b'"\\\x01"',
-    b"-NaN",
-    b"nan",
-    b"1e",
-    b'"\\x41"',
-]
-# Places whose value an odd one takes, so that it stands where the law looks.
-LENIENT_PLACES = [b'"odd"', b'"timestamp"', b'"correlation_id"', b'"agent_id"', b'"event"', b'"data"']
-BETWEEN = [b"", b"", b" ", b"\x00", b"\x00 \x00", b"\t\r"]
-TORN = [
-    b'{"event":"completion:request","data":{"prompt":"a torn',
-    b'{"event":"agent:say","data":{"agent_id":',
-    b'{"event":"agent:say","data":{"list":[',
-    b'{"event":"agent:say",',
-    b'{"event":"agent:say","text":"a { brace \\"',
-    b'{"event":"agent:say","text":"half \xe2\x82',
-    b'{"event"',
-    b"{",
-    b"}",
-    b'"}',
-    b"}}",
-    b'"]},"x":{}}',
-    b'say","data":{"agent_id":"b"}}',
-    b"{}",
-    b'{"no":"event"}',
-    b"text without braces",
-    b"\xff\xfe",
-    b"\x00\x01",
-    b"[",
-    b",",
-    b"\\",
-]
-PADDING = [b"", b"", b"", b"\x00", b"\x00" * 40, b" \x00", b"\x00 ", b"\xef\xbb\xbf"]
-BEGINNINGS = [b"", b"", b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\x00", b"\x00\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"]
 
 
 def small_record(chance: Random) -> dict[str, Any]:
@@ -84,7 +36,7 @@ def small_record(chance: Random) -> dict[str, Any]:
 def _wholes(chance: Random) -> list[bytes]:
     strict = [encode(small_record(chance)) for _ in range(150)]
     lenient = [
-        encode(small_record(chance))[:-1] + b"," + place + b":" + value + b"}"
+        with_odd_value(encode(small_record(chance)), place, value)
         for place in LENIENT_PLACES
         for value in LENIENT_VALUES
     ]

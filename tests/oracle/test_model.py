@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from helpers.corpora import event_files, random_log, records, session_files, write_tree
 from oracle.cases import CASES, MTIME, Case
 from oracle.model import FIELDS, ModelFile, model_file
+from oracle.rules import FIRST, SECOND, Rules
 
 
 def read(case: Case) -> ModelFile:
@@ -31,6 +32,7 @@ def check_whole(content: bytes, result: ModelFile) -> None:
         assert not content[end:offset].removeprefix(b"" if end else b"\xef\xbb\xbf").strip(b" \t\r\n\0")
         assert number == content[:offset].count(b"\n") + 1
         end = offset + length
+        assert b"\n" not in content[offset:end] or offset == 0
     for row in result.rows:
         assert tuple(row) == (*FIELDS, "day", "byte_length")
         assert set(row["agent_roles"]) <= set(row["participating_agents"])
@@ -124,12 +126,17 @@ def test_a_seed_gives_the_same_log_and_another_seed_another() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_random_log_has_every_kind_of_line(seed: int) -> None:
+@pytest.mark.parametrize("rules", [FIRST, SECOND])
+def test_a_random_log_has_every_kind_of_line(seed: int, rules: Rules) -> None:
     content = random_log(seed, 3_000)
-    result = model_file(content, path="responses/sessions/s.jsonl", layout="session", mtime=MTIME, max_line_bytes=2_048)
+    result = model_file(
+        content, path="responses/sessions/s.jsonl", layout="session", mtime=MTIME, max_line_bytes=2_048, rules=rules
+    )
 
     check_whole(content, result)
-    assert {reason for *_, reason in result.rejected} == {"not-json", "not-object", "no-event-type", "too-long"}
+    reasons = {"not-json", "not-object", "no-event-type", "too-long"} | ({"torn"} if rules.glued else set())
+    assert {reason for *_, reason in result.rejected} == reasons
+    assert (result.repaired > 0) == rules.lenient
     assert result.bytes["blank"]
     assert {row["pattern_type"] for row in result.rows} >= {"broadcast", "team", "peer_to_peer", "swarm", "general"}
     assert {row["has_response"] for row in result.rows if row["is_request"]} == {0, 1}
