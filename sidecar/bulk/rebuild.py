@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from sidecar.errors import ArchiveDamaged, ArchiveMissing, IndexDamaged, Sidecar
 from sidecar.fs import resolve_under, to_os, to_text
 from sidecar.guarded import GuardedFolder
 from sidecar.indexer.catalog_writer import CatalogWriter
-from sidecar.indexer.day_files import signatures
+from sidecar.indexer.day_files import mark_answered_across, signatures
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.archive_file import Archive, is_of, owner_of, still_archived
 from sidecar.logs.archive_format import ArchivedLog
@@ -148,9 +148,16 @@ def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool 
 
 
 def build_index(
-    settings: Settings, target: GuardedFolder, tasks: list[ReadTask], workers: int, report: Reporter
+    settings: Settings,
+    target: GuardedFolder,
+    tasks: list[ReadTask],
+    workers: int,
+    report: Reporter,
+    loose_elsewhere: Iterable[str] = (),
 ) -> Rebuilt:
     """Build an index of the given sources in the empty folder `target`, and make it durable.
+
+    `loose_elsewhere` are correlations of loose answers (`indexer.across`) in logs that cannot be read any more.
 
     Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """
@@ -182,6 +189,8 @@ def build_index(
                     days[day] = summary
                     report(Report("rebuilding", done, total, entries))
         catalog.save(unsaved, sorted(days.items()))
+        catalog.across.add_elsewhere(loose_elsewhere)
+        mark_answered_across(daily, catalog.across.all_marks())
         catalog.note("files", signatures(daily))
         if any(task.archived for task in tasks):
             catalog.note("archive", to_text(os.fspath(settings.archive)))

@@ -44,6 +44,8 @@ _SCALARS: dict[str, Callable[[YamlValue], object]] = {
 }
 _FOLDERS = ("root", "archive", "index")
 _SOURCE_KEYS = ("name", "glob", "layout", "format")
+_ACROSS = "answers_across_files"
+_ALL_SOURCE_KEYS = (*_SOURCE_KEYS, _ACROSS)
 _KEYS = (*_FOLDERS, "preset", "sources", "formats", *_SCALARS)
 
 
@@ -58,6 +60,9 @@ class Source:
     layout: Layout
     """`session`: lines, one session per file; `stream`: lines of many sessions; `file`: one record per file."""
     format: Format
+    answers_across_files: bool = False
+    """An open request counts as answered where another file of such a source holds an answer with its correlation that
+    belongs to no request there."""
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _session_folder: int = field(init=False, repr=False, compare=False)
     """If all logs of a source with the layout `session` have the same name: the component of the path that tells them
@@ -136,7 +141,10 @@ class Settings:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of everything that rows depend on. An index that was made under another one has to be rebuilt."""
-        sources = [(source.glob, source.layout, source.format.fingerprint) for source in self.sources]
+        sources = [
+            (source.glob, source.layout, source.format.fingerprint, source.answers_across_files)
+            for source in self.sources
+        ]
         return sha256(json.dumps([LAW, sources, self.max_line_bytes]).encode()).hexdigest()
 
     @cached_property
@@ -255,15 +263,15 @@ def _check_names(values: list[YamlValue], sources: tuple[Source, ...], named: se
         if unknown := source.format.parts - known - {SESSION_PART}:
             name = min(unknown)
             what = f"the format `{source.format.name}` looks at `<{name}>`, expected `keep: {{{name}: ...}}` in it, or"
-            raise value.fields(_SOURCE_KEYS)["glob"].error(f"{what} a part of the path that is named so")
+            raise value.fields(_ALL_SOURCE_KEYS)["glob"].error(f"{what} a part of the path that is named so")
 
 
 def _names_in_glob(value: YamlValue) -> tuple[str, ...]:
-    return globs.glob_names(value.fields(_SOURCE_KEYS)["glob"].text())
+    return globs.glob_names(value.fields(_ALL_SOURCE_KEYS)["glob"].text())
 
 
 def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
-    given = value.fields(_SOURCE_KEYS, required=_SOURCE_KEYS)
+    given = value.fields(_ALL_SOURCE_KEYS, required=_SOURCE_KEYS)
     glob = given["glob"].text("a glob")
     try:
         names = globs.glob_names(glob)
@@ -273,7 +281,8 @@ def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
     format_ = formats[given["format"].choice(formats, "format")]
     if both := format_.kept.intersection(names):
         raise given["glob"].error(f"`<{min(both)}>` is kept by the format `{format_.name}`, expected another name")
-    return Source(given["name"].text(), glob, layout, format_)
+    across = given[_ACROSS].flag() if _ACROSS in given else False
+    return Source(given["name"].text(), glob, layout, format_, across)
 
 
 def _at_home(path: Path) -> Path:

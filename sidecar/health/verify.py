@@ -136,6 +136,7 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         offsets = catalog.offsets()
         first_mtimes = catalog.first_mtimes()
         archived = catalog.archived()
+        loose = catalog.loose_answers()
     missing = {
         path
         for path, (offset, there) in offsets.items()
@@ -159,7 +160,9 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary,
         GuardedFolder.open_own(Path(temporary)) as target,
     ):
-        rebuilt = build_index(settings, target, todo, os.cpu_count() or 1, report)
+        # The answers of a log whose file is gone still count, because its rows stay.
+        elsewhere = [key for path in not_readable for key in loose.get(path, ())]
+        rebuilt = build_index(settings, target, todo, os.cpu_count() or 1, report, elsewhere)
         found = _Found()
         for text in rebuilt.unreadable:
             found.add(_Difference("", text, False))
@@ -174,7 +177,7 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
                 else:
                     found.add(difference)
             pointers += _check_pointers(settings, folder, name, limits, archived, found)
-    differences = found.listed(_grown(folder, limits))
+    differences = found.listed(_grown(settings, folder, limits))
     return Verification(entries, pointers, differences, len(missing), tuple(sorted(unreadable)))
 
 
@@ -261,12 +264,20 @@ def _check_pointers(
     return read
 
 
-def _grown(folder: Path, limits: dict[str, int]) -> set[str]:
-    """Files of which more has been indexed meanwhile, so that a request may have been answered."""
+def _grown(settings: Settings, folder: Path, limits: dict[str, int]) -> set[str]:
+    """Files of which more has been indexed meanwhile, so that a request may have been answered: one of their own, or in
+    any file of a source with answers across files."""
     grown = set()
     for day in _days(folder):
         grown |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
+    if any(_is_across(settings, file) for file in grown):
+        grown |= {file for file in limits if _is_across(settings, file)}
     return grown
+
+
+def _is_across(settings: Settings, path: str) -> bool:
+    source = settings.source_for(to_os(path))
+    return source is not None and source.answers_across_files
 
 
 def _days(folder: Path, name: str | None = None) -> Iterator[DayReader]:

@@ -24,6 +24,7 @@ from sidecar.store.connection import CATALOG, create
 from sidecar.store.layout import CATALOG_NAME
 from sidecar.times import SECONDS_PER_DAY, YEAR_10000, day_name
 
+from .across import AnswersAcross, Mark
 from .known_files import KnownFile
 from .saved_source import SavedSource
 from .tamper import FileState, TamperGuard
@@ -42,7 +43,7 @@ _SAVE_SESSION = (
     " is_completed = MAX(is_completed, excluded.is_completed)"
 )
 _CLOSE = "DELETE FROM open_request WHERE source = ? AND byte_offset = ?"
-_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}) VALUES ({', '.join('?' * 9)})"
+_SAVE_OPEN = f"INSERT OR REPLACE INTO open_request (source, {_OPEN_COLUMNS}, awaits) VALUES ({', '.join('?' * 10)})"
 _SAVE_REJECTED = (
     "INSERT OR REPLACE INTO rejected_line (source, line_number, byte_offset, byte_length, reason)"
     " VALUES (?, ?, ?, ?, ?)"
@@ -65,7 +66,7 @@ _ARCHIVED = (
     "SELECT f.name, a.at, a.size, a.lines, a.sign FROM archived a JOIN archive_file f ON f.id = a.file"
     " WHERE a.source = ? ORDER BY a.start"
 )
-_TABLES_OF_SOURCES = ("open_request", "held_role", "session_part", "rejected_line")
+_TABLES_OF_SOURCES = ("open_request", "loose_answer", "held_role", "session_part", "rejected_line")
 DaySummary = tuple[int, tuple[float, float, int]]
 """A day number, with the day's first and last timestamp and its number of entries."""
 
@@ -83,6 +84,7 @@ class CatalogWriter:
         self._guard = None if bulk else TamperGuard(self._database, self.path)
         if not bulk:
             self._database.execute_sql("PRAGMA synchronous = FULL")
+        self.across = AnswersAcross(self._database)
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
 
@@ -221,6 +223,7 @@ class CatalogWriter:
         run(_SAVE_SOURCE, [saved.source for saved in sources])
         run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
         run(_SAVE_OPEN, [(saved.source[0], *request) for saved in sources for request in saved.opened])
+        self.across.save(sources)
         run(_SAVE_ROLE, [(saved.source[0], *role) for saved in sources for role in saved.roles])
         run(_SAVE_REJECTED, [(saved.source[0], *rejected) for saved in sources for rejected in saved.rejected])
         run(_SAVE_SESSION, [(session, saved.source[0], *note) for saved in sources for session, note in saved.sessions])
@@ -231,14 +234,16 @@ class CatalogWriter:
                 self._save_extent(saved.source[0], start, extent)
                 start += extent.size
 
-    def mark_resetting(self, state: SourceState, dropped: Dropped | None) -> None:
+    def mark_resetting(self, state: SourceState, dropped: Dropped | None) -> list[Mark]:
         """Delete what was derived from a file that is another one now, before its rows are deleted, and count the
         entries that are dropped. What `state` says about archived bytes and the first modification time is kept.
+        Returns the marks of requests in other logs that await answers which are gone.
 
         Durable first, because the rows are deleted day by day: after a kill, the next start must know that they have to
         go.
         """
         with self._transaction():
+            keys = self.across.keys_of([state.id])
             for table in _TABLES_OF_SOURCES:
                 self._database.execute_sql(f"DELETE FROM {table} WHERE source = ?", (state.id,))
             self._database.execute_sql(
@@ -247,6 +252,7 @@ class CatalogWriter:
             self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
             if dropped is not None:
                 self.note_dropped([dropped])
+            return self.across.marks_of(keys)
 
     def note_dropped(self, dropped: Iterable[Dropped]) -> None:
         """Add to the numbers of dropped entries. Durable, unless it is called within a transaction."""
@@ -292,15 +298,18 @@ class CatalogWriter:
             (id_, start, extent.at, extent.size, extent.lines, extent.sign, extent.file),
         )
 
-    def begin_drop(self, paths: Sequence[str]) -> None:
+    def begin_drop(self, paths: Sequence[str]) -> list[Mark]:
         """Delete what was derived from logs, and where they are archived, before their rows are deleted. Durable first,
         so that after a kill the next start deletes the rest, and nothing brings the rows back."""
         names = [(path,) for path in paths]
         run = self._database.connection().executemany
         with self._transaction():
+            ids = "SELECT id FROM source WHERE path = ?"
+            keys = self.across.keys_of(id_ for name in names for (id_,) in self._database.execute_sql(ids, name))
             for table in ("archived", *_TABLES_OF_SOURCES):
                 run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
             run(f"UPDATE source SET {_RESET} WHERE path = ?", [(None, path) for path in paths])
+            return self.across.marks_of(keys)
 
     def finish_drop(self, paths: Sequence[str]) -> None:
         """Delete logs whose rows are gone, durably, and archive files that nothing is in any more."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import groupby
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from sidecar.store.connection import looks_whole
 from sidecar.store.database_files import JOURNAL, WAL
 from sidecar.times import day_name, day_number
 
+from .across import Mark
 from .day_writer import DayWriter
 from .tamper import FileState, FileStates, stat_after_write, states_of
 
@@ -89,6 +90,21 @@ class DayFiles:
                 self._writer(day).copy_segment(folder, segment, checkpoint)
                 folder.delete(segment)
 
+    def unmarked(self, marks: Iterable[Mark]) -> dict[int, list[Mark]]:
+        """By day, those of some marks that their requests do not have yet."""
+        days: defaultdict[int, list[Mark]] = defaultdict(list)
+        for mark in marks:
+            if mark.day in self._days:
+                days[mark.day].append(mark)
+        return {day: missing for day in sorted(days) if (missing := self._writer(day).unmarked(days[day]))}
+
+    def mark(self, marks: dict[int, list[Mark]], checkpoint: int) -> None:
+        """Note of open requests, by day, whether they have an answer in another log (`across.py`). `checkpoint` and
+        errors as in `write`."""
+        for day in marks:
+            self.changed.add(day)
+            self._writer(day).mark(marks[day], checkpoint)
+
     def make_durable(self, checkpoint: int) -> Iterator[tuple[int, tuple[float, float, int]]]:
         """Sync the daily files that have changed. Yields each day with its first and last timestamp and its entries.
 
@@ -103,18 +119,22 @@ class DayFiles:
 
     # ---- taking back
 
-    def roll_back_to_checkpoint(self, checkpoint: int, saved: SavedState) -> None:
-        """Take back what was written after a checkpoint. Every file is opened for that, and so checked."""
+    def roll_back_to_checkpoint(self, checkpoint: int, saved: SavedState) -> bool:
+        """Take back what was written after a checkpoint, and return whether there was anything. Every file is opened
+        for that, and so checked."""
+        found = False
         for day in self._days_there():
             writer = self._writer(day)
             touched = writer.touched_after(checkpoint)
             if not touched:
                 continue
+            found = True
             self.changed.add(day)
             with writer.transaction():
                 for path in touched:
                     offset, open_requests = saved(path)
                     writer.delete_rows(path, offset, [one for one in open_requests if one.day == day])
+        return found
 
     def delete_rows(self, path: str) -> None:
         """Delete every row of a log. A day that ever had some counts as changed: see the crash windows above."""
@@ -273,6 +293,18 @@ def _days_in(folder: GuardedFolder) -> Iterator[int]:
         except ValueError:
             # Not ours: a daily file is named after its day.
             continue
+
+
+def mark_answered_across(folder: GuardedFolder, marks: Iterable[Mark]) -> None:
+    """Note in the daily files of a rebuild which open requests have an answer in another log, durably."""
+    days: defaultdict[int, list[Mark]] = defaultdict(list)
+    for mark in marks:
+        if mark.is_answered:
+            days[mark.day].append(mark)
+    for day in sorted(days):
+        with closing(DayWriter(folder, f"{day_name(day)}.db")) as writer:
+            writer.mark(days[day], touched=0)
+            writer.make_durable()
 
 
 # ---- what daily files look like from outside

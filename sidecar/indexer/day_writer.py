@@ -16,6 +16,7 @@ from sidecar.store.connection import DAILY, count_entries, create, first_and_las
 from sidecar.store.daily_schema import AT_PLACE, SPAN_IDS
 from sidecar.times import day_number
 
+from .across import Mark
 from .dictionary import Dictionary
 from .segment import attached, copy_segment
 from .tamper import FileState, TamperGuard
@@ -29,6 +30,8 @@ _REOPEN = (
     "UPDATE entry SET has_response = 0, correlation = ?3, answered_after = NULL"
     f" WHERE has_response = 1 AND id = ({_AT_PLACE})"
 )
+_MARK = f"UPDATE entry SET has_response = ?3 WHERE answered_after IS NULL AND id = ({_AT_PLACE})"
+_IS_MARKED = f"SELECT has_response FROM entry WHERE answered_after IS NULL AND id = ({_AT_PLACE})"
 STATE = (
     "SELECT (SELECT COALESCE(MAX(touched), 0) FROM source), (SELECT COUNT(*) FROM entry),"
     " (SELECT COALESCE(MAX(id), 0) FROM entry)"
@@ -101,6 +104,26 @@ class DayWriter:
         self._dictionary.begin_at(next_entry)
         if self._entries is not None:
             self._entries += rows
+
+    def unmarked(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Those of some marks that the rows of their requests do not have. What was answered in its own log is left
+        out."""
+        found = []
+        for mark in marks:
+            source = self._source(mark.path)
+            row = None if source is None else self._one(_IS_MARKED, source, mark.byte_offset)
+            if row is not None and bool(row[0]) != mark.is_answered:
+                found.append(mark)
+        return found
+
+    def mark(self, marks: Iterable[Mark], touched: int) -> None:
+        """Note of open requests whether they have an answer in another log, in one transaction. `touched` is as in
+        `write`."""
+        with self.transaction():
+            for mark in marks:
+                source = self._source(mark.path)
+                self._database.execute_sql(_MARK, (source, mark.byte_offset, mark.is_answered))
+                self._database.execute_sql("UPDATE source SET touched = ? WHERE id = ?", (touched, source))
 
     # ---- taking back
 

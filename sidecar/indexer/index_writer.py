@@ -12,7 +12,6 @@ import os
 from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import chain
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SidecarError
@@ -24,6 +23,7 @@ from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
 from sidecar.times import day_name, day_number
 
+from .across import Mark
 from .catalog_writer import CatalogWriter
 from .day_files import DayFiles
 from .known_files import KnownFiles
@@ -62,12 +62,15 @@ class IndexWriter:
             # No row depends on it, so it may change at any time.
             if self._catalog.fact("text") != settings.text_note:
                 self._catalog.note("text", settings.text_note)
-            self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
+            rolled_back = self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
             # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
             # has been read again or is seen to be missing.
-            self._days.delete_rows_of(self._catalog.resetting())
+            resetting = self._catalog.resetting()
+            self._days.delete_rows_of(resetting)
             self._filtered = set(map(day_number, self._catalog.filtered()))
             """Days that have a filter, which has to be deleted before anything is written on them."""
+            if rolled_back or resetting:
+                self._mark(self._catalog.across.all_marks())
             self.known = KnownFiles(settings.root, self._catalog.known())
             self._open = opened.pop_all()
         self._cache = SourceCache()
@@ -126,8 +129,9 @@ class IndexWriter:
         dropped = Dropped(state.path, reason, entries) if entries else None
         if state.path in self.known or state.cursor.lines:
             with invalid_values_as_damage(self._folder):
-                self._catalog.mark_resetting(state, dropped)
+                marks = self._catalog.mark_resetting(state, dropped)
                 self._days.delete_rows(state.path)
+                self._mark(marks)
         state.begin_again()
         self._unsaved[state.path] = state
         self.known.note_unread(state.path)
@@ -150,6 +154,12 @@ class IndexWriter:
         with invalid_values_as_damage(self._folder):
             self._days.write(batches, self._catalog.checkpoint + 1)
 
+    def _mark(self, marks: Iterable[Mark]) -> None:
+        """Note of open requests whether they have an answer in another log (`across.py`)."""
+        missing = self._days.unmarked(marks)
+        self._drop_filters(set(missing))
+        self._days.mark(missing, self._catalog.checkpoint + 1)
+
     def _drop_filters(self, days: set[int]) -> None:
         if days := days & self._filtered:
             self._catalog.drop_filters(map(day_name, days))
@@ -164,8 +174,10 @@ class IndexWriter:
         # Killed between the two, or in the second: the catalog still names the previous checkpoint, and the next
         # opening takes back the rows of this one.
         with invalid_values_as_damage(self._folder):
+            saved = [*map(to_save, self._unsaved.values()), *merged]
+            self._mark(self._catalog.across.changes(saved))
             days = list(self._days.make_durable(self._catalog.checkpoint + 1))
-            self._catalog.save(chain(map(to_save, self._unsaved.values()), merged), days, self._missing)
+            self._catalog.save(saved, days, self._missing)
         self._cache.trim(self._unsaved.values())
         self._unsaved = {}
         self._missing = set()
@@ -235,8 +247,9 @@ class IndexWriter:
             else:
                 to_drop.append(path)
         if to_drop:
-            self._catalog.begin_drop(to_drop)
+            marks = self._catalog.begin_drop(to_drop)
             self._days.delete_rows_of(to_drop)
+            self._mark(marks)
             days = list(self._days.make_durable(self._catalog.checkpoint + 1))
             self._catalog.save((), days)
             self._catalog.finish_drop(to_drop)

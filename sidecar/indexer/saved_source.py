@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sidecar.ingest.linking import Request
+from sidecar.ingest.linking import Request, correlation_key
 from sidecar.ingest.source import SourceState
 from sidecar.logs.tail import Cursor
 from sidecar.store.codec import encode_state, pack_places
@@ -29,6 +29,9 @@ class SavedSource(NamedTuple):
     """Session ids with what the source says about them (`ingest.source.SessionNote`)."""
     archived: list[tuple[Any, ...]]
     """All extents of the source (`records.Extent`)."""
+    loose: list[tuple[str, bool]]
+    """Correlations of answers that belong to no request of the log, each with whether there still is one; of sources
+    with answers across files."""
 
     @property
     def path(self) -> str:
@@ -57,6 +60,7 @@ def to_save(progress: SourceState) -> SavedSource:
     )
     # Only a rebuild reads a log that has no file any more; otherwise the file exists until it is found missing.
     is_away = bool(progress.archived) and not progress.cursor.inode
+    is_across = requests.loose is not None
     saved = SavedSource(
         (
             *(progress.id, progress.path, progress.source.layout, state.ids_begin, progress.first_mtime),
@@ -65,12 +69,13 @@ def to_save(progress: SourceState) -> SavedSource:
             *(counts.inherited, counts.undated, counts.unreadable, counts.repaired),
             *("archived" if is_away else "ok", packed),
         ),
-        [_open_values(requests.open[offset], state.ids_begin) for offset in sorted(requests.opened)],
+        [_open_values(requests.open[offset], state.ids_begin, is_across) for offset in sorted(requests.opened)],
         sorted(requests.closed),
         sorted(state.new_roles.items()),
         [tuple(rejected) for rejected in progress.rejected],
         [(session, tuple(note)) for session, note in progress.sessions.items()],
         list(map(tuple, progress.archived)),
+        sorted(requests.loose.items()) if requests.loose is not None else [],
     )
     progress.rejected = []
     progress.sessions = {}
@@ -79,7 +84,7 @@ def to_save(progress: SourceState) -> SavedSource:
     return saved
 
 
-def _open_values(request: Request, ids_begin: str) -> tuple[object, ...]:
+def _open_values(request: Request, ids_begin: str, is_across: bool) -> tuple[object, ...]:
     return (
         request.byte_offset,
         request.correlation,
@@ -89,4 +94,5 @@ def _open_values(request: Request, ids_begin: str) -> tuple[object, ...]:
         None if request.conversation == ids_begin else request.conversation,
         request.expects,
         request.timestamp,
+        correlation_key(request.correlation) if is_across and request.correlation is not None else None,
     )

@@ -47,7 +47,7 @@ class Request(NamedTuple):
     while the request is open."""
 
 
-def _short(correlation: str) -> str:
+def correlation_key(correlation: str) -> str:
     """The correlation, or a hash if it is long, because all of these are saved at each checkpoint. A hash is longer
     than any correlation that is kept as it is, so no correlation can be mistaken for a hash."""
     if len(correlation) <= _MAX_PLAIN_CHARACTERS:
@@ -148,6 +148,9 @@ class RequestTable:
         """The requests opened since the last `forget_changes`, so that a save takes no longer than what changed.
         `closed` likewise."""
         self.closed: set[int] = set()
+        self.loose: dict[str, bool] | None = None
+        """For a source with answers across files: correlations of answers that belong to no request of this file, with
+        whether there still is one; those that have changed since the last `forget_changes`. Else None."""
 
     # ---- requests
 
@@ -156,8 +159,11 @@ class RequestTable:
         start and uses that answer up; then returns the seconds from the request to the answer, which are not positive
         unless the log's times go back."""
         if request.correlation is not None and self._early:
-            answer_time = self._early.pop(_short(request.correlation), None)
+            key = correlation_key(request.correlation)
+            answer_time = self._early.pop(key, None)
             if answer_time is not None:
+                if self.loose is not None:
+                    self.loose[key] = False
                 answered_after = answer_time - request.timestamp
                 self._keep_answered(request._replace(answered_after=answered_after))
                 return answered_after
@@ -200,9 +206,11 @@ class RequestTable:
         key = self._waiting_bare.choose(answerer)
         if key is not None:
             return self._close(key, timestamp, correlation)
-        early = _short(correlation)
+        early = correlation_key(correlation)
         self._early.setdefault(early, timestamp)
         self._early.move_to_end(early)
+        if self.loose is not None:
+            self.loose[early] = True
         if len(self._early) > MAX_REMEMBERED_ANSWERS:
             self._early.popitem(last=False)
         return None
@@ -289,6 +297,8 @@ class RequestTable:
         """Reset `opened` and `closed`: all changes so far have been saved."""
         self.opened = set()
         self.closed = set()
+        if self.loose is not None:
+            self.loose = {}
 
     def restore(
         self, open_: Iterable[Request], answered: Iterable[Request], early: Iterable[tuple[str, float]]

@@ -139,6 +139,8 @@ class SourceState:
         # All event files of a session have their record at byte 0, so their ids begin with the file's own name.
         ids_begin = stem if session is None or self.source.layout == "file" else session
         self.state = DerivationState(self.source.layout, ids_begin, start_time, session, names)
+        if self.source.answers_across_files:
+            self.state.requests.loose = {}
 
     @property
     def cost(self) -> int:

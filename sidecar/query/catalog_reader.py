@@ -115,6 +115,14 @@ class CatalogReader(OpenDatabase):
         sql = "SELECT path, offset, status <> 'missing' FROM source"
         return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
+    def loose_answers(self) -> dict[str, list[str]]:
+        """For each source with answers across files, the correlations of answers that belong to no request of it."""
+        found: dict[str, list[str]] = {}
+        sql = "SELECT s.path, l.correlation FROM loose_answer l JOIN source s ON s.id = l.source"
+        for path, key in self._typed((str, str), sql):
+            found.setdefault(path, []).append(key)
+        return found
+
     def first_mtimes(self) -> dict[str, float]:
         """For each source, its file's modification time when it was first seen (docs/derivation.md, section 5)."""
         sql = "SELECT path, first_mtime FROM source WHERE first_mtime IS NOT NULL"

@@ -71,9 +71,24 @@ class OpenRequest(Table):
     expects = BooleanField()
     """Whether it expects a response."""
     timestamp = FloatField()
+    awaits = TextField(null=True)
+    """What an answer in another log finds it by: its correlation, or the hash of a long one. NULL where only answers in
+    its own log count."""
 
     class Meta:
         primary_key = CompositeKey("source", "byte_offset")
+        without_rowid = True
+
+
+class LooseAnswer(Table):
+    """An answer that belongs to no request of its log; only of sources with answers across files."""
+
+    correlation = TextField()
+    """Or the hash of a long one."""
+    source = IntegerField(index=True)
+
+    class Meta:
+        primary_key = CompositeKey("correlation", "source")
         without_rowid = True
 
 
@@ -216,7 +231,7 @@ class CatalogMeta(Table):
 
 
 CATALOG_TABLES = (
-    *(CatalogSource, OpenRequest, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow, CatalogMeta),
+    *(CatalogSource, OpenRequest, LooseAnswer, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow, CatalogMeta),
     *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
 )
 
@@ -243,4 +258,5 @@ SELECT s.path AS source, r.line_number AS line_number, r.byte_offset AS byte_off
 FROM rejected_line r JOIN source s ON s.id = r.source
 """,
     "CREATE INDEX IF NOT EXISTS source_stem ON source(stem)",
+    "CREATE INDEX IF NOT EXISTS open_request_awaits ON open_request(awaits) WHERE awaits IS NOT NULL",
 )

@@ -25,7 +25,7 @@ from .schema_check import CATALOG_SCHEMA, DAILY_SCHEMA, OBJECTS
 
 T = TypeVar("T")
 
-VERSION = 7
+VERSION = 8
 """The version of the tables and of the law (docs/derivation.md), as `user_version`. An index of another version is
 rebuilt, so every change of either needs a new one."""
 DAILY = 0x53444441

@@ -1,0 +1,119 @@
+"""Answers in other files (`docs/derivation.md`, section 6): which open requests have one, for sources that say
+`answers_across_files`.
+
+The catalog holds for each such log its open requests by correlation (`open_request.awaits`) and the correlations of
+its answers that belong to no request of the log (`loose_answer`). A request is marked where another log has a loose
+answer with its correlation. So a mark follows from the catalog alone, and no order of files shows in it.
+
+Marks are written into the daily files before the catalog is saved, like rows, and their logs are touched, so that the
+crash windows are those of rows (`day_files.py`): the next opening takes marks back with the rows that no checkpoint
+covers, and marks again what the saved catalog says. The same is done after a log was being reset or dropped: killed
+between the catalog and the daily files, requests may be marked whose answer is gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from peewee import SqliteDatabase
+
+from sidecar.times import SECONDS_PER_DAY
+
+from .saved_source import SavedSource
+
+_WAITING = (
+    "SELECT s.path, o.timestamp, o.byte_offset, o.source FROM open_request o JOIN source s ON s.id = o.source"
+    " WHERE o.awaits = ?"
+)
+_ALL = (
+    "SELECT s.path, o.timestamp, o.byte_offset, EXISTS"
+    " (SELECT 1 FROM loose_answer l WHERE l.correlation = o.awaits AND l.source <> o.source)"
+    " FROM open_request o JOIN source s ON s.id = o.source WHERE o.awaits IS NOT NULL"
+)
+_SAVE = "INSERT OR IGNORE INTO loose_answer (correlation, source) VALUES (?, ?)"
+_DELETE = "DELETE FROM loose_answer WHERE correlation = ? AND source = ?"
+
+_Waiting = tuple[str, float, int, int]
+"""Of an open request: path and time, byte offset, and the id of its source."""
+
+
+class Mark(NamedTuple):
+    """Whether an open request has an answer in another log."""
+
+    path: str
+    day: int
+    byte_offset: int
+    is_answered: bool
+
+
+class AnswersAcross:
+    """The part of the catalog that is about answers in other logs."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    def save(self, sources: Iterable[SavedSource]) -> None:
+        """Save what has changed of the loose answers of some sources; within a transaction of the caller."""
+        changes = [(key, one.source[0], there) for one in sources for key, there in one.loose]
+        run = self._database.connection().executemany
+        run(_DELETE, [(key, source) for key, source, there in changes if not there])
+        run(_SAVE, [(key, source) for key, source, there in changes if there])
+
+    def changes(self, sources: Iterable[SavedSource]) -> list[Mark]:
+        """The marks of all requests on which the next save of some sources bears; call it before the save."""
+        loose: defaultdict[str, dict[int, bool]] = defaultdict(dict)
+        opened: defaultdict[str, list[_Waiting]] = defaultdict(list)
+        closed: set[tuple[int, int]] = set()
+        for one in sources:
+            source = one.source[0]
+            for key, there in one.loose:
+                loose[key][source] = there
+            for byte_offset, *_, timestamp, awaits in one.opened:
+                if awaits is not None:
+                    opened[awaits].append((one.path, timestamp, byte_offset, source))
+            closed.update((source, byte_offset) for byte_offset in one.closed)
+        marks: list[Mark] = []
+        for key in sorted(loose.keys() | opened.keys()):
+            answering = self._answering(key) - loose[key].keys() | {one for one, there in loose[key].items() if there}
+            waiting = [one for one in self._waiting(key) if (one[3], one[2]) not in closed]
+            marks += _marks([*waiting, *opened[key]], answering)
+        return marks
+
+    def keys_of(self, sources: Iterable[int]) -> list[str]:
+        """The correlations of the loose answers of some sources, by their ids: to be asked before these go."""
+        sql = "SELECT correlation FROM loose_answer WHERE source = ?"
+        return [str(key) for source in sources for (key,) in self._database.execute_sql(sql, (source,))]
+
+    def marks_of(self, keys: Iterable[str]) -> list[Mark]:
+        """The marks of all requests that await these correlations."""
+        return [mark for key in dict.fromkeys(keys) for mark in _marks(self._waiting(key), self._answering(key))]
+
+    def all_marks(self) -> Iterator[Mark]:
+        """The marks of all requests that await an answer."""
+        for path, timestamp, byte_offset, is_answered in self._database.execute_sql(_ALL):
+            yield Mark(path, _day(timestamp), byte_offset, bool(is_answered))
+
+    def add_elsewhere(self, keys: Iterable[str]) -> None:
+        """Count these correlations as those of loose answers of a log that is not among the sources."""
+        self._database.connection().executemany(_SAVE, [(key, 0) for key in keys])
+
+    def _answering(self, key: str) -> set[int]:
+        sql = "SELECT source FROM loose_answer WHERE correlation = ?"
+        return {source for (source,) in self._database.execute_sql(sql, (key,))}
+
+    def _waiting(self, key: str) -> list[_Waiting]:
+        rows: list[_Waiting] = self._database.execute_sql(_WAITING, (key,)).fetchall()
+        return rows
+
+
+def _marks(waiting: Iterable[_Waiting], answering: set[int]) -> Iterator[Mark]:
+    for path, timestamp, byte_offset, source in waiting:
+        yield Mark(path, _day(timestamp), byte_offset, bool(answering - {source}))
+
+
+def _day(timestamp: float) -> int:
+    if timestamp.__class__ is not float:
+        raise TypeError(f"the time {timestamp!r}")
+    return int(timestamp // SECONDS_PER_DAY)
