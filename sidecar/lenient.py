@@ -1,9 +1,9 @@
-"""Read JSON as writers write it, where strict JSON in UTF-8 fails (`docs/derivation.md`, section 2).
+"""Read JSON leniently if it is not strict JSON in UTF-8 (`docs/derivation.md`, section 2).
 
 Bytes that are not UTF-8 and lone surrogates become U+FFFD, control characters in strings stand for themselves, and
-`NaN`, the infinities and numbers too large for a float become null. Everything else is as the strict parser has it,
-because it does the reading: the text is repaired and then parsed strictly, so that numbers, repeated keys and the limit
-on nesting cannot differ.
+`NaN`, the infinities and numbers too large for a float become null. The text is repaired like that and then parsed
+strictly, so that everything else, such as numbers, repeated keys and the limit on nesting, is the same as in strict
+JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-# The search is linear, whatever the text: every repetition is possessive, and no token begins inside another. For the
-# same reason, a string that does not end is taken to the end of the text. A token begins with one class of characters,
-# because the engine then skips all others at once; strings that need no repair are taken many at a time.
+# The search takes linear time, whatever the text: every repetition is possessive, and no token begins inside another.
+# For the same reason, a string that does not end extends to the end of the text. All tokens begin with the same class
+# of characters, so that the engine skips all others at once, and strings that need no repair are taken many at a time.
 _TOKEN = re.compile(
     r"""
     ["NI0-9-] (?:
@@ -46,7 +46,7 @@ _REPLACEMENT = "\\ufffd"
 
 
 def read_document(data: bytes) -> Any:
-    """The JSON document that bytes hold: read strictly, else leniently. Raises ValueError where they hold none."""
+    """The JSON document in some bytes, read strictly, or else leniently. Raises ValueError if there is none."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -54,7 +54,7 @@ def read_document(data: bytes) -> Any:
 
 
 def read_leniently(data: bytes) -> Any:
-    """The JSON document that bytes hold, read leniently. Raises ValueError where they hold none.
+    """The JSON document in some bytes, read leniently. Raises ValueError if there is none.
 
     >>> read_leniently(b'{"score": NaN, "text": "\\\\ud83d"}')
     {'score': None, 'text': '\ufffd'}
@@ -77,7 +77,7 @@ def _repaired(token: re.Match[str]) -> str:
 def _repaired_string(text: str) -> str:
     if _MAY_BE_SURROGATE.search(text):
         text = _SURROGATE_ESCAPE.sub(_repaired_escape, text)
-    # A control character behind a backslash is no escape: the parser is to refuse it.
+    # A backslash and a control character are not an escape sequence, so they stay, and the parser refuses them.
     return text if _ESCAPED_CONTROL.search(text) else text.translate(_CONTROLS)
 
 
@@ -86,6 +86,6 @@ def _repaired_escape(escape: re.Match[str]) -> str:
 
 
 def _begins_as_number(text: str) -> bool:
-    """Whether a token is a number in JSON, which has digits, and no zero before others."""
+    """Whether a token is a JSON number, which has digits, and no zero before other digits."""
     digits = text.removeprefix("-")
     return digits[0].isdigit() and (digits[0] != "0" or not digits[1].isdigit())

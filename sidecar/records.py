@@ -14,7 +14,7 @@ Layout = Literal["session", "stream", "file"]
 
 TOO_LONG = "too-long"
 NOT_UTF8 = "not-utf8"
-"""The reasons of lines that are rejected before they are parsed."""
+"""The reasons for which lines are rejected before they are parsed."""
 
 
 class Line(NamedTuple):

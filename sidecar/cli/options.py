@@ -40,7 +40,7 @@ class GlobalOptions:
 
     @property
     def names_no_logs(self) -> bool:
-        """Whether no option says which logs are meant."""
+        """Whether no option says which logs to use."""
         return self.config is None and self.root is None and self.preset is None
 
     def settings(self) -> Settings:

@@ -148,8 +148,8 @@ def participants(screen: Screen, found: Sequence[Participant]) -> None:
 
 
 def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: bool) -> None:
-    """What was said, by whom, in order, to be read from top to bottom. Without the entries in which nothing was said,
-    where their format tells where that would stand."""
+    """Print what was said, and by whom, as a transcript. Entries in which nothing was said are left out if their format
+    names the places of what is said."""
     count = silent = 0
     day = ""
     for entry in entries:
@@ -170,11 +170,11 @@ def conversation(screen: Screen, index: Index, entries: Iterable[Entry], full: b
         _said(screen, index, entry, full)
     _count(count, "entry", "entries")
     if silent:
-        print_note(f"{counted(silent, 'entry', 'entries')} in which nothing was said left out")
+        print_note(f"left out {counted(silent, 'entry', 'entries')} in which nothing was said")
 
 
 def _is_silent(index: Index, entry: Entry) -> bool:
-    """Whether nothing was said in an entry, and its format tells where it would stand."""
+    """Whether nothing was said in an entry, although its format names the places of what is said."""
     try:
         return index.names_text(entry) and not index.text(entry)
     except SidecarError:
@@ -202,8 +202,8 @@ def _said(screen: Screen, index: Index, entry: Entry, full: bool) -> None:
 
 
 def _words(index: Index, entry: Entry, full: bool) -> str:
-    """What was said; if nothing was, and the format does not say where it would be, the record's data, shortened unless
-    `full`."""
+    """What was said. If nothing was, and the format does not name the places of what is said, the record's data,
+    shortened unless `full` is true."""
     text = index.text(entry)
     if text or index.names_text(entry):
         return text

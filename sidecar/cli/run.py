@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.service.totals import Totals
 
 WRONG_USE = 2
-"""Exit status where nothing says what to index."""
+"""The exit status if nothing says what to index."""
 
 
 @click.command(
@@ -55,7 +55,7 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
 
 
 def _list_logs_here(settings: Settings) -> None:
-    """List the logs of agent tools on this machine, for somebody who has not said what to index."""
+    """Print the logs of agent tools that are on this machine, because nothing says what to index."""
     from sidecar.health.found_logs import found_logs
     from sidecar.terminal import counted, print_note, size_text
 

@@ -95,7 +95,7 @@ def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> CheckResu
 
 
 def _logs_of_tools() -> Iterator[CheckResult]:
-    """What else could be indexed here."""
+    """The logs of agent tools on this machine, which could be indexed as well."""
     for one in found_logs():
         message = f"{counted(one.files, 'file')}, {size_text(one.bytes)}, in {one.root}"
         yield CheckResult(f"logs of {one.preset}", "ok", message, f"{one.command} indexes them")

@@ -1,4 +1,4 @@
-"""Which tools have logs on this machine, for somebody who has not said what to index."""
+"""The logs of agent tools that are on this machine, for users who have not said what to index."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from sidecar.tool_logs import candidates, places_of
 
 @dataclass(frozen=True, slots=True)
 class FoundLogs:
-    """The logs of a tool."""
+    """The logs of a tool that are on this machine."""
 
     preset: str
-    """Of that tool."""
+    """The name of the tool's preset."""
     root: Path
     files: int
+    """The number of logs."""
     bytes: int
+    """Their total size."""
 
     @property
     def command(self) -> str:
-        """What to type to index them."""
+        """The command that indexes them."""
         return f"sidecar --preset {self.preset} run --once"
 
 
 def found_logs() -> list[FoundLogs]:
-    """The logs of all tools that have any here, in the order of the presets."""
+    """The logs of all tools that have any on this machine, in the order of the presets."""
     found = []
     for preset in candidates():
         root = places_of(preset).root

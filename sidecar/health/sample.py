@@ -1,4 +1,4 @@
-"""The first lines of some logs of a source: what `doctor` says of a format that does not fit."""
+"""The first lines of some logs of a source, by which `sidecar doctor` tells whether the format fits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.records import NOT_UTF8, Layout, Rejected
 
 SAMPLE_FILES = 20
-"""Files of a source that are read to see whether its format fits."""
+"""How many files of a source are read to see whether its format fits."""
 SAMPLE_LINES = 100
-"""Lines read of each of them."""
+"""How many lines of each of them are read."""
 
 
 class Sample(NamedTuple):
     """The lines of a source that were checked."""
 
     lines: int
-    """Number of lines that are not blank."""
+    """The number of lines that are not blank."""
     rejected: list[tuple[str, Rejected]]
-    """Those of them that are not records, each with the path of its log."""
+    """Those that are not records, each with the path of its log."""
 
 
 def read_sample(settings: Settings, source: Source, paths: Sequence[str]) -> Sample:
@@ -44,7 +44,8 @@ def read_sample(settings: Settings, source: Source, paths: Sequence[str]) -> Sam
                 seen = read_lines(file, NEW, settings.max_line_bytes)
                 read, refused = seen.lines[:SAMPLE_LINES], seen.rejected[:SAMPLE_LINES]
         except (OSError, NotAFile, SourceError):
-            continue  # reported as unreadable, or gone by now
+            # Reported as unreadable, or gone by now.
+            continue
         read = [line for line in read if line.data.strip()]
         lines += len(read) + len(refused)
         new.ingest(read, refused)
@@ -56,7 +57,7 @@ def advice_for(reason: str, layout: Layout, source: Source) -> str:
     """What to do about lines of a source that are rejected for a reason."""
     if reason == NOT_JSON and layout != "file":
         return (
-            "look at that line: if a record fills many lines, the layout is `file`; if it is not a log, narrow the glob"
+            "look at that line: if a record takes many lines, the layout is `file`; if it is not a log, narrow the glob"
         )
     if reason == NOT_JSON:
         return "look at that file; if it holds one record per line, the layout is `session` or `stream`"
@@ -66,7 +67,7 @@ def advice_for(reason: str, layout: Layout, source: Source) -> str:
         return f"give the format `{source.format.name}` a path or a constant for `event_type`, in config.yaml"
     if reason == NOT_UTF8:
         return (
-            "the file is in another encoding, by its first bytes UTF-16: have its writer write UTF-8, or convert it:"
+            "by its first bytes the file is in UTF-16: make its writer write UTF-8, or convert it:"
             " iconv -f UTF-16 -t UTF-8 FILE > NEW, then mv NEW FILE"
         )
     return "raise `max_line_bytes` in config.yaml"

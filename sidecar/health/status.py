@@ -70,7 +70,7 @@ class SourceStatus:
     """Bytes of it that are in the archive; `size` includes them."""
     times: TimeCounts = field(default_factory=TimeCounts)
     repaired: int = 0
-    """Records of it that are not strict JSON, and were read leniently."""
+    """How many of its records are not strict JSON, and were read leniently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Status:
     why_polling: str = ""
     """Why `watching` is `polling`; empty while it is not."""
     repaired: int = 0
-    """Records that are not strict JSON, and were read leniently."""
+    """How many records are not strict JSON, and were read leniently."""
 
 
 @dataclass(slots=True)

@@ -209,7 +209,7 @@ def _extent_at(extents: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
 def _read_whole_extent(
     archive: Archive, extent: Extent, start: int, number: int, max_line_bytes: int
 ) -> tuple[list[Line], list[Rejected], int]:
-    """The one record of an event file, and the bytes of its padding."""
+    """The one record of an event file, as a line or a rejected line, and the number of bytes of its padding."""
     if extent.size <= CHUNK_BYTES:
         data = archive.read(extent.file, extent.at, extent.size)
         if len(data) != extent.size:
@@ -223,7 +223,8 @@ def _read_whole_extent(
 def _read_archived_lines(
     archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int, *, not_utf8: bool
 ) -> tuple[list[Line], list[Rejected], int, int]:
-    """About a chunk of whole lines from the cursor on, the bytes of their padding, and the offset at which they end."""
+    """About a chunk of whole lines from the cursor on: those that are read, those that are rejected, the number of
+    bytes of their padding, and the offset at which they end."""
     offset, number = cursor.offset, cursor.lines + 1
     data = _read_chunk(archive, extent, offset - start)
     last = data.rfind(b"\n")
@@ -263,7 +264,7 @@ def _split(trimmed: Trimmed) -> tuple[list[Line], list[Rejected], int]:
 def _trim_archived(
     archive: Archive, extent: Extent, start: int, offset: int, end: int, number: int, max_line_bytes: int
 ) -> Trimmed:
-    """The line from `offset` to `end` of the log, without its padding; its extent begins at `start`."""
+    """The line from `offset` to `end` of the log, without its padding. Its extent begins at `start`."""
 
     def read(position: int, length: int) -> bytes:
         data = archive.read(extent.file, extent.at + position - start, length)
@@ -275,7 +276,7 @@ def _trim_archived(
 
 
 def _length_of_line(archive: Archive, extent: Extent, position: int) -> int:
-    """The length of a line that is longer than a chunk and begins at a position of an extent."""
+    """The length of a line that is longer than a chunk and begins at this position of an extent."""
     length = 0
     while True:
         data = _read_chunk(archive, extent, position + length)

@@ -1,8 +1,8 @@
-"""Padding: the bytes at the ends of a line that are no part of it (`docs/derivation.md`, section 2).
+"""Padding: bytes at the ends of a line that are not part of it (`docs/derivation.md`, section 2).
 
-Padding is NULs at the beginning and the end of a line, as power cuts, holes and preallocated files leave them, and a
-byte order mark at byte 0 of a file. A line is what is left, and begins where that begins. A hole may be larger than the
-memory, so nothing here holds more of a line than a line may have bytes.
+Padding consists of the NULs at the beginning and the end of a line, which power cuts, holes and preallocated files
+leave, and of a byte order mark at byte 0 of a file. The line is what is left, and begins where that begins. A hole may
+be larger than the memory, so no more of a line is ever held in memory than a line may have bytes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from sidecar.records import NOT_UTF8, TOO_LONG, Line, Rejected
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")
-"""How files in UTF-16 and UTF-32 begin."""
+"""The beginnings of files in UTF-16 and UTF-32."""
 _NUL = b"\0"
 
 PIECE_BYTES = 1 << 16
-"""Bytes of padding that are looked at at a time."""
+"""How many bytes of padding are looked at at a time."""
 
 Read = Callable[[int, int], bytes]
-"""From a position and a number of bytes to these bytes; less where there are no more."""
+"""A function from a position and a number of bytes to these bytes, or fewer if there are no more."""
 Skip = Callable[[int], int]
+"""A function from a position to that of the next byte that is not in a hole, as far as it knows."""
 
 
 class Trimmed(NamedTuple):
@@ -33,21 +34,22 @@ class Trimmed(NamedTuple):
     line: Line | Rejected
     """The line, or why it is rejected before it is parsed."""
     padding: int
-    """Bytes of padding that it had."""
+    """The number of bytes of padding that it had."""
 
 
 def may_be_padded(data: bytes, *, begins_file: bool) -> bool:
-    """Whether a line in `data` may have padding, or be in another encoding than UTF-8."""
+    """Whether a line in `data` may have padding, or be in an encoding other than UTF-8."""
     return _NUL in data or (begins_file and _has_mark(data))
 
 
 def is_not_utf8(data: bytes) -> bool:
-    """Whether a file that begins with `data` says that it is in another encoding."""
+    """Whether a file that begins with `data` is in another encoding, by its byte order mark."""
     return data.startswith(_OTHER_ENCODINGS)
 
 
 def trim(data: bytes, offset: int, number: int, max_line_bytes: int, *, begins_file: bool) -> Trimmed:
-    """The line `data` at a byte offset, without its padding. `begins_file`: it begins at byte 0 of its file."""
+    """The line `data` at a byte offset, without its padding. `begins_file` says whether it begins at byte 0 of its
+    file."""
     if begins_file and is_not_utf8(data):
         return Trimmed(Rejected(number, offset, len(data), NOT_UTF8), 0)
     mark = _mark(data) if begins_file else 0
@@ -63,8 +65,7 @@ def trim(data: bytes, offset: int, number: int, max_line_bytes: int, *, begins_f
 def trim_range(
     read: Read, start: int, end: int, number: int, max_line_bytes: int, *, begins_file: bool, skip: Skip = lambda at: at
 ) -> Trimmed:
-    """The same for a line that lies from `start` to `end` and may be too long to be held in memory. `skip` returns the
-    position of the next byte that is no hole, as far as it knows."""
+    """Like `trim`, for a line from `start` to `end` that may be too long to be held in memory."""
     first = start
     if begins_file:
         head = read(start, min(len(BYTE_ORDER_MARK), end - start))
@@ -90,18 +91,18 @@ def trim_range(
 
 
 def next_data(fd: int, position: int, end: int) -> int:
-    """The position of the next byte of a file that is no hole, from a position on, at most `end`."""
+    """The position of the next byte of a file that is not in a hole, from a position on, but no further than `end`."""
     if position >= end:
         return position
     try:
         return min(end, os.lseek(fd, position, os.SEEK_DATA))
     except OSError as error:
-        # ENXIO: nothing but a hole is left. Other errors: the file system does not know of holes.
+        # ENXIO means that only a hole is left; other errors, that the file system does not know about holes.
         return end if error.errno == errno.ENXIO else position
 
 
 def _mark(data: bytes) -> int:
-    """The length of a byte order mark at the beginning."""
+    """The length of the byte order mark at the beginning; 0 if there is none."""
     return len(BYTE_ORDER_MARK) if data.startswith(BYTE_ORDER_MARK) else 0
 
 

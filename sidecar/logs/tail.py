@@ -64,9 +64,9 @@ class Cursor(NamedTuple):
     scanned: int = 0
     """The number of bytes after `offset` that are known to contain no LF. A hint, never saved."""
     searched: int = 0
-    """Fingerprint of some of these bytes, where there are at least `LONG_LINE`."""
+    """The fingerprint of some of these bytes, if there are at least `LONG_LINE`; else 0."""
     written: int = 0
-    """How many of them there are up to the last that is no NUL."""
+    """How many of these bytes there are up to the last one that is not a NUL."""
 
 
 NEW = Cursor(0, 0, 0, 0, 0, 0, 0, 0)
@@ -82,7 +82,7 @@ class ReadResult(NamedTuple):
     more: bool
     """Whether the chunk was full, so that the file should be read again without waiting for an event."""
     padding: int = 0
-    """Bytes that belong to these lines and are no part of them."""
+    """The number of bytes of padding of these lines."""
     changed: bool = False
     """Whether the bytes that were read earlier have changed. If so, start again from `NEW`, and drop the rows that were
     derived from them."""
@@ -112,7 +112,8 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         last = data.rfind(b"\n")
         if last < 0:
             reached = start + len(data)
-            hole = next_data(fd, reached, end) - reached if more else 0  # it may be larger than all that was written
+            # A hole may be larger than everything that was written.
+            hole = next_data(fd, reached, end) - reached if more else 0
             return ReadResult(_searched(fd, seen, data, hole), [], [], more)
         position = start + last + 1
         window = min(FINGERPRINT_BYTES, position)
@@ -130,19 +131,19 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
 
 
 def _is_still_scanned(cursor: Cursor, now: FileStat) -> bool:
-    """Whether the unfinished line need not be searched again from its start. Without this, every read would search the
-    whole of a line that grows slowly. Only a long line of a file that has grown, or not changed at all."""
+    """Whether the unfinished line need not be searched again from its start, which is so for a long line of a file that
+    has grown or not changed at all. Otherwise every read would search the whole of a line that grows slowly."""
     is_known = now.identity == cursor[:2] and (now.size > cursor.size or now == cursor[:4])
     return cursor.scanned >= LONG_LINE and is_known
 
 
 def _unsearched(cursor: Cursor) -> Cursor:
-    """The cursor with nothing known of what follows its offset."""
+    """The cursor, with nothing known about what follows its offset."""
     return Cursor(*cursor[:8])
 
 
 def _searched(fd: int, cursor: Cursor, data: bytes, hole: int = 0) -> Cursor:
-    """The cursor with `data`, and a hole of so many bytes behind it, known to hold no LF as well."""
+    """The cursor, with `data` and the `hole` bytes after it also known to contain no LF."""
     scanned = cursor.scanned + len(data) + hole
     written = len(data.rstrip(b"\0"))
     written = cursor.scanned + written if written else cursor.written
@@ -152,9 +153,9 @@ def _searched(fd: int, cursor: Cursor, data: bytes, hole: int = 0) -> Cursor:
 
 
 def _known_by(fd: int, offset: int, scanned: int, written: int) -> int:
-    """Fingerprint of what changes in an unfinished line when somebody writes to it: its last bytes, and those around
-    the first of the NULs at its end, because a file that was made before its lines is filled in from there, and one
-    that is mapped shows that neither in its size nor at its end."""
+    """The fingerprint of the bytes that change if somebody writes to an unfinished line: its last bytes, and those
+    around the first of the NULs at its end. A file that was made before its lines is filled in from there, and if it is
+    mapped into memory, that shows neither in its size nor at its end."""
     window = min(FINGERPRINT_BYTES, scanned)
     edge = max(0, min(written - window // 2, scanned - window))
     return fingerprint(os.pread(fd, window, offset + edge) + os.pread(fd, window, offset + scanned - window))
@@ -217,11 +218,11 @@ class WholeFile(NamedTuple):
     line: Line | Rejected
     """Its one record, without a last LF, or why it is rejected before it is parsed."""
     padding: int
-    """Bytes that are no part of that, the LF not counted."""
+    """The number of bytes of its padding; the LF does not count."""
 
 
 def read_whole_file(path: str | Path, max_line_bytes: int) -> WholeFile:
-    """Read an event file. No more of it is held in memory than a line may have bytes.
+    """Read an event file. No more of it is held in memory than `max_line_bytes`.
 
     Raises the errors of `read_lines`.
     """
@@ -246,7 +247,7 @@ def read_whole_file(path: str | Path, max_line_bytes: int) -> WholeFile:
 
 
 def _read_large_file(fd: int, status: os.stat_result, seen: Cursor, max_line_bytes: int) -> WholeFile:
-    """An event file of more than a chunk, or one that has grown since it was opened."""
+    """Read an event file that is longer than a chunk, or that has grown since it was opened."""
     size = os.fstat(fd).st_size
     end = size - (size > 0 and os.pread(fd, 1, size - 1) == b"\n")
     line, padding = _trim_range(fd, 0, end, 1, max_line_bytes)
@@ -274,7 +275,7 @@ def has_line_end(path: str | Path, offset: int) -> bool:
 
 
 def is_all_nul(path: str | Path, offset: int) -> bool:
-    """Whether a file has nothing but NULs from a byte offset on. False if it cannot be read."""
+    """Whether a file contains nothing but NULs from a byte offset on. False if it cannot be read."""
     try:
         with open_regular(path) as (fd, status):
             while chunk := os.pread(fd, CHUNK_BYTES, offset):

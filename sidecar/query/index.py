@@ -291,8 +291,8 @@ class Index:
         return self._files.ask(file, lambda day: day.entry(number), alone=False)
 
     def read(self, entry: Entry) -> dict[str, Any]:
-        """The record behind an entry, as a JSON object; one that is not strict JSON as it was read to be indexed, which
-        is leniently (docs/derivation.md, section 2). Raises the errors of `read_bytes`.
+        """The record behind an entry, as a JSON object. A record that is not strict JSON is read leniently, as it was
+        when it was indexed (docs/derivation.md, section 2). Raises the errors of `read_bytes`.
 
         >>> index.read(index.get("sess_discovery_123:0"))["data"]["prompt"]
         'Looking for agents with NLP capabilities'

@@ -45,7 +45,7 @@ class CatalogSource(Table):
     undated = BigIntegerField()
     unreadable = BigIntegerField()
     repaired = BigIntegerField()
-    """Records that were read leniently."""
+    """The number of records that were read leniently."""
     status = TextField()
     """`ok`; `missing`; `archived` if all of it is archived and its file is gone; or `resetting` while its old rows are
     being deleted."""
