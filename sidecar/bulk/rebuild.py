@@ -157,7 +157,7 @@ def build_index(
 ) -> Rebuilt:
     """Build an index of the given sources in the empty folder `target`, and make it durable.
 
-    `loose_elsewhere` are correlations of loose answers (`indexer.across`) in logs that cannot be read any more.
+    `loose_elsewhere` are the correlations of loose answers (`indexer.across`) in logs that can no longer be read.
 
     Raises LogRewritten, SidecarError if a worker fails or dies, and OSError or DATABASE_ERRORS.
     """

@@ -189,8 +189,8 @@ class _Code:
         return f"first_of({self.get_all(part)}, plain_text)" if _leads_into_lists(part) else self.get(part)
 
     def get_all(self, place: Place | str) -> str:
-        """All values of a place that leads into lists, as an expression; of a text, one for each value of the first
-        path in it that leads into lists."""
+        """All values at a place that leads into lists, as an expression. A text with places in it has a value for each
+        one of the first path in it that leads into lists."""
         if isinstance(place, Template):
             at = next(i for i, part in enumerate(place.parts) if isinstance(part, tuple) and _leads_into_lists(part))
             before, after = (

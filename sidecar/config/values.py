@@ -74,7 +74,7 @@ def joined(*parts: Any) -> str | None:
 
 
 def joined_with_each(before: tuple[Any, ...], values: list[Any], after: tuple[Any, ...]) -> list[str]:
-    """What `joined` makes of the parts, for each of the values between them."""
+    """The texts that `joined` returns for the parts, with each of the values between them."""
     return [text for value in values if (text := joined(*before, value, *after))]
 
 

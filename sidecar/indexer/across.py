@@ -1,14 +1,14 @@
-"""Answers in other files (`docs/derivation.md`, section 6): which open requests have one, for sources that say
+"""Which open requests have their answer in another file (`docs/derivation.md`, section 6), for sources with
 `answers_across_files`.
 
-The catalog holds for each such log its open requests by correlation (`open_request.awaits`) and the correlations of
-its answers that belong to no request of the log (`loose_answer`). A request is marked where another log has a loose
-answer with its correlation. So a mark follows from the catalog alone, and no order of files shows in it.
+For each such log the catalog has its open requests by correlation (`open_request.awaits`), and the correlations of its
+answers that belong to no request of the log (`loose_answer`). A request is marked if another log has a loose answer
+with its correlation. So marks follow from the catalog alone, and the order of files does not show in them.
 
-Marks are written into the daily files before the catalog is saved, like rows, and their logs are touched, so that the
-crash windows are those of rows (`day_files.py`): the next opening takes marks back with the rows that no checkpoint
-covers, and marks again what the saved catalog says. The same is done after a log was being reset or dropped: killed
-between the catalog and the daily files, requests may be marked whose answer is gone.
+Marks are written to the daily files before the catalog is saved, like rows, and their logs are touched, so that the
+crash windows are those of rows (`day_files.py`): the next opening takes marks back together with the rows that no
+checkpoint covers, and sets again those that follow from the saved catalog. It does the same if a log was being reset or
+dropped, because a kill between the catalog and the daily files may leave requests marked whose answer is gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SAVE = "INSERT OR IGNORE INTO loose_answer (correlation, source) VALUES (?, ?)"
 _DELETE = "DELETE FROM loose_answer WHERE correlation = ? AND source = ?"
 
 _Waiting = tuple[str, float, int, int]
-"""Of an open request: path and time, byte offset, and the id of its source."""
+"""An open request: the path of its log, its time, its byte offset, and the id of its source."""
 
 
 class Mark(NamedTuple):
@@ -49,20 +49,20 @@ class Mark(NamedTuple):
 
 
 class AnswersAcross:
-    """The part of the catalog that is about answers in other logs."""
+    """The part of the catalog that deals with answers in other logs."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
     def save(self, sources: Iterable[SavedSource]) -> None:
-        """Save what has changed of the loose answers of some sources; within a transaction of the caller."""
+        """Save what has changed in the loose answers of some sources, within a transaction of the caller."""
         changes = [(key, one.source[0], there) for one in sources for key, there in one.loose]
         run = self._database.connection().executemany
         run(_DELETE, [(key, source) for key, source, there in changes if not there])
         run(_SAVE, [(key, source) for key, source, there in changes if there])
 
     def changes(self, sources: Iterable[SavedSource]) -> list[Mark]:
-        """The marks of all requests on which the next save of some sources bears; call it before the save."""
+        """The marks of all requests that the next save of some sources may concern. To be called before the save."""
         loose: defaultdict[str, dict[int, bool]] = defaultdict(dict)
         opened: defaultdict[str, list[_Waiting]] = defaultdict(list)
         closed: set[tuple[int, int]] = set()
@@ -82,7 +82,8 @@ class AnswersAcross:
         return marks
 
     def keys_of(self, sources: Iterable[int]) -> list[str]:
-        """The correlations of the loose answers of some sources, by their ids: to be asked before these go."""
+        """The correlations of the loose answers of some sources, which are given by their ids. To be called before
+        these are deleted."""
         sql = "SELECT correlation FROM loose_answer WHERE source = ?"
         return [str(key) for source in sources for (key,) in self._database.execute_sql(sql, (source,))]
 
@@ -96,7 +97,7 @@ class AnswersAcross:
             yield Mark(path, _day(timestamp), byte_offset, bool(is_answered))
 
     def add_elsewhere(self, keys: Iterable[str]) -> None:
-        """Count these correlations as those of loose answers of a log that is not among the sources."""
+        """Add loose answers with these correlations that are in a log which is not among the sources."""
         self._database.connection().executemany(_SAVE, [(key, 0) for key in keys])
 
     def _answering(self, key: str) -> set[int]:

@@ -106,8 +106,8 @@ class DayWriter:
             self._entries += rows
 
     def unmarked(self, marks: Iterable[Mark]) -> list[Mark]:
-        """Those of some marks that the rows of their requests do not have. What was answered in its own log is left
-        out."""
+        """Those of some marks that are not in the rows of their requests. Requests that were answered in their own log
+        are left out."""
         found = []
         for mark in marks:
             source = self._source(mark.path)
@@ -117,8 +117,7 @@ class DayWriter:
         return found
 
     def mark(self, marks: Iterable[Mark], touched: int) -> None:
-        """Note of open requests whether they have an answer in another log, in one transaction. `touched` is as in
-        `write`."""
+        """Write whether open requests have an answer in another log, in one transaction. `touched` is as in `write`."""
         with self.transaction():
             for mark in marks:
                 source = self._source(mark.path)

@@ -149,8 +149,9 @@ class RequestTable:
         `closed` likewise."""
         self.closed: set[int] = set()
         self.loose: dict[str, bool] | None = None
-        """For a source with answers across files: correlations of answers that belong to no request of this file, with
-        whether there still is one; those that have changed since the last `forget_changes`. Else None."""
+        """For a source with answers across files: the correlations of answers that belong to no request of this file,
+        each with whether there still is such an answer, as far as that has changed since the last `forget_changes`.
+        Else None."""
 
     # ---- requests
 
