@@ -16,9 +16,11 @@ from helpers.support import Stepped, everything, once, rebuilt, scratch, write_l
 from oracle.logs import model_tree
 from oracle.model import LogFile
 from oracle.rules import MAIN
+from sidecar.archive.job import ArchiveOptions, archive
 from sidecar.config.settings import Settings, load_settings
 from sidecar.errors import ConfigError
 from sidecar.health.verify import compare
+from sidecar.indexer.day_files import DayFiles
 from sidecar.query.index import Index
 from sidecar.service.daemon import Sidecar
 from sidecar.service.supervisor import rebuild
@@ -185,6 +187,72 @@ def test_correlations_of_any_length_find_each_other(settings: Settings, length: 
     write_lines(log(settings, "b"), answer("c" * length))
     once(settings)
     assert list(answered(settings).values()) == [True]
+
+
+@pytest.mark.parametrize("step", ["delete_rows", "mark"])
+def test_killed_while_an_answer_goes_the_next_start_takes_its_mark_back(
+    settings: Settings, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(log(settings, "a"), ask("c"))
+    write_lines(log(settings, "b"), answer("c"))
+    once(settings)
+    log(settings, "b").unlink()
+    write_lines(log(settings, "b"), answer("other"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DayFiles, step, killed)
+        sidecar = Sidecar(settings, watch=False)
+        sidecar.open()
+        with pytest.raises(KeyboardInterrupt):
+            while sidecar.step(time.time()):
+                pass
+        sidecar.abandon()
+    once(settings)
+    assert answered(settings) == {"a:0": False}
+
+
+@pytest.mark.parametrize("step", ["make_durable", "mark"])
+def test_killed_before_a_checkpoint_the_next_start_marks_what_the_catalog_says(
+    settings: Settings, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(log(settings, "a"), ask("c"), ask("d"))
+    write_lines(log(settings, "b"), answer("d"))
+    once(settings)
+    write_lines(log(settings, "b"), answer("c"), ask("d"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    sidecar = Sidecar(settings, watch=False)
+    sidecar.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(DayFiles, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            while sidecar.step(time.time() + 60):
+                pass
+    sidecar.abandon()
+    with closing(Sidecar(settings, watch=False)) as opened:
+        opened.open()
+        with Index(settings.root) as index:
+            assert [entry.correlation_id for entry in index.waiting()] == ["c"]
+    once(settings)
+    assert everything(settings.index_folder) == rebuilt(settings)
+
+
+def test_a_log_goes_with_its_archive_and_its_answer_with_it(settings: Settings) -> None:
+    write_lines(log(settings, "a"), ask("c"))
+    done = {"event": "session:completed", "status": "completed", "timestamp": T + 6}
+    write_lines(log(settings, "b"), answer("c"), done)
+    os.utime(log(settings, "b"), (T, T))
+    once(settings)
+    assert [one.logs for one in archive(settings, ArchiveOptions(age=0.0)).archived] == [1]
+    assert answered(settings) == {"a:0": True}
+    assert compare(settings, lambda _: None).holds
+    assert archive(settings, ArchiveOptions(age=0.0, keep=0.0)).deleted
+    assert answered(settings) == {"a:0": False}
 
 
 def modelled(settings: Settings) -> dict[tuple[str, int], int]:

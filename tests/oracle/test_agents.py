@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from oracle.agents import claude_code, codex, copilot, gemini
+from oracle.agents import claude_code, codex, copilot, gemini, openhands
 from oracle.agents.reading import Place, Reading
 from sidecar import Entry, Index
 from sidecar.config.settings import load_settings
@@ -37,6 +37,7 @@ TOOLS = [
     Tool("codex", ".codex", codex.read),
     Tool("copilot", ".copilot", copilot.read),
     Tool("gemini", ".gemini", gemini.read),
+    Tool("openhands", ".openhands", openhands.read),
 ]
 
 
