@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -123,16 +124,26 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 Examples:
   sidecar doctor
   sidecar --root /srv/ksi/var/logs --preset ksi-daemon doctor --json
+  sidecar doctor --suggest logs/bus.jsonl > config.yaml
 """,
+)
+@click.option(
+    "--suggest",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Print a draft of config.yaml for a log of unknown shape instead.",
 )
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, suggest: Path | None, as_json: bool) -> None:
     """Look for problems on this machine, and say what to do.
 
     Checks watch limits, file systems, permissions, disk space, and whether the formats fit the logs. Exits with status
-    1 if anything prevents indexing.
+    1 if anything prevents indexing. With --suggest, the draft says in comments what each line is guessed from.
     """
+    if suggest is not None:
+        _suggest(suggest, as_json)
+        return
     from dataclasses import asdict
 
     from sidecar.health.doctor import run_checks
@@ -147,6 +158,16 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         admin_views.doctor_view(Screen(), results)
     if any(result.status == "error" for result in results):
         ctx.exit(1)
+
+
+def _suggest(file: Path, as_json: bool) -> None:
+    from sidecar.health.suggest import suggest
+
+    draft = suggest(file)
+    if as_json:
+        print_json({"config": draft})
+    else:
+        sys.stdout.write(draft)
 
 
 @click.command(
