@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 WRONG_USE = 2
 """The exit status if nothing says what to index."""
+
+GRACE_SECONDS = 30.0
+"""A stop that takes longer than this is forced: the disk, or SQLite, does not return. Far more than one takes."""
 
 
 @click.command(
@@ -152,11 +157,13 @@ class _Running:
         self._busy = False
         self._caught_up = False
 
-    def request_stop(self, _number: int, _frame: object) -> None:
-        """The signal handler. A second signal kills the process at once, which costs only a replay."""
+    def request_stop(self, number: int, _frame: object) -> None:
+        """The signal handler. A second signal kills the process at once, which costs only a replay; so does this one,
+        GRACE_SECONDS later, if the process is still there."""
         self._stop_requested = True
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        Thread(target=_die_later, args=(number,), daemon=True).start()
         if self._sidecar is not None:
             # In another thread, because the loop may hold the very lock that `wake` takes, which would be a deadlock.
             Thread(target=self._sidecar.wake, daemon=True).start()
@@ -226,6 +233,12 @@ class _Running:
         if self._sidecar is not None:
             entries, read = entries + self._sidecar.totals.entries, read + self._sidecar.totals.bytes
         return entries, read
+
+
+def _die_later(number: int) -> None:
+    """Kill this process by a signal after a while. In a thread, because the main thread may be waiting for the disk."""
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), number)
 
 
 COMMANDS = (run,)
