@@ -70,11 +70,16 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @with_blocks("console")
 def test_the_sessions_on_a_page_print_what_it_shows(page: Path, example: Path) -> None:
     for block in blocks(page, "console"):
-        for session in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            line, _, shown = session.partition("\n")
-            done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=example, check=False)
-            assert done.returncode == 0, (line, done.stderr)
-            assert fits(shown, done.stdout + done.stderr), (line, done.stdout, done.stderr)
+        check_sessions(block, example)
+
+
+def check_sessions(block: str, folder: Path) -> None:
+    """Type what a block shows behind each `$`, and compare what is printed."""
+    for session in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        line, _, shown = session.partition("\n")
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=folder, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        assert fits(shown, done.stdout + done.stderr), (line, done.stdout, done.stderr)
 
 
 def fits(shown: str, printed: str) -> bool:
@@ -105,20 +110,20 @@ def test_the_examples_in_docstrings_return_what_they_show(module: str, example: 
     assert done.attempted and not done.failed
 
 
-def test_the_configuration_in_the_docs_indexes_the_lines_in_the_docs(tmp_path: Path) -> None:
-    (lines,) = blocks(DOCS / "formats.md", "json")
-    (configuration,) = blocks(DOCS / "formats.md", "yaml")
-    (tmp_path / "config.yaml").write_text(configuration)
-    log = tmp_path / "logs" / "bus" / "2025-01-07.jsonl"
+def test_the_format_that_is_built_step_by_step_prints_at_each_step_what_the_page_shows(example: Path) -> None:
+    page = DOCS / "formats.md"
+    (lines,) = blocks(page, "json")
+    additions = blocks(page, "yaml")
+    shown = [block for block in blocks(page, "text") if block.startswith("$ ")]
+    log = example / "logs" / "bus" / "core-monday.jsonl"
     log.parent.mkdir(parents=True)
-    log.write_text(lines + '{"kind": "shout", "at": "2025-01-07T10:00:00Z", "sender": {"id": "planner"}}\n')
-    run_once(load_settings(tmp_path / "config.yaml"), lambda _: None)
-    with Index(tmp_path / "logs") as index:
-        ask, reply, shout = index.timeline()
-        assert ask.has_response and ask.participating_agents == ("planner", "coder")
-        assert reply.participating_agents == ("coder", "planner")
-        assert ask.correlation_id == reply.correlation_id == "17"
-        assert shout.pattern_type == "broadcast"
+    log.write_text(lines)
+    (example / "config.yaml").write_text("")
+    assert len(additions) == len(shown) > 3
+    for addition, block in zip(additions, shown, strict=True):
+        with (example / "config.yaml").open("a") as config:
+            config.write(addition)
+        check_sessions(block, example)
 
 
 def test_the_units_in_the_docs_are_ones_that_systemd_accepts(tmp_path: Path) -> None:
