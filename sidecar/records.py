@@ -74,8 +74,8 @@ class Record(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A line that is not a record, and the reason: `not-json`, `not-object`, `no-event-type`, `too-long` or
-    `not-utf8`."""
+    """A line that is not a record, and the reason: `not-json`, `not-object`, `no-event-type`, `torn`, `too-long`
+    or `not-utf8`."""
 
     line_number: int
     byte_offset: int
@@ -301,7 +301,7 @@ class RejectedLine:
     byte_length: int
     """Without its LF."""
     reason: str
-    """`not-json`, `not-object`, `no-event-type`, `too-long` or `not-utf8`."""
+    """`not-json`, `not-object`, `no-event-type`, `torn`, `too-long` or `not-utf8`."""
 
 
 @dataclass(frozen=True, slots=True)

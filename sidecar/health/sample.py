@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sidecar.config.settings import Settings, Source
 from sidecar.errors import SourceError
 from sidecar.fs import resolve_under
-from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT
+from sidecar.ingest.parse import NO_EVENT_TYPE, NOT_JSON, NOT_OBJECT, TORN
 from sidecar.ingest.source import SourceState
 from sidecar.logs.tail import NEW, NotAFile, read_lines, read_whole_file
 from sidecar.records import NOT_UTF8, Layout, Rejected
@@ -65,6 +65,11 @@ def advice_for(reason: str, layout: Layout, source: Source) -> str:
         return "a record is a JSON object; if these are not records, narrow the glob"
     if reason == NO_EVENT_TYPE:
         return f"give the format `{source.format.name}` a path or a constant for `event_type`, in config.yaml"
+    if reason == TORN:
+        return (
+            "a piece of a record that a dead writer left, glued to the next on its line; whole records beside it are"
+            " indexed: end lines with LF when the writer starts, or ignore this"
+        )
     if reason == NOT_UTF8:
         return (
             "by its first bytes the file is in UTF-16: make its writer write UTF-8, or convert it:"

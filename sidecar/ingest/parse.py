@@ -1,7 +1,7 @@
 """Parse a line into a record, or into the reason why it is not one.
 
-Not here: whether a rejected line is blank and whether a record is skipped (`source.py`), and whether a line is too long
-(`logs/tail.py`).
+Not here: the second reading of a line that is not strict JSON (`second_reading.py`), whether a rejected line is blank
+and whether a record is skipped (`source.py`), and whether a line is too long (`logs/tail.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sidecar.records import Line, Record, Rejected
 NOT_JSON = "not-json"
 NOT_OBJECT = "not-object"
 NO_EVENT_TYPE = "no-event-type"
+TORN = "torn"
 
 
 def parse(
@@ -22,8 +23,7 @@ def parse(
     """Parse a line by a format; `named_type` is the event type in an event file's name. `names` are the named parts of
     the file's path and what the format keeps of earlier records; what it keeps of this one is added to them.
 
-    Invalid UTF-8, NaN, lone surrogates and too deep nesting are not JSON, to orjson as well as to the law
-    (`docs/derivation.md`, section 2).
+    This reading is strict: invalid UTF-8, NaN and lone surrogates are `not-json` here.
     """
     try:
         document = orjson.loads(line.data)

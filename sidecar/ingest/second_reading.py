@@ -1,18 +1,20 @@
-"""The second reading of a line that is not strict JSON: leniently (`docs/derivation.md`, section 2)."""
+"""The second reading of a line that is not strict JSON (`docs/derivation.md`, section 2): leniently, and if it is no
+object even so, as records glued together and what a dead writer left of one."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sidecar.config.formats import Format
 from sidecar.lenient import read_leniently
 from sidecar.records import Line, Record, Rejected
 
-from .parse import NO_EVENT_TYPE, NOT_JSON, reject
+from .glued import split
+from .parse import NO_EVENT_TYPE, NOT_JSON, TORN, reject
 
 
 class Piece(NamedTuple):
-    """What the second reading found in a line."""
+    """What the second reading found on a line."""
 
     line: Line
     """The bytes of the line that it is about, with their place."""
@@ -22,7 +24,7 @@ class Piece(NamedTuple):
 
 
 def read_again(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> Piece:
-    """The record or the rejected line that the second reading of a line has. The arguments are those of `parse`."""
+    """The record that a line is when it is read leniently, or why it is none. The arguments are those of `parse`."""
     try:
         document = read_leniently(line.data)
     except ValueError:
@@ -31,3 +33,26 @@ def read_again(line: Line, format_: Format, named_type: str | None, names: dict[
         return Piece(line, reject(line, NOT_JSON), False)
     record = format_.extract(document, named_type, names)
     return Piece(line, reject(line, NO_EVENT_TYPE) if record is None else record, record is not None)
+
+
+def pieces_of(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> list[Piece]:
+    """The records that are glued together on a line that is not one itself, and the torn piece between them, in their
+    order. Empty if there is no record."""
+
+    def is_record(document: dict[str, Any]) -> bool:
+        return format_.extract(document, named_type, dict(names)) is not None
+
+    found = split(line.data, is_record)
+    pieces = []
+    for start, end, document, is_repaired in found.records:
+        part = _part(line, start, end)
+        record = format_.extract(document, named_type, names)
+        pieces.append(Piece(part, reject(part, TORN) if record is None else record, is_repaired))
+    if found.torn is not None:
+        part = _part(line, *found.torn)
+        pieces.append(Piece(part, reject(part, TORN), False))
+    return sorted(pieces, key=lambda piece: piece.line.byte_offset)
+
+
+def _part(line: Line, start: int, end: int) -> Line:
+    return Line(line.byte_offset + start, line.line_number, line.data[start:end])

@@ -19,7 +19,7 @@ from sidecar.times import YEAR_10000, within_calendar
 
 from .derive import UNKNOWN, DerivationState, derive
 from .parse import NOT_JSON, parse, reject
-from .second_reading import read_again
+from .second_reading import pieces_of, read_again
 
 _EVENT_NAME = re.compile(r"evt_(?P<seconds>[0-9]+(?:\.[0-9]+)?)_(?P<type>.+)", re.DOTALL)
 
@@ -180,6 +180,7 @@ class SourceState:
         names = state.names
         sessions = self.sessions
         has_lines = self.source.layout != "file"
+        unended = 0
         for line in lines:
             record = parse(line, format_, named_type, names)
             if isinstance(record, Rejected):
@@ -188,6 +189,11 @@ class SourceState:
                     continue
                 if record.reason == NOT_JSON:
                     record = self._read_again(line)
+                if has_lines and isinstance(record, Rejected) and record.reason == NOT_JSON:
+                    without_end = self._ingest_glued(line, line_end, rows, answered)
+                    if without_end is not None:
+                        unended += without_end
+                        continue
                 if isinstance(record, Rejected):
                     counts.rejected += len(line.data) + line_end
                     self.rejected.append(record)
@@ -209,7 +215,7 @@ class SourceState:
             self.rejected.append(one)
         if state.untimed:
             self._count_untimed(is_first=not counts.entries and state.untimed[0][0] == rows[0].byte_offset)
-        counts.indexed += sum([row.byte_length for row in rows]) + line_end * len(rows)
+        counts.indexed += sum([row.byte_length for row in rows]) + line_end * (len(rows) - unended)
         counts.blank += padding
         counts.entries += len(rows)
         return Batch(LogName(self.path, state.ids_begin), rows, answered)
@@ -226,6 +232,35 @@ class SourceState:
         piece = read_again(line, self.source.format, self.named_type, self.state.names)
         self.counts.repaired += piece.is_repaired
         return piece.record
+
+    def _ingest_glued(self, line: Line, line_end: int, rows: list[Row], answered: list[Answered]) -> int | None:
+        """Derive the rows of records that are glued together on one line. Returns how many of these rows do not count
+        the line end, which the last piece of the line does; None if there is no record."""
+        counts = self.counts
+        pieces = pieces_of(line, self.source.format, self.named_type, self.state.names)
+        if not pieces:
+            return None
+        before = len(rows)
+        is_row = False
+        for part, record, is_repaired in pieces:
+            size = len(part.data) + (line_end if part is pieces[-1].line else 0)
+            counts.repaired += is_repaired
+            is_row = False
+            if isinstance(record, Rejected):
+                counts.rejected += size
+                self.rejected.append(record)
+            elif record.kind.skip:
+                counts.skipped += size
+            else:
+                is_row = True
+                row, answer = derive(self.state, part, record)
+                rows.append(row)
+                if answer is not None:
+                    answered.append(answer)
+                if row.session_id:
+                    self._note_session(row, record.is_completed)
+        counts.blank += len(line.data) - sum(len(piece.line.data) for piece in pieces)
+        return len(rows) - before - is_row
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

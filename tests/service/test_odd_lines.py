@@ -190,6 +190,50 @@ def test_an_event_file_in_a_preallocated_file_is_taken_when_it_has_been_filled_i
         assert [row[6] for row in stepped.rows if row[2] == "agent:late"] == [0]
 
 
+def test_glued_and_torn_records_are_rows_of_their_line_live_rebuilt_and_archived(root: Path) -> None:
+    request = b'{"event":"completion:request","data":{"agent_id":"a"},"request_id":"%d","timestamp":%d}'
+    answer = b'{"event":"completion:result","data":{"agent_id":"b","x":NaN},"request_id":"%d","timestamp":%d}'
+    torn = b'{"event":"completion:request","data":{"agent_id":"a","prompt":"a torn'
+    first = request % (1, BASE) + answer % (1, BASE + 1)
+    second = torn + request % (2, BASE + 2) + b"\0\0" + request % (3, BASE + 3) + b"\r"
+    third = answer % (2, BASE + 4) + torn
+    content = b"\n".join([first, second, third, answer % (3, BASE + 5), COMPLETED])
+    sidecar = reference(root, archive=root.parent / "archive")
+    log = root / SESSIONS / "glued.jsonl"
+    with Stepped(sidecar) as stepped:
+        for at in range(0, len(content), 90):
+            write_lines(log, content[at : at + 90])
+            stepped.turn(2.0)
+    live = everything(root / "index")
+    assert live.rows == modelled(root)
+    assert [row[5] for row in live.rows if row[3] == "glued"] == [1, 1, 2, 2, 3, 4, 5]
+    assert [(one.line_number, one.reason) for one in live.rejected] == [(2, "torn"), (3, "torn")]
+    assert rebuilt(sidecar) == live
+    assert is_summed_up(root)
+    assert compare(sidecar).holds
+    with Index(root) as index:
+        entries = list(index.timeline(session="glued"))
+        assert not [entry for entry in index.waiting() if entry.session_id == "glued"]
+        records = [index.read(entry) for entry in entries]
+        assert records[1] == {
+            "event": "completion:result",
+            "data": {"agent_id": "b", "x": None},
+            "request_id": "1",
+            "timestamp": BASE + 1,
+        }
+        assert index.read_bytes(entries[2]) == request % (2, BASE + 2)
+    told = [result for result in run_checks(sidecar) if " torn, " in result.message]
+    assert "glued" in told[0].advice
+    aged(log)
+    once(sidecar)
+    archive(sidecar, AT_ONCE)
+    assert not log.exists()
+    with Index(root) as index:
+        assert [index.read(entry) for entry in entries] == records
+    reindex(sidecar)
+    assert everything(root / "index").rows == live.rows
+
+
 @settings(deadline=None, max_examples=150)
 @given(odd_files(), st.sampled_from(["session", "stream"]), st.sampled_from([40, 16 << 20]))
 def test_files_with_every_oddity_give_the_rows_of_the_law(content: bytes, layout: str, max_line_bytes: int) -> None:
