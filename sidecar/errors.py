@@ -68,6 +68,13 @@ class BadTime(SidecarError):
     exit_status = 2
 
 
+class UnknownColumn(SidecarError):
+    """An entry has no column of this name."""
+
+    hint = "the columns are the attributes of `sidecar.Entry`"
+    exit_status = 2
+
+
 class RootLocked(SidecarError):
     """Another sidecar holds this root."""
 

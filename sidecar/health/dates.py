@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from sidecar.errors import SidecarError
 from sidecar.query.catalog_reader import CatalogReader, open_catalog
-from sidecar.query.day_reader import DayReader, Filter
-from sidecar.query.projection import Projection
+from sidecar.query.day_reader import DayReader
+from sidecar.query.filters import Filter
 from sidecar.store import layout
-from sidecar.store.codec import checked_row
 from sidecar.terminal import counted, size_text
 from sidecar.times import day_of
 
@@ -30,7 +28,6 @@ CLOCKS_DIFFER = 300.0
 VERY_MANY_DAYS = 100
 """A log is reported if it touches this many days, with fewer than FEW_ENTRIES per day on average."""
 FEW_ENTRIES = 50
-_MOMENT = Projection("e.timestamp", "", partial(checked_row, types=(float,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def _ahead(folder: Path, catalog: CatalogReader, limit: float) -> Iterator[str]:
         if name not in files or (first > limit and name != later[-1][0]):
             continue
         with closing(DayReader(files[name])) as day:
-            entries += 0 if first > limit else len(day.project(Filter(after=limit), _MOMENT))
+            entries += 0 if first > limit else len(day.project(Filter(after=limit), ["timestamp"]))
             furthest = next(iter(day.page(Filter(), None, 1, reverse=True).entries), None)
     if entries and furthest is not None:
         what = "1 entry lies" if entries == 1 else f"{entries:,} entries lie"

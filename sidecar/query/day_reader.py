@@ -2,123 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 from sidecar.errors import IndexDamaged
 from sidecar.fs import split_path
 from sidecar.records import Entry
-from sidecar.store.bloom import PENDING
 from sidecar.store.codec import agents_of, checked_columns, checked_row, checked_seconds, speakers
 from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_damage
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
-from .pages import NAMED, Page, page_of
-from .projection import Projection
+from .columns import PATH, PLACED, Columns
+from .filters import CHOSEN, SLOT, Filter, Where, numbers_of
+from .pages import PAGE_CHARACTERS, Page, Position
 
-
-class Position(NamedTuple):
-    """The place of an entry in the order of time."""
-
-    timestamp: float
-    """Seconds since 1970, UTC."""
-    file_path: str
-    byte_offset: int
-
-    @classmethod
-    def of(cls, entry: Entry) -> Position:
-        """The position of an entry."""
-        return cls(entry.timestamp, entry.file_path, entry.byte_offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are asked for: those that match all of these fields. None matches everything. Times are in seconds
-    since 1970."""
-
-    since: float | None = None
-    """Entries at this time or later."""
-    until: float | None = None
-    """Entries before this time."""
-    agent: str | None = None
-    """A participant."""
-    session: str | None = None
-    event_type: str | None = None
-    pattern: str | None = None
-    conversation: str | None = None
-    correlation: str | None = None
-    after: float | None = None
-    """Entries later than this time, and not at it: the reference's queries compare with `>`."""
-    pending: bool = False
-    """Only waiting requests."""
-
-    def texts(self) -> list[str]:
-        """The strings of which a day without one has no matching entry: what to look up in the day filters."""
-        # Those first that are on the fewest days.
-        wanted = (self.correlation, self.session, self.conversation, self.agent, self.event_type, self.pattern)
-        return [text for text in (*wanted, PENDING if self.pending else None) if text is not None]
-
-    def may_lie_on(self, day: str) -> bool:
-        """Whether a day (`YYYY-MM-DD`) can have entries in the time that is asked for."""
-        since = max((moment for moment in (self.since, self.after) if moment is not None), default=None)
-        return (since is None or day_of(since) <= day) and (self.until is None or day_of(self.until) >= day)
-
-
-_SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
-_PATH = "f.text || s.stem || s.suffix"
-# CROSS JOIN keeps SQLite from reversing a join.
-_PLACED = "CROSS JOIN source s ON s.id = e.source CROSS JOIN name f ON f.id = s.folder"
-_CHOSEN = f"SELECT e.*, COALESCE(s.session, s.stem) AS log, {_PATH} AS path FROM entry e {{hint}} {_PLACED} WHERE "
 _SEEN = (
     "SELECT n.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
     " MIN({moment}) AS first, MAX({moment}) AS last FROM entry GROUP BY party) x"
     " JOIN party_agent m ON m.party = x.party JOIN name n ON n.id = m.agent GROUP BY m.agent"
 )
-_NUMBERS = {
-    what: f"(SELECT id FROM {'correlation' if what == 'correlation' else 'name'} WHERE text = ?)"
-    for what in ("correlation", "session", "conversation", "agent", "event_type", "pattern")
-}
-"""SQL for the number of a string, by the field of `Filter` that has the string."""
 
+_LISTS = frozenset(("participating_agents", "agent_roles", "author", "addressees"))
+"""Columns for which lists of participants or sets of roles are read."""
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
-
-
-@dataclass(slots=True)
-class _Where:
-    """An SQL condition on `entry e`."""
-
-    terms: list[str]
-    """Joined by AND."""
-    values: list[Any]
-    """The parameters of the terms."""
-    is_in_runs: bool = False
-    """Whether the entries are in several runs of an index, each of which is in the order of time."""
-    index: str = ""
-    """The index in the order of time that is to be walked, if nothing narrower is asked for. If empty, the entries are
-    found in the order of the day's slots (`SLOT_OF_DAY`)."""
-
-    def add(self, term: str, *values: Any) -> None:
-        self.terms.append(term)
-        self.values += values
-
-    def add_times(self, wanted: Filter) -> None:
-        """Add the limits of time."""
-        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
-            if moment is not None:
-                self.add_time(comparison, moment)
-
-    def add_time(self, comparison: str, moment: float) -> None:
-        # `+` keeps SQLite from using the index on time if something narrower is asked for.
-        self.add(f"{'' if self.index else '+'}e.timestamp {comparison} ?", moment)
-
-    def chosen(self) -> str:
-        """The entries, with their `log` and `path`."""
-        hint = f"INDEXED BY {self.index}" if self.index else ""
-        return f"{_CHOSEN.format(hint=hint)}{' AND '.join(self.terms) or '1'}"
 
 
 def _spoken(row: tuple[Any, ...]) -> tuple[tuple[str, int], tuple[Any, ...]]:
@@ -133,52 +42,65 @@ class DayReader(OpenDatabase):
 
     kind = DAILY
 
-    def page(self, wanted: Filter, after: Position | None, size: int, reverse: bool) -> Page:
-        """The next entries that match, after a position or from the start, in the order of time or in reverse: `size`
-        of them; or fewer if these are the last, or, where the page is not whole, large."""
-        asked = self._asked(wanted)
-        if asked is None:
+    def page(
+        self,
+        wanted: Filter,
+        after: Position | None,
+        size: int,
+        reverse: bool,
+        columns: Sequence[str] | None = None,
+    ) -> Page:
+        """The next entries that match, or `columns` of them, after a position or from the start, in the order of time
+        or in reverse: `size` of them; or fewer if these are the last, or, where the page is not whole, large."""
+        numbers = self._numbers(wanted)
+        if numbers is None:
             return Page([], is_whole=True)
-        terms, values = asked.terms, asked.values
+        with self._in_one_state():
+            asked = self._asked(wanted, numbers)
+            if asked is None:
+                return Page([], is_whole=True)
+            self._narrow(asked, wanted, after, size, reverse)
+            return self._page(f"{asked.chosen()} ORDER BY {asked.order(reverse)} LIMIT ?", asked.values, size, columns)
+
+    def _narrow(self, asked: Where, wanted: Filter, after: Position | None, size: int, reverse: bool) -> None:
+        """Add the limits of a page to a condition."""
         ahead, up_to = ("<", ">=") if reverse else (">", "<=")
         begin = self._begin(wanted, after, reverse)
         if begin is not None and not asked.index:
-            terms.append(f"{_SLOT} {ahead}= ?")
-            values.append(begin)
+            asked.add(f"{SLOT} {ahead}= ?", begin)
         if asked.is_in_runs:
-            # Entries in several runs of an index are in the order of time only within each run. To name and sort all of
-            # them for one page would cost as much as the whole day. So the slot up to which the page can reach is found
-            # first, if possible in the index alone: that of the entry `size` entries after the slot it begins in.
-            where = " AND ".join([*terms, f"{_SLOT} {ahead} ?"])
-            sql = f"SELECT {_SLOT}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
+            # Entries in several runs of an index are in the order of time only within each run. To place and sort all
+            # of them for one page would cost as much as the whole day. So the slot up to which the page can reach is
+            # found first, if possible in the index alone: that of the entry `size` entries after the slot it begins in.
+            where = " AND ".join([*asked.terms, f"{SLOT} {ahead} ?"])
+            sql = f"SELECT {SLOT}, e.id FROM entry e WHERE {where} ORDER BY 1{' DESC' if reverse else ''} LIMIT ?"
             most = (SECONDS_PER_DAY if reverse else -1) if begin is None else begin
-            rows = self._all(sql, *values, most, size)
+            rows = self._all(sql, *asked.values, most, size)
             if len(rows) == size:
-                terms.append(f"{_SLOT} {up_to} ?")
-                values.append(rows[-1][0])
+                asked.add(f"{SLOT} {up_to} ?", rows[-1][0])
             elif begin is None:  # these are all
-                asked = _Where([f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows])
-                terms, values = asked.terms, asked.values
+                asked.terms, asked.values = [f"e.id IN ({', '.join('?' * len(rows))})"], [id_ for _, id_ in rows]
         asked.add_times(wanted)
         if after is not None:
             asked.add_time(f"{ahead}=", after.timestamp)
-            terms.append(f"(e.timestamp, {_PATH}, e.byte_offset) {ahead} (?, ?, ?)")
-            values += after
-        return self._page(asked, size, reverse)
+            asked.add(f"(e.timestamp, {PATH}, e.byte_offset) {ahead} (?, ?, ?)", *after)
 
-    def project(self, wanted: Filter, what: Projection) -> list[tuple[Any, ...]]:
-        """The columns of all entries that match, in the order of time."""
-        asked = self._asked(wanted)
-        if asked is None:
+    def project(self, wanted: Filter, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """These columns of all entries that match, in the order of time."""
+        numbers = self._numbers(wanted)
+        if numbers is None:
             return []
-        begin = self._begin(wanted, None, reverse=False)
-        if begin is not None and not asked.index:
-            asked.add(f"{_SLOT} >= ?", begin)
-        asked.add_times(wanted)
-        sql = (
-            f"SELECT {what.columns} FROM ({asked.chosen()}) e {what.joins} ORDER BY e.timestamp, e.path, e.byte_offset"
-        )
-        return self._decoded(what.decode, sql, *asked.values)
+        with self._in_one_state():
+            asked = self._asked(wanted, numbers)
+            if asked is None:
+                return []
+            begin = self._begin(wanted, None, reverse=False)
+            if begin is not None and not asked.index:
+                asked.add(f"{SLOT} >= ?", begin)
+            asked.add_times(wanted)
+            rows = self._all(f"{asked.chosen()} ORDER BY {asked.order()}", *asked.values)
+            with invalid_values_as_damage(self.path):
+                return Columns(rows, self._all, self._unchecked).tuples(columns)
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""
@@ -197,17 +119,18 @@ class DayReader(OpenDatabase):
         if last <= after:
             return after, []
         last = min(last, after + size)
-        asked = self._asked(wanted)
-        if asked is None:
+        numbers = self._numbers(wanted)
+        if numbers is None:
             return last, []
-        # In the order of the numbers, whatever else is asked for.
-        where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
-        chosen = f"{_CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
-        values = (after, last, *asked.values, size)
-        page = self._named(NAMED.format(chosen=chosen, order="e.id"), *values)
-        if not page.is_whole:
-            last = int(self._all(f"SELECT id FROM ({chosen}) LIMIT 1 OFFSET ?", *values, len(page.entries) - 1)[0][0])
-        return last, page.entries
+        with self._in_one_state():
+            asked = self._asked(wanted, numbers)
+            if asked is None:
+                return last, []
+            # In the order of the numbers, whatever else is asked for.
+            where = " AND ".join(["e.id > ?", "e.id <= ?", *asked.terms])
+            chosen = f"{CHOSEN.format(hint='NOT INDEXED')}{where} ORDER BY e.id LIMIT ?"
+            page = self._page(chosen, (after, last, *asked.values), size)
+        return last if page.is_whole else page.last_number, page.entries
 
     def last_number(self) -> int:
         """The number of the entry that was written last, 0 if there is none. Numbers only grow."""
@@ -226,9 +149,9 @@ class DayReader(OpenDatabase):
     def _of_last_entries(self, what: str, touched_after: int) -> dict[str, int]:
         """For each log that was touched after a checkpoint, the highest value of an expression in its last span."""
         sql = (
-            f"SELECT {_PATH}, MAX({what}) FROM (SELECT source, MAX(byte_offset), first FROM span"
+            f"SELECT {PATH}, MAX({what}) FROM (SELECT source, MAX(byte_offset), first FROM span"
             " WHERE source IN (SELECT id FROM source WHERE touched > ?) GROUP BY source) p"
-            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {_PLACED}"
+            f" JOIN entry e ON e.id >= p.first AND e.id < p.first + {SPAN_IDS} AND e.source = p.source {PLACED}"
             " GROUP BY p.source"
         )
         return dict(self._typed((str, int), sql, touched_after))
@@ -238,16 +161,17 @@ class DayReader(OpenDatabase):
         path of each, and its number."""
         at_place = AT_PLACE.format(span=SPAN_IDS, source="o.id", offset="?1")
         sql = (
-            f"SELECT {_PATH}, e.id FROM entry e {_PLACED} WHERE e.id IN (SELECT ({at_place}) FROM ("
+            f"SELECT {PATH}, e.id FROM entry e {PLACED} WHERE e.id IN (SELECT ({at_place}) FROM ("
             "SELECT s.id FROM source s JOIN name f ON f.id = s.folder WHERE s.stem IN (?2, ?3)"
-            f" AND (s.stem = ?2 AND s.session IS NULL OR {_PATH} = ?2)"
+            f" AND (s.stem = ?2 AND s.session IS NULL OR {PATH} = ?2)"
             " UNION SELECT id FROM source WHERE session = ?2) o) ORDER BY 1 LIMIT 100"
         )
         return self._typed((str, int), sql, byte_offset, name, split_path(name)[1])
 
     def entry(self, number: int) -> Entry | None:
         """The entry with this number; None if there is none."""
-        entries = self._page(_Where(["e.id = ?"], [number]), 1, reverse=False).entries
+        with self._in_one_state():
+            entries = self._page(f"{CHOSEN.format(hint='')}e.id = ? LIMIT ?", [number], 1).entries
         return entries[0] if entries else None
 
     def place(self, path: str, byte_offset: int) -> tuple[int, int] | None:
@@ -262,15 +186,15 @@ class DayReader(OpenDatabase):
 
     def places(self) -> Iterator[tuple[Any, ...]]:
         """Path, byte offset, length (bytes) and checksum (CRC-32) of every entry, in the order of path and offset."""
-        columns = f"{_PATH}, e.byte_offset, e.byte_length, e.checksum + {CHECKSUM_OFFSET}"
-        sql = f"SELECT {columns} FROM entry e {_PLACED} ORDER BY 1, 2"
+        columns = f"{PATH}, e.byte_offset, e.byte_length, e.checksum + {CHECKSUM_OFFSET}"
+        sql = f"SELECT {columns} FROM entry e {PLACED} ORDER BY 1, 2"
         return self._each(lambda row: checked_row(row, (str, int, int, int)), sql)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Every row of the view `ksi_index`, in the order of path and offset: its 17 columns, then author, addressees
         and `answered_after`. Raises IndexDamaged also if the view and the tables do not agree."""
-        columns = f"{_PATH}, e.byte_offset, p.agents, k.has_author, k.addressees, k.self_place, e.answered_after"
-        tables = f"entry e {_PLACED} CROSS JOIN party p ON p.id = e.party CROSS JOIN kind k ON k.id = e.kind"
+        columns = f"{PATH}, e.byte_offset, p.agents, k.has_author, k.addressees, k.self_place, e.answered_after"
+        tables = f"entry e {PLACED} CROSS JOIN party p ON p.id = e.party CROSS JOIN kind k ON k.id = e.kind"
         others = f"SELECT {columns} FROM {tables} ORDER BY 1, 2"
         view = self._each(checked_columns, "SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
         self._all("BEGIN")  # so that both queries see the same state
@@ -300,7 +224,7 @@ class DayReader(OpenDatabase):
         begin = float(day_number(self.path.stem) * SECONDS_PER_DAY + slot * SLOT_SECONDS)
         sql = (
             "SELECT COALESCE(MIN(e.timestamp), ?1), COALESCE(MAX(e.timestamp), ?1) FROM party_agent m"
-            f" JOIN entry e ON e.party = m.party AND {_SLOT} = ?2 WHERE m.agent = ?3"
+            f" JOIN entry e ON e.party = m.party AND {SLOT} = ?2 WHERE m.agent = ?3"
         )
         ((first, last),) = self._typed((float, float), sql, begin, slot, self._number("name", agent))
         return first, last
@@ -316,14 +240,12 @@ class DayReader(OpenDatabase):
 
     # ---- from a filter to SQL
 
-    def _asked(self, wanted: Filter) -> _Where | None:
-        """The condition for everything but the time; None if a string is asked for that this day does not have."""
-        numbers = self._numbers(wanted)
-        if numbers is None:
-            return None
+    def _asked(self, wanted: Filter, numbers: dict[str, int]) -> Where | None:
+        """The condition for everything but the time; None if this day certainly has nothing of it. `numbers` is what
+        `_numbers` gave."""
         agent, session, conversation = (numbers.get(what) for what in ("agent", "session", "conversation"))
         correlation = numbers.get("correlation")
-        asked = _Where([], [])
+        asked = Where([], [])
         # The first term chooses the index; `+` keeps SQLite from using one for the others.
         if correlation is not None:
             asked.add("e.correlation = ?", correlation)
@@ -359,13 +281,12 @@ class DayReader(OpenDatabase):
         return asked
 
     def _numbers(self, wanted: Filter) -> dict[str, int] | None:
-        """The numbers of the strings in a filter; None if this day does not have one of them. In one statement, because
-        most queries find nothing on most days."""
-        given = {what: text for what in _NUMBERS if (text := getattr(wanted, what)) is not None}
+        """The numbers of the strings that are asked for; None if this day does not have one of them. One statement for
+        all, because most questions find nothing on most days."""
+        given, sql, texts = numbers_of(wanted)
         if not given:
             return {}
-        rows = self._all(f"SELECT {', '.join(_NUMBERS[what] for what in given)}", *given.values())
-        numbers = dict(zip(given, rows[0], strict=True))
+        numbers = dict(zip(given, self._all(sql, *texts)[0], strict=True))
         return None if None in numbers.values() else numbers
 
     def _kinds(self, numbers: dict[str, int]) -> list[int] | None:
@@ -381,20 +302,31 @@ class DayReader(OpenDatabase):
         rows = self._all(f"SELECT id FROM {table} WHERE text = ?", text)
         return int(rows[0][0]) if rows else None
 
-    def _page(self, asked: _Where, size: int, reverse: bool) -> Page:
-        way = " DESC" if reverse else ""
-        # The rows are chosen and cut first, and named afterwards, because each name costs a lookup.
-        slot = "" if asked.index else f"{_SLOT}{way}, "
-        order = f"{slot}e.timestamp{way}, {_PATH}{way}, e.byte_offset{way}"
-        chosen = f"{asked.chosen()} ORDER BY {order} LIMIT ?"
-        order = f"e.timestamp{way}, e.path{way}, e.byte_offset{way}"
-        return self._named(NAMED.format(chosen=chosen, order=order), *asked.values, size)
+    # ---- from rows to entries
 
-    def _named(self, sql: str, *values: Any) -> Page:
-        """The entries of rows in the form of `NAMED`."""
-        with invalid_values_as_damage(self.path), closing(self._each(tuple, sql, *values)) as rows:
-            return page_of(rows, self._long_list)
+    @contextmanager
+    def _in_one_state(self) -> Iterator[None]:
+        """All statements in this block see the same state of the file: rows, and what their numbers stand for."""
+        self._all("BEGIN")
+        try:
+            yield
+        finally:
+            self._all("COMMIT")
 
-    def _long_list(self, table: str, number: int) -> Any:
-        rows = self._all(f"SELECT {'agents' if table == 'party' else 'roles'} FROM {table} WHERE id = ?", number)
-        return rows[0][0] if rows else None
+    def _page(self, sql: str, values: Sequence[Any], size: int, columns: Sequence[str] | None = None) -> Page:
+        """The entries of rows that are as `ROW` has them, or columns of these."""
+        rows = self._all(sql, *values, size)
+        if not rows:
+            return Page([], is_whole=True)
+        with invalid_values_as_damage(self.path):
+            found = Columns(rows, self._all, self._unchecked)
+            count = found.first_rows(PAGE_CHARACTERS) if columns is None or not _LISTS.isdisjoint(columns) else size
+            if count < len(rows):
+                found = Columns(rows[:count], self._all, self._unchecked)
+            last = Position(*(found.column(name)[-1] for name in Position._fields))
+            entries = found.entries() if columns is None else found.tuples(columns)
+            return Page(entries, count >= len(rows), last, found.numbers[-1])
+
+    def _unchecked(self, sql: str, value: str) -> Iterator[Any]:
+        """The rows of a statement, as they are asked for."""
+        return self._each(tuple, sql, value)

@@ -15,7 +15,8 @@ from sidecar.records import Entry
 from sidecar.store import layout
 from sidecar.store.database_files import WAL
 
-from .day_reader import DayReader, Filter
+from .day_reader import DayReader
+from .filters import Filter
 
 PAGE = 1000
 """Entries per query."""

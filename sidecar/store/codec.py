@@ -8,96 +8,22 @@ compressed if it is long.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import sub
 from typing import Any
 
 import orjson
 
-from sidecar.records import Entry
 from sidecar.times import YEAR_10000
-
-from .daily_schema import CHECKSUM_OFFSET
 
 _COLUMNS = (str, float, str, str, str, int, int, *(str,) * 6, int, int, int, int)
 """The types of the view's 17 columns."""
 _COLUMNS_UNCORRELATED = (*_COLUMNS[:12], type(None), *_COLUMNS[13:])
 """The same where `correlation_id` is NULL."""
-_BEHIND = (int, int, int, int)
-_ROW = {
-    (*columns, *_BEHIND[:3], type(answered_after), *_BEHIND[3:])
-    for columns in (_COLUMNS, _COLUMNS_UNCORRELATED)
-    for answered_after in (None, 0.0)
-}
-"""The types of the rows that `decode_entry` takes."""
-MAX_REMEMBERED_TEXTS = 4096
-"""Lists of participants, and sets of roles, that are remembered by their JSON: most entries have one that was seen
-just before."""
-MAX_REMEMBERED_LENGTH = 1024
-"""Characters of such a text; a log may name as many participants in one record as it likes."""
-_Draft: Any = type("_Draft", Entry.__bases__, {"__slots__": Entry.__slots__})
-"""An entry whose attributes can still be set. To make one of these and to declare it an entry, which Python allows for
-classes of the same slots, takes a third of what the constructor of a frozen class takes."""
 
 
-def decode_entry(row: tuple[Any, ...]) -> Entry:
-    """The entry of a row, which holds the view's 17 columns, `has_author`, `addressees` and `self_place` of its kind,
-    `answered_after`, and the checksum as it is stored. Raises TypeError or ValueError."""
-    if tuple(map(type, row)) not in _ROW:
-        raise _of_other_types(row)
-    draft = _Draft()
-    # Taken apart by position, which costs a third of a loop. fmt: off
-    (
-        draft.id,
-        timestamp,
-        draft.event_type,
-        draft.session_id,
-        draft.file_path,
-        draft.line_number,
-        draft.byte_offset,
-        draft.initiating_agent,
-        agents,
-        roles,
-        draft.pattern_type,
-        draft.conversation_id,
-        draft.correlation_id,
-        is_completion,
-        is_request,
-        has_response,
-        requests_response,
-        has_author,
-        addressees,
-        self_place,
-        answered_after,
-        checksum,
-    ) = row
-    # fmt: on
-    if not 0.0 <= timestamp <= YEAR_10000:
-        raise ValueError(f"the time {timestamp!r}")
-    draft.timestamp = timestamp
-    spoken = _spoken if len(agents) <= MAX_REMEMBERED_LENGTH else _spoken.__wrapped__
-    draft.participating_agents, draft.author, draft.addressees = spoken(agents, has_author, addressees, self_place)
-    draft.agent_roles = dict(roles_of(roles))
-    draft.is_completion = bool(is_completion)
-    draft.is_request = bool(is_request)
-    draft.has_response = bool(has_response)
-    draft.requests_response = bool(requests_response)
-    draft.answered_after = checked_seconds(answered_after)
-    draft.checksum = checksum + CHECKSUM_OFFSET
-    draft.__class__ = Entry
-    entry: Entry = draft
-    return entry
-
-
-@lru_cache(MAX_REMEMBERED_TEXTS)
-def _spoken(
-    text: str, has_author: int, count: int, self_place: int
-) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
-    """Participants, author and addressees."""
-    agents = tuple(agents_of(text))
-    return (agents, *speakers(agents, has_author, count, self_place))
+_TEXT = frozenset((str,))
 
 
 def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: Any) -> tuple[Any, tuple[str, ...]]:
@@ -109,7 +35,7 @@ def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: A
     >>> speakers(("a", "b", "c"), 1, 1, 0)
     ('a', ('b',))
     """
-    if any(value.__class__ is not int for value in (has_author, count, self_place)):
+    if not (has_author.__class__ is count.__class__ is self_place.__class__ is int):
         raise TypeError(f"has_author {has_author!r}, addressees {count!r}, self_place {self_place!r}")
     if not 0 <= has_author <= 1 or not 0 <= count <= len(agents) - has_author or not 0 <= self_place <= count + 1:
         raise ValueError(f"{count} addressees among {len(agents)} participants, the author at {self_place}")
@@ -152,23 +78,18 @@ def agents_of(text: str) -> list[str]:
     """The names in the text of `participating_agents`. Raises TypeError or ValueError unless it is a JSON array of
     strings."""
     agents = orjson.loads(text)
-    if agents.__class__ is not list or not all(agent.__class__ is str for agent in agents):
+    if agents.__class__ is not list or not _TEXT.issuperset(map(type, agents)):
         raise TypeError("participating_agents is not an array of strings")
     return agents
 
 
-def roles_of(text: str) -> Mapping[str, str]:
+def roles_of(text: str) -> dict[str, str]:
     """The roles in the text of `agent_roles`, by agent. Raises TypeError or ValueError unless it is a JSON object of
-    strings. The object is remembered, and given again for the same text."""
-    return _roles(text) if len(text) <= MAX_REMEMBERED_LENGTH else _roles.__wrapped__(text)
-
-
-@lru_cache(MAX_REMEMBERED_TEXTS)
-def _roles(text: str) -> Mapping[str, str]:
+    strings."""
     roles = orjson.loads(text)
-    if roles.__class__ is not dict or not all(role.__class__ is str for role in roles.values()):
+    if roles.__class__ is not dict or not _TEXT.issuperset(map(type, roles.values())):
         raise TypeError("agent_roles is not an object of strings")
-    found: Mapping[str, str] = roles
+    found: dict[str, str] = roles
     return found
 
 

@@ -47,7 +47,7 @@ from sidecar.health.status import status_of
 from sidecar.health.verify import compare
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.archive_format import write
-from sidecar.query.day_reader import Filter
+from sidecar.query.filters import Filter
 from sidecar.query.follow import Follower
 from sidecar.records import Extent, Move, Report
 from sidecar.service.lock import RootLock

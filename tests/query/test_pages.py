@@ -11,7 +11,8 @@ import pytest
 
 from helpers.support import once, reference, write_lines
 from sidecar.query import agents, pages
-from sidecar.query.day_reader import DayReader, Filter
+from sidecar.query.day_reader import DayReader
+from sidecar.query.filters import Filter
 from sidecar.query.follow import Follower
 from sidecar.query.index import Index
 from sidecar.records import AgentSummary

@@ -20,8 +20,10 @@ from helpers.corpora import AGENTS, BASE, CONVERSATIONS, DAY, TEAMS, write_tree
 from helpers.support import Stepped, indexed, reference, write_lines
 from oracle.model import FIELDS
 from sidecar import Entry, Index
-from sidecar.errors import AmbiguousId, BadTime, EntryNotFound
-from sidecar.query.day_reader import DayReader, Filter, Position
+from sidecar.errors import AmbiguousId, BadTime, EntryNotFound, UnknownColumn
+from sidecar.query.day_reader import DayReader
+from sidecar.query.filters import Filter
+from sidecar.query.pages import Position
 from sidecar.service.supervisor import run_once
 
 SEED = 5
@@ -151,6 +153,29 @@ def test_an_entry_a_quarter_of_a_microsecond_before_midnight_is_found_from_its_o
     with Index(tmp_path) as index:
         (entry,) = index.timeline(since=moment)
         assert index.read(entry)["timestamp"] == moment
+
+
+def test_columns_are_the_attributes_of_the_entries(index: Index) -> None:
+    names = [field.name for field in fields(Entry)]
+    entries = list(index.timeline())
+    assert list(index.timeline(columns=names)) == [tuple(getattr(entry, name) for name in names) for entry in entries]
+    few = ("correlation_id", "id", "author")
+    last = [(entry.correlation_id, entry.id, entry.author) for entry in entries[-300:][::-1]]
+    assert list(index.timeline(columns=few, reverse=True, limit=300)) == last
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [(["id", "nothing"], "'nothing'"), ("id", "'id'"), ([], "none"), (["participants"], "'participants'")],
+)
+def test_a_column_that_no_entry_has_is_refused_at_the_call(index: Index, columns: Any, named: str) -> None:
+    with pytest.raises(UnknownColumn, match=f"^columns: .*{named}"):
+        index.timeline(columns=columns)
+
+
+def test_roles_of_one_entry_are_not_those_of_another(index: Index) -> None:
+    entries = [entry for entry in index.timeline() if entry.agent_roles][:2]
+    assert len({id(entry.agent_roles) for entry in entries}) == 2
 
 
 def test_a_limit_below_zero_is_refused(index: Index) -> None:

@@ -1,0 +1,65 @@
+"""Questions to all daily files of an index, in the order of their days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sidecar.errors import SidecarError
+
+from .filters import Filter
+from .pages import FIRST_PAGE, LARGEST_PAGE, Position
+from .snapshot import Snapshot
+
+
+def entries(
+    files: Snapshot,
+    wanted: Filter,
+    reverse: bool = False,
+    limit: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Iterator[Any]:
+    """The entries that match, or of each a tuple of `columns`, in the order of time or in reverse. Reads lazily; at
+    least `limit` of them, and few more, are read if there are so many."""
+    without = days_without(files, wanted.texts())
+    first = FIRST_PAGE if limit is None else max(1, min(FIRST_PAGE, limit))
+    for name in files.names_as_they_are(reverse):
+        day = name.removesuffix(".db")
+        if day not in without and wanted.may_lie_on(day):
+            yield from _of_day(files, name, wanted, reverse, first, columns)
+
+
+def _of_day(
+    files: Snapshot, name: str, wanted: Filter, reverse: bool, first: int, columns: Sequence[str] | None
+) -> Iterator[Any]:
+    """One day's entries, one query per page: no read transaction is open between two pages. `first` is the number of
+    rows of the first page."""
+    after: Position | None = None
+    size = first
+    while True:
+        page = files.ask(name, lambda day: day.page(wanted, after, size, reverse, columns))  # noqa: B023
+        if page is None:
+            return
+        yield from page.entries
+        if page.is_whole and len(page.entries) < size:
+            return
+        after = page.last
+        # After a page that ended early no larger one is asked for.
+        size = min(LARGEST_PAGE, len(page.entries) * 2)
+
+
+def columns(files: Snapshot, wanted: Filter, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """These columns of all entries that match, in the order of time, from one index."""
+    days = (name.removesuffix(".db") for name in files.names())
+    without = days_without(files, wanted.texts()) | {day for day in days if not wanted.may_lie_on(day)}
+    return files.of_all_days(lambda day: day.project(wanted, names), without=without)
+
+
+def days_without(files: Snapshot, texts: list[str]) -> set[str]:
+    """Days that certainly have no entry with all these strings, found without opening their files."""
+    if texts and len(files.names()) > 1:
+        # If the catalog cannot be read, every day is opened.
+        with suppress(SidecarError):
+            return set(files.of_catalog(lambda catalog: catalog.days_without(texts)))
+    return set()
