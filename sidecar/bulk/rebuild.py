@@ -31,6 +31,7 @@ from sidecar.logs.archive_format import ArchivedLog
 from sidecar.logs.scanner import Scan
 from sidecar.records import DROP_REASONS, Dropped, Extent, Report, Reporter, archived_size
 from sidecar.store import layout
+from sidecar.store.bounded import StepCounter
 from sidecar.store.database_files import check_to_read, uri
 from sidecar.store.schema_check import OBJECTS, are_tables
 from sidecar.times import YEAR_10000
@@ -313,6 +314,7 @@ def _query_old(folder: Path, sql: str) -> list[tuple[Any, ...]]:
         with suppress(sqlite3.Error, IndexDamaged):
             check_to_read(path)
             with closing(sqlite3.connect(uri(path, "mode=ro"), uri=True)) as catalog:
+                StepCounter(path).bind(catalog)
                 if are_tables(catalog.execute(OBJECTS), _OLD_TABLES):
                     return catalog.execute(sql).fetchall()
     return []

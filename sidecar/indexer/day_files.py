@@ -29,8 +29,7 @@ from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import Batch
 from sidecar.records import Answered, LogName, Row
-from sidecar.store.connection import looks_whole
-from sidecar.store.database_files import JOURNAL, WAL
+from sidecar.store.database_files import JOURNAL, WAL, looks_whole
 from sidecar.times import day_name, day_number
 
 from .across import Mark

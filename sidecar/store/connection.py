@@ -13,15 +13,16 @@ from typing import Any, TypeVar
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
-from sidecar.errors import ForeignFile, IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
+from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
 from sidecar.fs import try_file_stat
-from sidecar.guarded import GuardedFolder, closing_fd
+from sidecar.guarded import GuardedFolder
 
+from .bounded import ENDLESS, INTERRUPTED, BoundedDatabase
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
 from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
 from .database_files import BESIDE, JOURNAL, WAL, check_to_read, check_to_write, uri
-from .schema_check import CATALOG_SCHEMA, DAILY_SCHEMA, OBJECTS
+from .schema_check import OBJECTS, catalog_schema, daily_schema
 
 T = TypeVar("T")
 
@@ -51,11 +52,18 @@ _STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
 _PAGE_BYTES = 4096
 _SMALL_PAGE_BYTES = 1024
 """For daily files that grow row by row or have few rows: see `make_small`."""
-_HEADER = b"SQLite format 3\0"
-_HEADER_LENGTH = 100
 _VALUE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 """What decoding a row may raise if its values are not those that the sidecar writes."""
-_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "no column named", "Could not decode")
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "no such table",
+    "no such column",
+    "no such index",
+    "no column named",
+    "Could not decode",
+    "too big",
+)
 """Parts of the messages that SQLite gives for a damaged file."""
 _UNREADABLE = "check the permissions of the index folder and of the files in it, and the disk"
 
@@ -192,13 +200,13 @@ def check_version(database: SqliteDatabase, path: Path, kind: int) -> int:
         raise IndexDamaged(f"{path} is a database, but not the one that belongs there")
     if version != VERSION:
         raise SchemaMismatch(f"{path} has schema version {version}; this sidecar reads version {VERSION}")
-    schema = DAILY_SCHEMA if kind == DAILY else CATALOG_SCHEMA
+    schema = daily_schema() if kind == DAILY else catalog_schema()
     if (stranger := schema.stranger(database.execute_sql(OBJECTS).fetchall())) is not None:
-        raise IndexDamaged(f"{path} contains {stranger!r}, which the sidecar does not make")
+        raise IndexDamaged(f"{path}: {stranger!r} is not as the sidecar makes it")
     return version
 
 
-def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
+def open_for_reading(path: Path, kind: int) -> BoundedDatabase:
     """Open a database file of a kind (`DAILY` or `CATALOG`) for reading only.
 
     Raises IndexMissing, IndexDamaged or SchemaMismatch, and SidecarError if the file exists but cannot be read at the
@@ -235,15 +243,16 @@ def open_for_reading(path: Path, kind: int) -> SqliteDatabase:
             raise IndexMissing(f"{path} is empty")
     except _STATEMENT_ERRORS as error:
         database.close()
-        raise _read_error(path, error) from error
+        raise _read_error(database, path, error) from error
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _connect_for_reading(path: Path, how: str) -> SqliteDatabase:
-    return SqliteDatabase(uri(path, how), uri=True, pragmas={"query_only": 1, "cache_size": -4096}, timeout=5)
+def _connect_for_reading(path: Path, how: str) -> BoundedDatabase:
+    pragmas = {"query_only": 1, "cache_size": -4096}
+    return BoundedDatabase(path, uri(path, how), uri=True, pragmas=pragmas, timeout=5)
 
 
 def roll_back_journal(folder: GuardedFolder, name: str) -> None:
@@ -254,26 +263,6 @@ def roll_back_journal(folder: GuardedFolder, name: str) -> None:
         path = folder.path / name
         with closing(_connect_for_writing(path, {})) as database, database_damage_as_errors(path):
             database.execute_sql("PRAGMA user_version").fetchone()
-
-
-def looks_whole(folder: GuardedFolder, name: str) -> bool:
-    """Whether a file exists, begins with the header of a database, and is at least as long as the header says. Raises
-    OSError if it cannot be read.
-
-    Not for a database that this process has open: closing the file here would drop SQLite's locks on it.
-    """
-    try:
-        with closing_fd(folder.open_file(name)) as fd:
-            status = os.fstat(fd)
-            header = os.pread(fd, _HEADER_LENGTH, 0)
-    except (FileNotFoundError, ForeignFile):
-        return False
-    if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
-        return False
-    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    # If these differ, the last SQLite that wrote the file was so old that it does not keep the page count.
-    has_count = header[24:28] == header[92:96]
-    return not has_count or status.st_size >= pages * (65536 if page == 1 else page)
 
 
 @contextmanager
@@ -298,11 +287,15 @@ def invalid_values_as_damage(path: Path) -> Iterator[None]:
         raise _invalid_values(path, error) from error
 
 
-def _read_error(path: Path, error: Exception) -> SidecarError:
+def _read_error(database: BoundedDatabase, path: Path, error: Exception) -> SidecarError:
     """The error of the sidecar for an error that a statement raised while `path` was read."""
     damage = _damage(path, error)
     if damage is not None:
         return damage
+    if str(error) == INTERRUPTED:
+        if database.counter.is_endless:
+            return IndexDamaged(f"{path}: {ENDLESS}")
+        raise KeyboardInterrupt from error  # raised while SQLite ran, which has swallowed it
     # A swap has moved the file while it was open, and SQLite looks for its journal by name.
     if not path.exists():
         return IndexMissing(f"{path} was moved or deleted while it was being read")
@@ -362,10 +355,10 @@ class OpenDatabase:
     def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows, unchecked. Raises IndexDamaged or IndexMissing, and SidecarError for an error that may pass."""
         try:
-            # Not through peewee, which takes as long as SQLite for a short query. Statements stay prepared.
-            rows: list[tuple[Any, ...]] = self._database.connection().execute(sql, values).fetchall()
+            # Statements stay prepared.
+            rows: list[tuple[Any, ...]] = self._database.ask(sql, values).fetchall()
         except _STATEMENT_ERRORS as error:
-            raise _read_error(self.path, error) from error
+            raise _read_error(self._database, self.path, error) from error
         return rows
 
     def _decoded(self, decode: Callable[[Any], T], sql: str, *values: Any) -> list[T]:
@@ -382,7 +375,7 @@ class OpenDatabase:
             for row in self._database.execute_sql(sql, values):
                 yield decode(row)
         except _STATEMENT_ERRORS as error:
-            raise _read_error(self.path, error) from error
+            raise _read_error(self._database, self.path, error) from error
         except _VALUE_ERRORS as error:
             raise _invalid_values(self.path, error) from error
 

@@ -33,6 +33,8 @@ WAL, SHARED_MEMORY, JOURNAL = "-wal", "-shm", "-journal"
 """What SQLite appends to the name of a database to name the files beside it."""
 BESIDE = (WAL, SHARED_MEMORY, JOURNAL)
 
+_HEADER = b"SQLite format 3\0"
+_HEADER_LENGTH = 100
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """The first bytes of a rollback journal. If it names a super-journal, they are its last bytes too."""
 
@@ -65,6 +67,26 @@ def check_to_read(path: Path) -> None:
             raise IndexDamaged(f"{path}{suffix} is not a file")
         if suffix == SHARED_MEMORY and status.st_nlink > 1:
             raise IndexDamaged(f"{path}{suffix} has a second name elsewhere")
+
+
+def looks_whole(folder: GuardedFolder, name: str) -> bool:
+    """Whether a file exists, begins with the header of a database, and is at least as long as the header says. Raises
+    OSError if it cannot be read.
+
+    Not for a database that this process has open: closing the file here would drop SQLite's locks on it.
+    """
+    try:
+        with closing_fd(folder.open_file(name)) as fd:
+            status = os.fstat(fd)
+            header = os.pread(fd, _HEADER_LENGTH, 0)
+    except (FileNotFoundError, ForeignFile):
+        return False
+    if not header.startswith(_HEADER) or len(header) < _HEADER_LENGTH:
+        return False
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    # If these differ, the last SQLite that wrote the file was so old that it does not keep the page count.
+    has_count = header[24:28] == header[92:96]
+    return not has_count or status.st_size >= pages * (65536 if page == 1 else page)
 
 
 def uri(path: Path, how: str) -> str:

@@ -1,21 +1,23 @@
-"""Check the schema of a database file: that tables are tables, and that nothing in it runs code that is not ours.
+"""Check the schema of a database file: that its tables, indexes and views are as the sidecar makes them, and that
+nothing else in it runs code.
 
 An index may come from anybody, and SQLite runs the code that a schema contains. A view under the name of a table, a
 trigger, or an index over an expression can keep a reader busy forever, fill the disk or use up the memory, and no
-signal ends that, because SQLite does not return. Tables and views under other names are never queried, so they may
-stay.
+signal ends that, because SQLite does not return. A column that ignores case, or an index that allows a value only once,
+changes or refuses rows. Tables and views under other names are never queried, so they may stay.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple, Self
 
-from peewee import Model
+from peewee import Model, SchemaManager, SqliteDatabase
 
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
-from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX
+from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, STATISTICS
 
 OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 1001"
 """The query whose rows are checked: one more than are allowed, at most."""
@@ -23,50 +25,56 @@ OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 1001"
 _MAX_OBJECTS = 1000
 _RUNS = re.compile(r"\b(AS|CHECK|DEFAULT|GENERATED|VIRTUAL)\b", re.IGNORECASE)
 """A word that makes a table compute something. No column of the sidecar's tables has such a name."""
-_PLAIN_INDEX = re.compile(r'CREATE (UNIQUE )?INDEX "\w+" ON "\w+" \("\w+"(, "\w+")*\)', re.ASCII)
-"""The statement of an index over columns, as peewee writes it."""
-_VIEW_NAME = re.compile(r"CREATE VIEW (\w+)")
+_PLAIN_INDEX = re.compile(r"[^()]*\([^()]*\)")
+"""The statement of an index over columns."""
+
+_Object = tuple[object, ...]
+"""A row of `OBJECTS`."""
 
 
 class Schema(NamedTuple):
     """What a kind of database file contains."""
 
-    tables: frozenset[str]
-    """Their names."""
-    views: dict[str, str]
-    """Their statements, by name."""
-    indexes: frozenset[str]
-    """The statements of indexes that are not simply over columns."""
+    objects: frozenset[_Object]
+    """Tables, indexes and views, as SQLite records them when the sidecar makes them."""
+    tables: frozenset[object]
+    """The names of the tables."""
 
     @classmethod
     def of(cls, models: Iterable[type[Model]], statements: Iterable[str]) -> Self:
-        """The schema of a file that these models and these statements, for views and indexes, have created."""
-        made = [_normal(sql) for sql in statements]
-        views = {found[1]: sql for sql in made if (found := _VIEW_NAME.match(sql))}
-        tables = frozenset(model._meta.table_name for model in models)
-        return cls(tables, views, frozenset(made) - frozenset(views.values()))
+        """The schema that models and statements make."""
+        database = SqliteDatabase(":memory:")
+        try:
+            for model in models:
+                SchemaManager(model, database).create_table()
+                SchemaManager(model, database).create_indexes()
+            for statement in statements:
+                database.execute_sql(statement)
+            objects = frozenset(database.execute_sql(OBJECTS).fetchall())
+        finally:
+            database.close()
+        return cls(objects, frozenset(name for kind, name, *_ in objects if kind == "table"))
 
-    def stranger(self, objects: Iterable[tuple[object, ...]]) -> str | None:
-        """The name of something that the sidecar does not make that way; None if there is nothing of the kind.
-
-        `objects` are the rows of `OBJECTS`.
-        """
-        found = list(objects)
+    def stranger(self, objects: Iterable[_Object]) -> str | None:
+        """The name of something in a file that is not as the sidecar makes it, or is missing; None if all is well."""
+        found = frozenset(objects)
         if len(found) > _MAX_OBJECTS:
             return f"more than {_MAX_OBJECTS} tables"
-        return next((str(name) for kind, name, table, sql in found if not self._is_ours(kind, name, table, sql)), None)
+        for _, name, *_ in sorted(self.objects - found, key=str):
+            return str(name)
+        return next((str(one[1]) for one in found - self.objects if self._matters(*one)), None)
 
-    def _is_ours(self, kind: object, name: object, table: object, sql: object) -> bool:
-        if kind == "trigger":
+    def _matters(self, kind: object, _name: object, table: object, sql: object) -> bool:
+        """Whether something that the sidecar did not make runs with what it does, or when a file is checked."""
+        if kind == "view":
             return False
-        text = _normal(sql) if isinstance(sql, str) else ""
-        if name in self.tables:
-            return kind == "table" and _RUNS.search(text) is None
-        if name in self.views:
-            return kind == "view" and text == self.views[str(name)]
-        if kind == "index" and table in self.tables:
-            return sql is None or text in self.indexes or _PLAIN_INDEX.fullmatch(text) is not None
-        return True
+        if kind == "trigger" or table in self.tables:
+            return True
+        if sql is None:  # the index of a UNIQUE in the statement of its table
+            return False
+        if not isinstance(sql, str) or kind not in ("table", "index"):
+            return True
+        return bool(_RUNS.search(sql)) if kind == "table" else _PLAIN_INDEX.fullmatch(sql) is None
 
 
 def are_tables(objects: Iterable[tuple[object, ...]], names: Iterable[str]) -> bool:
@@ -77,10 +85,13 @@ def are_tables(objects: Iterable[tuple[object, ...]], names: Iterable[str]) -> b
     return all(kind == "table" and isinstance(sql, str) and _RUNS.search(sql) is None for kind, sql in found)
 
 
-def _normal(sql: str) -> str:
-    """A statement as SQLite stores it, with single spaces between words."""
-    return " ".join(sql.replace("IF NOT EXISTS ", "").split())
+@cache
+def daily_schema() -> Schema:
+    """The schema of a daily file."""
+    return Schema.of(DAILY_TABLES, (*ENTRY_INDEXES, KSI_INDEX, *STATISTICS))
 
 
-DAILY_SCHEMA = Schema.of(DAILY_TABLES, (*ENTRY_INDEXES, KSI_INDEX))
-CATALOG_SCHEMA = Schema.of(CATALOG_TABLES, CATALOG_VIEWS)
+@cache
+def catalog_schema() -> Schema:
+    """The schema of the catalog."""
+    return Schema.of(CATALOG_TABLES, CATALOG_VIEWS)
