@@ -278,7 +278,7 @@ MTIME_GRANULARITY = 100_000_000
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "afs", "virtiofs"}
 """File systems that other machines may write to, which inotify does not report."""
 
-POLLING_CONFIGURED = "asked for in the configuration"
+POLLING_CONFIGURED = "set in the configuration"
 """The reason for polling if the configuration says so."""
 
 

@@ -116,7 +116,7 @@ class GuardedFolder:
             if status.st_mode & _OTHERS_WRITE:
                 os.fchmod(self.fd, stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
         elif status.st_mode & stat.S_IWOTH:
-            raise ConfigError(f"everybody can write in the index folder {self.path}", hint=f"chmod o-w {self.path}")
+            raise ConfigError(f"everybody can write to the index folder {self.path}", hint=f"chmod o-w {self.path}")
 
     def __reduce__(self) -> tuple[Callable[..., GuardedFolder], tuple[Path, int, int]]:
         """Pickled for another process, which opens the path again and refuses the folder if it has been replaced."""

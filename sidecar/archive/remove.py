@@ -115,7 +115,7 @@ def _opened(folder: int, name: str) -> Iterator[int]:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with closing_fd(fd):
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InUse("it is not a regular file any more")
+            raise InUse("it is no longer a regular file")
         yield fd
 
 

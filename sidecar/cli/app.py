@@ -32,7 +32,7 @@ BROKEN_PIPE = 141
 _HINTS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "run `sidecar doctor` to see which permissions this user needs"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files: ulimit -n"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files: ulimit -n"),
     errno.EROFS: "put the index where it can be written: --index DIR, or `index` in config.yaml",
 }
 """What to do about an operating system error, by its number."""

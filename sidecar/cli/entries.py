@@ -155,7 +155,9 @@ class _SidecarWatch:
             if is_running != self._is_running:
                 self._is_running = is_running
                 self._note(
-                    "a sidecar runs again" if is_running else "no sidecar runs: until `sidecar run`, nothing new comes"
+                    "a sidecar is running again"
+                    if is_running
+                    else "no sidecar is running: nothing new comes until `sidecar run`"
                 )
         return False
 

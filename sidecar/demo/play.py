@@ -110,7 +110,7 @@ def check_root(root: Path) -> None:
     found = next(_foreign(root), None)
     if found is not None:
         raise ConfigError(
-            f"the demo writes no logs among others, and {root} has {found}",
+            f"the demo does not write among other logs, and {root} has {found}",
             hint="leave out --root (and SIDECAR_ROOT) to play in a new temporary folder, or name an empty one",
         )
 

@@ -117,7 +117,7 @@ def _index(settings: Settings) -> CheckResult:
         return CheckResult("index", "error", str(error), error.hint)
     if why:
         return CheckResult("index", "warning", f"{why} since it was built", "`sidecar run` rebuilds it by itself")
-    return CheckResult("index", "ok", "whole, and built with these settings")
+    return CheckResult("index", "ok", "complete, and built with these settings")
 
 
 def _archive(settings: Settings) -> Iterator[CheckResult]:
@@ -142,7 +142,7 @@ def _archive(settings: Settings) -> Iterator[CheckResult]:
         advice = "mount it, put the files back from a backup, or name the folder: `archive` in config.yaml"
         yield CheckResult("archive", "error", f"{len(lost)} of {len(files)} archives: {listed(lost)}", advice)
     else:
-        yield CheckResult("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its note")
+        yield CheckResult("archive", "ok", f"{len(files):,} archives in {settings.archive}, each with its list of logs")
 
 
 # ---- sources: do the globs match, do the formats fit

@@ -203,7 +203,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     if not (reasons or behind):
         reasons += misfits(settings, [(file.path, file.entries, file.rejected) for file in (*files, *missing)])
     if behind and held is None:
-        reasons.append(f"{behind} bytes are not indexed, and no sidecar runs")
+        reasons.append(f"{behind} bytes are not indexed, and no sidecar is running")
     elif lag > MAX_HEALTHY_LAG:
         reasons.append(f"{behind} bytes are not indexed; the oldest wait for {lag:.0f} s")
     return Status(

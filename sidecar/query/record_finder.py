@@ -40,7 +40,7 @@ class RecordFinder:
             place = self._place(entry)
             where = f"{entry.file_path}, byte {entry.byte_offset}"
             if place is None:
-                raise SourceChanged(f"{where}: the index has no such entry any more")
+                raise SourceChanged(f"{where}: the index no longer has such an entry")
             length, checksum = place
             if getattr(entry, "checksum", checksum) != checksum:
                 raise SourceChanged(f"{where}: other bytes have been indexed there since")
@@ -71,7 +71,7 @@ class RecordFinder:
         return parts
 
     def _place(self, entry: Entry) -> tuple[int, int] | None:
-        """Length and checksum of the record, as the index has them now; None if it has no such entry any more."""
+        """Length and checksum of the record, as the index has them now; None if it no longer has such an entry."""
         self._files.names()
         day_name = f"{day_of(entry.timestamp)}.db"
         return self._files.ask(day_name, lambda day: day.place(entry.file_path, entry.byte_offset))

@@ -1,4 +1,4 @@
-"""The files of an index, open for reading, also while a rebuilt index is swapped in.
+"""The files of an index, open for reading, even while a rebuilt index is swapped in.
 
 A swap replaces the index file by file, so the file behind a name may change between any two steps of a reader.
 Therefore the place of a file is looked up (`store.layout` knows it), and again after the answer. A file that was

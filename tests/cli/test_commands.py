@@ -429,7 +429,7 @@ def test_a_status_that_is_not_healthy_exits_with_1(indexed: Path) -> None:
     append(indexed)
     for options in ([], ["--json"], ["--sources"]):
         done = asked(indexed, "status", *options)
-        assert done.exit_code == 1 and "no sidecar runs" in done.stdout
+        assert done.exit_code == 1 and "no sidecar is running" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -677,11 +677,11 @@ def test_follow_prints_entries_as_they_come_until_ctrl_c(root: Path) -> None:
 
 def test_follow_says_when_no_sidecar_runs_and_when_one_does_again(indexed: Path) -> None:
     with running(indexed, "follow") as follower:
-        line_of(follower, "no sidecar runs")
+        line_of(follower, "no sidecar is running")
         with running(indexed, "run") as daemon:
             line_of(daemon, "caught up")
-            line_of(follower, "a sidecar runs again")
-        line_of(follower, "no sidecar runs")
+            line_of(follower, "a sidecar is running again")
+        line_of(follower, "no sidecar is running")
 
 
 def test_follow_waits_for_a_name_that_is_not_known_yet_and_suggests_one_that_is(indexed: Path) -> None:

@@ -112,7 +112,7 @@ def test_lines_that_are_not_indexed_are_behind_and_a_reason_where_nobody_indexes
     found = status_of(reference(tmp_path), sources=True)
     assert found.behind_bytes == len(RECORD) + 6
     assert (found.healthy, found.source_list[0].status) == (False, "behind")
-    assert "no sidecar runs" in found.reasons[0]
+    assert "no sidecar is running" in found.reasons[0]
     assert 100 <= found.lag_seconds < 130
     assert adds_up(found)
 
