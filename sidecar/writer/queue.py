@@ -301,7 +301,7 @@ class ResponseLogWriter:
 
     def _abandon(self, batch: dict[str, _Group]) -> None:
         """Called when the worker ends: fail everything that is not done. The worker may have been cancelled together
-        with the loop, and then nobody may wait for it for ever."""
+        with the loop, and then nobody may wait for it forever."""
         self._close_queue()
         for group in (*batch.values(), *self._queued.values()):
             for future in (*group.futures, group.released):

@@ -280,7 +280,7 @@ def test_a_last_line_without_lf_that_is_a_whole_record_is_taken_once_it_is_settl
 
 
 @pytest.mark.parametrize("tail", [b'{"ev', b"{}", b"[1]", A + B, b"x" + A, b"\0\0", b"  "])
-def test_a_last_line_that_is_no_whole_record_waits_for_ever(tail: bytes) -> None:
+def test_a_last_line_that_is_not_a_whole_record_waits_forever(tail: bytes) -> None:
     reading = read(B + b"\n" + tail, settled=True)
 
     assert counts(reading) == {"indexed": 14, "waiting": len(tail)}
