@@ -23,7 +23,8 @@ WRONG_USE = 2
 """The exit status if nothing says what to index."""
 
 GRACE_SECONDS = 30.0
-"""A stop that takes longer than this is forced: the disk, or SQLite, does not return. Far more than one takes."""
+"""A stop that takes longer than this is forced, because the disk or SQLite does not return. Usually it takes much less.
+"""
 
 
 @click.command(
@@ -158,8 +159,8 @@ class _Running:
         self._caught_up = False
 
     def request_stop(self, number: int, _frame: object) -> None:
-        """The signal handler. A second signal kills the process at once, which costs only a replay; so does this one,
-        GRACE_SECONDS later, if the process is still there."""
+        """The signal handler. A second signal kills the process at once, which costs only a replay. So does the first,
+        after GRACE_SECONDS, if the process still exists then."""
         self._stop_requested = True
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
@@ -236,7 +237,8 @@ class _Running:
 
 
 def _die_later(number: int) -> None:
-    """Kill this process by a signal after a while. In a thread, because the main thread may be waiting for the disk."""
+    """Kill this process with a signal after a while. To be run in a thread, because the main thread may be waiting for
+    the disk."""
     time.sleep(GRACE_SECONDS)
     os.kill(os.getpid(), number)
 

@@ -1,4 +1,4 @@
-"""Guesses at what the fields of a log mean, each with its reason. Only the names and values of the fields are known."""
+"""Guesses at what the fields of a log mean, each with its reason, from their names and values alone."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         *("payload", "question", "answer"),
     ),
 }
-"""By attribute: names that people give to it, without `_` and in small letters, the likeliest first."""
+"""By attribute, the names that people give to it, without `_` and in lower case, the likeliest first."""
 _TOOL_NAMES = ("tool", "toolname")
 _COMMON = frozenset(("from", "to", "target", "source", "user", "role", "agent", "name"))
-"""Names that mean other things deep inside of a record."""
+"""Names that mean other things deep inside a record."""
 _ROLES = frozenset(
     ("user", "human", "assistant", "system", "developer", "tool", "agent", "model", "ai", "bot", "gemini")
 )
-"""Who speaks, where nothing but its role is said."""
+"""The names of roles, which stand for the author if nothing else does."""
 _SPEAKS_AS_MODEL = frozenset(("agent", "model", "ai", "bot", "gemini"))
 _ASKS = frozenset(
     (
@@ -63,29 +63,29 @@ _MAX_PLACES = 6
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a format should say under one key, and why."""
+    """What a format should have under a key, and why."""
 
     key: str
     value: list[Any]
-    """Places, as paths of keys or as texts; for event types, these."""
+    """Places, as paths of keys or as texts; under `requests` and `answers`, event types."""
     why: str
 
 
 @dataclass(slots=True)
 class Guesses:
-    """All guesses at one log."""
+    """All guesses about a log."""
 
     layout: str
     layout_why: str
     attributes: list[Guess] = field(default_factory=list)
     event_types: list[Guess] = field(default_factory=list)
     repeated: tuple[Path_, list[str]] | None = None
-    """A path, and its values of which each record repeats another."""
+    """A path, and those of its values with which a record repeats another one."""
     repeated_why: str = ""
 
 
 def guesses_at(survey: Survey) -> Guesses:
-    """What the records of a log say, as far as it shows."""
+    """What the records of a log seem to mean."""
     repeated = _repeats(survey)
     types = _event_types(survey)
     type_of = _type_of_each(types)
@@ -128,8 +128,8 @@ def _key(name: str) -> str:
 
 
 def _rank(one: Field, names: tuple[str, ...]) -> int:
-    """The place of a field's name among names; behind all of them where it is none. A key `id` or `name` is named for
-    the object that it is in."""
+    """The position of a field's name among names, or their number if it is not one of them. For a key `id` or `name`,
+    the name of the object that it is in counts."""
     name = _key(one.name)
     if name in ("id", "name") and len(one.path) > 1:
         name = _key(one.path[-2])
@@ -137,7 +137,7 @@ def _rank(one: Field, names: tuple[str, ...]) -> int:
 
 
 def _named(survey: Survey, attribute: str) -> list[Field]:
-    """The fields that are named for an attribute and hold short texts, those at the top and the likeliest first."""
+    """The fields that have a name of an attribute and contain short texts, the likeliest and those at the top first."""
     names = _NAMES[attribute]
     found = [
         one
@@ -163,7 +163,7 @@ def _texts(survey: Survey) -> list[Field]:
 
 
 def _times(survey: Survey) -> list[Field]:
-    """The fields that hold moments of this century."""
+    """The fields that contain times of this century."""
     names = _NAMES["timestamp"]
     found = []
     for one in survey.fields:
@@ -177,7 +177,8 @@ def _times(survey: Survey) -> list[Field]:
 
 
 def _covering(fields: Iterable[Field], survey: Survey) -> list[Field]:
-    """Of some fields in the order of preference, those that say something of records of which none before them does."""
+    """Those of some fields, which are in order of preference, that have a value in records in which none before them
+    has one."""
     chosen: list[Field] = []
     covered: set[int] = set()
     for one in fields:
@@ -193,7 +194,7 @@ def _covering(fields: Iterable[Field], survey: Survey) -> list[Field]:
 
 
 def _event_types(survey: Survey) -> list[Field]:
-    """The fields that say what kind of record it is. Of several, the one first that tells asking from answering."""
+    """The fields that say what kind of record it is, those that tell requests from answers first."""
     names = _NAMES["event_type"]
 
     def score(one: Field) -> float:
@@ -214,7 +215,7 @@ def _type_of_each(types: list[Field]) -> dict[int, str]:
 
 
 def _correlations(survey: Survey, types: list[Field]) -> tuple[list[Field], str]:
-    """The fields whose values each stand in a few records of different kinds: ids of questions and their answers."""
+    """The fields each value of which is in a few records of different kinds: ids of requests and their answers."""
     kinds = _type_of_each(types)
     found: list[tuple[float, Field, int]] = []
     for one in survey.fields:
@@ -229,12 +230,12 @@ def _correlations(survey: Survey, types: list[Field]) -> tuple[list[Field], str]
             found.append((size, one, len(pairs)))
     found.sort(key=lambda each: (len(each[1].path), each[0]))
     chosen = found[:_MAX_PLACES]
-    why = f"{chosen[0][2]} values stand in records of different kinds" if chosen else ""
+    why = f"{chosen[0][2]} values are in records of different kinds" if chosen else ""
     return [one for _, one, _ in chosen], why
 
 
 def _asks_and_answers(type_of: Mapping[int, str], links: list[Field]) -> list[Guess]:
-    """Which event types ask, and which answer: by who comes first with an id, else by their names."""
+    """Which event types are requests and which are answers: by which come first with an id, or else by their names."""
     first, later = Counter[str](), Counter[str]()
     seen: set[str] = set()
     ids = {n: next((one.texts[n] for one in links if n in one.texts), None) for n in type_of}
@@ -266,7 +267,8 @@ def _asks_and_answers(type_of: Mapping[int, str], links: list[Field]) -> list[Gu
 
 
 def _asks(kind: str) -> bool:
-    """Whether an event type is named for asking. What is named for answering as well, as `call_output`, answers."""
+    """Whether an event type has the name of a request. One that has that of an answer as well (`call_output`) is an
+    answer."""
     words = _words(kind)
     return bool(words & _ASKS) and not _answers(kind) and "system" not in words
 
@@ -276,7 +278,7 @@ def _answers(kind: str) -> bool:
 
 
 def _has_partner(kind: str, kinds: Iterable[str], others: frozenset[str]) -> bool:
-    """Whether there is a type of the same words but for beginning or end."""
+    """Whether there is a type with the same words, except for those that mean a beginning or an end."""
     rest = _words(kind) - _BEGINS - _ENDS
     return any(_words(other) & others and _words(other) - _BEGINS - _ENDS == rest for other in kinds)
 
@@ -285,7 +287,7 @@ def _words(text: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", text)}
 
 
-# ---- sessions, and what is said twice
+# ---- sessions, and records that repeat others
 
 
 def _layout(survey: Survey, session: list[Field]) -> tuple[str, str]:
@@ -298,7 +300,7 @@ def _layout(survey: Survey, session: list[Field]) -> tuple[str, str]:
 
 
 def _repeats(survey: Survey) -> tuple[tuple[Path_, list[str]], str] | None:
-    """A field at the top by which alone many records differ from one before them."""
+    """A field at the top that is the only difference between many records and earlier ones."""
     for one in survey.fields:
         if len(one.path) > 1 or not one.is_choice or not 2 <= len(one.counts) <= 5:
             continue
@@ -312,7 +314,7 @@ def _repeats(survey: Survey) -> tuple[tuple[Path_, list[str]], str] | None:
         values = sorted(text for text, times in repeats.items() if times >= 0.8 * one.counts[text])
         if sum(repeats[text] for text in values) >= max(2, 0.2 * len(survey.records)):
             times = sum(repeats[text] for text in values)
-            return (one.path, values), f"{times} records differ from one before them in nothing else"
+            return (one.path, values), f"{times} records differ from an earlier one in nothing else"
     return None
 
 

@@ -17,15 +17,15 @@ from .survey import MAX_RECORDS, Survey, survey_of
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
 _NOT_TEXT = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "n"))
-"""What YAML takes for something else than text."""
+"""Words that YAML does not take for text."""
 _NAME = "draft"
 _REPEATED = "repeated"
 _COMMENT_AT = 60
 
 
 def suggest(file: Path) -> str:
-    """A config.yaml that indexes a log and those like it beside it, as YAML; comments say what each line is guessed
-    from. It is accepted as it is. Raises SidecarError where the file holds no record."""
+    """The text of a config.yaml that indexes a log and similar ones beside it, and that can be used as it is. Comments
+    say what each line is guessed from. Raises SidecarError if the file contains no record."""
     survey = survey_of(file)
     guesses = guesses_at(survey)
     return "\n".join(_lines(file, survey, guesses)) + "\n"
@@ -66,7 +66,7 @@ def _lines(file: Path, survey: Survey, guesses: Guesses) -> Iterator[str]:
 
 
 def _name_for(file: Path) -> str:
-    """The words that the name of a file begins with."""
+    """A name for the source and the format: the words at the beginning of the file's name."""
     words = re.match(r"[a-z]{2,}(?:[-_.][a-z]{2,})*", file.stem.lower())
     name = words[0][:40] if words else _NAME
     return f"{name}-{_NAME}" if name in _NOT_TEXT or name in load_formats() else name
@@ -79,7 +79,7 @@ def _presets_for(file: Path) -> Iterator[str]:
     for preset in candidates():
         sources = presets[preset].mapping()["sources"].items()
         globs = [source.mapping()["glob"].text() for source in sources]
-        # A bare `*/*.jsonl` fits nearly any log, so that glob counts for nothing.
+        # A glob such as `*/*.jsonl` matches nearly every log, so it does not count.
         telling = [re.compile(glob_regex(glob)) for glob in globs if re.search(r"[a-z]{4}", glob.replace("jsonl", ""))]
         ends = ["/".join(parts[i:]) for i in range(len(parts))]
         if any(regex.fullmatch(end) for regex in telling for end in ends):
@@ -95,14 +95,14 @@ def _list(values: list[Any]) -> str:
 
 
 def _place(path: tuple[str, ...]) -> str:
-    """A path as a format has it: keys with dots between, or a list of keys where one has other characters."""
+    """A path as it is written in a format: keys separated by dots, or a list of keys if one has special characters."""
     if any(re.search(r"[.\[\]{}<>]", key) for key in path):
         return f"[{', '.join(map(_text, path))}]"
     return _text(".".join(path))
 
 
 def _text(text: str) -> str:
-    """A text in YAML, quoted where it has to be."""
+    """A text in YAML, in quotation marks if it needs them."""
     if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
         return text
     return json.dumps(text)

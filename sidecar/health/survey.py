@@ -1,4 +1,4 @@
-"""What stands where in the records of a log of unknown shape: the basis of a draft of its format."""
+"""Which values the records of a log of unknown shape have at which paths, as the basis for a draft of its format."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sidecar.errors import SidecarError
 from sidecar.places import text_of
 
 MAX_RECORDS = 2_000
-"""Records that are looked at."""
+"""How many records are looked at."""
 MAX_BYTES = 32 << 20
-"""Bytes of a log that are read."""
+"""How many bytes of a log are read."""
 MAX_FILES = 500
-"""Files beside the one that was named, where each is one record."""
+"""How many files beside the given one are read if each is one record."""
 _MAX_DEPTH = 4
 _MAX_PATHS = 2_000
 _MAX_FEW = 60
@@ -32,11 +32,11 @@ Path_ = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Field:
-    """What stands at one path, in those records that have something there."""
+    """The values at one path."""
 
     path: Path_
     values: Mapping[int, Any]
-    """By the number of the record; no objects, lists or nulls."""
+    """By the number of the record, from 0. There are no objects, lists or nulls among them."""
 
     @property
     def name(self) -> str:
@@ -50,12 +50,12 @@ class Field:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each text stands there."""
+        """How often each text occurs."""
         return Counter(self.texts.values())
 
     @property
     def is_choice(self) -> bool:
-        """Whether all values are of a few short texts, such as kinds or names."""
+        """Whether all values are among a few short texts, such as kinds or names."""
         return (
             len(self.texts) == len(self.values)
             and 0 < len(self.counts) <= _MAX_FEW
@@ -65,7 +65,7 @@ class Field:
 
     @property
     def words(self) -> float:
-        """The share of values that read like something said: with spaces between words."""
+        """The share of values, from 0 to 1, that read like something said: words with spaces between them."""
         said = [v for v in self.values.values() if isinstance(v, str) and re.search(r"\w\W*\s\S*\w", v)]
         return len(said) / len(self.values)
 
@@ -90,9 +90,9 @@ class Survey:
 
 
 def survey_of(file: Path) -> Survey:
-    """The first records of a log; of a file that is one record, those of its like beside it as well.
+    """The first records of a log. If the file is one record, those of similar files beside it are included.
 
-    Raises SidecarError where there is no record.
+    Raises SidecarError if there is no record.
     """
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
@@ -105,8 +105,8 @@ def survey_of(file: Path) -> Survey:
     records = list(islice((one for line in content.split(b"\n") if (one := _object(line)) is not None), MAX_RECORDS))
     if not records:
         raise SidecarError(
-            f"{file} holds no JSON object, neither a line nor as a whole",
-            hint="a log is JSON objects, one a line or one a file; convert it first",
+            f"{file} contains no JSON object, neither in a line nor as a whole",
+            hint="a log consists of JSON objects, one per line or one per file; convert it first",
         )
     return Survey(file, records, is_one_a_file=False)
 
@@ -120,7 +120,7 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 
 def _leaves(value: Mapping[str, Any], path: Path_) -> Iterator[tuple[Path_, Any]]:
-    """All values in an object that are no objects, lists or nulls."""
+    """All values in an object that are not objects, lists or nulls, with their paths."""
     for key, inner in value.items():
         if not key or inner is None or isinstance(inner, list):
             continue

@@ -126,7 +126,7 @@ def test_the_command_prints_the_draft_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"[1]\n", b"\xff\xfe{\x00"])
 def test_a_file_without_records_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(content)
-    with pytest.raises(SidecarError, match="holds no JSON object"):
+    with pytest.raises(SidecarError, match="contains no JSON object"):
         suggest(tmp_path / "a.jsonl")
 
 
