@@ -330,7 +330,8 @@ def test_verify_says_which_logs_this_user_may_not_read(indexed: Path) -> None:
 
 def test_run_once_indexes_what_is_there(root: Path) -> None:
     size = (root / "responses/sessions/sess_1.jsonl").stat().st_size
-    assert objects(root, "run", "--once") == [{"entries": 4, "bytes": size - len(UNFINISHED)}]
+    summary = {"entries": 4, "bytes": size - len(UNFINISHED), "dropped": 0, "skipped_paths": 1}
+    assert objects(root, "run", "--once") == [summary]
     done = sidecar(root, "run", "--once")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "0 entries indexed, 0 B read\n"
