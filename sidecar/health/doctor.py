@@ -25,6 +25,7 @@ from sidecar.service.index_folder import check_index_folder
 from sidecar.service.lock import lock_holder
 from sidecar.service.repair import reason_to_rebuild
 from sidecar.terminal import counted, size_text
+from sidecar.tool_logs import candidates, places_of
 
 from .coverage import unclaimed_files
 from .dates import date_checks
@@ -177,7 +178,9 @@ def _sources(
 
 
 def _other_presets(settings: Settings) -> str:
-    for name in read_packaged("presets").mapping():
+    # The globs of other tools' presets match nearly any log, so these are named only where the tool keeps its logs.
+    elsewhere = {name for name in candidates() if places_of(name).root != settings.root}
+    for name in sorted(read_packaged("presets").mapping().keys() - elsewhere):
         other = load_settings(settings.config_file, settings.root, name, settings.index)
         count = sum(1 for _ in Scan(other))
         if count:

@@ -352,7 +352,7 @@ def test_bytes_that_are_in_no_sum_are_shown(tmp_path: Path, capsys: pytest.Captu
 def test_the_status_tells_of_each_source_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = SourceStatus("a.jsonl", 100, 60, 10, 20, 5, 5, 0, 3, "ok")
     screens_state.status_view(Screen(), Settings(tmp_path, tmp_path, ()), status_of(source_list=(source,)))
-    assert re.search(r"^ok +100 +60 +10 +20 +5 +5 +0 +3 +a.jsonl$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^ok +100 +60 +10 +20 +5 +5 +0 +3 +0 +a.jsonl$", capsys.readouterr().out, re.MULTILINE)
 
 
 # --- times, sizes, progress -------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_a_scan_that_is_asked_for_during_a_scan_is_not_forgotten(
         now = 1e9
         while it.step(now):
             pass
-        now += 1e6
+        now = it._scans.due
         it.step(now)
         assert it._scans.is_on
         logs(tmp_path, 5, 10)  # one of them it has passed
