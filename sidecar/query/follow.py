@@ -51,9 +51,11 @@ class Follower:
         self._folder = folder
         self._days: dict[str, _Followed] = {}
         self._open: OpenFiles[str, DayReader] = OpenFiles(MAX_OPEN_FOLLOWED)
+        self._listed: tuple[tuple[int, int] | None, list[Path]] = (None, [])
+        """The stamp of the folder (`layout.listing_stamp`), and the daily files while it stays the same."""
         self._given: OrderedDict[int, None] = OrderedDict()
         """Hashes of the entries returned last, oldest first."""
-        for path in layout.daily_paths(folder):
+        for path in self._paths():
             stats = _stats_of(path)
             try:
                 with closing(DayReader(path)) as day:
@@ -63,7 +65,7 @@ class Follower:
 
     def news(self, wanted: Filter) -> Iterator[Entry]:
         """Entries that match and were added since the last call. Those of a day that cannot be read come later."""
-        for path in layout.daily_paths(self._folder):
+        for path in self._paths():
             known = self._days.setdefault(path.name, _Followed())
             stats = _stats_of(path)
             if stats is not None and stats == known.stats:
@@ -74,6 +76,13 @@ class Follower:
                 # The next call finds the file that takes its place.
                 continue
             known.stats = stats
+
+    def _paths(self) -> list[Path]:
+        """The daily files. Not listed anew for every look, which takes longer than the look."""
+        stamp = layout.listing_stamp(self._folder)
+        if stamp is None or stamp != self._listed[0]:
+            self._listed = (stamp, layout.daily_paths(self._folder))
+        return self._listed[1]
 
     def _of(self, day: DayReader, known: _Followed, wanted: Filter) -> Iterator[Entry]:
         size = PAGE

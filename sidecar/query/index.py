@@ -29,6 +29,8 @@ from .snapshot import Snapshot
 
 INDEX = "index"
 """Name of the index folder below the root."""
+SHORTEST_WAIT = 0.0005
+"""Seconds between two looks of `Index.follow` while entries come."""
 
 
 class Index:
@@ -209,14 +211,14 @@ class Index:
         return self._following(follower, wanted, stop or (lambda: False), poll)
 
     def _following(self, follower: Follower, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
-        wait = 0.002
+        wait = SHORTEST_WAIT
         try:
             while not stop():
                 came = False
                 for entry in follower.news(wanted):
                     came = True
                     yield entry
-                wait = 0.002 if came else min(poll, wait * 1.5)
+                wait = SHORTEST_WAIT if came else min(poll, wait * 1.5)
                 time.sleep(wait)
         finally:
             follower.close()
