@@ -69,7 +69,7 @@ class BadTime(SidecarError):
 
 
 class UnknownColumn(SidecarError):
-    """An entry has no column of this name."""
+    """An entry has no column with this name, or the names are not a list of at least one."""
 
     hint = "the columns are the attributes of `sidecar.Entry`"
     exit_status = 2

@@ -1,9 +1,9 @@
-"""Whole objects on a line that as a whole is none: glued together, or before or behind a piece that a dead writer left
-(`docs/derivation.md`, section 2).
+"""Find whole objects on a line that is not an object itself: glued together, or before or behind a piece that a dead
+writer left (`docs/derivation.md`, section 2).
 
-Everything is linear in the line, whatever it holds: where an object that begins at a place would end, and where one
-that ends at a place would begin, follows from the quotes and brackets between the two, so that at each place one object
-is tried, and no search begins inside another.
+The time is linear in the length of the line, whatever the line holds. Where an object that begins at a place would end,
+and where one that ends at a place would begin, follows from the quotes and brackets between the two. So one object is
+tried at each place, and no search begins inside another.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import orjson
 from sidecar.lenient import read_leniently
 
 GAP = b" \t\r\n\x0b\x0c\0"
-"""What may stand between glued records: white space and NULs."""
+"""Bytes that may stand between glued records: white space and NULs."""
 MAX_FROM_END = 1_000
-"""Records of a line that are taken from its end leftwards."""
+"""The most records of a line that are taken from its end leftwards."""
 MAX_DEPTH = 1_024
-"""Levels of nesting, as of the parser."""
+"""The most levels of nesting, as in orjson."""
 
 
 def _next_bracket(string: bytes, opening: bytes, closing: bytes) -> re.Pattern[bytes]:
-    """A pattern for everything up to the next bracket, strings and what has no brackets inside left out. Every
-    repetition is possessive, so that a search is linear."""
+    """A pattern for everything up to and including the next bracket. Brackets in strings do not count, and objects and
+    lists without inner brackets are passed over whole. Every repetition is possessive, so that a search is linear."""
     plain = rb'[^"{}\[\]]'
     values = b"".join(
         rb"|\%c(?:%s++|%s)*+\%c" % (begin, plain, string, end) for begin, end in zip(opening, closing, strict=True)
@@ -35,7 +35,7 @@ def _next_bracket(string: bytes, opening: bytes, closing: bytes) -> re.Pattern[b
 
 
 _FORWARDS = _next_bracket(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"{[", b"}]")
-# Read backwards, a string goes on behind a quote that a backslash follows, because that one is escaped.
+# Read backwards, an escaped quote is one that a backslash follows: the string does not end there.
 _BACKWARDS = _next_bracket(rb'"[^"]*+(?:"\\[^"]*+)*+"', b"}]", b"{[")
 _NOT_GAP = re.compile(rb"[^ \t\r\n\x0b\x0c\0]")
 _PART_OF_MORE = b":,["
@@ -49,20 +49,21 @@ class WholeObject(NamedTuple):
     end: int
     document: dict[str, Any]
     is_repaired: bool
-    """It is not strict JSON, and was read leniently."""
+    """Whether it is not strict JSON, and was read leniently."""
 
 
 class Split(NamedTuple):
-    """What stands on a line."""
+    """A line, taken apart."""
 
     records: list[WholeObject]
-    """In their order."""
+    """The records, in their order on the line."""
     torn: tuple[int, int] | None
-    """The place of what is no record; None if there is nothing but records, or no record."""
+    """Where the piece that is not a record begins and ends; None if there are only records, or none at all."""
 
 
 def split(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> Split:
-    """The whole records on a line, and the piece that is left between them.
+    """The whole records on a line, and the piece that is left between them. `is_record` tells whether an object is a
+    record.
 
     >>> split(b'{"a": 1}{"a": 2}{"b": {"a": 3}', lambda document: "a" in document).torn
     (16, 30)
@@ -78,7 +79,7 @@ def split(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> Split:
 
 
 def _from_front(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> list[WholeObject]:
-    """Whole records one behind the other, from the beginning of the line on."""
+    """Whole records, one behind the other, from the beginning of the line on."""
     found: list[WholeObject] = []
     start = _behind_gap(data, 0)
     while (end := _end_of_object(data, start)) and (one := _read(data, start, end, is_record)):
@@ -88,7 +89,8 @@ def _from_front(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> lis
 
 
 def _from_end(data: bytes, begin: int, is_record: Callable[[dict[str, Any]], bool]) -> list[WholeObject]:
-    """Whole records one before the other, from the end of the line leftwards, down to `begin`; in their order."""
+    """Whole records, one before the other, from the end of the line leftwards down to `begin`. They are returned in
+    their order on the line."""
     backwards = data[begin:].rstrip(GAP)[::-1]
     found: list[WholeObject] = []
     at = 0

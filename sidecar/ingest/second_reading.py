@@ -1,5 +1,5 @@
-"""The second reading of a line that is not strict JSON (`docs/derivation.md`, section 2): leniently, and if it is no
-object even so, as records glued together and what a dead writer left of one."""
+"""The second reading of a line that is not strict JSON (`docs/derivation.md`, section 2): leniently as one object, and
+if it is not one, as records that are glued together and a piece that a dead writer left."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Piece(NamedTuple):
     """What the second reading found on a line."""
 
     line: Line
-    """The bytes of the line that it is about, with their place."""
+    """The bytes of the piece, with their place."""
     record: Record | Rejected
     is_repaired: bool
-    """The record is not strict JSON."""
+    """Whether the record is not strict JSON."""
 
 
 def read_again(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> Piece:
-    """The record that a line is when it is read leniently, or why it is none. The arguments are those of `parse`."""
+    """The record on a line that is read leniently, or why it is not one. The arguments are those of `parse`."""
     try:
         document = read_leniently(line.data)
     except ValueError:
@@ -36,8 +36,8 @@ def read_again(line: Line, format_: Format, named_type: str | None, names: dict[
 
 
 def pieces_of(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> list[Piece]:
-    """The records that are glued together on a line that is not one itself, and the torn piece between them, in their
-    order. Empty if there is no record."""
+    """The records that are glued together on a line that is not a record itself, and the torn piece between them, in
+    their order on the line. Empty if there is no record. The arguments are those of `parse`."""
 
     def is_record(document: dict[str, Any]) -> bool:
         return format_.extract(document, named_type, dict(names)) is not None

@@ -234,8 +234,8 @@ class SourceState:
         return piece.record
 
     def _ingest_glued(self, line: Line, line_end: int, rows: list[Row], answered: list[Answered]) -> int | None:
-        """Derive the rows of records that are glued together on one line. Returns how many of these rows do not count
-        the line end, which the last piece of the line does; None if there is no record."""
+        """Derive the rows of records that are glued together on one line. The line end belongs to the last piece:
+        returns how many of these rows are without it, or None if there is no record."""
         counts = self.counts
         pieces = pieces_of(line, self.source.format, self.named_type, self.state.names)
         if not pieces:

@@ -1,4 +1,7 @@
-"""Questions to all daily files of an index, in the order of their days."""
+"""Queries across all daily files of an index, in the order of their days.
+
+Not here: the queries of one daily file (`day_reader.py`), and which version of the files is read (`snapshot.py`).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,11 @@ def entries(
     limit: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> Iterator[Any]:
-    """The entries that match, or of each a tuple of `columns`, in the order of time or in reverse. Reads lazily; at
-    least `limit` of them, and few more, are read if there are so many."""
+    """The entries that match, or a tuple of `columns` for each, in the order of time or in reverse.
+
+    They are read lazily, a page at a time. A caller that needs only `limit` of them says so, and the first page is not
+    larger; the iterator itself does not end there.
+    """
     without = days_without(files, wanted.texts())
     first = FIRST_PAGE if limit is None else max(1, min(FIRST_PAGE, limit))
     for name in files.names_as_they_are(reverse):
@@ -45,12 +51,12 @@ def _of_day(
         if page.is_whole and len(page.entries) < size:
             return
         after = page.last
-        # After a page that ended early no larger one is asked for.
+        # By the entries and not by the size, so that a page that ended early is followed by a small one.
         size = min(LARGEST_PAGE, len(page.entries) * 2)
 
 
 def columns(files: Snapshot, wanted: Filter, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """These columns of all entries that match, in the order of time, from one index."""
+    """These columns of all entries that match, in the order of time, all from the same version of the index."""
     days = (name.removesuffix(".db") for name in files.names())
     without = days_without(files, wanted.texts()) | {day for day in days if not wanted.may_lie_on(day)}
     return files.of_all_days(lambda day: day.project(wanted, names), without=without)

@@ -1,8 +1,8 @@
 """Rows of one day as columns of entries.
 
-A row of the table `entry` is numbers. A page of rows has at most a few hundred kinds, contexts and lists of
-participants, so each is looked up and decoded once per page, and shared by the entries that have it: to join them to
-every row takes three times as long. A column that nobody asks for costs nothing.
+A row of the table `entry` consists of numbers. A page of rows has at most a few hundred kinds, contexts and lists of
+participants, so each is looked up and decoded once per page, and shared by the entries that have it. Joining them to
+every row would take three times as long. A column that nobody asks for costs nothing.
 
 Anybody may have made an index file, so every value is checked. One that the sidecar never writes raises TypeError or
 ValueError; a number that leads nowhere raises KeyError.
@@ -21,7 +21,7 @@ from sidecar.store.daily_schema import CHECKSUM_OFFSET
 from sidecar.times import YEAR_10000
 
 PATH = "f.text || s.stem || s.suffix"
-"""SQL for the path of a log, of what `PLACED` joins."""
+"""SQL for the path of a log, from the tables that `PLACED` joins."""
 PLACED = "CROSS JOIN source s ON s.id = e.source CROSS JOIN name f ON f.id = s.folder"
 """SQL that joins the log to `entry e`. CROSS JOIN keeps SQLite from reversing a join."""
 ROW = (
@@ -30,7 +30,7 @@ ROW = (
 )
 """SQL for the columns of a row."""
 _WIDTH = 15
-"""Columns of a row."""
+"""The number of columns of a row."""
 _LOOKUPS: dict[str, tuple[str, tuple[type, ...]]] = {
     "kind": (
         "x.id, t.text, a.text, x.is_completion, x.is_request, x.has_author, x.addressees, x.self_place FROM {numbers}"
@@ -46,34 +46,36 @@ _LOOKUPS: dict[str, tuple[str, tuple[type, ...]]] = {
     "role_set": ("x.id, x.roles FROM {numbers}", (int, str)),
     "correlation": ("x.id, x.text FROM {numbers}", (int, str)),
 }
-"""For each table, what to select of the rows with some numbers, and its types."""
+"""For each table, what to select from the rows with given numbers, and the types of the columns."""
 _SELECT = {
     table: "SELECT " + sql.format(numbers=f"json_each(?) j CROSS JOIN {table} x ON x.id = j.value")
     for table, (sql, _) in _LOOKUPS.items()
 }
 
 Ask = Callable[[str, str], Iterable[Any]]
-"""Runs a statement with one parameter, and gives its rows, unchecked."""
+"""Runs a statement with one parameter, and returns its rows, unchecked."""
 _Draft: Any = type("_Draft", Entry.__bases__, {"__slots__": Entry.__slots__})
-"""An entry whose attributes can still be set. To make one of these and to declare it an entry, which Python allows for
-classes of the same slots, takes a third of what the constructor of a frozen class takes."""
+"""An entry whose attributes can still be set. Making one and then setting its class to `Entry`, which Python allows for
+classes with the same slots, takes a third of the time of a frozen class's constructor."""
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of columns that a caller has given. Raises UnknownColumn for what is none."""
+    """The names of columns that a caller has given, as a tuple. Raises UnknownColumn if one is not a column, or if none
+    is given."""
     if isinstance(names, str):
         raise UnknownColumn(f"columns: a list of names is expected, not the text {names!r}")
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or not names:
-        raise UnknownColumn(f"columns: an entry has no {unknown[0]!r}" if unknown else "columns: none is named")
+        raise UnknownColumn(f"columns: an entry has no {unknown[0]!r}" if unknown else "columns: the list is empty")
     return tuple(names)
 
 
 class Columns:
-    """Rows of a day that are as `ROW` has them, as columns. To be made, and used, in the transaction that read them."""
+    """Rows of a day, selected with `ROW`, as columns. To be made and used in the transaction in which the rows were
+    read."""
 
     def __init__(self, rows: Sequence[tuple[Any, ...]], ask: Ask, each: Ask) -> None:
-        """`each` gives rows one by one, `ask` all at once, which is faster."""
+        """`ask` returns all rows at once, which is faster; `each` yields them one by one."""
         self._ask = ask
         self._each = each
         columns: list[Any] = list(zip(*rows, strict=True)) or [()] * _WIDTH
@@ -97,7 +99,7 @@ class Columns:
         ) = columns
         # fmt: on
         self._texts: dict[str, dict[int, str]] = {}
-        """The lists of participants and the sets of roles that `first_rows` has looked up."""
+        """The lists of participants and the sets of roles that have been looked up, by table and number."""
 
     def entries(self) -> list[Entry]:
         """The entries."""
@@ -105,17 +107,17 @@ class Columns:
         return [_entry(values) for values in zip(*map(self.column, COLUMNS), checksums, strict=True)]
 
     def tuples(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The values of these columns, a tuple for each entry."""
+        """A tuple of the values of these columns for each entry."""
         return list(zip(*map(self.column, names), strict=True))
 
     def column(self, name: str) -> Sequence[Any]:
-        """The values of a column, which is one of `COLUMNS`, or `participants` for the text of
+        """The values of a column: one of `COLUMNS`, or `participants`, which is the stored text of
         `participating_agents`."""
         return _OF[name](self)
 
     def first_rows(self, characters: int) -> int:
-        """How many rows there are until their lists of participants and sets of roles have so many characters: one at
-        least. What is behind them is not read, but for the text that is too much."""
+        """The number of rows, at least one, before their lists of participants and sets of roles exceed this many
+        characters. Of the texts behind these rows, only the one that exceeds it is read."""
         longest = [self._look_up("party", self._party, characters), self._look_up("role_set", self._roles, characters)]
         if len(self.numbers) * sum(longest) <= characters:
             return len(self.numbers)
@@ -140,10 +142,10 @@ class Columns:
                 break
         return longest
 
-    # ---- what the numbers stand for
+    # ---- The rows behind the numbers
 
     def _found(self, table: str, numbers: Iterable[int | None]) -> list[Sequence[Any]]:
-        """The rows of a table with these numbers, as columns."""
+        """The rows of a table that have these numbers, as columns."""
         columns = zip(*self._ask(_SELECT[table], as_json(numbers)), strict=True)
         return [_typed(values, kind) for values, kind in zip(columns, _LOOKUPS[table][1], strict=False)]
 
@@ -163,7 +165,7 @@ class Columns:
 
     @cached_property
     def _speaking(self) -> list[Any]:
-        """Participants, author and addressees, as columns."""
+        """Three columns: participants, author, addressees."""
         kinds = {kind: says for kind, *says in zip(self._kinds[0], *self._kinds[5:], strict=True)}
         lists = self._lists()
         pairs = list(zip(self._kind, self._party, strict=True))
@@ -187,26 +189,27 @@ class Columns:
 
 
 def _each_of(numbers: Sequence[int], found: list[Sequence[Any]], place: int) -> list[Any]:
-    """For each number its value, in a column of what was found by number."""
+    """The value for each number. `found` are the columns of a table, the numbers first, and `place` is that of the
+    values among them."""
     return list(map(dict(zip(found[0], found[place], strict=True)).__getitem__, numbers)) if numbers else []
 
 
 def _typed(values: Sequence[Any], *types: type) -> Sequence[Any]:
-    """The values, if all are of these types."""
+    """The values, if all are of these types. Raises TypeError otherwise."""
     if not set(types).issuperset(map(type, values)):
         raise TypeError(f"a column of {', '.join(sorted({type(value).__name__ for value in values}))}")
     return values
 
 
 def _times(values: Sequence[Any]) -> Sequence[float]:
-    """The values, if all are times from 1970 to 9999."""
+    """The values, if all are times from 1970 to 9999. Raises TypeError or ValueError otherwise."""
     if values and not 0.0 <= min(_typed(values, float)) <= max(values) <= YEAR_10000:
         raise ValueError(f"a time of {min(values)!r} or {max(values)!r}")
     return values
 
 
 def _entry(values: tuple[Any, ...]) -> Entry:
-    """The entry with these attributes, and its checksum."""
+    """The entry with these attributes. The last value is its checksum."""
     draft = _Draft()
     # Taken apart by position, which costs a third of a loop. fmt: off
     (
@@ -239,7 +242,7 @@ def _entry(values: tuple[Any, ...]) -> Entry:
 
 
 def as_json(numbers: Iterable[int | None]) -> str:
-    """These numbers, each once, in the order in which they come."""
+    """These numbers as a JSON list, each once, in the order of their first occurrence."""
     return f"[{','.join(str(number) for number in dict.fromkeys(numbers) if number is not None)}]"
 
 

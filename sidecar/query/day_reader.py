@@ -51,7 +51,7 @@ class DayReader(OpenDatabase):
         columns: Sequence[str] | None = None,
     ) -> Page:
         """The next entries that match, or `columns` of them, after a position or from the start, in the order of time
-        or in reverse: `size` of them; or fewer if these are the last, or, where the page is not whole, large."""
+        or in reverse. There are `size` of them, or fewer if these are the last or the page ended early."""
         numbers = self._numbers(wanted)
         if numbers is None:
             return Page([], is_whole=True)
@@ -241,8 +241,8 @@ class DayReader(OpenDatabase):
     # ---- from a filter to SQL
 
     def _asked(self, wanted: Filter, numbers: dict[str, int]) -> Where | None:
-        """The condition for everything but the time; None if this day certainly has nothing of it. `numbers` is what
-        `_numbers` gave."""
+        """The condition for everything but the time; None if this day certainly has no matching entry. `numbers` is
+        what `_numbers` returned."""
         agent, session, conversation = (numbers.get(what) for what in ("agent", "session", "conversation"))
         correlation = numbers.get("correlation")
         asked = Where([], [])
@@ -281,8 +281,8 @@ class DayReader(OpenDatabase):
         return asked
 
     def _numbers(self, wanted: Filter) -> dict[str, int] | None:
-        """The numbers of the strings that are asked for; None if this day does not have one of them. One statement for
-        all, because most questions find nothing on most days."""
+        """The numbers of the strings that are asked for; None if this day does not have one of them. There is one
+        statement for all, because most queries find nothing on most days."""
         given, sql, texts = numbers_of(wanted)
         if not given:
             return {}
@@ -302,11 +302,11 @@ class DayReader(OpenDatabase):
         rows = self._all(f"SELECT id FROM {table} WHERE text = ?", text)
         return int(rows[0][0]) if rows else None
 
-    # ---- from rows to entries
+    # ---- From rows to entries
 
     @contextmanager
     def _in_one_state(self) -> Iterator[None]:
-        """All statements in this block see the same state of the file: rows, and what their numbers stand for."""
+        """All statements in this block see the same state of the file: the rows, and what their numbers refer to."""
         self._all("BEGIN")
         try:
             yield
@@ -314,7 +314,7 @@ class DayReader(OpenDatabase):
             self._all("COMMIT")
 
     def _page(self, sql: str, values: Sequence[Any], size: int, columns: Sequence[str] | None = None) -> Page:
-        """The entries of rows that are as `ROW` has them, or columns of these."""
+        """The entries of rows that are selected with `ROW`, or their columns."""
         rows = self._all(sql, *values, size)
         if not rows:
             return Page([], is_whole=True)
@@ -328,5 +328,5 @@ class DayReader(OpenDatabase):
             return Page(entries, count >= len(rows), last, found.numbers[-1])
 
     def _unchecked(self, sql: str, value: str) -> Iterator[Any]:
-        """The rows of a statement, as they are asked for."""
+        """The rows of a statement, one by one, their types unchecked."""
         return self._each(tuple, sql, value)

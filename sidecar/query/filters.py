@@ -15,7 +15,7 @@ from .columns import PATH, PLACED, ROW
 SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
 """SQL for the slot of an entry (`SLOT_OF_DAY`)."""
 CHOSEN = f"SELECT {ROW} FROM entry e {{hint}} {PLACED} WHERE "
-"""Selects rows, by an index that a hint names or by any."""
+"""SQL that selects rows; `hint` may name the index that is to be used."""
 _STRINGS = ("correlation", "session", "conversation", "agent", "event_type", "pattern")
 
 
@@ -54,8 +54,8 @@ class Filter:
 
 @lru_cache(64)
 def numbers_of(wanted: Filter) -> tuple[list[str], str, list[str]]:
-    """How to learn the numbers of the strings that are asked for: the fields of the filter, a statement that gives a
-    number for each, and its parameters. Remembered, because each day is asked."""
+    """How to find the numbers of the strings that are asked for: the fields of the filter, a statement that selects a
+    number for each, and its parameters. Cached, because each day is asked."""
     given = [what for what in _STRINGS if getattr(wanted, what) is not None]
     tables = ("correlation" if what == "correlation" else "name" for what in given)
     sql = ", ".join(f"(SELECT id FROM {table} WHERE text = ?)" for table in tables)
@@ -91,12 +91,12 @@ class Where:
         self.add(f"{'' if self.index else '+'}e.timestamp {comparison} ?", moment)
 
     def chosen(self) -> str:
-        """The rows."""
+        """SQL that selects the rows."""
         hint = f"INDEXED BY {self.index}" if self.index else ""
         return f"{CHOSEN.format(hint=hint)}{' AND '.join(self.terms) or '1'}"
 
     def order(self, reverse: bool = False) -> str:
-        """The order of time, or its reverse."""
+        """SQL for the order of time, or its reverse."""
         way = " DESC" if reverse else ""
         slot = "" if self.index else f"{SLOT}{way}, "
         return f"{slot}e.timestamp{way}, {PATH}{way}, e.byte_offset{way}"

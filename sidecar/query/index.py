@@ -162,8 +162,8 @@ class Index:
             correlation: A correlation id.
             limit: The number of entries at most.
             reverse: The latest entries first.
-            columns: Names of attributes of `Entry`. Then a tuple of these comes for each entry, in place of the entry,
-                which for a few columns takes half the time.
+            columns: Names of attributes of `Entry`. If given, a tuple of their values is yielded in place of each
+                entry; for a few columns this takes half the time.
 
         Raises BadTime for a value that is not a time, and UnknownColumn.
         """

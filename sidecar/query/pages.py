@@ -1,8 +1,8 @@
 """Pages of entries, bounded in characters as well as in rows.
 
-A record may name as many participants as fit into a line, so a page of some hundred rows could take gigabytes. The
-rows of a page are numbers, and the lists that they stand for are read in the order of the rows. A page ends when its
-lists have enough characters, or with its first entry (`columns.Columns.first_rows`).
+A record may name as many participants as fit into a line, so a page of a few hundred rows could take gigabytes. The
+rows of a page consist of numbers, and the lists behind the numbers are read in the order of the rows. A page ends when
+its lists have enough characters, but not before its first entry (`columns.Columns.first_rows`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ class Page(NamedTuple):
     """Some entries, in order."""
 
     entries: list[Any]
-    """Entries; or of each a tuple of the columns that were asked for."""
+    """Entries; or for each a tuple of the columns that were asked for."""
     is_whole: bool
     """Whether the page has all of the rows; false if it ended early."""
     last: Position | None = None
-    """Of the last entry; so is its number."""
+    """The position of the last entry; None if there is none."""
     last_number: int = 0
+    """The number of the last entry; 0 if there is none."""

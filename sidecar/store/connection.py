@@ -295,7 +295,8 @@ def _read_error(database: BoundedDatabase, path: Path, error: Exception) -> Side
     if str(error) == INTERRUPTED:
         if database.counter.is_endless:
             return IndexDamaged(f"{path}: {ENDLESS}")
-        raise KeyboardInterrupt from error  # raised while SQLite ran, which has swallowed it
+        # It was raised in the counter while SQLite ran, which has swallowed it.
+        raise KeyboardInterrupt from error
     # A swap has moved the file while it was open, and SQLite looks for its journal by name.
     if not path.exists():
         return IndexMissing(f"{path} was moved or deleted while it was being read")

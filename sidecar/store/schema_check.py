@@ -26,7 +26,7 @@ _MAX_OBJECTS = 1000
 _RUNS = re.compile(r"\b(AS|CHECK|DEFAULT|GENERATED|VIRTUAL)\b", re.IGNORECASE)
 """A word that makes a table compute something. No column of the sidecar's tables has such a name."""
 _PLAIN_INDEX = re.compile(r"[^()]*\([^()]*\)")
-"""The statement of an index over columns."""
+"""The statement of an index over nothing but columns."""
 
 _Object = tuple[object, ...]
 """A row of `OBJECTS`."""
@@ -36,13 +36,13 @@ class Schema(NamedTuple):
     """What a kind of database file contains."""
 
     objects: frozenset[_Object]
-    """Tables, indexes and views, as SQLite records them when the sidecar makes them."""
+    """Its tables, indexes and views, as rows of `OBJECTS`."""
     tables: frozenset[object]
     """The names of the tables."""
 
     @classmethod
     def of(cls, models: Iterable[type[Model]], statements: Iterable[str]) -> Self:
-        """The schema that models and statements make."""
+        """The schema that these models and SQL statements create, found by creating it in memory."""
         database = SqliteDatabase(":memory:")
         try:
             for model in models:
@@ -56,7 +56,8 @@ class Schema(NamedTuple):
         return cls(objects, frozenset(name for kind, name, *_ in objects if kind == "table"))
 
     def stranger(self, objects: Iterable[_Object]) -> str | None:
-        """The name of something in a file that is not as the sidecar makes it, or is missing; None if all is well."""
+        """The name of something that is missing in a file, or not as the sidecar makes it; None if there is nothing of
+        the kind. `objects` are the rows of `OBJECTS`."""
         found = frozenset(objects)
         if len(found) > _MAX_OBJECTS:
             return f"more than {_MAX_OBJECTS} tables"
@@ -65,12 +66,13 @@ class Schema(NamedTuple):
         return next((str(one[1]) for one in found - self.objects if self._matters(*one)), None)
 
     def _matters(self, kind: object, _name: object, table: object, sql: object) -> bool:
-        """Whether something that the sidecar did not make runs with what it does, or when a file is checked."""
+        """Whether something that the sidecar did not make can run when the sidecar reads, writes or checks the file."""
         if kind == "view":
             return False
         if kind == "trigger" or table in self.tables:
             return True
-        if sql is None:  # the index of a UNIQUE in the statement of its table
+        # The index that belongs to a UNIQUE in the statement of its table.
+        if sql is None:
             return False
         if not isinstance(sql, str) or kind not in ("table", "index"):
             return True
