@@ -110,6 +110,8 @@ class ArchiveOptions(NamedTuple):
     """How many seconds after the end of its day an archive is deleted; None: never."""
     keep_size: int | None = None
     """Above this total size of all archives, in bytes, the oldest are deleted; None: no limit."""
+    copy: bool = False
+    """Leave the logs where they are."""
 
 
 def archive(
@@ -127,7 +129,7 @@ def archive(
     archive cannot be written. What was archived before the error is complete.
     """
     began = time.perf_counter()
-    _check_owner(settings)
+    _check_owner(settings, options)
     settings.check_root()
     # Raises IndexMissing before anything is created.
     with closing(open_catalog(settings.index_folder)):
@@ -152,7 +154,7 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
     """What `archive` would do, as far as that is known beforehand. Writes nothing and takes no lock. Raises ConfigError
     and IndexMissing, as `archive` does."""
     began = time.perf_counter()
-    _check_owner(settings)
+    _check_owner(settings, options)
     now = time.time()
     result = ArchiveResult(dry_run=True)
     check_archive_folder(settings)
@@ -163,7 +165,7 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
             for target in plan.targets
         ]
         result.kept = plan.skipped
-        result.cleared = len(plan.leftovers)
+        result.cleared = 0 if options.copy else len(plan.leftovers)
         result.deleted = expired_archives(catalog, folder, now, options.keep, options.keep_size)
         for path in compact.days_to_compact(settings.index_folder, catalog, options.age, now):
             size = path.stat().st_size
@@ -172,13 +174,16 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
     return result
 
 
-def _check_owner(settings: Settings) -> None:
-    """Raise ConfigError if the logs belong to another tool, because archiving deletes them."""
-    if settings.of_tool:
+def _check_owner(settings: Settings, options: ArchiveOptions) -> None:
+    """Raise ConfigError if the logs belong to another tool, unless they are only copied: archiving deletes them. And if
+    copies were to expire: with an archive go the entries of its logs, and these logs are still there."""
+    if settings.of_tool and not options.copy:
         raise ConfigError(
             f"the logs of the preset {settings.preset} belong to another tool, and archiving deletes logs",
-            hint="leave them to that tool; the index keeps the rows of a log that is gone until the next reindex",
+            hint="add --copy to archive copies, and leave the logs to that tool",
         )
+    if options.copy and (options.keep is not None or options.keep_size is not None):
+        raise ConfigError("--copy deletes nothing, so --keep and --keep-size do not go with it")
 
 
 # ---- the work
@@ -204,7 +209,8 @@ class _Job:
             plan = make_plan(self._settings, catalog, self._options.age, now)
         self._result.kept = plan.skipped
         self._total = total_bytes(plan.targets)
-        self._delete_leftovers(plan.leftovers)
+        if not self._options.copy:
+            self._delete_leftovers(plan.leftovers)
         for targets in _batches(plan.targets):
             self._archive(targets)
         self._delete_superseded()
@@ -275,7 +281,9 @@ class _Job:
             size = sum(move.part.size for move in accepted)
             self._result.archived.append(ArchivedFile(packed.file, len(accepted), size, packed.size))
             get_logger(__name__).info("%s: %d logs archived, %d bytes", packed.file, len(accepted), size)
-            self._delete_logs([(move.path, FileStat(*move.looks)) for move in accepted], is_session=not target.is_tar)
+            if not self._options.copy:
+                logs = [(move.path, FileStat(*move.looks)) for move in accepted]
+                self._delete_logs(logs, is_session=not target.is_tar)
 
     def _delete_logs(self, logs: Iterable[tuple[str, FileStat]], *, is_session: bool) -> int:
         """Delete archived logs, and the folders of a day that are empty then. Returns how many logs were deleted."""

@@ -134,7 +134,9 @@ def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float
             continue
         why: str | None
         if log.layout == "session":
-            why = _why_not(settings, found, source, log, age, now) if source.stem in completed else NOT_COMPLETED
+            # No tool says that a session of its own is over.
+            is_over = settings.of_tool or source.stem in completed
+            why = _why_not(settings, found, source, log, age, now) if is_over else NOT_COMPLETED
             if why is None:
                 sessions.append(_session_target(catalog, log))
                 continue

@@ -84,6 +84,7 @@ Examples:
     metavar="SIZE",
     help="Delete the oldest archives beyond this total size, such as 20G, with their entries. Default: never.",
 )
+@click.option("--copy", is_flag=True, help="Leave the logs where they are, and archive copies of them.")
 @click.option("--yes", is_flag=True, help="Delete without asking; required if there is no terminal.")
 @json_option
 @click.pass_obj
@@ -93,6 +94,7 @@ def archive(
     dry_run: bool,
     keep: float | None,
     keep_size: int | None,
+    copy: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -104,6 +106,9 @@ def archive(
     to use this while a sidecar and writers are running, and to kill it at any moment. With --json, a summary object is
     printed.
 
+    The logs of agent tools are archived with --copy only: each log that has not changed for the age, whether its
+    session is completed or not.
+
     Only --keep and --keep-size delete anything for good. They list what they are going to delete, and ask on the
     terminal; without a terminal they need --yes.
     """
@@ -112,7 +117,7 @@ def archive(
     from sidecar.progress import ProgressBar
 
     settings = options.settings()
-    archive_options = job.ArchiveOptions(older_than, keep, keep_size)
+    archive_options = job.ArchiveOptions(older_than, keep, keep_size, copy)
     deletes = [name for name, value in (("--keep", keep), ("--keep-size", keep_size)) if value is not None]
     if deletes and not (dry_run or yes or sys.stdin.isatty()):
         raise ConfigError(

@@ -164,6 +164,49 @@ def test_a_tools_logs_are_not_archived(home: Path, words: tuple[str, ...]) -> No
     assert everything_in(home) == before
 
 
+def test_copies_of_a_tools_logs_are_archived_and_read_when_the_tool_has_deleted_them(home: Path) -> None:
+    root, state = home / ".claude" / "projects", home / ".local" / "state" / "sidecar"
+    sidecar("--preset", "claude-code", "run", "--once")
+    before = everything_in(root)
+    with Index.of("claude-code") as index:
+        said = {entry.id: index.read(entry) for entry in index.timeline()}
+    for _ in range(2):
+        assert sidecar("--preset", "claude-code", "archive", "--copy", "--older-than", "0s").exit_code == 0
+        assert everything_in(root) == before
+    assert len(list((state / "archive" / "claude-code").rglob("*.zst"))) == 6
+    for log in root.rglob("*.jsonl"):
+        log.unlink()
+    for words in (("run", "--once"), ("verify",), ("reindex",)):
+        assert sidecar("--preset", "claude-code", *words).exit_code == 0
+        with Index.of("claude-code") as index:
+            assert {entry.id: index.read(entry) for entry in index.timeline()} == said
+
+
+def test_a_log_that_has_grown_since_it_was_copied_is_indexed_and_copied_anew(home: Path) -> None:
+    log = home / ".claude" / "projects" / "-home-ann-shop" / "agent-9e8d7c6b.jsonl"
+    sidecar("--preset", "claude-code", "run", "--once")
+    sidecar("--preset", "claude-code", "archive", "--copy", "--older-than", "0s")
+    with log.open("ab") as file:
+        file.write(log.read_bytes().splitlines(keepends=True)[-1].replace(b"9e8d-0002", b"9e8d-0003"))
+    content = log.read_bytes()
+    sidecar("--preset", "claude-code", "run", "--once")
+    assert sidecar("--preset", "claude-code", "archive", "--copy", "--older-than", "0s").exit_code == 0
+    assert log.read_bytes() == content
+    log.unlink()
+    assert sidecar("--preset", "claude-code", "verify").exit_code == 0
+    with Index.of("claude-code") as index:
+        found = list(index.timeline(session="agent-9e8d7c6b"))
+        assert [index.read_bytes(entry) for entry in found] == content.splitlines()
+
+
+@pytest.mark.parametrize("words", [("--keep", "9d", "--yes"), ("--keep-size", "9G", "--yes")])
+def test_copies_do_not_expire(home: Path, words: tuple[str, ...]) -> None:
+    sidecar("--preset", "claude-code", "run", "--once")
+    done = sidecar("--preset", "claude-code", "archive", "--copy", *words)
+    assert done.exit_code == ConfigError.exit_status
+    assert "--copy deletes nothing" in done.stderr and (home / ".claude").exists()
+
+
 def test_a_preset_without_a_place_of_its_own_has_no_index_by_name() -> None:
     with pytest.raises(ConfigError, match="'reference' has no place of its own") as caught:
         Index.of("reference")
