@@ -123,8 +123,8 @@ def indexed(root: Path) -> list[tuple[Any, ...]]:
 
 
 def modelled(root: Path) -> list[tuple[Any, ...]]:
-    """What the model makes of the reference tree below `root`, as `indexed` has it."""
-    paths = [(path, "session") for path in root.glob("responses/sessions/*.jsonl")]
+    """What the model makes of the reference tree below `root`, rotated parts too, as `indexed` has it."""
+    paths = [(path, "session") for path in root.glob("responses/sessions/*.jsonl*") if path.is_file()]
     paths += [(path, "file") for path in root.glob("events/*/evt_*.json")]
     files = []
     for path, layout in paths:
@@ -132,7 +132,7 @@ def modelled(root: Path) -> list[tuple[Any, ...]]:
         relative, settled = path.relative_to(root).as_posix(), time.time() - mtime > 60
         files.append(LogFile(relative, path.read_bytes(), mtime, layout, settled))
     rows = []
-    for found in model_tree(files).values():
+    for found in model_tree(files, takes=lambda path: path.endswith((".jsonl", ".json"))).values():
         for row in found.rows:
             row["participating_agents"] = orjson.dumps(row["participating_agents"]).decode()
             row["agent_roles"] = orjson.dumps(row["agent_roles"]).decode()

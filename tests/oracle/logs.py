@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -26,14 +26,17 @@ def model_tree(
     files: Iterable[LogFile],
     *,
     rotated: Sequence[str] = ROTATED,
+    takes: Callable[[str], bool] = lambda _: True,
     answers_across: bool = False,
     max_line_bytes: int = 16 * 2**20,
     rules: Rules = MAIN,
 ) -> dict[str, ModelFile]:
-    """What the law says of each file of a source, by its path."""
+    """What the law says of each file of a source, by its path. `takes`: whether the glob has a log of this path."""
     found: dict[str, ModelFile] = {}
     links: list[Links] = []
     for log in logs(files, rotated if rules.rotated else ()):
+        if not takes(log.parts[-1].path):
+            continue
         state = State()
         models = model_log(log.parts, state, max_line_bytes=max_line_bytes, rules=rules)
         found.update((part.path, model) for part, model in zip(log.parts, models, strict=True))
@@ -46,12 +49,15 @@ def model_tree(
 def logs(files: Iterable[LogFile], rotated: Sequence[str]) -> list[Log]:
     """The files by the logs that they are parts of."""
     by_path = {file.path: file for file in files}
+    ages = {
+        (path, plain): age for path in by_path for plain in by_path if (age := _age(path, plain, rotated)) is not None
+    }
+    # Of what is a part itself nothing is a part.
+    plains = set(by_path) - {path for path, _ in ages}
     parts: dict[str, list[tuple[tuple[int, str], LogFile]]] = {}
     for path, file in by_path.items():
-        plain, age = next(
-            ((plain, age) for plain in by_path if (age := _age(path, plain, rotated)) is not None), (path, None)
-        )
-        parts.setdefault(plain, []).append((age or (1, ""), file))
+        plain = next((plain for part, plain in ages if part == path and plain in plains), path)
+        parts.setdefault(plain, []).append((ages.get((path, plain), (1, "")), file))
     return [
         Log(
             tuple(replace(file, session=PurePosixPath(plain).stem) for _, file in sorted(found, key=lambda one: one[0]))

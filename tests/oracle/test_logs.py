@@ -36,6 +36,11 @@ def names(found: list[LogFile], rotated: tuple[str, ...] = ROTATED) -> list[list
         (["s.jsonl", "s.jsonl.1.gz"], [["s.jsonl"], ["s.jsonl.1.gz"]]),
         (["s.jsonl", "s.jsonl.x"], [["s.jsonl"], ["s.jsonl.x"]]),
         (["s-20241229.jsonl"], [["s-20241229.jsonl"]]),
+        (["s.jsonl", "s.jsonl.1", "s.jsonl.1.1"], [["s.jsonl.1", "s.jsonl"], ["s.jsonl.1.1"]]),
+        (
+            ["s.jsonl", "s-20241229.jsonl", "s-20241229-20241230.jsonl"],
+            [["s-20241229.jsonl", "s-20241229-20241230.jsonl", "s.jsonl"]],
+        ),
         (["s.jsonl", "t-20241229.jsonl"], [["s.jsonl"], ["t-20241229.jsonl"]]),
     ],
 )
@@ -84,6 +89,13 @@ def test_a_part_without_its_log_is_a_log_by_itself() -> None:
     (found,) = model_tree([old], rules=SECOND).values()
 
     assert found.rows[0]["session_id"] == "s-20241229"
+
+
+def test_what_no_glob_has_is_read_as_the_part_of_a_log_only() -> None:
+    log, part, other = file("s.jsonl", at(T)), file("s.jsonl.1", at(T)), file("t.jsonl.1", at(T))
+    found = model_tree([log, part, other], takes=lambda path: path.endswith(".jsonl"), rules=SECOND)
+
+    assert set(found) == {log.path, part.path}
 
 
 def test_each_part_is_a_file_of_its_own_lines() -> None:
