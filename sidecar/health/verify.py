@@ -160,7 +160,7 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary,
         GuardedFolder.open_own(Path(temporary)) as target,
     ):
-        # The answers of a log whose file is gone still count, because its rows stay.
+        # The answers in a log whose file is gone still count, because its rows stay.
         elsewhere = [key for path in not_readable for key in loose.get(path, ())]
         rebuilt = build_index(settings, target, todo, os.cpu_count() or 1, report, elsewhere)
         found = _Found()
@@ -265,8 +265,8 @@ def _check_pointers(
 
 
 def _grown(settings: Settings, folder: Path, limits: dict[str, int]) -> set[str]:
-    """Files of which more has been indexed meanwhile, so that a request may have been answered: one of their own, or in
-    any file of a source with answers across files."""
+    """The files of which more has been indexed meanwhile, and all files of sources with answers across files if one of
+    these is among them: requests in them may have been answered."""
     grown = set()
     for day in _days(folder):
         grown |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}

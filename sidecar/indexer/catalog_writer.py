@@ -237,7 +237,7 @@ class CatalogWriter:
     def mark_resetting(self, state: SourceState, dropped: Dropped | None) -> list[Mark]:
         """Delete what was derived from a file that is another one now, before its rows are deleted, and count the
         entries that are dropped. What `state` says about archived bytes and the first modification time is kept.
-        Returns the marks of requests in other logs that await answers which are gone.
+        Returns the marks of the requests in other logs whose answers are gone with it.
 
         Durable first, because the rows are deleted day by day: after a kill, the next start must know that they have to
         go.

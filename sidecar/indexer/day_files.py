@@ -90,7 +90,7 @@ class DayFiles:
                 folder.delete(segment)
 
     def unmarked(self, marks: Iterable[Mark]) -> dict[int, list[Mark]]:
-        """By day, those of some marks that their requests do not have yet."""
+        """By day, those of some marks that are not in the rows of their requests yet."""
         days: defaultdict[int, list[Mark]] = defaultdict(list)
         for mark in marks:
             if mark.day in self._days:
@@ -98,8 +98,8 @@ class DayFiles:
         return {day: missing for day in sorted(days) if (missing := self._writer(day).unmarked(days[day]))}
 
     def mark(self, marks: dict[int, list[Mark]], checkpoint: int) -> None:
-        """Note of open requests, by day, whether they have an answer in another log (`across.py`). `checkpoint` and
-        errors as in `write`."""
+        """Write, by day, whether open requests have an answer in another log (`across.py`). `checkpoint` and errors are
+        as in `write`."""
         for day in marks:
             self.changed.add(day)
             self._writer(day).mark(marks[day], checkpoint)
@@ -295,7 +295,7 @@ def _days_in(folder: GuardedFolder) -> Iterator[int]:
 
 
 def mark_answered_across(folder: GuardedFolder, marks: Iterable[Mark]) -> None:
-    """Note in the daily files of a rebuild which open requests have an answer in another log, durably."""
+    """Write durably to the daily files of a rebuild which open requests have an answer in another log."""
     days: defaultdict[int, list[Mark]] = defaultdict(list)
     for mark in marks:
         if mark.is_answered:

@@ -155,7 +155,7 @@ class IndexWriter:
             self._days.write(batches, self._catalog.checkpoint + 1)
 
     def _mark(self, marks: Iterable[Mark]) -> None:
-        """Note of open requests whether they have an answer in another log (`across.py`)."""
+        """Write whether open requests have an answer in another log (`across.py`)."""
         missing = self._days.unmarked(marks)
         self._drop_filters(set(missing))
         self._days.mark(missing, self._catalog.checkpoint + 1)

@@ -116,7 +116,8 @@ class CatalogReader(OpenDatabase):
         return {path: (offset, bool(there)) for path, offset, there in self._typed((str, int, int), sql)}
 
     def loose_answers(self) -> dict[str, list[str]]:
-        """For each source with answers across files, the correlations of answers that belong to no request of it."""
+        """For each source with answers across files, the correlations of its answers that belong to none of its
+        requests."""
         found: dict[str, list[str]] = {}
         sql = "SELECT s.path, l.correlation FROM loose_answer l JOIN source s ON s.id = l.source"
         for path, key in self._typed((str, str), sql):

@@ -72,7 +72,7 @@ class OpenRequest(Table):
     """Whether it expects a response."""
     timestamp = FloatField()
     awaits = TextField(null=True)
-    """What an answer in another log finds it by: its correlation, or the hash of a long one. NULL where only answers in
+    """Its correlation, or a hash if that is long, by which an answer in another log finds it. NULL if only answers in
     its own log count."""
 
     class Meta:
@@ -81,10 +81,10 @@ class OpenRequest(Table):
 
 
 class LooseAnswer(Table):
-    """An answer that belongs to no request of its log; only of sources with answers across files."""
+    """An answer that belongs to no request of its log. Only for sources with answers across files."""
 
     correlation = TextField()
-    """Or the hash of a long one."""
+    """A hash if it is long."""
     source = IntegerField(index=True)
 
     class Meta:
