@@ -43,6 +43,7 @@ NO_DAY = "not in a folder named after a day"
 DAY_NOT_OVER = "its day is not over"
 CHANGED_RECENTLY = "changed a short time ago"
 EMPTY = "empty"
+ROTATED = "rotated: its parts stay together, in the log folder"
 UNREADABLE = "cannot be read"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MAX_NAME_BYTES = 200
@@ -117,6 +118,7 @@ def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float
     since 1970. Raises IndexDamaged, and SidecarError if the catalog cannot be read."""
     known = {source.path: source for source in catalog.standing()}
     archived = catalog.archived()
+    rotated = catalog.earlier_parts()
     completed = {session.session_id for session in catalog.sessions("completed")}
     skipped: list[SkippedLog] = []
     leftovers: list[Candidate] = []
@@ -127,6 +129,9 @@ def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float
         source, extents = known.get(found.path), archived.get(found.path, ())
         if source is None:
             skipped.append(SkippedLog(found.path, NEVER_INDEXED))
+            continue
+        if found.parts or found.path in rotated:
+            skipped.append(SkippedLog(found.path, ROTATED))
             continue
         log = _candidate(found, source, extents)
         if extents and source.offset == archived_size(extents) and log.stat == source.looks and log.size:

@@ -12,6 +12,16 @@ from sidecar.records import Extent
 # ---- commands, from the pool to a worker
 
 
+class PartTask(NamedTuple):
+    """A file of a rotated log to read."""
+
+    path: str
+    device: int
+    inode: int
+    limit: int | None = None
+    """Read up to this byte; None: to the end."""
+
+
 class ReadTask(NamedTuple):
     """A source to read."""
 
@@ -29,6 +39,9 @@ class ReadTask(NamedTuple):
     """False for a log of which only archived bytes are left."""
     mtime: float = 0.0
     """When it was last changed, in seconds since 1970. A rebuild reads its sources in this order."""
+    files: tuple[PartTask, ...] = ()
+    """Of a rotated log: its earlier parts, the oldest first, and the file of the plain name. Rows name them so, even if
+    they are renamed while they are read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,15 @@ from uuid import uuid4
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, IndexDamaged, SidecarError, SourceError
-from sidecar.fs import resolve_under, to_os, to_text
+from sidecar.fs import FileStat, resolve_under, to_os, to_text
 from sidecar.guarded import GuardedFolder
 from sidecar.indexer.catalog_writer import CatalogWriter
 from sidecar.indexer.day_files import mark_answered_across, signatures
 from sidecar.indexer.saved_source import SavedSource
 from sidecar.logs.archive_file import Archive, is_of, owner_of, still_archived
 from sidecar.logs.archive_format import ArchivedLog
-from sidecar.logs.scanner import Scan
+from sidecar.logs.parts import without_copy
+from sidecar.logs.scanner import PartFile, Scan
 from sidecar.records import DROP_REASONS, Dropped, Extent, Report, Reporter, archived_size
 from sidecar.store import layout
 from sidecar.store.bounded import StepCounter
@@ -37,7 +38,7 @@ from sidecar.store.schema_check import OBJECTS, are_tables
 from sidecar.times import YEAR_10000
 
 from .load import load
-from .messages import MergedDay, ReadChunk, ReadTask, UnreadableSource
+from .messages import MergedDay, PartTask, ReadChunk, ReadTask, UnreadableSource
 from .workers import LogRewritten
 
 SOURCES_PER_SAVE = 1_000
@@ -129,7 +130,8 @@ def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool 
     """A task for each source that has a file or archived bytes. Raises the errors that `reindex` raises before it reads
     any logs."""
     scan = Scan(settings)
-    found = {one.path: one.status for one in scan}
+    files = {one.path: (*one.parts, PartFile(one.path, one.status)) for one in scan}
+    found = {path: its[-1].status for path, its in files.items()}
     if scan.failed and strict:
         folder, why = next(iter(scan.failed.items()))
         raise SidecarError(
@@ -144,7 +146,15 @@ def read_tasks(settings: Settings, first_mtimes: dict[str, float], strict: bool 
         size = sizes.get(path, 0) + archived_size(extents)
         mtime = found[path].st_mtime if path in found else first_mtime or 0.0
         first_mtime = first_mtimes.get(path, first_mtime)
-        tasks.append(ReadTask(id_, path, size, first_mtime, None, extents, path in found, mtime))
+        parts: list[PartTask] = []
+        if len(files.get(path, ())) > 1 and not extents:
+            parts = [
+                PartTask(file.path, *FileStat.of(file.status).identity)
+                for file in without_copy(settings.root, list(files[path]))
+            ]
+            size = sum(file.status.st_size for file in files[path])
+        task = ReadTask(id_, path, size, first_mtime, None, extents, path in found, mtime, tuple(parts))
+        tasks.append(task)
     return tasks
 
 

@@ -25,13 +25,15 @@ from multiprocessing.context import SpawnProcess
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError, SourceError
-from sidecar.fs import to_os
+from sidecar.fs import FileStat, to_os
 from sidecar.guarded import GuardedFolder
 from sidecar.indexer.saved_source import SavedSource, to_save
 from sidecar.indexer.segment import SegmentWriter, merge_segments
 from sidecar.ingest.reader import read_next
 from sidecar.ingest.source import SourceState
 from sidecar.logs.archive_file import Archive
+from sidecar.logs.parts import Part, survey
+from sidecar.logs.tail import NEW
 from sidecar.records import archived_size
 from sidecar.store.connection import DATABASE_ERRORS
 from sidecar.times import day_name
@@ -285,25 +287,42 @@ def read_source(
     source = settings.source_for(to_os(task.path))
     assert source is not None
     state = SourceState(task.id, task.path, source, task.first_mtime, archived=task.archived)
+    if task.files:
+        files = task.files
+        state.set_files([Part(one.path, NEW._replace(device=one.device, inode=one.inode)) for one in files])
+        state.limits = {one.path: one.limit for one in files if one.limit is not None}
     while task.has_file or state.cursor.offset < archived_size(task.archived):
-        before = state.cursor.offset
+        before = state.offset
         try:
             outcome = read_next(state, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
+            has_moved = outcome.moved and _follow(settings, state)
         except (OSError, SourceError) as error:
             yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")
-            if not (task.archived or state.cursor.offset):
+            if not (task.archived or state.offset):
                 return
             # There are rows of what was read before, so the catalog has to know the source.
             break
-        if outcome.changed:
+        if has_moved:
+            continue
+        if outcome.changed or outcome.moved:
             # The rows of the old content are in a segment, among others, and cannot be removed from it.
             raise LogRewritten(f"{task.path} was rewritten while it was being read")
         if outcome.batch is not None:
             segments.write(outcome.batch)
-            yield ReadChunk(len(outcome.batch.rows), state.cursor.offset - before)
+            yield ReadChunk(len(outcome.batch.rows), state.offset - before)
         if not outcome.more:
             break
     yield to_save(state)
+
+
+def _follow(settings: Settings, state: SourceState) -> bool:
+    """Find the files of a log that were renamed while it is read. Returns whether they lie elsewhere than they did."""
+    files = survey(settings, state.path) or []
+    names = {FileStat.of(file.status).identity: file.path for file in files}
+    found = {path: names[cursor[:2]] for path, cursor in state.files if cursor[:2] in names}
+    is_new = found != state.found_at
+    state.found_at = found
+    return is_new
 
 
 @contextmanager

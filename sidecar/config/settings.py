@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -23,6 +23,7 @@ from sidecar.fs import as_utf8, to_os
 from sidecar.records import Layout
 from sidecar.said import note_of
 
+from . import rotation
 from .formats import Format, load_formats, read_packaged
 from .yaml_nodes import YamlValue, parse_yaml_file, unknown_name
 
@@ -45,7 +46,8 @@ _SCALARS: dict[str, Callable[[YamlValue], object]] = {
 _FOLDERS = ("root", "archive", "index")
 _SOURCE_KEYS = ("name", "glob", "layout", "format")
 _ACROSS = "answers_across_files"
-_ALL_SOURCE_KEYS = (*_SOURCE_KEYS, _ACROSS)
+_ROTATED = "rotated"
+_ALL_SOURCE_KEYS = (*_SOURCE_KEYS, _ACROSS, _ROTATED)
 _KEYS = (*_FOLDERS, "preset", "sources", "formats", *_SCALARS)
 
 
@@ -63,6 +65,8 @@ class Source:
     answers_across_files: bool = False
     """An open request counts as answered where another file of such a source holds an answer with its correlation that
     belongs to no request there."""
+    rotated: tuple[str, ...] = ()
+    """How the files of earlier parts of a log are named (`rotation.py`)."""
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _session_folder: int = field(init=False, repr=False, compare=False)
     """If all logs of a source with the layout `session` have the same name: the component of the path that tells them
@@ -142,8 +146,8 @@ class Settings:
     def fingerprint(self) -> str:
         """A digest of everything that rows depend on. An index that was made under another one has to be rebuilt."""
         sources = [
-            (source.glob, source.layout, source.format.fingerprint, source.answers_across_files)
-            for source in self.sources
+            (one.glob, one.layout, one.format.fingerprint, one.answers_across_files, one.rotated)
+            for one in self.sources
         ]
         return sha256(json.dumps([LAW, sources, self.max_line_bytes]).encode()).hexdigest()
 
@@ -167,6 +171,37 @@ class Settings:
         # A scan calls this for each of 100,000 paths, so all globs are tried in one match.
         match = self._any_source.fullmatch(as_utf8(relative_path))
         return self.sources[match.lastindex - 1] if match and match.lastindex else None
+
+    @cached_property
+    def may_be_part(self) -> re.Pattern[str]:
+        """Matches, by `search`, every name that a part of a rotated log can have, and few others."""
+        return re.compile(rotation.rough(pattern for source in self.sources for pattern in source.rotated))
+
+    def logs_of_part(self, path: str) -> list[str]:
+        """The paths of the logs that the file at a path would be a part of if they were there, the longest first.
+        Paths are those of the system."""
+        folder, slash, name = path.rpartition("/")
+        if not self.may_be_part.search(name):
+            return []
+        patterns = dict.fromkeys(pattern for source in self.sources for pattern in source.rotated)
+        plain = [folder + slash + to_os(one) for one in rotation.plain_names(patterns, as_utf8(name))]
+        return [log for log in plain if self.in_order_of_age(log, [path])]
+
+    def log_of_part(self, path: str, there: Container[str]) -> str | None:
+        """The path of the log that a file is a part of, given the paths of the files there; None where it is none."""
+        for log in self.logs_of_part(path):
+            if log in there and self.log_of_part(log, there) is None:
+                return log
+        return None
+
+    def in_order_of_age(self, log: str, paths: Iterable[str]) -> list[str]:
+        """Those of some paths of a folder that can be parts of a log there, the oldest first."""
+        source = self.source_for(log)
+        if source is None or not source.rotated:
+            return []
+        plain = log.rpartition("/")[2]
+        names = {as_utf8(path.rpartition("/")[2]): path for path in paths}
+        return [names[name] for name in rotation.parts_among(source.rotated, as_utf8(plain), names)]
 
     @cached_property
     def _any_source(self) -> re.Pattern[str]:
@@ -282,7 +317,25 @@ def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
     if both := format_.kept.intersection(names):
         raise given["glob"].error(f"`<{min(both)}>` is kept by the format `{format_.name}`, expected another name")
     across = given[_ACROSS].flag() if _ACROSS in given else False
-    return Source(given["name"].text(), glob, layout, format_, across)
+    rotated = _rotated(given.get(_ROTATED), layout, across)
+    return Source(given["name"].text(), glob, layout, format_, across, rotated)
+
+
+def _rotated(value: YamlValue | None, layout: Layout, across: bool) -> tuple[str, ...]:
+    """The names of the parts of a log that is rotated. A file of one record is no log that goes on."""
+    if value is None:
+        return () if layout == "file" or across else rotation.DEFAULT
+    patterns = value.items("a list of names such as `{name}.{number}`, or `[]`")
+    for pattern in patterns:
+        if layout == "file":
+            raise value.error("files of the layout `file` have no earlier parts, expected `[]`")
+        if across:
+            raise value.error(f"logs of a source with `{_ACROSS}` have no earlier parts, expected `[]`")
+        try:
+            rotation.check_pattern(pattern.text(rotation.EXPECTED))
+        except ValueError as error:
+            raise pattern.refuse(str(error)) from None
+    return tuple(pattern.text() for pattern in patterns)
 
 
 def _at_home(path: Path) -> Path:

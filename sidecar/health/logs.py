@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 
 from sidecar.config.settings import SESSION_PART, Source
+from sidecar.errors import SidecarError
 from sidecar.fs import split_path, to_os, utf8_to_text
-from sidecar.logs.scanner import Scan
+from sidecar.logs.parts import without_copy
+from sidecar.logs.scanner import FoundFile, PartFile, Scan
+from sidecar.query.catalog_reader import EarlierPart, open_catalog
+from sidecar.records import Dropped
 
 from .result import MAX_LISTED, CheckResult, listed
 
@@ -49,3 +55,21 @@ def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]
         f"two logs or more share one session: {', '.join(logs_in_words)}{more}",
         "name the part of the path that tells them apart, in the glob of the source: `state/<session>/events.jsonl`",
     )
+
+
+def unread_parts(root: Path, found: FoundFile, start: int, parts: Iterable[EarlierPart]) -> list[tuple[str, int, int]]:
+    """The files of a log, the plain name last: of each its path, the byte up to which it was read, and its size.
+    `start` is the byte up to which the file of the plain name was read, `parts` are the earlier ones that were."""
+    read = {part.path: part.offset for part in parts}
+    files = [*found.parts, PartFile(found.path, found.status)]
+    if found.parts:
+        files = without_copy(root, files)
+    earlier = [(path, read.get(path, 0), status.st_size) for path, status in files[:-1]]
+    return [*earlier, (found.path, start, found.status.st_size)]
+
+
+def dropped_entries(folder: Path) -> list[Dropped]:
+    """The dropped entries that the catalog counts; none without a catalog."""
+    with suppress(SidecarError), closing(open_catalog(folder)) as catalog:
+        return catalog.dropped()
+    return []

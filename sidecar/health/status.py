@@ -16,7 +16,7 @@ from sidecar.fs import POLLING_CONFIGURED, FileStat, to_os, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end
-from sidecar.query.catalog_reader import open_catalog
+from sidecar.query.catalog_reader import EarlierPart, open_catalog
 from sidecar.query.day_reader import DayReader
 from sidecar.records import Dropped, Extent, archived_size
 from sidecar.service.heartbeat import read_heartbeat
@@ -27,6 +27,7 @@ from sidecar.store.database_files import WAL
 
 from .coverage import misfits
 from .dates import TimeCounts, UnreadableTimes, times_of
+from .logs import dropped_entries, unread_parts
 from .readers import held_logs
 
 MAX_LISTED = 5
@@ -144,6 +145,12 @@ class _CatalogView:
     last_read: tuple[int, int]
     """Size and modification time (ns) of the file when it was last read."""
     extents: tuple[Extent, ...]
+    parts: list[EarlierPart]
+
+    @property
+    def in_plain_file(self) -> int:
+        """The byte of the log's own file up to which it was read, after archived bytes."""
+        return self.offset - self.archived - sum(part.offset for part in self.parts)
 
     @property
     def archived(self) -> int:
@@ -169,7 +176,7 @@ def status_of(settings: Settings, *, sources: bool = False) -> Status:
     with suppress(SidecarError):
         reasons += held_logs(folder, held[0] if held else None)
     recorded, rejected, days, entries = _catalog(folder, reasons)
-    dropped = _dropped(folder)
+    dropped = dropped_entries(folder)
     times = times_of(folder)
     archive = _archive(settings, [one.extents for one in recorded.values() if one.extents], reasons)
 
@@ -317,11 +324,13 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
             sources = catalog.sources()
             extents = catalog.archived()
             repaired = catalog.repaired()
+            parts = catalog.earlier_parts()
             # After the sources: one may be added in between, and none is ever removed.
             last_read = catalog.looked()
             recorded = {
                 path: _CatalogView(
-                    offset, (*counts,), entries, repaired.get(path, 0), last_read[path], extents.get(path, ())
+                    *(offset, (*counts,), entries, repaired.get(path, 0)),
+                    *(last_read[path], extents.get(path, ()), parts.get(path, [])),
                 )
                 for path, offset, *counts, entries in sources
             }
@@ -336,13 +345,6 @@ def _catalog(folder: Path, reasons: list[str]) -> tuple[dict[str, _CatalogView],
     return {}, 0, 0, 0
 
 
-def _dropped(folder: Path) -> list[Dropped]:
-    """The dropped entries that the catalog counts; none without a catalog."""
-    with suppress(SidecarError), closing(open_catalog(folder)) as catalog:
-        return catalog.dropped()
-    return []
-
-
 def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> SourceStatus:
     """Compare a file with its catalog row. Bytes after the offset are behind if they hold a line end, else waiting."""
     path, file = found.path, found.status
@@ -353,7 +355,8 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
     if recorded and begin and offset == begin and recorded.last_read == FileStat.of(file)[2:] and file.st_size:
         # It is archived, and about to be deleted.
         return _archived_file(path, recorded)
-    size = begin + file.st_size
+    unread = unread_parts(root, found, *((recorded.in_plain_file, recorded.parts) if recorded else (0, [])))
+    size = offset + sum(end - at for _, at, end in unread)
     unindexed = size - offset
     if sum(counts) != offset or offset < 0:
         return SourceStatus(path, size, *counts, max(0, unindexed), 0, entries, "wrong", begin, repaired=repaired)
@@ -363,7 +366,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
         as_now = FileStat.of(file)[2:]
         is_behind = recorded is None or (unindexed != 0 if recorded.offset > begin else recorded.last_read != as_now)
     else:
-        is_behind = unindexed < 0 or (unindexed > 0 and has_line_end(root / to_os(path), offset - begin))
+        is_behind = any(end != at and (end < at or has_line_end(root / to_os(name), at)) for name, at, end in unread)
     waiting, behind = (0, abs(unindexed)) if is_behind else (unindexed, 0)
     state = "behind" if behind else "ok"
     return SourceStatus(path, size, *counts, waiting, behind, entries, state, begin, repaired=repaired)

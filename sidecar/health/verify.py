@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sidecar.bulk.messages import ReadTask
+from sidecar.bulk.messages import PartTask, ReadTask
 from sidecar.bulk.rebuild import build_index
 from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
@@ -118,17 +118,17 @@ def compare(settings: Settings, report: Reporter = lambda _: None) -> Verificati
             if _build(folder) == before:
                 raise
         else:
-            if _build(folder) == before:
+            if _build(folder) == before or verified.holds:
                 return verified
     raise SidecarError(
         "the index was replaced again and again while it was compared", hint="wait until `reindex` has ended"
     )
 
 
-def _build(folder: Path) -> str | None:
-    """The name of the rebuild that produced the index in `folder`."""
+def _build(folder: Path) -> tuple[str | None, str | None]:
+    """The name of the rebuild that produced the index in `folder`, and of the last rotation that its rows followed."""
     with closing(open_catalog(folder)) as catalog:
-        return catalog.fact("build")
+        return catalog.fact("build"), catalog.fact("moved")
 
 
 def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
@@ -137,25 +137,34 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         first_mtimes = catalog.first_mtimes()
         archived = catalog.archived()
         loose = catalog.loose_answers()
+        parts = catalog.earlier_parts()
     missing = {
         path
         for path, (offset, there) in offsets.items()
         if offset > archived_size(archived.get(path, ())) and (not there or _is_gone(settings, path))
     }
+    missing |= {path for path, its in parts.items() if any(_is_gone(settings, part.path) for part in its)}
     unreadable = {
         path
         for path, (offset, _) in offsets.items()
         if offset > archived_size(archived.get(path, ())) and path not in missing and not _may_read(settings, path)
     }
     not_readable = missing | unreadable
-    limits = {path: offset for path, (offset, _) in offsets.items() if offset and path not in not_readable}
+    limits = {
+        path: offset for path, (offset, _) in offsets.items() if (offset or path in parts) and path not in not_readable
+    }
     limits |= {path: archived_size(archived[path]) for path in not_readable if path in archived}
-    todo = [
-        ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, limit > archived_size(extents))
-        for number, (path, limit) in enumerate(sorted(limits.items()), 1)
-        for extents in (archived.get(path, ()),)
-        if settings.source_for(to_os(path)) is not None
-    ]
+    todo = []
+    for number, (path, limit) in enumerate(sorted(limits.items()), 1):
+        if settings.source_for(to_os(path)) is None:
+            continue
+        extents = archived.get(path, ())
+        files = [PartTask(*part) for part in parts.get(path, ())]
+        limits |= {part.path: part.offset for part in parts.get(path, ())}
+        if files:
+            files.append(PartTask(path, 0, 0))
+        has_file = bool(files) or limit > archived_size(extents)
+        todo.append(ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, has_file, 0.0, tuple(files)))
     with (
         tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary,
         GuardedFolder.open_own(Path(temporary)) as target,

@@ -24,9 +24,11 @@ from sidecar.store.connection import CATALOG, create
 from sidecar.store.layout import CATALOG_NAME
 from sidecar.times import SECONDS_PER_DAY, YEAR_10000, day_name
 
+from . import part_rows
 from .across import AnswersAcross, Mark
+from .day_filters import DayFilterTables
 from .known_files import KnownFile
-from .saved_source import SavedSource
+from .saved_source import SavedSource, part_values
 from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
@@ -67,11 +69,12 @@ _ARCHIVED = (
     " WHERE a.source = ? ORDER BY a.start"
 )
 _TABLES_OF_SOURCES = ("open_request", "loose_answer", "held_role", "session_part", "rejected_line")
+_ALL_TABLES = ("archived", "part", *_TABLES_OF_SOURCES)
 DaySummary = tuple[int, tuple[float, float, int]]
 """A day number, with the day's first and last timestamp and its number of entries."""
 
 
-class CatalogWriter:
+class CatalogWriter(DayFilterTables):
     """The catalog, open for writing. Only the indexing thread uses it."""
 
     def __init__(self, index: GuardedFolder, *, bulk: bool = False) -> None:
@@ -87,6 +90,7 @@ class CatalogWriter:
         self.across = AnswersAcross(self._database)
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
+        self._has_parts = part_rows.are_there(self._database)
 
     def check(self) -> None:
         """Raise IndexDamaged if another process has deleted, replaced or written to the catalog."""
@@ -126,6 +130,10 @@ class CatalogWriter:
                 raise TypeError(f"{path!r} with {values}")
             yield path, KnownFile(*values)
 
+    def known_parts(self) -> Iterator[tuple[str, str, KnownFile]]:
+        """Of each earlier part its path, that of its log, and what its file looked like."""
+        return part_rows.known_parts(self._database)
+
     def has_archived(self) -> bool:
         """Whether anything of any source is archived."""
         return bool(self._database.execute_sql("SELECT EXISTS (SELECT 1 FROM archived)").fetchone()[0])
@@ -134,20 +142,24 @@ class CatalogWriter:
         """Those of `paths` that are not sources in the catalog."""
         return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
+    def source_of_file(self, device: int, inode: int) -> str | None:
+        """The path of the source whose file was this one when it was last saved; None where none was."""
+        return part_rows.source_of_file(self._database, device, inode)
+
     def last_id(self) -> int:
         """The highest id of a source; 0 if there is none."""
         return int(self._database.execute_sql("SELECT COALESCE(MAX(id), 0) FROM source").fetchone()[0])
 
     def resetting(self) -> list[str]:
-        """Paths of the sources whose rows were being deleted when the sidecar was killed."""
-        return [str(row[0]) for row in self._database.execute_sql("SELECT path FROM source WHERE status = 'resetting'")]
+        """Paths of the sources whose rows were being deleted when the sidecar was killed, and of their parts."""
+        return part_rows.resetting(self._database)
 
     def load(
-        self, path: str, source: Source, answered: Callable[[list[tuple[int, int]]], Iterable[Request]]
+        self, path: str, source: Source, answered: Callable[[str, list[tuple[int, int]]], Iterable[Request]]
     ) -> SourceState | None:
-        """The state of a source as it was saved; None if the catalog does not have it. `answered` is called with days
-        and byte offsets, and returns the answered requests there. Raises TypeError, ValueError and the like for values
-        that the sidecar never writes."""
+        """The state of a source as it was saved; None if the catalog does not have it. `answered` is called with the
+        path of a file, and days and byte offsets, and returns the answered requests there. Raises TypeError, ValueError
+        and the like for values that the sidecar never writes."""
         sql = f"SELECT {_SOURCE_COLUMNS} FROM source WHERE path = ?"
         row = self._database.execute_sql(sql, (path,)).fetchone()
         if row is None:
@@ -159,6 +171,7 @@ class CatalogWriter:
             id_, path, source, first_mtime, Cursor(*mark_and_counts[:8]), Counts(*mark_and_counts[8:])
         )
         progress.archived = self._archived(id_)
+        progress.parts = tuple(part_rows.parts_of(self._database, id_))
         if packed is not None:
             saved = decode_state(packed)
             state = progress.state
@@ -168,13 +181,17 @@ class CatalogWriter:
             progress.is_not_utf8 = saved["not_utf8"] is True
             places = list(unpack_places(saved["answered"]))
             open_requests = self._open_requests(id_, ids_begin)
-            state.requests.restore(open_requests, answered(places), map(tuple, saved["early"]))
+            known = part_rows.answered(progress, places, answered)
+            state.requests.restore(open_requests, known, map(tuple, saved["early"]))
         return progress
 
     def saved(self, path: str) -> tuple[int, Iterable[Request]]:
-        """The byte up to which a log was read, and the requests that are open there; (0, ()) if it was never saved."""
-        row = self._database.execute_sql("SELECT id, offset, stem FROM source WHERE path = ?", (path,)).fetchone()
-        return (0, ()) if row is None else (int(row[1]), self._open_requests(int(row[0]), str(row[2])))
+        """The byte up to which a file was read, and the requests in it that are open there, by their byte offsets in
+        it; (0, ()) if it was never saved."""
+        file = part_rows.saved_file(self._database, path)
+        if file is None:
+            return 0, ()
+        return file.offset, file.requests_in(self._open_requests(file.source, file.ids_begin))
 
     def _open_requests(self, id_: int, ids_begin: str) -> Iterator[Request]:
         sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
@@ -194,6 +211,29 @@ class CatalogWriter:
             if agent.__class__ is not str or role.__class__ is not str:
                 raise TypeError(f"the role {role!r} of {agent!r}")
             yield agent, role
+
+    # ---- parts of rotated logs
+
+    def _save_parts(self, id_: int, parts: list[tuple[Any, ...]]) -> None:
+        """Save the parts of a log; within a transaction."""
+        if parts or self._has_parts:
+            part_rows.save(self._database, id_, parts)
+            self._has_parts = True
+
+    def begin_move(self, state: SourceState, move: str) -> None:
+        """Save where the parts of a log are now, of which everything else is saved already. `move` says how the daily
+        files have to follow, and stays as the fact `move` until `end_move`. Durable first, so that after a kill the
+        next start does the rest."""
+        with self._transaction():
+            self._save_parts(state.id, part_values(state))
+            columns = "device = ?, inode = ?, size = ?, mtime_ns = ?, offset = ?, lines = ?, head = ?, tail = ?"
+            self._database.execute_sql(f"UPDATE source SET {columns} WHERE id = ?", (*state.cursor[:8], state.id))
+            self.note("move", move)
+
+    def end_move(self) -> None:
+        """Note that the move is durable in every daily file: it is the fact `moved` from here on."""
+        with self._transaction():
+            self._database.execute_sql("UPDATE OR REPLACE meta SET key = 'moved' WHERE key = 'move'")
 
     # ---- saving
 
@@ -221,6 +261,8 @@ class CatalogWriter:
     def _save(self, sources: list[SavedSource]) -> None:
         run = self._database.connection().executemany
         run(_SAVE_SOURCE, [saved.source for saved in sources])
+        for saved in sources:
+            self._save_parts(saved.source[0], saved.parts)
         run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
         run(_SAVE_OPEN, [(saved.source[0], *request) for saved in sources for request in saved.opened])
         self.across.save(sources)
@@ -250,6 +292,8 @@ class CatalogWriter:
                 "DELETE FROM archived WHERE source = ? AND start >= ?", (state.id, archived_size(state.archived))
             )
             self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
+            # Their paths are needed until the rows under them are gone, which is what `resetting` says.
+            self._database.execute_sql("UPDATE part SET offset = 0, lines = 0, base = 0 WHERE source = ?", (state.id,))
             if dropped is not None:
                 self.note_dropped([dropped])
             return self.across.marks_of(keys)
@@ -274,6 +318,9 @@ class CatalogWriter:
                 row = self._database.execute_sql(sql, (path,)).fetchone()
                 if row is None:
                     refused[path] = "it is not indexed"
+                    continue
+                if part_rows.parts_of(self._database, row[0]):
+                    refused[path] = "it was rotated"
                     continue
                 extents = self._archived(row[0])
                 begin = archived_size(extents)
@@ -316,36 +363,10 @@ class CatalogWriter:
         names = [(path,) for path in paths]
         run = self._database.connection().executemany
         with self._transaction():
-            for table in ("archived", *_TABLES_OF_SOURCES):
+            for table in _ALL_TABLES:
                 run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
             run("DELETE FROM source WHERE path = ?", names)
             self._database.execute_sql("DELETE FROM archive_file WHERE id NOT IN (SELECT file FROM archived)")
-
-    # ---- filters of days
-
-    def filtered(self) -> set[str]:
-        """The names of the days that have a filter."""
-        return {str(day) for (day,) in self._database.execute_sql("SELECT day FROM filtered_day")}
-
-    def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
-        """Save the filter of a day, whose rows are durable. `is_compact`: so is its file."""
-        with self._transaction():
-            self._drop_filters([day])
-            rows = [(day, number, bits) for number, bits in enumerate(blocks)]
-            run = self._database.connection().executemany
-            run("INSERT INTO day_filter (day, block, bits) VALUES (?, ?, ?)", rows)
-            self._database.execute_sql("INSERT INTO filtered_day VALUES (?, ?, ?)", (day, len(blocks), is_compact))
-
-    def drop_filters(self, days: Iterable[str]) -> None:
-        """Delete the filters of days, durably, before anything is written on them. Killed after that, a day without a
-        filter is opened for every query until the next `sidecar archive` makes another."""
-        with self._transaction():
-            self._drop_filters(days)
-
-    def _drop_filters(self, days: Iterable[str]) -> None:
-        names = [(day,) for day in days]
-        for table in ("filtered_day", "day_filter"):
-            self._database.connection().executemany(f"DELETE FROM {table} WHERE day = ?", names)
 
     def close(self) -> FileState | None:
         """Close the file, so that it can be read even in a read-only folder. Returns how it was left; None for a bulk

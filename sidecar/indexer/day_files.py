@@ -12,15 +12,17 @@ file carries, as `touched`, the number of the checkpoint that will cover what wa
 - While the rows of a changed log are deleted, day by day: the catalog has it as `resetting` since before the first of
   them, so the next start deletes the rest. Every day that ever had rows of it is summed up again, because the kill may
   have come after its rows were gone and before the checkpoint that was to save its new sums.
+- While the names of a rotated log move on, day by day: the catalog has the move as a fact since before the first day,
+  and each day notes the move's token with it, so the next start does the other days.
 - While a daily file is made: it gets its name when it is complete (`store.connection.create`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from sidecar.errors import IndexDamaged
@@ -70,7 +72,7 @@ class DayFiles:
         After an error, some days are written and some are not: close the files without a checkpoint, and roll back.
         """
         days: defaultdict[int, list[tuple[LogName, list[Row], dict[int, Answered]]]] = defaultdict(list)
-        for batch in batches:
+        for batch in chain.from_iterable(batch.by_file() for batch in batches):
             for day, (rows, answered) in batch.by_day().items():
                 days[day].append((batch.log, rows, answered))
         for day in sorted(days):
@@ -150,6 +152,34 @@ class DayFiles:
             writer = self._writer(day)
             for path in wanted.intersection(writer.touched_after(-1)):
                 writer.delete_rows(path)
+                self.changed.add(day)
+
+    def replace_rows(self, paths: Sequence[str], batches: Iterable[Batch], checkpoint: int) -> None:
+        """Write rows and answers as `write` does, and delete those of some logs, in one transaction per day."""
+        new: defaultdict[int, list[tuple[LogName, list[Row], dict[int, Answered]]]] = defaultdict(list)
+        for batch in chain.from_iterable(batch.by_file() for batch in batches):
+            for day, (rows, answered) in batch.by_day().items():
+                new[day].append((batch.log, rows, answered))
+        for day in sorted(self.days_with(paths) | new.keys()):
+            writer = self._writer(day)
+            self.changed.add(day)
+            with writer.transaction():
+                for path in paths:
+                    writer.delete_rows(path)
+                for log, its_rows, its_answered in new[day]:
+                    writer.write(log, its_rows, its_answered, checkpoint)
+
+    def days_with(self, paths: Iterable[str]) -> set[int]:
+        """The days that have, or have had, rows of some logs."""
+        wanted = list(paths)
+        days = self._days_there()
+        return {day for day in days if any(self._writer(day).knows(path) for path in wanted)}
+
+    def move(self, moved: list[tuple[str, LogName]], token: str) -> None:
+        """Give logs other names, in one transaction per day, each of which is done at most once for a token. Rows stay
+        as they are, so that every question sees each of them once."""
+        for day in self._days_there():
+            if self._writer(day).move(moved, token):
                 self.changed.add(day)
 
     def requests(self, path: str, places: Iterable[tuple[int, int]]) -> Iterator[Request]:

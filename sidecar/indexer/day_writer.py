@@ -169,6 +169,34 @@ class DayWriter:
                 [(party, self._dictionary.name(agent)) for agent in orjson.loads(agents[0])],
             )
 
+    def move(self, moved: list[tuple[str, LogName]], token: str) -> bool:
+        """Give logs other names, all at once, in one transaction. Returns whether there was anything to do: not where
+        the move of this token is done already."""
+        run: Callable[..., Any] = self._database.execute_sql
+        numbers = [(number, log) for old, log in moved if (number := self._source(old)) is not None]
+        done = self._one("SELECT value FROM meta WHERE key = 'moved'")
+        if not numbers or (done and done[0] == token):
+            return False
+        with self.transaction():
+            # First out of the way, because a name may be taken by another that moves as well.
+            for number, _ in numbers:
+                run("UPDATE source SET suffix = suffix || '/' || id WHERE id = ?", (number,))
+            for number, log in numbers:
+                stale = self._source(log.path)  # of a log whose rows are gone
+                if stale is not None:
+                    run("DELETE FROM source WHERE id = ?", (stale,))
+                folder, stem, suffix = split_path(log.path)
+                name = self._dictionary.name(folder)
+                self._dictionary.flush()
+                session = None if log.ids_begin == stem else log.ids_begin
+                run(
+                    "UPDATE source SET folder = ?, stem = ?, suffix = ?, session = ? WHERE id = ?",
+                    (name, stem, suffix, session, number),
+                )
+            self._note("moved", token)
+        self._dictionary.forget()
+        return True
+
     def touched_after(self, checkpoint: int) -> list[str]:
         """Paths of the logs of which something was written that only a later checkpoint covers."""
         return [

@@ -9,22 +9,27 @@ in memory.
 from __future__ import annotations
 
 import os
-from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import chain
+from uuid import uuid4
+
+import orjson
 
 from sidecar.config.settings import Settings
 from sidecar.errors import IndexUnavailable, SidecarError
 from sidecar.fs import to_os
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.source import Batch, SourceState
-from sidecar.records import Compacted, Dropped, Move, archived_size
+from sidecar.logs.parts import Alignment
+from sidecar.records import Compacted, Dropped, LogName, Move, archived_size
 from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.layout import CATALOG_NAME, DAILY_NAME
 from sidecar.times import day_name, day_number
 
 from .across import Mark
 from .catalog_writer import CatalogWriter
+from .compact_copies import replace_by_copies
 from .day_files import DayFiles
 from .known_files import KnownFiles
 from .saved_source import SavedSource, to_save
@@ -62,6 +67,7 @@ class IndexWriter:
             # No row depends on it, so it may change at any time.
             if self._catalog.fact("text") != settings.text_note:
                 self._catalog.note("text", settings.text_note)
+            self._finish_move()
             rolled_back = self._days.roll_back_to_checkpoint(self._catalog.checkpoint, self._catalog.saved)
             # Sources that were being reset or dropped when the last writer died. They stay `resetting` until their file
             # has been read again or is seen to be missing.
@@ -71,7 +77,7 @@ class IndexWriter:
             """Days that have a filter, which has to be deleted before anything is written on them."""
             if rolled_back or resetting:
                 self._mark(self._catalog.across.all_marks())
-            self.known = KnownFiles(settings.root, self._catalog.known())
+            self.known = KnownFiles(settings.root, self._catalog.known(), self._catalog.known_parts())
             self._open = opened.pop_all()
         self._cache = SourceCache()
         self._next_id = 1 + self._catalog.last_id()
@@ -99,19 +105,62 @@ class IndexWriter:
         # `known` lacks the sources of which everything is archived.
         if path in self.known or self._has_archived:
             with invalid_values_as_damage(self._folder):
-                state = self._catalog.load(path, source, lambda places: self._days.requests(path, places))
-        if state is None:
-            state = SourceState(self._next_id, path, source)
-            self._next_id += 1
-        self._cache.add(state)
+                state = self._catalog.load(path, source, self._days.requests)
+        state = state or self.new_state(path)
+        if state is not None:
+            self._cache.add(state)
         return state
+
+    def new_state(self, path: str, first_mtime: float | None = None) -> SourceState | None:
+        """A new state for a log of which nothing is known; None where no source has this path."""
+        source = self._settings.source_for(to_os(path))
+        self._next_id += 1
+        return None if source is None else SourceState(self._next_id - 1, path, source, first_mtime)
 
     def note_read(self, state: SourceState, now: float, *, more: bool) -> None:
         """Have the next checkpoint save a state that a read has advanced. `now` is a moment before that read, in
         seconds since 1970; `more`: something is left to be read, even if the file does not change."""
         self._unsaved[state.path] = state
         self._missing.discard(state.path)
-        self.known.note_read(state.path, state.cursor, archived_size(state.archived), int(now * 1e9), more=more)
+        since = int(now * 1e9)
+        self.known.note_read(state.path, state.cursor, archived_size(state.archived), since, more=more)
+        for path, cursor in state.parts:
+            if cursor.offset and not self.known.is_away(path):
+                self.known.note_read(path, cursor, 0, since, more=False)
+
+    def move(self, state: SourceState, found: Alignment) -> None:
+        """The log of a source has these files now. Rows of parts that were renamed get the new names.
+
+        The catalog says so first, durably, with a token. Killed before the last day has followed, the next opening does
+        the others; what was read before is saved before, so that nothing is rolled back under a name of another time.
+        """
+        if found.renamed:
+            self._save(())
+            with invalid_values_as_damage(self._folder):
+                self._drop_filters(self._days.days_with(found.renamed))
+        state.set_files(found.parts)
+        if found.renamed:
+            move = [uuid4().hex, [[old, *state.log_name(new)] for old, new in found.renamed.items()]]
+            self._catalog.begin_move(state, orjson.dumps(move).decode())
+            self._finish_move()
+        self.known.note_parts(state.path, [path for path, cursor in state.parts if cursor.offset])
+        for path, cursor in state.parts:
+            if cursor.offset:
+                self.known.note_read(path, cursor, 0, 0, more=False)
+            if path not in found.there:
+                self.known.note_missing(path)
+        self._unsaved[state.path] = state
+        self._missing.discard(state.path)
+
+    def _finish_move(self) -> None:
+        """Let the daily files follow the move that the catalog has, if there is one, durably."""
+        if (move := self._catalog.fact("move")) is None:
+            return
+        with invalid_values_as_damage(self._folder):
+            token, moved = orjson.loads(move)
+            self._days.move([(str(old), LogName(str(path), str(begin))) for old, path, begin in moved], str(token))
+            list(self._days.make_durable(self._catalog.checkpoint))
+            self._catalog.end_move()
 
     def begin_again(self, state: SourceState, reason: str = "") -> Dropped | None:
         """Delete the rows of a file that is not the one that was read before, and reset its state. Returns the entries
@@ -130,9 +179,10 @@ class IndexWriter:
         if state.path in self.known or state.cursor.lines:
             with invalid_values_as_damage(self._folder):
                 marks = self._catalog.mark_resetting(state, dropped)
-                self._days.delete_rows(state.path)
+                self._days.delete_rows_of([part.path for part in state.files])
                 self._mark(marks)
         state.begin_again()
+        self.known.note_parts(state.path, ())
         self._unsaved[state.path] = state
         self.known.note_unread(state.path)
         return dropped
@@ -141,6 +191,8 @@ class IndexWriter:
         """Have the next checkpoint mark a source whose file is gone. Its rows stay."""
         if self.known.note_missing(path):
             self._missing.add(path)
+        for part in self.known.parts_of(path):
+            self.known.note_missing(part)
 
     # ---- rows
 
@@ -150,7 +202,8 @@ class IndexWriter:
             return
         if self._filtered:
             days = {row.day for batch in batches for row in batch.rows}
-            self._drop_filters(days | {answer.day for batch in batches for answer in batch.answered})
+            files = chain.from_iterable(batch.by_file() for batch in batches)
+            self._drop_filters(days | {answer.day for batch in files for answer in batch.answered})
         with invalid_values_as_damage(self._folder):
             self._days.write(batches, self._catalog.checkpoint + 1)
 
@@ -247,48 +300,59 @@ class IndexWriter:
             else:
                 to_drop.append(path)
         if to_drop:
-            marks = self._catalog.begin_drop(to_drop)
-            self._days.delete_rows_of(to_drop)
-            self._mark(marks)
-            days = list(self._days.make_durable(self._catalog.checkpoint + 1))
-            self._catalog.save((), days)
-            self._catalog.finish_drop(to_drop)
-            for day, (_, _, entries) in days:
-                if not entries:
-                    self._catalog.drop_filters([day_name(day)])
-                    self._filtered.discard(day)
-                    self._days.delete(day)
-            for path in to_drop:
-                self.known.forget(path)
-                self._cache.discard(path)
+            self.forget(to_drop)
         return refused
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Delete logs and their rows: their bytes belong to another log. A kill leaves what `drop` says."""
+        self._save(())
+        marks = self._catalog.begin_drop(paths)
+        self._days.delete_rows_of(paths)
+        self._mark(marks)
+        days = list(self._days.make_durable(self._catalog.checkpoint + 1))
+        self._catalog.save((), days)
+        self._catalog.finish_drop(paths)
+        for day, (_, _, entries) in days:
+            if not entries:
+                self._catalog.drop_filters([day_name(day)])
+                self._filtered.discard(day)
+                self._days.delete(day)
+        for path in paths:
+            self.known.forget(path)
+            self._cache.discard(path)
+
+    def source_of_file(self, device: int, inode: int) -> str | None:
+        """The path of the log whose file was this one when it was last read; None where no log's was."""
+        own = [path for path, state in self._unsaved.items() if state.cursor[:2] == (device, inode)]
+        return own[0] if own else self._catalog.source_of_file(device, inode)
+
+    def rename(self, old: SourceState, new: SourceState, batches: list[Batch], dropped: Dropped | None) -> None:
+        """Put the rows of a log that has another name now in the place of its old ones: day by day, each in one
+        transaction, so that no question sees both or neither. Everything of the old log is saved.
+
+        The catalog says first, durably, that the old log is being reset. Killed before the checkpoint at the end, the
+        next opening deletes its rows and those under the new name, and a scan finds the file unread.
+        """
+        paths = [part.path for part in old.files]
+        days = {row.day for batch in batches for row in batch.rows} | self._days.days_with(paths)
+        with invalid_values_as_damage(self._folder):
+            self._drop_filters(days)
+            self._catalog.mark_resetting(old, dropped)
+            self._days.replace_rows(paths, batches, self._catalog.checkpoint + 1)
+        self.known.note_parts(old.path, ())
+        self._cache.add(new)
+        self._unsaved[new.path] = new
+        self._save(())
+        self._catalog.finish_drop([old.path])
+        self.known.forget(old.path)
+        self._cache.discard(old.path)
 
     def compact(self, days: Iterable[Compacted]) -> dict[str, str]:
         """Replace daily files by their compact copies, and save their filters. Returns the reasons for those refused,
-        by day.
-
-        A kill leaves the old file or the copy, which have the same rows, so that an older filter fits both.
-        """
+        by day."""
         self.checkpoint()
-        refused = {}
-        for name, copy, state, blocks in days:
-            day = day_number(name)
-            if not self._days.is_as(day, state):
-                refused[name] = "it has changed"
-                continue
-            try:
-                above, _, file = copy.partition("/")
-                with self._index.folder(above) as copies:
-                    is_compact = self._days.replace(day, copies, file)
-            except (OSError, SidecarError) as error:
-                refused[name] = f"its compact copy cannot be used: {error}"
-                continue
-            # Before anything else is written to the new file: if its name is not durable, a power cut takes that back.
-            self._days.folder.sync()
-            self._catalog.save_filter(name, [b64decode(block) for block in blocks], is_compact=is_compact)
-            self._filtered.add(day)
-            if not is_compact:
-                refused[name] = "somebody reads it"
+        refused, filtered = replace_by_copies(self._index, self._days, self._catalog, days)
+        self._filtered |= filtered
         return refused
 
     # ---- closing

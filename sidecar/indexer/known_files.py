@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +34,19 @@ class KnownFile(NamedTuple):
 class KnownFiles:
     """All sources that were ever seen, except those that are archived as a whole. Only the indexing thread uses it."""
 
-    def __init__(self, root: Path, files: Iterable[tuple[str, KnownFile]]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Iterable[tuple[str, KnownFile]],
+        parts: Iterable[tuple[str, str, KnownFile]] = (),
+    ) -> None:
+        """`parts`: the path of each earlier part of a rotated log, that of the log, and its file."""
         self._root = root
         self._files = dict(files)
+        self._log_of: dict[str, str] = {}
+        for path, log, file in parts:
+            self._log_of[path] = log
+            self._files[path] = file
 
     def __contains__(self, path: str) -> bool:
         """Whether a source is known."""
@@ -56,6 +66,21 @@ class KnownFiles:
             return not known.differs(os.lstat(self._root / to_os(path)))
         except OSError:
             return False
+
+    def log_of(self, path: str) -> str:
+        """The log that a file is an earlier part of; else the path itself."""
+        return self._log_of.get(path, path)
+
+    def parts_of(self, log: str) -> list[str]:
+        """The paths of the earlier parts of a log."""
+        return [path for path, its_log in self._log_of.items() if its_log == log]
+
+    def note_parts(self, log: str, paths: Collection[str]) -> None:
+        """These, and no others, are the earlier parts of a log."""
+        for path in [path for path, its_log in self._log_of.items() if its_log == log and path not in paths]:
+            del self._log_of[path]
+            self._files.pop(path, None)
+        self._log_of.update(dict.fromkeys(paths, log))
 
     def is_away(self, path: str) -> bool:
         """Whether a source is unknown, or its file missing."""

@@ -32,6 +32,8 @@ class SavedSource(NamedTuple):
     loose: list[tuple[str, bool]]
     """Correlations of answers that belong to no request of the log, each with whether there still is one; of sources
     with answers across files."""
+    parts: list[tuple[Any, ...]] = []  # noqa: RUF012 -- a named tuple's default
+    """All earlier parts of the log: the columns of the table `part` but the source."""
 
     @property
     def path(self) -> str:
@@ -76,12 +78,19 @@ def to_save(progress: SourceState) -> SavedSource:
         [(session, tuple(note)) for session, note in progress.sessions.items()],
         list(map(tuple, progress.archived)),
         sorted(requests.loose.items()) if requests.loose is not None else [],
+        part_values(progress),
     )
     progress.rejected = []
     progress.sessions = {}
     state.new_roles = {}
     requests.forget_changes()
     return saved
+
+
+def part_values(progress: SourceState) -> list[tuple[Any, ...]]:
+    """The rows of the table `part` of a source, without its number. A part of which nothing was read is none yet."""
+    parts = enumerate(progress.parts)
+    return [(number, path, *cursor[:8], progress.base_of(number)) for number, (path, cursor) in parts if cursor.offset]
 
 
 def _open_values(request: Request, ids_begin: str, is_across: bool) -> tuple[object, ...]:

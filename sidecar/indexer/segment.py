@@ -94,11 +94,12 @@ class SegmentWriter:
 
     def write(self, batch: Batch) -> None:
         """Write the rows of a batch into the segments of their days."""
-        for day, (rows, answered) in batch.by_day().items():
-            segment = self._segment(day)
-            before = segment.remembered
-            segment.write(batch.log, rows, answered)
-            self._remembered += segment.remembered - before
+        for one in batch.by_file() if batch.earlier else (batch,):
+            for day, (rows, answered) in one.by_day().items():
+                segment = self._segment(day)
+                before = segment.remembered
+                segment.write(one.log, rows, answered)
+                self._remembered += segment.remembered - before
         while self._open and self._remembered > MAX_REMEMBERED:
             self._close_largest()
 

@@ -37,6 +37,8 @@ class DerivationState:
     path."""
     names: dict[str, str] = field(default_factory=dict)
     """The named parts of the path, and the values of earlier records that the format keeps."""
+    base: int = 0
+    """The position in the log at which the file begins that is being read: the bytes of its earlier parts."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)
@@ -99,8 +101,8 @@ def derive(state: DerivationState, line: Line, record: Record) -> tuple[Row, Ans
     if is_request:
         # fmt: off
         fields = (
-            byte_offset, day, named_correlation, author, addressees, pattern, conversation, requests_response,
-            timestamp, None,
+            byte_offset + state.base, day, named_correlation, author, addressees, pattern, conversation,
+            requests_response, timestamp, None,
         )
         # fmt: on
         answered_after = state.requests.add_request(_new(Request, fields))

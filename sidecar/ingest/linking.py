@@ -31,7 +31,7 @@ class Request(NamedTuple):
     """What the rows of a request's answers depend on."""
 
     byte_offset: int
-    """Its position in the file, and so its age relative to other requests."""
+    """Its position in the log, earlier parts included, and so its age relative to other requests."""
     day: int
     correlation: str | None
     author: str | None

@@ -16,11 +16,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from sidecar.config.settings import Settings
 from sidecar.errors import ArchiveDamaged
 from sidecar.fs import FileStat, resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.padding import Trimmed, is_not_utf8, may_be_padded, trim, trim_range
+from sidecar.logs.parts import Part, has_bytes
 from sidecar.logs.tail import CHUNK_BYTES, Cursor, read_lines, read_whole_file
 from sidecar.records import NOT_UTF8, REPLACED, REWRITTEN, TRUNCATED, Extent, Line, Rejected, archived_size
 
@@ -48,8 +50,12 @@ class ReadOutcome(NamedTuple):
     retry_in: float | None = None
     """Seconds until an event file that does not parse has settled and may be rejected; None if there is no need to read
     it again."""
+    moved: bool = False
+    """Whether a file of the log is not the one that it was. If so, nothing was ingested: the log may have been rotated.
+    Find its files (`logs.parts.realign`), then read again."""
     is_restored: bool = False
-    """Whether `changed` is true because the file begins with the bytes that were archived last."""
+    """Whether `changed` is true though nothing is lost: the file begins with the bytes that were archived last, or an
+    earlier part of the log has grown."""
 
 
 def read_next(
@@ -66,7 +72,9 @@ def read_next(
     Raises OSError or NotAFile if the file cannot be read, and ArchiveMissing or ArchiveDamaged if its archived bytes
     cannot. The state is unchanged then.
     """
-    file = resolve_found(os.fspath(root), state.path)
+    if state.at < len(state.parts):
+        return _read_part(state, root, max_line_bytes)
+    file = resolve_found(os.fspath(root), state.found_at.get(state.path, state.path))
     if state.archived:
         assert archive is not None
         if state.cursor.offset < archived_size(state.archived):
@@ -76,6 +84,29 @@ def read_next(
     if state.source.layout == "file":
         return _read_event_file(state, file, max_line_bytes, now)
     return _read_line_file(state, file, max_line_bytes, limit)
+
+
+MAX_BYTES_AGAIN = 64 << 20
+"""Bytes of a renamed log up to which its new rows are made before its old ones go."""
+
+
+def rows_under_new_name(settings: Settings, new: SourceState, old: SourceState, now: float) -> list[Batch] | None:
+    """The rows of a log that has another name now, as far as it was read under the old one; None if the file has other
+    bytes, or is too long to hold all of them. Raises OSError, SourceError."""
+    end = old.cursor.offset
+    if end > MAX_BYTES_AGAIN:
+        return None
+    if old.source.layout != "file" and not has_bytes(settings, new.path, old.cursor):
+        return None
+    batches = []
+    while new.cursor.offset < end:
+        outcome = read_next(new, settings.root, settings.max_line_bytes, now, end)
+        if outcome.changed or outcome.moved or not (outcome.batch or outcome.more):
+            return None
+        if outcome.batch is not None:
+            batches.append(outcome.batch)
+    is_same_record = old.source.layout != "file" or new.cursor[4:8] == old.cursor[4:8]
+    return batches if is_same_record else None
 
 
 def reason_for_change(state: SourceState, root: Path) -> str:
@@ -105,8 +136,12 @@ def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: i
     file_limit = None if limit is None else limit - archived_size(extents)
     file_cursor = _in_file(state.cursor, extents)
     result = read_lines(file, file_cursor, max_line_bytes, file_limit)
+    is_other = result.changed or result.cursor[:2] != file_cursor[:2]
+    if is_other and file_cursor.inode and state.source.rotated and not extents:
+        return ReadOutcome(moved=True)
     if result.changed:
         return ReadOutcome(changed=True)
+    state.state.base = state.base_of(len(state.parts))
     if not extents:
         state.note_first_seen(result.cursor.mtime_ns)
     lines, rejected = _lines_in_log(result.lines, result.rejected, extents)
@@ -115,6 +150,38 @@ def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: i
     batch = state.ingest(lines, rejected, padding=result.padding) if lines or rejected else None
     state.cursor = _in_log(result.cursor, extents)
     return ReadOutcome(batch, result.more)
+
+
+def _read_part(state: SourceState, root: Path, max_line_bytes: int) -> ReadOutcome:
+    """Read the next chunk of an earlier part. What comes late, when lines behind it have been taken, cannot be derived
+    any more without beginning again."""
+    number = state.at
+    path, before = state.parts[number]
+    if before.offset == before.size > 0:
+        state.at += 1
+        return ReadOutcome(more=True)
+    try:
+        file = resolve_found(os.fspath(root), state.found_at.get(path, path))
+        result = read_lines(file, before, max_line_bytes, state.limits.get(path))
+    except FileNotFoundError:
+        if not before.offset:
+            return ReadOutcome(moved=True)
+        state.at += 1  # it is missing, like any file that is gone
+        return ReadOutcome(more=True)
+    if result.changed or (before.inode and result.cursor[:2] != before[:2]):
+        return ReadOutcome(moved=True)
+    if (result.lines or result.rejected) and any(part.cursor.offset for part in state.files[number + 1 :]):
+        return ReadOutcome(changed=True, is_restored=True)
+    state.note_first_seen(result.cursor.mtime_ns)
+    state.state.base = state.base_of(number)
+    if before.offset == 0:
+        state.is_not_utf8 = False
+    has_lines = result.lines or result.rejected
+    batch = state.ingest(result.lines, result.rejected, padding=result.padding) if has_lines else None
+    state.parts = (*state.parts[:number], Part(path, result.cursor), *state.parts[number + 1 :])
+    if not result.more:
+        state.at += 1
+    return ReadOutcome(batch, more=True)
 
 
 def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: float) -> ReadOutcome:

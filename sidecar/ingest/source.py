@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sidecar.config.settings import SESSION_PART, Source
 from sidecar.fs import split_path, to_os, utf8_to_text
+from sidecar.logs.parts import Part
 from sidecar.logs.tail import NEW, Cursor
 from sidecar.records import NOT_UTF8, Answered, Extent, Line, LogName, Record, Rejected, Row
 from sidecar.times import YEAR_10000, within_calendar
@@ -74,6 +75,12 @@ class Batch(NamedTuple):
     log: LogName
     rows: list[Row]
     answered: list[Answered]
+    earlier: tuple[Batch, ...] = ()
+    """Requests in earlier parts of the log that are answered, by part: without rows."""
+
+    def by_file(self) -> tuple[Batch, ...]:
+        """This batch, and those of earlier parts."""
+        return (self, *self.earlier)
 
     def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
         """By day number: the rows of that day, and the requests of that day that this batch answers, by byte offset."""
@@ -117,6 +124,16 @@ class SourceState:
     """The log's archived extents. Offsets and line numbers count from the first archived byte."""
     is_not_utf8: bool = False
     """The file says that it is in another encoding than UTF-8, so that each of its lines is rejected."""
+    parts: tuple[Part, ...] = ()
+    """The earlier parts of a rotated log, the oldest first; `cursor` is that of the file of the plain name."""
+    at: int = 0
+    """The number of the part that is to be read next; that of all parts where the plain file is."""
+    found_at: dict[str, str] = field(default_factory=dict)
+    """Where the files of parts are that were renamed while the log is read under the names that they had."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """By path, the byte up to which a part is to be read, where that is not its end."""
+    _is_named: bool = field(init=False, default=False)
+    """The path names the session, so that ids begin with it."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)
@@ -133,6 +150,7 @@ class SourceState:
             self.first_mtime = within_calendar(self.first_mtime)
         start_time = self.first_mtime or 0.0 if named_time is None else named_time
         names = {name: utf8_to_text(part) for name, part in self.source.parts_of(to_os(self.path)).items()}
+        self._is_named = SESSION_PART in names and self.source.layout != "file"
         if self.source.layout == "session":
             names.setdefault(SESSION_PART, stem)
         session = names.get(SESSION_PART)
@@ -141,6 +159,55 @@ class SourceState:
         self.state = DerivationState(self.source.layout, ids_begin, start_time, session, names)
         if self.source.answers_across_files:
             self.state.requests.loose = {}
+
+    # ---- the parts of a rotated log
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the log that were read, those of earlier parts included."""
+        return self.base_of(len(self.parts)) + self.cursor.offset
+
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """The parts, and the file of the plain name as the last one."""
+        return (*self.parts, Part(self.path, self.cursor))
+
+    def base_of(self, number: int) -> int:
+        """The position in the log at which a part begins."""
+        return sum(part.cursor.offset for part in self.parts[:number])
+
+    def set_files(self, files: Sequence[Part]) -> None:
+        """From here on, these are the parts; the last one is the file of the plain name."""
+        self.parts, self.cursor = tuple(files[:-1]), files[-1].cursor
+        self.at = 0
+
+    def log_name(self, path: str) -> LogName:
+        """The file of a part, or that of the plain name, as rows name it."""
+        begin = self.state.ids_begin
+        return LogName(path, begin if path == self.path or self._is_named else split_path(path)[1])
+
+    def placed(self, position: int) -> tuple[int, int]:
+        """From a position in the log to the number of a part and the offset in its file."""
+        for number, part in enumerate(self.parts):
+            if position < part.cursor.offset:
+                return number, position
+            position -= part.cursor.offset
+        return len(self.parts), position
+
+    def _by_part(self, rows: list[Row], answered: list[Answered]) -> Batch:
+        """The batch of rows of the part that is being read, and of requests in whatever part."""
+        of_part: defaultdict[int, list[Answered]] = defaultdict(list)
+        for answer in answered:
+            number, offset = (
+                self.placed(answer.byte_offset)
+                if answer.byte_offset < self.state.base
+                else (self.at, answer.byte_offset - self.state.base)
+            )
+            of_part[number].append(answer._replace(byte_offset=offset))
+        files = self.files
+        here = of_part.pop(self.at, [])
+        earlier = [Batch(self.log_name(files[number].path), [], its) for number, its in of_part.items()]
+        return Batch(self.log_name(files[self.at].path), rows, here, tuple(earlier))
 
     @property
     def cost(self) -> int:
@@ -161,6 +228,7 @@ class SourceState:
         self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
         self.is_not_utf8 = False
+        self.parts, self.at = (), 0
         self.__post_init__()
 
     def ingest(
@@ -181,6 +249,7 @@ class SourceState:
         sessions = self.sessions
         has_lines = self.source.layout != "file"
         unended = 0
+        known_rejected = len(self.rejected)
         for line in lines:
             record = parse(line, format_, named_type, names)
             if isinstance(record, Rejected):
@@ -218,7 +287,12 @@ class SourceState:
         counts.indexed += sum([row.byte_length for row in rows]) + line_end * (len(rows) - unended)
         counts.blank += padding
         counts.entries += len(rows)
-        return Batch(LogName(self.path, state.ids_begin), rows, answered)
+        if not self.parts:
+            return Batch(LogName(self.path, state.ids_begin), rows, answered)
+        if state.base:
+            moved = [one._replace(byte_offset=one.byte_offset + state.base) for one in self.rejected[known_rejected:]]
+            self.rejected[known_rejected:] = moved
+        return self._by_part(rows, answered)
 
     def _count_untimed(self, *, is_first: bool) -> None:
         """Count the entries of a batch that name no time. `is_first` says whether the first of them is the first entry

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,21 @@ COMPRESSED = frozenset(("gz", "bz2", "xz", "zst", "lz4", "lzma", "Z", "zip"))
 """The suffixes that people and rotation tools give to compressed logs."""
 
 
+class PartFile(NamedTuple):
+    """A file with an earlier part of a rotated log."""
+
+    path: str
+    status: os.stat_result
+
+
 class FoundFile(NamedTuple):
     """A file that belongs to a source."""
 
     path: str
     source: Source
     status: os.stat_result
+    parts: tuple[PartFile, ...] = ()
+    """The files of its earlier parts, the oldest first."""
 
 
 @dataclass(slots=True)
@@ -84,8 +93,12 @@ class Scan:
             except OSError as error:
                 self.failed[to_text(folder)] = error.strerror or str(error)
                 continue
+            parts = self._parts(folder, listed)
+            are_parts = {path for of_log in parts.values() for path, _ in of_log}
             for entry in listed:
                 path = f"{folder}/{entry.name}" if folder else entry.name
+                if are_parts and path in are_parts:
+                    continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         if path != self.settings.index_path:
@@ -103,9 +116,37 @@ class Scan:
                     self.failed[to_text(path)] = error.strerror or str(error)
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    yield FoundFile(to_text(path), source, status)
+                    yield FoundFile(to_text(path), source, status, tuple(self._looked(parts.get(path, ()))))
                 else:
                     self.passed_over[to_text(path)] = _kind(status.st_mode)
+
+    def _parts(self, folder: str, listed: list[os.DirEntry[str]]) -> dict[str, list[tuple[str, os.DirEntry[str]]]]:
+        """For each log of a folder that has earlier parts, their paths and entries, the oldest first."""
+        settings, search = self.settings, self.settings.may_be_part.search
+        before = f"{folder}/" if folder else ""
+        perhaps = [entry for entry in listed if search(entry.name) and entry.is_file(follow_symlinks=False)]
+        if not perhaps:
+            return {}
+        there = {before + entry.name for entry in listed if entry.is_file(follow_symlinks=False)}
+        entries = {before + entry.name: entry for entry in perhaps}
+        found: dict[str, list[str]] = {}
+        for path in entries:
+            log = settings.log_of_part(path, there)
+            if log is not None:
+                found.setdefault(log, []).append(path)
+        return {
+            log: [(path, entries[path]) for path in settings.in_order_of_age(log, paths)]
+            for log, paths in found.items()
+        }
+
+    def _looked(self, parts: Iterable[tuple[str, os.DirEntry[str]]]) -> Iterator[PartFile]:
+        for path, entry in parts:
+            try:
+                yield PartFile(to_text(path), entry.stat(follow_symlinks=False))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self.failed[to_text(path)] = error.strerror or str(error)
 
     def _not_read(self, entry: os.DirEntry[str], path: str) -> str:
         """What an entry is if it belongs to no source but may still hold logs; empty for any other."""
@@ -113,7 +154,7 @@ class Scan:
             is_folder = entry.is_dir() and any(globs.may_lie_below(one.glob, path) for one in self.settings.sources)
             return "linked folder" if is_folder else ""
         plain, dot, suffix = path.rpartition(".")
-        if suffix in COMPRESSED and self.settings.source_for(plain) is not None:
+        if suffix in COMPRESSED and (self.settings.source_for(plain) is not None or self.settings.logs_of_part(plain)):
             return f"compressed log, {dot}{suffix}"
         return ""
 
@@ -201,6 +242,7 @@ class ScanSchedule:
         began = time.perf_counter()
         found = list(islice(self._found, FILES_PER_TURN))
         self._seen.update([one.path for one in found])
+        self._seen.update([part.path for one in found for part in one.parts])
         differing = [one for one in found if differs(one)]
         self._spent += time.perf_counter() - began
         if len(found) == FILES_PER_TURN:

@@ -103,7 +103,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         data = os.pread(fd, max(0, min(CHUNK_BYTES, end - start)), start)
         # The bytes before the position are checked after the read, not before it. Otherwise a file that is truncated
         # and rewritten between the two would pass, and its new bytes would be taken for a continuation of the old.
-        if not _is_same(fd, cursor):
+        if not is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
         seen = Cursor(*now, *cursor[4:])
         if cursor.scanned and _known_by(fd, cursor.offset, cursor.scanned, cursor.written) != cursor.searched:
@@ -310,7 +310,7 @@ def _open(path: str | Path) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def _is_same(fd: int, cursor: Cursor) -> bool:
+def is_same(fd: int, cursor: Cursor) -> bool:
     """Whether the file still has the bytes that were read, at its head and before the position."""
     if cursor.offset == 0:
         return True

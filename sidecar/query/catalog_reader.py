@@ -45,6 +45,16 @@ class SourceSummary(NamedTuple):
     """As in `catalog_schema.CatalogSource`."""
 
 
+class EarlierPart(NamedTuple):
+    """An earlier part of a rotated log."""
+
+    path: str
+    device: int
+    inode: int
+    offset: int
+    """The byte up to which it was read."""
+
+
 class CatalogReader(OpenDatabase):
     """The catalog, open for reading."""
 
@@ -66,9 +76,10 @@ class CatalogReader(OpenDatabase):
         return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
-        """For each source, by path: path, offset, bytes that were indexed, blank, rejected and skipped, and number of
-        entries."""
-        sql = "SELECT path, offset, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
+        """For each source, by path: path, bytes of it that were read (earlier parts included), bytes that were indexed,
+        blank, rejected and skipped, and number of entries."""
+        offset = "offset + COALESCE((SELECT SUM(p.offset) FROM part p WHERE p.source = source.id), 0)"
+        sql = f"SELECT path, {offset}, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
         return self._typed((str, int, int, int, int, int, int), sql)
 
     def times(self) -> dict[str, tuple[int, int, int, int]]:
@@ -81,6 +92,17 @@ class CatalogReader(OpenDatabase):
     def repaired(self) -> dict[str, int]:
         """For each source that has any, the number of records that were read leniently."""
         return dict(self._typed((str, int), "SELECT path, repaired FROM source WHERE repaired > 0"))
+
+    def earlier_parts(self) -> dict[str, list[EarlierPart]]:
+        """For each log that was rotated, its earlier parts, the oldest first."""
+        sql = (
+            "SELECT s.path, p.path, p.device, p.inode, p.offset FROM part p JOIN source s ON s.id = p.source"
+            " WHERE p.offset > 0 ORDER BY p.source, p.number"
+        )
+        found: dict[str, list[EarlierPart]] = {}
+        for log, *values in self._typed((str, str, int, int, int), sql):
+            found.setdefault(log, []).append(EarlierPart(*values))
+        return found
 
     def looked(self) -> dict[str, tuple[int, int]]:
         """For each source, the size and the modification time (ns) of its file when it was last read."""

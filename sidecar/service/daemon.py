@@ -29,7 +29,7 @@ from sidecar.bulk.backlog import Backlog
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
 from sidecar.errors import IndexDamaged, SidecarError, SourceError
-from sidecar.fs import to_os, to_text
+from sidecar.fs import to_os
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.tamper import FileStates
 from sidecar.ingest.reader import read_next, reason_for_change
@@ -42,6 +42,7 @@ from sidecar.store.connection import DATABASE_ERRORS, is_damage, root_cause
 from .faults import Faults, index_fault
 from .heartbeat import Heartbeat
 from .requests import RequestInbox
+from .rotation import Rotation
 from .timers import Timers
 from .totals import Totals
 
@@ -87,6 +88,7 @@ class Sidecar:
         self._queue: OrderedDict[str, None] = OrderedDict()
         """The known sources that may have changed, in the order in which they will be read."""
         self._backlog = Backlog(settings)
+        self._rotation = Rotation(settings, self.totals)
         self._archive = Archive(settings.archive)
         self._requests = RequestInbox(settings.index_folder)
 
@@ -236,7 +238,7 @@ class Sidecar:
 
     def _mark(self, writer: IndexWriter, path: str) -> None:
         """Mark a file to be read."""
-        if path in writer.known:
+        if path in writer.known or self._rotation.is_ours(writer, path):
             self._queue[path] = None
         else:
             self._backlog.add(path)
@@ -249,9 +251,8 @@ class Sidecar:
         root = os.fspath(self.settings.root) + os.sep
         for path in paths:
             if path.startswith(root):
-                relative = path[len(root) :]
-                if self.settings.source_for(relative) is not None:
-                    self._mark(writer, to_text(relative))
+                for log in self._rotation.logs_of_hint(writer, path[len(root) :]):
+                    self._mark(writer, log)
         if scan:
             self._scans.ask()
 
@@ -261,7 +262,8 @@ class Sidecar:
             self._watcher.refresh()
         differing, finished = self._scans.turn(lambda found: self._is_to_read(writer, found))
         for found in differing:
-            if found.path not in self._queue and not self._backlog.is_out(found.path):
+            is_known = found.path in self._queue or self._backlog.is_out(found.path)
+            if not is_known and self._rotation.is_log(writer, found.path, now, is_patient=self._watcher is not None):
                 self._mark(writer, found.path)
                 self.totals.found += max(0, found.status.st_size - writer.known.size(found.path))
         if finished is not None:
@@ -269,14 +271,14 @@ class Sidecar:
 
     def _is_to_read(self, writer: IndexWriter, found: FoundFile) -> bool:
         """Whether a file that a scan has found may hold something unread, or could not be read the last time."""
-        return writer.known.differs(found.path, found.status) or found.path in self.faults.current
+        return self._rotation.differs(writer, found) or found.path in self.faults.current
 
     def _end_scan(self, writer: IndexWriter, finished: FinishedScan, now: float) -> None:
         """Record which files have vanished and which errors are new or over, and plan the next scan."""
         seen, scan = finished
         for path in writer.known.unseen(seen):
             if scan.covers(path):
-                self._queue[path] = None  # reading it will show whether it is gone
+                self._queue[self._rotation.note_unseen(writer, path)] = None  # reading it will show whether it is gone
         for name in [name for name in self.faults.current if name not in seen and name != Faults.INDEX]:
             if writer.known.is_away(name):  # otherwise reading it will show
                 self.faults.clear(name)
@@ -307,11 +309,13 @@ class Sidecar:
         rows = 0
         max_bytes = self.totals.bytes + MAX_BATCH_BYTES
         for _ in range(len(self._queue)):
+            if batches and self._rotation.is_due(next(iter(self._queue))):
+                break
             path, _ = self._queue.popitem(last=False)
             if self._backlog.is_out(path):  # two processes must not read it at once
                 self._backlog.add(path)
                 continue
-            if path not in self.faults.current and writer.known.is_unchanged(path):
+            if not (path in self.faults.current or path in self._rotation) and writer.known.is_unchanged(path):
                 continue
             try:
                 batch, more = self._read_file(writer, path, now)
@@ -343,21 +347,24 @@ class Sidecar:
 
     def _read_file(self, writer: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
         """Read the next chunk of a file. Returns its batch, and whether there is more."""
+        self._rotation.take_name(writer, path, now)
         state = writer.state(path)
         if state is None:
             return None, False
-        before = state.cursor.offset
+        if path in self._rotation:
+            self._rotation.align(writer, state)
+        before = state.offset
         outcome = read_next(state, self.settings.root, self.settings.max_line_bytes, now, archive=self._archive)
         if outcome.changed:
             reason = "" if outcome.is_restored else reason_for_change(state, self.settings.root)
-            dropped = writer.begin_again(state, reason)
-            if dropped is not None:
-                self.totals.note_dropped(dropped)
-                _log.warning("%d entries dropped, %s", dropped.entries, self.totals.dropped_why)
+            self._rotation.begin_again(writer, state, reason)
+            return None, True
+        if outcome.moved:
+            self._rotation.ask(path)
             return None, True
         if outcome.retry_in is not None:
             self._timers.reread_at(path, now + outcome.retry_in)
-        self.totals.bytes += state.cursor.offset - before
+        self.totals.bytes += state.offset - before
         writer.note_read(state, now, more=outcome.more or outcome.retry_in is not None)
         return outcome.batch, outcome.more
 

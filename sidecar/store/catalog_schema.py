@@ -56,11 +56,38 @@ class CatalogSource(Table):
         table_name = "source"
 
 
+class PartRow(Table):
+    """A file with an earlier part of a rotated log, of which something was read. The row of the source is about the
+    file of the plain name; its counts, requests and roles are those of the whole log."""
+
+    source = IntegerField()
+    number = IntegerField()
+    """The place among the parts, from 0: the oldest first."""
+    path = TextField(index=True)
+    device = BigIntegerField()
+    """The first of the columns, up to `tail`, that hold the cursor, as in `source`."""
+    inode = BigIntegerField()
+    size = BigIntegerField()
+    mtime_ns = BigIntegerField()
+    offset = BigIntegerField()
+    lines = BigIntegerField()
+    head = BigIntegerField()
+    tail = BigIntegerField()
+    base = BigIntegerField()
+    """The position in the log at which the part begins: the sum of `offset` of those before it."""
+
+    class Meta:
+        table_name = "part"
+        primary_key = CompositeKey("source", "number")
+        without_rowid = True
+
+
 class OpenRequest(Table):
     """An open request, with what its answer needs to know of it."""
 
     source = IntegerField()
     byte_offset = BigIntegerField()
+    """The position in the log, earlier parts included."""
     correlation = TextField(null=True)
     author = TextField(null=True)
     addressees = TextField()
@@ -124,6 +151,7 @@ class RejectedLineRow(Table):
 
     source = IntegerField()
     byte_offset = BigIntegerField()
+    """The position in the log, earlier parts included."""
     line_number = BigIntegerField()
     byte_length = BigIntegerField()
     reason = TextField()
@@ -231,7 +259,8 @@ class CatalogMeta(Table):
 
 
 CATALOG_TABLES = (
-    *(CatalogSource, OpenRequest, LooseAnswer, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow, CatalogMeta),
+    *(CatalogSource, PartRow, OpenRequest, LooseAnswer, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow),
+    CatalogMeta,
     *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
 )
 
@@ -253,10 +282,14 @@ WHERE place = 1
 """,
     """
 CREATE VIEW IF NOT EXISTS rejected AS
-SELECT s.path AS source, r.line_number AS line_number, r.byte_offset AS byte_offset,
+SELECT COALESCE(p.path, s.path) AS source, r.line_number AS line_number,
+       r.byte_offset - COALESCE(p.base, (SELECT MAX(q.base + q.offset) FROM part q WHERE q.source = r.source), 0)
+           AS byte_offset,
        r.byte_length AS length, r.reason AS reason
 FROM rejected_line r JOIN source s ON s.id = r.source
+LEFT JOIN part p ON p.source = r.source AND r.byte_offset >= p.base AND r.byte_offset < p.base + p.offset
 """,
     "CREATE INDEX IF NOT EXISTS source_stem ON source(stem)",
     "CREATE INDEX IF NOT EXISTS open_request_awaits ON open_request(awaits) WHERE awaits IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS source_inode ON source(inode)",
 )

@@ -1,0 +1,172 @@
+"""Rotated logs, while they are followed: which of them have to look for their files, and what becomes of them.
+
+Files are renamed while nobody looks, so no hint and no listing says what happened. A log whose files look different is
+aligned with them (`logs.parts.realign`) before it is read on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from sidecar.config.settings import Settings
+from sidecar.diagnostics import get_logger
+from sidecar.fs import FileStat, to_os, to_text
+from sidecar.indexer.index_writer import IndexWriter
+from sidecar.ingest.reader import reason_for_change, rows_under_new_name
+from sidecar.ingest.source import SourceState
+from sidecar.logs.parts import realign
+from sidecar.logs.scanner import FoundFile
+from sidecar.records import REPLACED, Dropped
+
+from .totals import Totals
+
+PATIENCE = 2.0
+"""Seconds that a plain name may be gone between the two steps of a rotation."""
+
+_log = get_logger(__name__)
+
+
+class Rotation:
+    """The logs that have to look for their files. Only the indexing thread uses it."""
+
+    def __init__(self, settings: Settings, totals: Totals) -> None:
+        self._settings = settings
+        self._totals = totals
+        self._due: set[str] = set()
+        self._gone_since: dict[str, float] = {}
+        """Logs whose plain name is gone while a file is there that would be a part of it, and since when."""
+        self._renamed: dict[str, str] = {}
+        """From a new path to the log that had the file when it was last read."""
+
+    def __contains__(self, path: str) -> bool:
+        """Whether a log has to look for its files before it is read."""
+        return path in self._due
+
+    def is_due(self, path: str) -> bool:
+        """Whether a log is to be aligned or renamed before it is read, which makes a checkpoint: rows that are derived
+        and not written yet have to be written before."""
+        return path in self._due or path in self._renamed
+
+    def ask(self, path: str) -> None:
+        """Have a log look for its files before it is read the next time."""
+        self._due.add(path)
+
+    def logs_of_hint(self, writer: IndexWriter, relative: str) -> list[str]:
+        """The log that a hint about a file below the root is for, if it is for one. Paths of the system in, of the
+        index out."""
+        path = to_text(relative)
+        log = writer.known.log_of(path)
+        plain = [] if log != path else [to_text(one) for one in self._settings.logs_of_part(relative)]
+        rotated = [log] if log != path else [one for one in plain if one in writer.known][:1]
+        if rotated:
+            self.ask(rotated[0])
+            return rotated
+        return [path] if self._settings.source_for(relative) is not None else []
+
+    def differs(self, writer: IndexWriter, found: FoundFile) -> bool:
+        """Whether a log that a scan has found, or one of its parts, is new or may hold something unread."""
+        if any(part.status.st_size and writer.known.differs(part.path, part.status) for part in found.parts):
+            self.ask(found.path)
+            return True
+        was_part = writer.known.log_of(found.path) != found.path  # and its plain name is gone
+        return was_part or writer.known.differs(found.path, found.status)
+
+    def note_unseen(self, writer: IndexWriter, path: str) -> str:
+        """The log that a file belongs to which a scan has not seen."""
+        log = writer.known.log_of(path)
+        if log != path:
+            self.ask(log)
+        return log
+
+    def is_log(self, writer: IndexWriter, path: str, now: float, *, is_patient: bool) -> bool:
+        """Whether a file that belongs to a source is a log by itself, although it may have been a part of one: with
+        `is_patient`, only once the plain name has been gone for a while. A rotation makes it anew at once."""
+        for plain in self._settings.logs_of_part(to_os(path)):
+            log = to_text(plain)
+            if log not in writer.known:
+                continue
+            if is_patient and now - self._gone_since.setdefault(log, now) < PATIENCE:
+                return False
+            if writer.known.log_of(path) == log:
+                self._dissolve(writer, log)
+        return True
+
+    def _dissolve(self, writer: IndexWriter, log: str) -> None:
+        """The parts of a log whose plain name is gone are logs by themselves."""
+        state = writer.state(log)
+        if state is not None:
+            is_lost = state.cursor.offset > 0 and writer.known.is_away(log)
+            self.begin_again(writer, state, REPLACED if is_lost else "")
+            writer.vanished(log)
+
+    def is_ours(self, writer: IndexWriter, path: str) -> bool:
+        """Whether a log that is not known is one that a worker must not read: without its earlier parts, or beside its
+        rows under another name."""
+        return path in self._due or self.note_new(writer, path)
+
+    def note_new(self, writer: IndexWriter, path: str) -> bool:
+        """Whether a file that is not known is that of a known log, which has another name now."""
+        try:
+            status = os.lstat(self._settings.root / to_os(path))
+        except OSError:
+            return False
+        identity = FileStat.of(status).identity
+        old = writer.source_of_file(*identity) if stat.S_ISREG(status.st_mode) else None
+        if old is None or old == path:
+            return False
+        with suppress(OSError):
+            if FileStat.of(os.lstat(self._settings.root / to_os(old))).identity == identity:
+                return False  # a second name of the same file
+        self._renamed[path] = old
+        return True
+
+    def take_name(self, writer: IndexWriter, path: str, now: float) -> None:
+        """Give the rows of a log that has another name now that name, if the file at `path` has its bytes."""
+        old_path = self._renamed.pop(path, None)
+        old = None if old_path is None else writer.state(old_path)
+        if old is None or old.archived or not old.cursor.offset:
+            return
+        if old.source.answers_across_files:  # other logs depend on its rows
+            writer.forget([old.path])
+            return
+        new = writer.new_state(path, old.first_mtime)
+        if new is None:
+            return
+        batches = rows_under_new_name(self._settings, new, old, now)
+        if batches is None:
+            return
+        writer.checkpoint()
+        lost = old.counts.entries - new.counts.entries
+        dropped = Dropped(old.path, REPLACED, lost) if lost > 0 else None
+        writer.rename(old, new, batches, dropped)
+        _log.info("%s is %s now", old.path, new.path)
+
+    def align(self, writer: IndexWriter, state: SourceState) -> None:
+        """Find the files of a log, and let its rows follow. Raises FileNotFoundError where its plain name is not there,
+        OSError, SourceError."""
+        self._due.discard(state.path)
+        if not state.source.rotated or state.archived:
+            return
+        found = realign(self._settings, state.path, state.files)
+        if found is None:
+            raise FileNotFoundError(state.path)
+        self._gone_since.pop(state.path, None)
+        others = [path for path, _ in found.parts[:-1] if path in writer.known and writer.known.log_of(path) == path]
+        if others:  # they were logs by themselves
+            writer.forget(others)
+        if found.is_anew:
+            reason = reason_for_change(state, self._settings.root) if found.is_lost else ""
+            self.begin_again(writer, state, reason)
+            self._due.discard(state.path)
+        writer.move(state, found)
+
+    def begin_again(self, writer: IndexWriter, state: SourceState, reason: str) -> None:
+        """Drop what was derived from a log, and count the entries that are lost, if there is a `reason`."""
+        dropped = writer.begin_again(state, reason)
+        if dropped is not None:
+            self._totals.note_dropped(dropped)
+            _log.warning("%d entries dropped, %s", dropped.entries, self._totals.dropped_why)
+        if state.source.rotated:
+            self.ask(state.path)
