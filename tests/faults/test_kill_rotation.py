@@ -16,17 +16,22 @@ from helpers.corpora import BASE
 from helpers.rotations import WAYS, expected, records
 from helpers.support import Stepped, everything, indexed, once, rebuilt, reference, write_lines
 
-STEPS = (
-    "catalog_writer:CatalogWriter.begin_move",
-    "day_writer:DayWriter.move",
-    "day_writer:DayWriter.make_durable",
-    "catalog_writer:CatalogWriter.end_move",
-    "catalog_writer:CatalogWriter.mark_resetting",
-    "day_writer:DayWriter.delete_rows",
-    "day_writer:DayWriter.write",
-    "catalog_writer:CatalogWriter.save",
-    "catalog_writer:CatalogWriter.finish_drop",
-)
+STEPS = {
+    "rotated": (
+        "catalog_writer:CatalogWriter.begin_move",
+        "day_writer:DayWriter.move",
+        "day_writer:DayWriter.make_durable",
+        "catalog_writer:CatalogWriter.end_move",
+        "catalog_writer:CatalogWriter.save",
+    ),
+    "renamed": (
+        "catalog_writer:CatalogWriter.mark_resetting",
+        "day_writer:DayWriter.delete_rows",
+        "day_writer:DayWriter.write",
+        "day_writer:DayWriter.make_durable",
+        "catalog_writer:CatalogWriter.save",
+    ),
+}
 
 
 def die_at(step: str, call: int, *, after: bool) -> None:
@@ -50,11 +55,11 @@ def die_at(step: str, call: int, *, after: bool) -> None:
     setattr(owner, method, deadly)
 
 
-@pytest.mark.parametrize("what", ["rotated", "renamed"])
+@pytest.mark.parametrize("what", STEPS)
 def test_a_kill_while_rows_follow_their_log_to_another_name_doubles_and_loses_none(tmp_path: Path, what: str) -> None:
     kills = 0
     for number, (step, call, after) in enumerate(
-        (step, call, after) for step in STEPS for call, after in ((1, False), (1, True), (2, True))
+        (step, call, after) for step in STEPS[what] for call, after in ((1, False), (1, True), (2, True))
     ):
         root = tmp_path / str(number)
         log = root / "responses/sessions/s.jsonl"
