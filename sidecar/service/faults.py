@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sidecar.diagnostics import get_logger
 from sidecar.errors import SidecarError
 from sidecar.store import layout
 from sidecar.store.connection import root_cause
+from sidecar.store.holders import blockers_of, named
 
 _log = get_logger(__name__)
+
+MAX_NAMED = 5
+"""Locked files that are named."""
 
 
 class Faults:
@@ -53,11 +58,21 @@ class Faults:
 
 
 def index_fault(folder: Path, error: BaseException) -> str:
-    """What is wrong with the index in `folder`, in words: the error, and if SQLite says only that it is unable to open
-    a file, the reason."""
+    """What is wrong with the index in `folder`, in words: the error, and where SQLite says only that it is unable to
+    open a file, or that a database is locked, the reason or who it is."""
     cause = str(root_cause(error))
-    obstacle = _obstacle(folder) if "unable to open" in cause else ""
+    obstacle = _obstacle(folder) if "unable to open" in cause else _holders(folder) if "locked" in cause else ""
     return f"index: {cause}" + (f" ({obstacle})" if obstacle else "")
+
+
+def _holders(folder: Path) -> str:
+    """The processes that keep this one from writing to the files of an index; "" if none are found."""
+    held = {}
+    with suppress(OSError, SidecarError):
+        paths = (layout.catalog_path(folder), *layout.daily_paths(folder))
+        held = {path: others for path in paths if (others := sorted(blockers_of(path) - {os.getpid()}))}
+    found = [f"{path} is held by {', '.join(map(named, others))}" for path, others in held.items()]
+    return "; ".join(found[:MAX_NAMED])
 
 
 def _obstacle(folder: Path) -> str:

@@ -22,6 +22,7 @@ from sidecar.diagnostics import get_logger
 from sidecar.errors import ConfigError, ForeignFile, RootLocked
 from sidecar.guarded import GuardedFolder
 from sidecar.permissions import permissions_of, restrict, restrict_file, restricted_umask
+from sidecar.store.holders import named
 from sidecar.store.layout import is_own_name
 
 from .heartbeat import HEARTBEAT_FILE
@@ -58,7 +59,7 @@ class RootLock:
                 self._fd = _locked(index, self._path.name, began + ACQUIRE_TIMEOUT)
                 _name_holder(index, self._path.name, job)
         except BlockingIOError:
-            raise RootLocked(f"the index {self._path.parent} is held by {_described(*_read(self._path))}") from None
+            raise RootLocked(f"the index {self._path.parent} is held by {_described(self._path)}") from None
         except OSError as error:
             self.release()
             if error.errno not in _NO_LOCKS:
@@ -87,7 +88,12 @@ class RootLock:
             os.close(fd)
 
 
-def _described(pid: int, job: str) -> str:
+def _described(path: Path) -> str:
+    """Who holds a lock, in words. Whom the file names is believed as long as the kernel names nobody else."""
+    pid, job = _read(path)
+    actual = pid_of_lock(path)
+    if actual is not None and actual != pid:
+        return named(actual) + (f"; the lock names `sidecar {job}`, process {pid}" if pid else "")
     if not pid:
         return "another process, which has not written its name into the lock"
     elsewhere = "" if Path(f"/proc/{pid}").exists() else ", which does not run here: look in other containers"
@@ -172,7 +178,8 @@ def lock_holder(index_folder: Path) -> tuple[int, str] | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _read(path)
+        pid, job = _read(path)
+        return pid_of_lock(path) or pid, job
     finally:
         os.close(fd)
     return None

@@ -87,7 +87,7 @@ def test_a_lock_file_that_says_nothing_is_still_a_lock(tmp_path: Path) -> None:
     held.acquire("run")
     (tmp_path / lock.LOCK_FILE).write_bytes(b"")
     try:
-        assert lock.lock_holder(tmp_path) == (0, "?")
+        assert lock.lock_holder(tmp_path) == (os.getpid(), "?")
         with pytest.raises(RootLocked):
             RootLock(tmp_path).acquire("run")
     finally:
