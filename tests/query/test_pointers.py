@@ -164,7 +164,7 @@ def test_an_entry_that_the_index_no_longer_has_is_not_read(tmp_path: Path) -> No
     path.write_bytes(b"\n" + path.read_bytes())
     index_tree(tmp_path)
     with Index(tmp_path) as index:
-        with pytest.raises(SourceChanged, match="no such entry"):
+        with pytest.raises(SourceChanged, match="no longer has such an entry"):
             index.read(entry)
         assert index.read(only_entry(tmp_path))["data"] == {"prompt": "first"}
 
@@ -279,9 +279,9 @@ def test_an_entry_made_up_by_the_caller_is_looked_up_before_it_is_read(root: Pat
         for made_up in (replace(entry, file_path="../secrets/s.jsonl"), replace(entry, file_path="away/s.jsonl")):
             with pytest.raises(UnsafePath):
                 index.read_bytes(made_up)
-        with pytest.raises(SourceChanged, match="no such entry"):
+        with pytest.raises(SourceChanged, match="no longer has such an entry"):
             index.read_bytes(replace(entry, byte_offset=3))
-        with pytest.raises(SourceChanged, match="no such entry"):
+        with pytest.raises(SourceChanged, match="no longer has such an entry"):
             index.read_bytes(replace(entry, timestamp=entry.timestamp + 86_400))
 
 
