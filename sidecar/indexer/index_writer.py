@@ -337,8 +337,9 @@ class IndexWriter:
         days = {row.day for batch in batches for row in batch.rows} | self._days.days_with(paths)
         with invalid_values_as_damage(self._folder):
             self._drop_filters(days)
-            self._catalog.mark_resetting(old, dropped)
+            marks = self._catalog.mark_resetting(old, dropped)
             self._days.replace_rows(paths, batches, self._catalog.checkpoint + 1)
+            self._mark(marks)
         self.known.note_parts(old.path, ())
         self._cache.add(new)
         self._unsaved[new.path] = new

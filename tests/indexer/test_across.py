@@ -189,7 +189,7 @@ def test_correlations_of_any_length_find_each_other(settings: Settings, length: 
     assert list(answered(settings).values()) == [True]
 
 
-@pytest.mark.parametrize("step", ["delete_rows", "mark"])
+@pytest.mark.parametrize("step", ["delete_rows_of", "mark"])
 def test_killed_while_an_answer_goes_the_next_start_takes_its_mark_back(
     settings: Settings, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,14 +202,14 @@ def test_killed_while_an_answer_goes_the_next_start_takes_its_mark_back(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
+    sidecar = Sidecar(settings, watch=False)
+    sidecar.open()
     with monkeypatch.context() as patched:
         patched.setattr(DayFiles, step, killed)
-        sidecar = Sidecar(settings, watch=False)
-        sidecar.open()
         with pytest.raises(KeyboardInterrupt):
             while sidecar.step(time.time()):
                 pass
-        sidecar.abandon()
+    sidecar.abandon()
     once(settings)
     assert answered(settings) == {"a:0": False}
 
@@ -253,6 +253,16 @@ def test_a_log_goes_with_its_archive_and_its_answer_with_it(settings: Settings) 
     assert compare(settings, lambda _: None).holds
     assert archive(settings, ArchiveOptions(age=0.0, keep=0.0)).deleted
     assert answered(settings) == {"a:0": False}
+
+
+def test_an_answer_stays_with_its_log_under_another_name(settings: Settings) -> None:
+    write_lines(log(settings, "a"), ask("c"))
+    write_lines(log(settings, "b"), answer("c"))
+    once(settings)
+    log(settings, "b").rename(log(settings, "z"))
+    log(settings, "a").rename(log(settings, "y"))
+    once(settings)
+    assert answered(settings) == {"y:0": True}
 
 
 def modelled(settings: Settings) -> dict[tuple[str, int], int]:
