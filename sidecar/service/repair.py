@@ -29,6 +29,7 @@ from sidecar.store.connection import (
     roll_back_journal,
     root_cause,
 )
+from sidecar.store.database_files import check_format
 
 _log = get_logger(__name__)
 
@@ -57,9 +58,11 @@ def repair(settings: Settings, report: Reporter, file_states: FileStates | None 
     try:
         with GuardedFolder.open_own(folder) as index:
             roll_back_journal(index, layout.CATALOG_NAME)
+            check_format(index, layout.CATALOG_NAME)
             for path in layout.daily_paths(folder):
                 with index.folder(layout.DAILY_NAME) as daily:
                     roll_back_journal(daily, path.name)
+                    check_format(daily, path.name)
         # Before the files are checked, so that nothing that is written to them later goes unnoticed.
         file_states |= states_of(_files(folder))
         why = reason_to_rebuild(settings)

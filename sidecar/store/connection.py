@@ -63,6 +63,7 @@ _DAMAGE = (
     "no column named",
     "Could not decode",
     "too big",
+    "unsupported file format",
 )
 """Parts of the messages that SQLite gives for a damaged file."""
 _UNREADABLE = "check the permissions of the index folder and of the files in it, and the disk"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -35,6 +36,8 @@ BESIDE = (WAL, SHARED_MEMORY, JOURNAL)
 
 _HEADER = b"SQLite format 3\0"
 _HEADER_LENGTH = 100
+_FORMATS = 2
+"""The highest version for writing and for reading that SQLite knows: bytes 18 and 19 of a database."""
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """The first bytes of a rollback journal. If it names a super-journal, they are its last bytes too."""
 
@@ -87,6 +90,17 @@ def looks_whole(folder: GuardedFolder, name: str) -> bool:
     # If these differ, the last SQLite that wrote the file was so old that it does not keep the page count.
     has_count = header[24:28] == header[92:96]
     return not has_count or status.st_size >= pages * (65536 if page == 1 else page)
+
+
+def check_format(folder: GuardedFolder, name: str) -> None:
+    """Raise IndexDamaged if a database says that SQLite may only read it, and OSError.
+
+    SQLite opens such a file and then refuses every write, as if permission was missing. Only for a file that this
+    process does not have open as a database (see `looks_whole`).
+    """
+    with suppress(FileNotFoundError, ForeignFile), closing_fd(folder.open_file(name)) as fd:
+        if any(version > _FORMATS for version in os.pread(fd, 2, 18)):
+            raise IndexDamaged(f"{folder.path / name} has a file format that SQLite does not write")
 
 
 def uri(path: Path, how: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.corpora import write_tree
-from helpers.support import HANG, command, indexed, modelled, reference
+from helpers.support import HANG, command, indexed, modelled, reference, write_lines
 from sidecar.errors import IndexDamaged
 from sidecar.query.index import Index
 from sidecar.service.supervisor import rebuild, run_once
@@ -81,6 +81,28 @@ def test_a_database_with_another_schema_is_named_and_made_again(logs: Path, chan
     assert indexed(logs) == modelled(logs)
     with Index(logs) as index:
         assert list(index.sessions())
+
+
+HEADERS = {
+    "a format that is not written": (18, b"\x03"),
+    "a format that is not read": (18, b"\x03\x03"),
+    "a schema of a later SQLite": (44, struct.pack(">I", 9)),
+    "an encoding that there is not": (56, struct.pack(">I", 9)),
+    "most of each page reserved": (20, b"\xc8"),
+    "a list of free pages without end": (32, struct.pack(">II", 2, 2**31 - 1)),
+}
+
+
+@pytest.mark.parametrize("name", [DAY, CATALOG])
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_database_whose_header_is_changed_is_made_again(logs: Path, name: str, header: str) -> None:
+    at, value = HEADERS[header]
+    with (logs / "index" / name).open("r+b") as file:
+        file.seek(at)
+        file.write(value)
+    write_lines(logs / "responses/sessions/new.jsonl", {"event": "x", "timestamp": 1735500000})
+    index_once(logs)
+    assert indexed(logs) == modelled(logs)
 
 
 # ---- pages that lead in a circle
