@@ -175,15 +175,15 @@ def preview(settings: Settings, options: ArchiveOptions = ArchiveOptions()) -> A
 
 
 def _check_owner(settings: Settings, options: ArchiveOptions) -> None:
-    """Raise ConfigError if the logs belong to another tool, unless they are only copied: archiving deletes them. And if
-    copies were to expire: with an archive go the entries of its logs, and these logs are still there."""
+    """Raise ConfigError if the logs belong to another tool and would be deleted, or if copies are to expire: their
+    entries would be deleted too, although the logs still exist."""
     if settings.of_tool and not options.copy:
         raise ConfigError(
             f"the logs of the preset {settings.preset} belong to another tool, and archiving deletes logs",
             hint="add --copy to archive copies, and leave the logs to that tool",
         )
     if options.copy and (options.keep is not None or options.keep_size is not None):
-        raise ConfigError("--copy deletes nothing, so --keep and --keep-size do not go with it")
+        raise ConfigError("--copy deletes nothing, so it cannot be combined with --keep or --keep-size")
 
 
 # ---- the work

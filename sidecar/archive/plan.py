@@ -43,7 +43,7 @@ NO_DAY = "not in a folder named after a day"
 DAY_NOT_OVER = "its day is not over"
 CHANGED_RECENTLY = "changed a short time ago"
 EMPTY = "empty"
-ROTATED = "rotated: its parts stay together, in the log folder"
+ROTATED = "rotated: its parts stay together in the log folder"
 UNREADABLE = "cannot be read"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MAX_NAME_BYTES = 200
@@ -139,7 +139,7 @@ def make_plan(settings: Settings, catalog: CatalogReader, age: float, now: float
             continue
         why: str | None
         if log.layout == "session":
-            # No tool says that a session of its own is over.
+            # Other tools do not record that a session is over.
             is_over = settings.of_tool or source.stem in completed
             why = _why_not(settings, found, source, log, age, now) if is_over else NOT_COMPLETED
             if why is None:

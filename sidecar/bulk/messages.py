@@ -40,8 +40,8 @@ class ReadTask(NamedTuple):
     mtime: float = 0.0
     """When it was last changed, in seconds since 1970. A rebuild reads its sources in this order."""
     files: tuple[PartTask, ...] = ()
-    """Of a rotated log: its earlier parts, the oldest first, and the file of the plain name. Rows name them so, even if
-    they are renamed while they are read."""
+    """For a rotated log: its earlier parts, the oldest first, and the file with the plain name. Rows get these paths
+    even if the files are renamed while they are read."""
 
 
 @dataclass(frozen=True, slots=True)

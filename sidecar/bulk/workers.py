@@ -316,7 +316,7 @@ def read_source(
 
 
 def _follow(settings: Settings, state: SourceState) -> bool:
-    """Find the files of a log that were renamed while it is read. Returns whether they lie elsewhere than they did."""
+    """Find the files of a log that were renamed while it is read. Returns whether any has another path than before."""
     files = survey(settings, state.path) or []
     names = {FileStat.of(file.status).identity: file.path for file in files}
     found = {path: names[cursor[:2]] for path, cursor in state.files if cursor[:2] in names}

@@ -106,8 +106,8 @@ def archive(
     to use this while a sidecar and writers are running, and to kill it at any moment. With --json, a summary object is
     printed.
 
-    The logs of agent tools are archived with --copy only: each log that has not changed for the age, whether its
-    session is completed or not.
+    The logs of agent tools can only be archived with --copy: each log that has not changed for the age, whether or not
+    its session is completed.
 
     Only --keep and --keep-size delete anything for good. They list what they are going to delete, and ask on the
     terminal; without a terminal they need --yes.

@@ -1,9 +1,8 @@
-"""How the files of a rotated log are named: `rotated` of a source, as data and compiled.
+"""How the files of a rotated log are named: the key `rotated` of a source, checked and compiled.
 
-A pattern is a file name with places in it: `{name}` is the name of the log, `{stem}` and `{suffix}` are that name
-before and from its last dot on, `{number}` is a number and `{date}` eight digits with whatever digits, `-` and `_`
-follow.
-Numbers descend with age, dates ascend: `s.jsonl.2`, `s.jsonl.1`, `s.jsonl`.
+A pattern is a file name with places in it. `{name}` is the name of the log; `{stem}` and `{suffix}` are that name up to
+its last dot and from there on; `{number}` is a number, and `{date}` is eight digits and any digits, `-` and `_` that
+follow. Older parts have higher numbers, but earlier dates: `s.jsonl.2`, `s.jsonl.1`, `s.jsonl`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 from sidecar.fs import split_path
 
 DEFAULT = ("{name}.{number}", "{name}-{date}", "{stem}-{date}{suffix}")
-"""Without `rotated`."""
+"""The patterns of a source without `rotated`."""
 
 EXPECTED = (
     "a file name with `{name}`, or with `{stem}` and `{suffix}`, and with `{number}` or `{date}`, each once:"
@@ -25,11 +24,11 @@ _PLACE = re.compile(r"\{([a-z]*)\}")
 _DIGITS = {"number": "[0-9]+", "date": "[0-9]{8}[0-9_-]*"}
 _GROUPS = re.compile("[0-9]+")
 Age = tuple[int, tuple[int, ...], str]
-"""The place of a part among those of its log: parts in the order of their ages are the oldest first."""
+"""Sorts the parts of a log, the oldest first."""
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise ValueError, with what is expected, for a pattern that names no parts of a log."""
+    """Raise ValueError, with what is expected, for a pattern that cannot name the parts of a log."""
     rest = _PLACE.sub("", pattern)
     places = _PLACE.findall(pattern)
     of_log = sorted(place for place in places if place not in _DIGITS)
@@ -54,7 +53,7 @@ def _compiled(pattern: str, plain: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=64)
 def _guess(pattern: str, *, longest: bool) -> re.Pattern[str]:
-    """Matches a part of whatever log. `longest`: the name of the log is as long as it can be."""
+    """Matches the parts of any log. With `longest`, the name of the log is as long as possible, otherwise as short."""
     regex = ""
     for text, place in _pieces(pattern):
         regex += re.escape(text)
@@ -68,7 +67,7 @@ def _guess(pattern: str, *, longest: bool) -> re.Pattern[str]:
 
 
 def _pieces(pattern: str) -> Iterator[tuple[str, str]]:
-    """Texts, each with the place behind it; the last has none."""
+    """The texts of a pattern, each with the place behind it, which is empty for the last one."""
     at = 0
     for found in _PLACE.finditer(pattern):
         yield pattern[at : found.start()], found[1]
@@ -90,8 +89,8 @@ def plain_names(patterns: Iterable[str], name: str) -> list[str]:
 
 
 def age(patterns: tuple[str, ...], plain: str, name: str) -> Age | None:
-    """The age of the part `name` of the log `plain`; None where it is none. Parts of one pattern come together, those
-    of the first pattern first."""
+    """The age of the file `name` as a part of the log `plain`; None if it is not one. Parts of one pattern come
+    together, those of the first pattern first."""
     for number, pattern in enumerate(patterns):
         if match := _compiled(pattern, plain).fullmatch(name):
             groups = match.groupdict()
@@ -109,7 +108,8 @@ def parts_among(patterns: tuple[str, ...], plain: str, names: Iterable[str]) -> 
 
 
 def numbered_on(patterns: tuple[str, ...], plain: str, name: str, taken: Iterable[str]) -> str | None:
-    """A name for a part whose own name another file has got: the next number that no part has. None for a date."""
+    """A name for a part whose own name another file has now: with the number after the highest one. None for a part by
+    date."""
     for pattern in patterns:
         compiled = _compiled(pattern, plain)
         match = compiled.fullmatch(name)

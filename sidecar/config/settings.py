@@ -66,7 +66,7 @@ class Source:
     """An open request counts as answered where another file of such a source holds an answer with its correlation that
     belongs to no request there."""
     rotated: tuple[str, ...] = ()
-    """How the files of earlier parts of a log are named (`rotation.py`)."""
+    """The patterns for the names of files with earlier parts of a log (`rotation.py`)."""
     matcher: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _session_folder: int = field(init=False, repr=False, compare=False)
     """If all logs of a source with the layout `session` have the same name: the component of the path that tells them
@@ -178,8 +178,8 @@ class Settings:
         return re.compile(rotation.rough(pattern for source in self.sources for pattern in source.rotated))
 
     def logs_of_part(self, path: str) -> list[str]:
-        """The paths of the logs that the file at a path would be a part of if they were there, the longest first.
-        Paths are those of the system."""
+        """The paths of the logs that the file at a path would be a part of if they existed, the longest first. All
+        paths are as the operating system has them."""
         folder, slash, name = path.rpartition("/")
         if not self.may_be_part.search(name):
             return []
@@ -188,14 +188,15 @@ class Settings:
         return [log for log in plain if self.in_order_of_age(log, [path])]
 
     def log_of_part(self, path: str, there: Container[str]) -> str | None:
-        """The path of the log that a file is a part of, given the paths of the files there; None where it is none."""
+        """The path of the log that a file is a part of, given the paths of the files that exist; None if it is not a
+        part."""
         for log in self.logs_of_part(path):
             if log in there and self.log_of_part(log, there) is None:
                 return log
         return None
 
     def in_order_of_age(self, log: str, paths: Iterable[str]) -> list[str]:
-        """Those of some paths of a folder that can be parts of a log there, the oldest first."""
+        """Those of some paths in a folder that can be parts of a log there, the oldest first."""
         source = self.source_for(log)
         if source is None or not source.rotated:
             return []
@@ -322,7 +323,7 @@ def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
 
 
 def _rotated(value: YamlValue | None, layout: Layout, across: bool) -> tuple[str, ...]:
-    """The names of the parts of a log that is rotated. A file of one record is no log that goes on."""
+    """The patterns for the parts of a rotated log. Files with one record each have none."""
     if value is None:
         return () if layout == "file" or across else rotation.DEFAULT
     patterns = value.items("a list of names such as `{name}.{number}`, or `[]`")

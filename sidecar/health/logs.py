@@ -58,8 +58,9 @@ def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]
 
 
 def unread_parts(root: Path, found: FoundFile, start: int, parts: Iterable[EarlierPart]) -> list[tuple[str, int, int]]:
-    """The files of a log, the plain name last: of each its path, the byte up to which it was read, and its size.
-    `start` is the byte up to which the file of the plain name was read, `parts` are the earlier ones that were."""
+    """For each file of a log, the one with the plain name last: its path, the byte up to which it was read, and its
+    size. `start` is the byte up to which the file with the plain name was read, and `parts` are the earlier parts that
+    were read."""
     read = {part.path: part.offset for part in parts}
     files = [*found.parts, PartFile(found.path, found.status)]
     if found.parts:

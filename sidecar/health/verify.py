@@ -126,7 +126,7 @@ def compare(settings: Settings, report: Reporter = lambda _: None) -> Verificati
 
 
 def _build(folder: Path) -> tuple[str | None, str | None]:
-    """The name of the rebuild that produced the index in `folder`, and of the last rotation that its rows followed."""
+    """The names of the rebuild that produced the index in `folder` and of the last move of rows after a rotation."""
     with closing(open_catalog(folder)) as catalog:
         return catalog.fact("build"), catalog.fact("moved")
 

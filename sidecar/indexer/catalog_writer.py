@@ -131,7 +131,7 @@ class CatalogWriter(DayFilterTables):
             yield path, KnownFile(*values)
 
     def known_parts(self) -> Iterator[tuple[str, str, KnownFile]]:
-        """Of each earlier part its path, that of its log, and what its file looked like."""
+        """For each earlier part, its path, that of its log, and what its file looked like."""
         return part_rows.known_parts(self._database)
 
     def has_archived(self) -> bool:
@@ -143,7 +143,7 @@ class CatalogWriter(DayFilterTables):
         return [path for path in paths if not self._database.execute_sql(_HAS_SOURCE, (path,)).fetchone()]
 
     def source_of_file(self, device: int, inode: int) -> str | None:
-        """The path of the source whose file was this one when it was last saved; None where none was."""
+        """The path of the source whose file was this one when it was last saved; None if there is none."""
         return part_rows.source_of_file(self._database, device, inode)
 
     def last_id(self) -> int:
@@ -221,9 +221,9 @@ class CatalogWriter(DayFilterTables):
             self._has_parts = True
 
     def begin_move(self, state: SourceState, move: str) -> None:
-        """Save where the parts of a log are now, of which everything else is saved already. `move` says how the daily
-        files have to follow, and stays as the fact `move` until `end_move`. Durable first, so that after a kill the
-        next start does the rest."""
+        """Save where the parts of a log are now; everything else about it is saved already. `move` says how the daily
+        files have to follow, and is the fact `move` until `end_move`. It is durable before they do, so that after a
+        kill the next start does the rest."""
         with self._transaction():
             self._save_parts(state.id, part_values(state))
             columns = "device = ?, inode = ?, size = ?, mtime_ns = ?, offset = ?, lines = ?, head = ?, tail = ?"
@@ -292,7 +292,7 @@ class CatalogWriter(DayFilterTables):
                 "DELETE FROM archived WHERE source = ? AND start >= ?", (state.id, archived_size(state.archived))
             )
             self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
-            # Their paths are needed until the rows under them are gone, which is what `resetting` says.
+            # Their paths are needed as long as the source is `resetting`, until the rows under them are gone.
             self._database.execute_sql("UPDATE part SET offset = 0, lines = 0, base = 0 WHERE source = ?", (state.id,))
             if dropped is not None:
                 self.note_dropped([dropped])

@@ -1,4 +1,4 @@
-"""Put compact copies of daily files, which `sidecar archive` has made, in the place of the files."""
+"""Replace daily files by the compact copies of them that `sidecar archive` has made."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .day_files import DayFiles
 def replace_by_copies(
     index: GuardedFolder, days: DayFiles, catalog: CatalogWriter, compacted: Iterable[Compacted]
 ) -> tuple[dict[str, str], set[int]]:
-    """Replace daily files by their compact copies, and save their filters. Returns the reasons for those refused, by
-    day, and the days that have a filter now. Everything is saved before.
+    """Replace daily files by their compact copies, and save their filters. Everything must be saved before. Returns the
+    reasons for refusals, by day, and the days that have a new filter.
 
-    A kill leaves the old file or the copy, which have the same rows, so that an older filter fits both.
+    A kill leaves the old file or the copy. Both have the same rows, so an older filter fits both.
     """
     refused: dict[str, str] = {}
     filtered: set[int] = set()

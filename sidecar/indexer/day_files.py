@@ -12,8 +12,8 @@ file carries, as `touched`, the number of the checkpoint that will cover what wa
 - While the rows of a changed log are deleted, day by day: the catalog has it as `resetting` since before the first of
   them, so the next start deletes the rest. Every day that ever had rows of it is summed up again, because the kill may
   have come after its rows were gone and before the checkpoint that was to save its new sums.
-- While the names of a rotated log move on, day by day: the catalog has the move as a fact since before the first day,
-  and each day notes the move's token with it, so the next start does the other days.
+- While the rows of a rotated log get new names, day by day: the catalog has the move as a fact before the first day
+  has it, and each day notes the move's token together with the names, so the next start does the other days.
 - While a daily file is made: it gets its name when it is complete (`store.connection.create`).
 """
 
@@ -176,8 +176,8 @@ class DayFiles:
         return {day for day in days if any(self._writer(day).knows(path) for path in wanted)}
 
     def move(self, moved: list[tuple[str, LogName]], token: str) -> None:
-        """Give logs other names, in one transaction per day, each of which is done at most once for a token. Rows stay
-        as they are, so that every question sees each of them once."""
+        """Rename logs, in one transaction per day, which is done at most once for each token. Rows stay as they are, so
+        that every query sees each of them once. `moved` has the old paths, each with the new name."""
         for day in self._days_there():
             if self._writer(day).move(moved, token):
                 self.changed.add(day)

@@ -24,7 +24,7 @@ class DayFilterTables(ABC):
         return {str(day) for (day,) in self._database.execute_sql("SELECT day FROM filtered_day")}
 
     def save_filter(self, day: str, blocks: list[bytes], *, is_compact: bool) -> None:
-        """Save the filter of a day, whose rows are durable. `is_compact`: so is its file."""
+        """Save the filter of a day, whose rows are durable. `is_compact` says whether its file is."""
         with self._transaction():
             self._drop_filters([day])
             rows = [(day, number, bits) for number, bits in enumerate(blocks)]

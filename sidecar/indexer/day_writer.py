@@ -170,19 +170,20 @@ class DayWriter:
             )
 
     def move(self, moved: list[tuple[str, LogName]], token: str) -> bool:
-        """Give logs other names, all at once, in one transaction. Returns whether there was anything to do: not where
-        the move of this token is done already."""
+        """Rename logs, all in one transaction. Returns whether there was anything to do: not if the move with this
+        token is done already. `moved` has the old paths, each with the new name."""
         run: Callable[..., Any] = self._database.execute_sql
         numbers = [(number, log) for old, log in moved if (number := self._source(old)) is not None]
         done = self._one("SELECT value FROM meta WHERE key = 'moved'")
         if not numbers or (done and done[0] == token):
             return False
         with self.transaction():
-            # First out of the way, because a name may be taken by another that moves as well.
+            # All out of the way first, because a new name may be the old one of another log.
             for number, _ in numbers:
                 run("UPDATE source SET suffix = suffix || '/' || id WHERE id = ?", (number,))
             for number, log in numbers:
-                stale = self._source(log.path)  # of a log whose rows are gone
+                stale = self._source(log.path)
+                # The row of a log whose entries are gone.
                 if stale is not None:
                     run("DELETE FROM source WHERE id = ?", (stale,))
                 folder, stem, suffix = split_path(log.path)

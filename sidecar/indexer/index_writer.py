@@ -112,7 +112,7 @@ class IndexWriter:
         return state
 
     def new_state(self, path: str, first_mtime: float | None = None) -> SourceState | None:
-        """A new state for a log of which nothing is known; None where no source has this path."""
+        """A new state for a log of which nothing is known; None if no source has this path."""
         source = self._settings.source_for(to_os(path))
         self._next_id += 1
         return None if source is None else SourceState(self._next_id - 1, path, source, first_mtime)
@@ -129,10 +129,10 @@ class IndexWriter:
                 self.known.note_read(path, cursor, 0, since, more=False)
 
     def move(self, state: SourceState, found: Alignment) -> None:
-        """The log of a source has these files now. Rows of parts that were renamed get the new names.
+        """Note which files a log has now. Rows of parts that were renamed get the new names.
 
-        The catalog says so first, durably, with a token. Killed before the last day has followed, the next opening does
-        the others; what was read before is saved before, so that nothing is rolled back under a name of another time.
+        The catalog says so first, durably, with a token. After a kill before the last day has followed, the next
+        opening does the others. What was read is saved before, so that no rows have to be taken back under old names.
         """
         if found.renamed:
             self._save(())
@@ -153,7 +153,7 @@ class IndexWriter:
         self._missing.discard(state.path)
 
     def _finish_move(self) -> None:
-        """Let the daily files follow the move that the catalog has, if there is one, durably."""
+        """Do the move that the catalog has, if there is one, in the daily files, durably."""
         if (move := self._catalog.fact("move")) is None:
             return
         with invalid_values_as_damage(self._folder):
@@ -304,7 +304,7 @@ class IndexWriter:
         return refused
 
     def forget(self, paths: Sequence[str]) -> None:
-        """Delete logs and their rows: their bytes belong to another log. A kill leaves what `drop` says."""
+        """Delete logs and their rows, because their bytes belong to another log. For kills, see `drop`."""
         self._save(())
         marks = self._catalog.begin_drop(paths)
         self._days.delete_rows_of(paths)
@@ -322,16 +322,16 @@ class IndexWriter:
             self._cache.discard(path)
 
     def source_of_file(self, device: int, inode: int) -> str | None:
-        """The path of the log whose file was this one when it was last read; None where no log's was."""
+        """The path of the log whose file was this one when it was last read; None if there is none."""
         own = [path for path, state in self._unsaved.items() if state.cursor[:2] == (device, inode)]
         return own[0] if own else self._catalog.source_of_file(device, inode)
 
     def rename(self, old: SourceState, new: SourceState, batches: list[Batch], dropped: Dropped | None) -> None:
-        """Put the rows of a log that has another name now in the place of its old ones: day by day, each in one
-        transaction, so that no question sees both or neither. Everything of the old log is saved.
+        """Replace the old rows of a log that has another name now, in one transaction per day, so that no query sees
+        both or neither. Everything about the old log must be saved.
 
-        The catalog says first, durably, that the old log is being reset. Killed before the checkpoint at the end, the
-        next opening deletes its rows and those under the new name, and a scan finds the file unread.
+        The catalog says first, durably, that the old log is being reset. After a kill before the checkpoint at the end,
+        the next opening deletes its rows and those under the new name, and a scan finds the file unread.
         """
         paths = [part.path for part in old.files]
         days = {row.day for batch in batches for row in batch.rows} | self._days.days_with(paths)

@@ -40,7 +40,7 @@ class KnownFiles:
         files: Iterable[tuple[str, KnownFile]],
         parts: Iterable[tuple[str, str, KnownFile]] = (),
     ) -> None:
-        """`parts`: the path of each earlier part of a rotated log, that of the log, and its file."""
+        """`parts` are the path of each earlier part of a rotated log, that of the log, and what its file looks like."""
         self._root = root
         self._files = dict(files)
         self._log_of: dict[str, str] = {}
@@ -68,7 +68,7 @@ class KnownFiles:
             return False
 
     def log_of(self, path: str) -> str:
-        """The log that a file is an earlier part of; else the path itself."""
+        """The path of the log that a file is an earlier part of; if it is not one, its own path."""
         return self._log_of.get(path, path)
 
     def parts_of(self, log: str) -> list[str]:
@@ -76,7 +76,7 @@ class KnownFiles:
         return [path for path, its_log in self._log_of.items() if its_log == log]
 
     def note_parts(self, log: str, paths: Collection[str]) -> None:
-        """These, and no others, are the earlier parts of a log."""
+        """Note that these, and no others, are the earlier parts of a log."""
         for path in [path for path, its_log in self._log_of.items() if its_log == log and path not in paths]:
             del self._log_of[path]
             self._files.pop(path, None)

@@ -1,4 +1,4 @@
-"""Rows of the catalog about the files of logs: the earlier parts of rotated ones, and which log had a file."""
+"""The catalog's rows about the files of logs: the earlier parts of rotated ones, and which log a file belonged to."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class SavedFile(NamedTuple):
     ids_begin: str
     """What the ids of the log's entries begin with."""
     is_rotated: bool
-    """The log has earlier parts."""
+    """Whether the log has earlier parts."""
 
     def requests_in(self, requests: Iterable[Request]) -> Iterable[Request]:
-        """Those of the requests of its log that are in this file, by their byte offsets in it."""
+        """Those requests of its log that are in this file, with their byte offsets in it."""
         if not self.is_rotated:
             return requests
         here = (one for one in requests if self.base <= one.byte_offset < self.base + self.offset)
@@ -79,7 +79,7 @@ def resetting(database: SqliteDatabase) -> list[str]:
 
 
 def source_of_file(database: SqliteDatabase, device: int, inode: int) -> str | None:
-    """The path of the source whose file was this one when it was last saved; None where none was."""
+    """The path of the source whose file was this one when it was last saved; None if there is none."""
     sql = "SELECT path FROM source WHERE inode = ? AND device = ? LIMIT 1"
     row = database.execute_sql(sql, (inode, device)).fetchone()
     return None if row is None else str(row[0])
@@ -92,7 +92,7 @@ def saved_file(database: SqliteDatabase, path: str) -> SavedFile | None:
 
 
 def save(database: SqliteDatabase, source: int, parts: list[tuple[Any, ...]]) -> None:
-    """Save the parts of a log in place of those that it had; within a transaction."""
+    """Replace the saved parts of a log, within a transaction of the caller."""
     database.execute_sql("DELETE FROM part WHERE source = ?", (source,))
     database.connection().executemany(_SAVE, [(source, *part) for part in parts])
 
@@ -102,8 +102,8 @@ def answered(
     places: list[tuple[int, int]],
     look_up: Callable[[str, list[tuple[int, int]]], Iterable[Request]],
 ) -> Iterator[Request]:
-    """The answered requests at days and positions of a log, in their order. `look_up` is asked with the path of a file,
-    and days and byte offsets in it."""
+    """The answered requests at some days and positions in a log, in their order. `look_up` returns those in one file,
+    given its path, and days and byte offsets in it."""
     if not progress.parts:
         yield from look_up(progress.path, places)
         return

@@ -33,7 +33,7 @@ class SavedSource(NamedTuple):
     """Correlations of answers that belong to no request of the log, each with whether there still is one; of sources
     with answers across files."""
     parts: list[tuple[Any, ...]] = []  # noqa: RUF012 -- a named tuple's default
-    """All earlier parts of the log: the columns of the table `part` but the source."""
+    """All earlier parts of the log, as the columns of the table `part` after `source`."""
 
     @property
     def path(self) -> str:
@@ -88,7 +88,7 @@ def to_save(progress: SourceState) -> SavedSource:
 
 
 def part_values(progress: SourceState) -> list[tuple[Any, ...]]:
-    """The rows of the table `part` of a source, without its number. A part of which nothing was read is none yet."""
+    """The rows of the table `part` for a source, without its number. Parts of which nothing was read are left out."""
     parts = enumerate(progress.parts)
     return [(number, path, *cursor[:8], progress.base_of(number)) for number, (path, cursor) in parts if cursor.offset]
 

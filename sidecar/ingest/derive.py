@@ -38,7 +38,7 @@ class DerivationState:
     names: dict[str, str] = field(default_factory=dict)
     """The named parts of the path, and the values of earlier records that the format keeps."""
     base: int = 0
-    """The position in the log at which the file begins that is being read: the bytes of its earlier parts."""
+    """The position in the log at which the file that is being read begins: the bytes of the earlier parts."""
     owner: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
     new_roles: dict[str, str] = field(default_factory=dict)

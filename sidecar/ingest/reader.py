@@ -51,8 +51,8 @@ class ReadOutcome(NamedTuple):
     """Seconds until an event file that does not parse has settled and may be rejected; None if there is no need to read
     it again."""
     moved: bool = False
-    """Whether a file of the log is not the one that it was. If so, nothing was ingested: the log may have been rotated.
-    Find its files (`logs.parts.realign`), then read again."""
+    """Whether a file of the log is not the one that it was. If so, nothing was ingested, because the log may have been
+    rotated: find its files (`logs.parts.realign`), then read again."""
     is_restored: bool = False
     """Whether `changed` is true though nothing is lost: the file begins with the bytes that were archived last, or an
     earlier part of the log has grown."""
@@ -87,12 +87,12 @@ def read_next(
 
 
 MAX_BYTES_AGAIN = 64 << 20
-"""Bytes of a renamed log up to which its new rows are made before its old ones go."""
+"""The most bytes of a renamed log whose new rows are all derived before the old ones are deleted."""
 
 
 def rows_under_new_name(settings: Settings, new: SourceState, old: SourceState, now: float) -> list[Batch] | None:
-    """The rows of a log that has another name now, as far as it was read under the old one; None if the file has other
-    bytes, or is too long to hold all of them. Raises OSError, SourceError."""
+    """The rows of a log that has another name now, up to where it was read under the old one. None if the file has
+    other bytes, or if it is too long to hold all rows in memory. Raises OSError, SourceError."""
     end = old.cursor.offset
     if end > MAX_BYTES_AGAIN:
         return None
@@ -153,8 +153,8 @@ def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: i
 
 
 def _read_part(state: SourceState, root: Path, max_line_bytes: int) -> ReadOutcome:
-    """Read the next chunk of an earlier part. What comes late, when lines behind it have been taken, cannot be derived
-    any more without beginning again."""
+    """Read the next chunk of an earlier part. If it has new lines although later parts have been read, the log has to
+    be derived anew."""
     number = state.at
     path, before = state.parts[number]
     if before.offset == before.size > 0:
@@ -166,7 +166,8 @@ def _read_part(state: SourceState, root: Path, max_line_bytes: int) -> ReadOutco
     except FileNotFoundError:
         if not before.offset:
             return ReadOutcome(moved=True)
-        state.at += 1  # it is missing, like any file that is gone
+        # It is missing, like any file that is gone.
+        state.at += 1
         return ReadOutcome(more=True)
     if result.changed or (before.inode and result.cursor[:2] != before[:2]):
         return ReadOutcome(moved=True)

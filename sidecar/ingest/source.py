@@ -76,10 +76,10 @@ class Batch(NamedTuple):
     rows: list[Row]
     answered: list[Answered]
     earlier: tuple[Batch, ...] = ()
-    """Requests in earlier parts of the log that are answered, by part: without rows."""
+    """Batches without rows, one for each earlier part of the log with requests that are answered here."""
 
     def by_file(self) -> tuple[Batch, ...]:
-        """This batch, and those of earlier parts."""
+        """This batch, and those of the earlier parts."""
         return (self, *self.earlier)
 
     def by_day(self) -> dict[int, tuple[list[Row], dict[int, Answered]]]:
@@ -125,15 +125,16 @@ class SourceState:
     is_not_utf8: bool = False
     """The file says that it is in another encoding than UTF-8, so that each of its lines is rejected."""
     parts: tuple[Part, ...] = ()
-    """The earlier parts of a rotated log, the oldest first; `cursor` is that of the file of the plain name."""
+    """The earlier parts of a rotated log, the oldest first. `cursor` is that of the file with the plain name."""
     at: int = 0
-    """The number of the part that is to be read next; that of all parts where the plain file is."""
+    """The number of the part that is to be read next, from 0; the number of parts if that is the file with the plain
+    name."""
     found_at: dict[str, str] = field(default_factory=dict)
-    """Where the files of parts are that were renamed while the log is read under the names that they had."""
+    """The present paths of parts that were renamed while the log is read under their old names, by old path."""
     limits: dict[str, int] = field(default_factory=dict)
-    """By path, the byte up to which a part is to be read, where that is not its end."""
+    """By path, the byte up to which a part is to be read, if that is not its end."""
     _is_named: bool = field(init=False, default=False)
-    """The path names the session, so that ids begin with it."""
+    """Whether the path names the session, so that ids begin with it."""
 
     def __post_init__(self) -> None:
         _, stem, _ = split_path(self.path)
@@ -164,12 +165,12 @@ class SourceState:
 
     @property
     def offset(self) -> int:
-        """Bytes of the log that were read, those of earlier parts included."""
+        """The bytes of the log that were read, earlier parts included."""
         return self.base_of(len(self.parts)) + self.cursor.offset
 
     @property
     def files(self) -> tuple[Part, ...]:
-        """The parts, and the file of the plain name as the last one."""
+        """The parts, and the file with the plain name as the last one."""
         return (*self.parts, Part(self.path, self.cursor))
 
     def base_of(self, number: int) -> int:
@@ -177,17 +178,17 @@ class SourceState:
         return sum(part.cursor.offset for part in self.parts[:number])
 
     def set_files(self, files: Sequence[Part]) -> None:
-        """From here on, these are the parts; the last one is the file of the plain name."""
+        """Set the parts. The last one is the file with the plain name."""
         self.parts, self.cursor = tuple(files[:-1]), files[-1].cursor
         self.at = 0
 
     def log_name(self, path: str) -> LogName:
-        """The file of a part, or that of the plain name, as rows name it."""
+        """The name that rows have for the file of a part, or for that with the plain name."""
         begin = self.state.ids_begin
         return LogName(path, begin if path == self.path or self._is_named else split_path(path)[1])
 
     def placed(self, position: int) -> tuple[int, int]:
-        """From a position in the log to the number of a part and the offset in its file."""
+        """The number of the part in which a position in the log is, and the byte offset in its file."""
         for number, part in enumerate(self.parts):
             if position < part.cursor.offset:
                 return number, position
@@ -195,7 +196,7 @@ class SourceState:
         return len(self.parts), position
 
     def _by_part(self, rows: list[Row], answered: list[Answered]) -> Batch:
-        """The batch of rows of the part that is being read, and of requests in whatever part."""
+        """The batch of the part that is being read, with the answered requests of each part in its own batch."""
         of_part: defaultdict[int, list[Answered]] = defaultdict(list)
         for answer in answered:
             number, offset = (

@@ -1,8 +1,8 @@
-"""The files of a rotated log: which are there, and which of them have the bytes that were read before.
+"""The files of a rotated log: which of them exist, and which have the bytes that were read before.
 
-A log of a source with `rotated` is the bytes of its earlier parts, the oldest first, and then those of the file of its
-plain name. Rotation renames files, or copies one and truncates it. So a part that was read is looked for by device and
-inode first, and by its bytes then: fingerprints of its head and of the bytes before the position that was read to.
+A log of a source with `rotated` consists of the bytes of its earlier parts, the oldest first, and then those of the
+file with its plain name. Rotation renames files, or copies one and truncates it. So a part that was read is looked for
+by device and inode first, then by its bytes: the fingerprints of its head and of the bytes before its cursor.
 """
 
 from __future__ import annotations
@@ -22,35 +22,37 @@ from .scanner import PartFile
 from .tail import CHUNK_BYTES, NEW, Cursor, is_same, open_regular
 
 MAX_LOOKS = 20
-"""Looks at a folder in which files are being renamed, until two of them agree."""
+"""The most looks at a folder in which files are being renamed, until two of them agree."""
 
 
 class Part(NamedTuple):
     """A file with a part of a log, and how far it was read."""
 
     path: str
-    """Relative to the root, as the index has it."""
+    """Relative to the root, as in the index."""
     cursor: Cursor
-    """With the identity of the file as soon as that is known, and the offset 0 while nothing of it was read."""
+    """It has the identity of the file as soon as that is known, and the offset 0 while nothing was read."""
 
 
 class Alignment(NamedTuple):
-    """The parts of a log as its files are now. The last one is the file of the plain name."""
+    """The parts of a log as its files are now. The last one is the file with the plain name."""
 
     parts: tuple[Part, ...]
     there: frozenset[str]
-    """The paths of those that have a file."""
+    """The paths of those parts whose files exist."""
     renamed: dict[str, str]
-    """From old to new path, of the parts that were read: all at once, as the names may have moved on by one."""
+    """The new paths of parts that were read and then renamed, by old path. All change at once, because the new path of
+    one may be the old path of another."""
     is_anew: bool = False
-    """The log is to be derived anew from these parts: what was read of it is gone, or comes after something else."""
+    """Whether the log is to be derived anew from these parts, because what was read of it is gone or comes after
+    something new."""
     is_lost: bool = False
-    """What was read last is in none of the files."""
+    """Whether the bytes that were read last are in none of the files."""
 
 
 def realign(settings: Settings, log: str, known: Sequence[Part]) -> Alignment | None:
-    """Where the parts of a log are now, which were read as far as `known` says; None where its plain name is not there.
-    Files may be renamed meanwhile. Raises OSError, SourceError."""
+    """Where the parts of a log are now, given those that were read and how far; None if there is no file with its plain
+    name. Files may be renamed meanwhile. Raises OSError, SourceError."""
     files = survey(settings, log)
     for _ in range(MAX_LOOKS):
         if files is None:
@@ -68,8 +70,8 @@ def _seen(file: PartFile) -> tuple[str, int, int]:
 
 
 def survey(settings: Settings, log: str) -> list[PartFile] | None:
-    """The files of a log, the oldest part first and the plain name last; None where that is not there. A copy of which
-    the original is not truncated yet does not count. Raises OSError, SourceError."""
+    """The files of a log, the oldest part first and the plain name last; None if there is no file with the plain name.
+    A copy whose original is not truncated yet does not count. Raises OSError, SourceError."""
     before = None
     for _ in range(MAX_LOOKS):
         found = _listed(settings, to_os(log))
@@ -95,7 +97,7 @@ def _listed(settings: Settings, log: str) -> list[PartFile] | None:
         }
     if log not in there:
         return None
-    # A plain name that has no end of a part is not in `there`, and may be that of another log.
+    # `there` has no plain names of other logs, of which a file may be a part instead.
     names = set(there)
     for path in there:
         names.update(one for one in settings.logs_of_part(path) if os.path.lexists(settings.root / one))
@@ -108,8 +110,8 @@ def _listed(settings: Settings, log: str) -> list[PartFile] | None:
 
 
 def without_copy(root: Path, files: list[PartFile]) -> list[PartFile]:
-    """The files of a log without its newest part, where the file of the plain name begins with all its bytes: that is a
-    copy, and the original is about to be truncated."""
+    """The files of a log, without its newest part if the file with the plain name begins with all its bytes: then it is
+    a copy, and the original is about to be truncated."""
     *_, newest, plain = files
     size = newest.status.st_size
     if not 0 < size <= plain.status.st_size or not _begins_with(root, plain.path, newest.path, size):
@@ -118,7 +120,7 @@ def without_copy(root: Path, files: list[PartFile]) -> list[PartFile]:
 
 
 def _begins_with(root: Path, path: str, other: str, size: int) -> bool:
-    """Whether a file begins with the first `size` bytes of another one. False where one of them is gone."""
+    """Whether a file begins with the first `size` bytes of another one. False if one of them is gone."""
     with suppress(OSError, SourceError):
         one, two = (resolve_found(os.fspath(root), name) for name in (path, other))
         with open_regular(one) as (first, _), open_regular(two) as (second, _):
@@ -134,10 +136,10 @@ def _begins_with(root: Path, path: str, other: str, size: int) -> bool:
 
 
 def _align(settings: Settings, known: Sequence[Part], files: Sequence[PartFile]) -> Alignment:
-    """Where the parts that were read are now, given the files that are there.
+    """Where the parts that were read are now, given the files that exist.
 
-    A part that was read and whose file is gone stays, as a missing file does; if another file has its name now, it gets
-    the name that it would have had.
+    A part that was read and whose file is gone stays, as a missing file does. If another file has its name now, it gets
+    the name that it would have after the rotation.
     """
     read = [part for part in known if part.cursor.offset]
     places = _places(settings.root, read, files)
@@ -173,12 +175,12 @@ def _anew(files: Sequence[PartFile], *, is_lost: bool = False) -> Alignment:
 
 
 def _marked(cursor: Cursor, file: PartFile) -> Cursor:
-    """A cursor that looks like its file."""
+    """The cursor with the identity, size and modification time of a file."""
     return Cursor(*FileStat.of(file.status), *cursor[4:])
 
 
 def _places(root: Path, read: Sequence[Part], files: Sequence[PartFile]) -> list[int | None]:
-    """For each part, the number of the file that has its bytes."""
+    """For each part, the number of the file that has its bytes; None if no file has them."""
     places: list[int | None] = []
     free = dict(enumerate(files))
     for part in read:
@@ -192,13 +194,13 @@ def _places(root: Path, read: Sequence[Part], files: Sequence[PartFile]) -> list
 
 
 def has_bytes(settings: Settings, path: str, cursor: Cursor) -> bool:
-    """Whether the file at a path has the bytes that were read as far as the cursor. Raises OSError, SourceError."""
+    """Whether the file at a path has the bytes that were read up to a cursor. Raises OSError, SourceError."""
     with open_regular(resolve_found(os.fspath(settings.root), path)) as (fd, status):
         return status.st_size >= cursor.offset and is_same(fd, cursor)
 
 
 def _fits(root: Path, file: PartFile, cursor: Cursor) -> bool:
-    """Whether a file has the bytes that were read."""
+    """Whether a file still is the one that was listed, and has the bytes that were read up to a cursor."""
     if file.status.st_size < cursor.offset:
         return False
     with suppress(FileNotFoundError), open_regular(resolve_found(os.fspath(root), file.path)) as (fd, status):

@@ -76,8 +76,8 @@ class CatalogReader(OpenDatabase):
         return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
     def sources(self) -> list[tuple[Any, ...]]:
-        """For each source, by path: path, bytes of it that were read (earlier parts included), bytes that were indexed,
-        blank, rejected and skipped, and number of entries."""
+        """For each source, in the order of paths: its path; the bytes that were read (earlier parts included), indexed,
+        blank, rejected and skipped; and the number of entries."""
         offset = "offset + COALESCE((SELECT SUM(p.offset) FROM part p WHERE p.source = source.id), 0)"
         sql = f"SELECT path, {offset}, indexed, blank, rejected, skipped, entries FROM source ORDER BY path"
         return self._typed((str, int, int, int, int, int, int), sql)

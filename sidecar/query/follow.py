@@ -78,7 +78,7 @@ class Follower:
             known.stats = stats
 
     def _paths(self) -> list[Path]:
-        """The daily files. Not listed anew for every look, which takes longer than the look."""
+        """The daily files. They are listed again only if the folder has changed: listing takes longer than a look."""
         stamp = layout.listing_stamp(self._folder)
         if stamp is None or stamp != self._listed[0]:
             self._listed = (stamp, layout.daily_paths(self._folder))

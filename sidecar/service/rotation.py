@@ -1,7 +1,7 @@
-"""Rotated logs, while they are followed: which of them have to look for their files, and what becomes of them.
+"""Rotated and renamed logs of a running sidecar: which logs have to be aligned with their files, and what follows.
 
-Files are renamed while nobody looks, so no hint and no listing says what happened. A log whose files look different is
-aligned with them (`logs.parts.realign`) before it is read on.
+Files are renamed while nobody looks, so no hint and no listing tells what happened. A log whose files look different is
+aligned with them (`logs.parts.realign`) before it is read further.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from sidecar.records import REPLACED, Dropped
 from .totals import Totals
 
 PATIENCE = 2.0
-"""Seconds that a plain name may be gone between the two steps of a rotation."""
+"""The most seconds for which the file with the plain name may be gone between the two steps of a rotation."""
 
 _log = get_logger(__name__)
 
 
 class Rotation:
-    """The logs that have to look for their files. Only the indexing thread uses it."""
+    """The logs that have to be aligned with their files. Only the indexing thread uses it."""
 
     def __init__(self, settings: Settings, totals: Totals) -> None:
         self._settings = settings
         self._totals = totals
         self._due: set[str] = set()
         self._gone_since: dict[str, float] = {}
-        """Logs whose plain name is gone while a file is there that would be a part of it, and since when."""
+        """Since when the file with the plain name is gone, for logs of which a file that would be a part exists."""
         self._renamed: dict[str, str] = {}
-        """From a new path to the log that had the file when it was last read."""
+        """By new path, the log whose file it was when it was last read."""
 
     def __contains__(self, path: str) -> bool:
-        """Whether a log has to look for its files before it is read."""
+        """Whether a log has to be aligned before it is read."""
         return path in self._due
 
     def is_due(self, path: str) -> bool:
-        """Whether a log is to be aligned or renamed before it is read, which makes a checkpoint: rows that are derived
-        and not written yet have to be written before."""
+        """Whether a log has to be aligned or renamed before it is read. That makes a checkpoint, so rows that are
+        derived have to be written before."""
         return path in self._due or path in self._renamed
 
     def ask(self, path: str) -> None:
-        """Have a log look for its files before it is read the next time."""
+        """Have a log aligned before it is read the next time."""
         self._due.add(path)
 
     def logs_of_hint(self, writer: IndexWriter, relative: str) -> list[str]:
-        """The log that a hint about a file below the root is for, if it is for one. Paths of the system in, of the
-        index out."""
+        """The log that a hint about a file is for, in a list, which is empty if it is for none. `relative` is a path
+        below the root as the operating system has it; those returned are as in the index."""
         path = to_text(relative)
         log = writer.known.log_of(path)
         plain = [] if log != path else [to_text(one) for one in self._settings.logs_of_part(relative)]
@@ -70,19 +70,20 @@ class Rotation:
         if any(part.status.st_size and writer.known.differs(part.path, part.status) for part in found.parts):
             self.ask(found.path)
             return True
-        was_part = writer.known.log_of(found.path) != found.path  # and its plain name is gone
+        # A part that was found as a log: the file with the plain name is gone.
+        was_part = writer.known.log_of(found.path) != found.path
         return was_part or writer.known.differs(found.path, found.status)
 
     def note_unseen(self, writer: IndexWriter, path: str) -> str:
-        """The log that a file belongs to which a scan has not seen."""
+        """Note that a scan has not seen a file. Returns the path of the log that it belongs to."""
         log = writer.known.log_of(path)
         if log != path:
             self.ask(log)
         return log
 
     def is_log(self, writer: IndexWriter, path: str, now: float, *, is_patient: bool) -> bool:
-        """Whether a file that belongs to a source is a log by itself, although it may have been a part of one: with
-        `is_patient`, only once the plain name has been gone for a while. A rotation makes it anew at once."""
+        """Whether a file of a source is a log by itself although its name is that of a part. With `is_patient`, only
+        after the file with the plain name has been gone for a while, because a rotation creates it again at once."""
         for plain in self._settings.logs_of_part(to_os(path)):
             log = to_text(plain)
             if log not in writer.known:
@@ -94,7 +95,7 @@ class Rotation:
         return True
 
     def _dissolve(self, writer: IndexWriter, log: str) -> None:
-        """The parts of a log whose plain name is gone are logs by themselves."""
+        """Make the parts of a log logs by themselves, because the file with its plain name is gone."""
         state = writer.state(log)
         if state is not None:
             is_lost = state.cursor.offset > 0 and writer.known.is_away(log)
@@ -102,12 +103,12 @@ class Rotation:
             writer.vanished(log)
 
     def is_ours(self, writer: IndexWriter, path: str) -> bool:
-        """Whether a log that is not known is one that a worker must not read: without its earlier parts, or beside its
-        rows under another name."""
+        """Whether a worker must not read a log that is not known: it would read it without its earlier parts, or beside
+        its rows under another name."""
         return path in self._due or self.note_new(writer, path)
 
     def note_new(self, writer: IndexWriter, path: str) -> bool:
-        """Whether a file that is not known is that of a known log, which has another name now."""
+        """Whether a file that is not known is that of a known log, which has another name now. If so, that is noted."""
         try:
             status = os.lstat(self._settings.root / to_os(path))
         except OSError:
@@ -118,17 +119,19 @@ class Rotation:
             return False
         with suppress(OSError):
             if FileStat.of(os.lstat(self._settings.root / to_os(old))).identity == identity:
-                return False  # a second name of the same file
+                # A second name of the same file.
+                return False
         self._renamed[path] = old
         return True
 
     def take_name(self, writer: IndexWriter, path: str, now: float) -> None:
-        """Give the rows of a log that has another name now that name, if the file at `path` has its bytes."""
+        """Move the rows of a renamed log to its new name, if the file at `path` has the bytes that were read."""
         old_path = self._renamed.pop(path, None)
         old = None if old_path is None else writer.state(old_path)
         if old is None or old.archived or not old.cursor.offset:
             return
-        if old.source.answers_across_files:  # other logs depend on its rows
+        # Other logs depend on its rows.
+        if old.source.answers_across_files:
             writer.forget([old.path])
             return
         new = writer.new_state(path, old.first_mtime)
@@ -144,8 +147,8 @@ class Rotation:
         _log.info("%s is %s now", old.path, new.path)
 
     def align(self, writer: IndexWriter, state: SourceState) -> None:
-        """Find the files of a log, and let its rows follow. Raises FileNotFoundError where its plain name is not there,
-        OSError, SourceError."""
+        """Find the files of a log, and move its rows to their new names. Raises FileNotFoundError if there is no file
+        with its plain name, OSError, SourceError."""
         self._due.discard(state.path)
         if not state.source.rotated or state.archived:
             return
@@ -154,7 +157,8 @@ class Rotation:
             raise FileNotFoundError(state.path)
         self._gone_since.pop(state.path, None)
         others = [path for path, _ in found.parts[:-1] if path in writer.known and writer.known.log_of(path) == path]
-        if others:  # they were logs by themselves
+        # Until now, these were logs by themselves.
+        if others:
             writer.forget(others)
         if found.is_anew:
             reason = reason_for_change(state, self._settings.root) if found.is_lost else ""
@@ -163,7 +167,7 @@ class Rotation:
         writer.move(state, found)
 
     def begin_again(self, writer: IndexWriter, state: SourceState, reason: str) -> None:
-        """Drop what was derived from a log, and count the entries that are lost, if there is a `reason`."""
+        """Drop what was derived from a log. If there is a `reason`, its entries are lost, and are counted with it."""
         dropped = writer.begin_again(state, reason)
         if dropped is not None:
             self._totals.note_dropped(dropped)

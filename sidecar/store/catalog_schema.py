@@ -57,15 +57,15 @@ class CatalogSource(Table):
 
 
 class PartRow(Table):
-    """A file with an earlier part of a rotated log, of which something was read. The row of the source is about the
-    file of the plain name; its counts, requests and roles are those of the whole log."""
+    """A file with an earlier part of a rotated log of which something was read. The row of the source is about the file
+    with the plain name, but its counts, requests and roles are those of the whole log."""
 
     source = IntegerField()
     number = IntegerField()
-    """The place among the parts, from 0: the oldest first."""
+    """The number of the part, from 0; the oldest comes first."""
     path = TextField(index=True)
     device = BigIntegerField()
-    """The first of the columns, up to `tail`, that hold the cursor, as in `source`."""
+    """The first of the columns of the cursor, which end with `tail`, as in `source`."""
     inode = BigIntegerField()
     size = BigIntegerField()
     mtime_ns = BigIntegerField()
