@@ -53,7 +53,7 @@ def only_file(root: Path) -> SourceStatus:
 
 
 def test_the_sum_of_a_tree_with_every_oddity_adds_up(tmp_path: Path) -> None:
-    write_tree(tmp_path, 9, sessions=8, lines=150, events=40)
+    write_tree(tmp_path, 10, sessions=8, lines=150, events=40)
     settings = reference(tmp_path)
     before = status_of(settings, sources=True)
     assert not before.healthy
