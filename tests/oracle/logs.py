@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import PurePosixPath
 
 from oracle.linking import Links, answer_across
@@ -50,13 +51,14 @@ def logs(files: Iterable[LogFile], rotated: Sequence[str]) -> list[Log]:
     """The files by the logs that they are parts of."""
     by_path = {file.path: file for file in files}
     ages = {
-        (path, plain): age for path in by_path for plain in by_path if (age := _age(path, plain, rotated)) is not None
+        (path, plain): age
+        for path, plain in _pairs(by_path, rotated)
+        if (age := _age(path, plain, rotated)) is not None
     }
-    # Of what is a part itself nothing is a part.
-    plains = set(by_path) - {path for path, _ in ages}
+    plain_of = _plain_of(ages)
     parts: dict[str, list[tuple[tuple[int, str], LogFile]]] = {}
     for path, file in by_path.items():
-        plain = next((plain for part, plain in ages if part == path and plain in plains), path)
+        plain = plain_of.get(path, path)
         parts.setdefault(plain, []).append((ages.get((path, plain), (1, "")), file))
     return [
         Log(
@@ -64,6 +66,33 @@ def logs(files: Iterable[LogFile], rotated: Sequence[str]) -> list[Log]:
         )
         for plain, found in parts.items()
     ]
+
+
+def _plain_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By the path of a part, the plain name of its log. Of what is a part itself nothing is a part."""
+    pairs = list(pairs)
+    parts = {path for path, _ in pairs}
+    found: dict[str, str] = {}
+    for path, plain in pairs:
+        if plain not in parts:
+            found.setdefault(path, plain)
+    return found
+
+
+def _pairs(paths: Iterable[str], rotated: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of a path and a plain name that it may be a part of. A tree may have thousands of files, so a pattern
+    that begins with the name or the stem is not tried on each pair."""
+    paths = list(paths)
+    if not all(pattern.startswith(("{name}", "{stem}")) for pattern in rotated):
+        yield from product(paths, paths)
+        return
+    with_stem: dict[str, list[str]] = {}
+    for path in paths:
+        with_stem.setdefault(str(PurePosixPath(path).with_suffix("")), []).append(path)
+    for path in paths:
+        for end in range(1, len(path)):
+            for plain in with_stem.get(path[:end], ()):
+                yield path, plain
 
 
 def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, str] | None:
