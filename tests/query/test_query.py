@@ -166,7 +166,7 @@ def test_columns_are_the_attributes_of_the_entries(index: Index) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "named"),
-    [(["id", "nothing"], "'nothing'"), ("id", "'id'"), ([], "none"), (["participants"], "'participants'")],
+    [(["id", "nothing"], "'nothing'"), ("id", "'id'"), ([], "empty"), (["participants"], "'participants'")],
 )
 def test_a_column_that_no_entry_has_is_refused_at_the_call(index: Index, columns: Any, named: str) -> None:
     with pytest.raises(UnknownColumn, match=f"^columns: .*{named}"):
