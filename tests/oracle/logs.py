@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, takewhile
 from pathlib import PurePosixPath
 
 from oracle.linking import Links, answer_across
@@ -103,6 +103,9 @@ def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, str] | Non
     for pattern in rotated:
         written = {"{name}": log.name, "{stem}": log.stem, "{suffix}": log.suffix}
         steps = re.split(r"(\{[a-z]+\})", pattern)
+        beginning = "".join(written.get(step, step) for step in takewhile(lambda step: step not in _PLACES, steps))
+        if not name.name.startswith(beginning):
+            continue
         expression = "".join(_PLACES.get(step) or re.escape(written.get(step, step)) for step in steps)
         if found := re.fullmatch(expression, name.name):
             groups = found.groupdict()
