@@ -175,7 +175,12 @@ class GuardedFolder:
         in_place = bool(flags & (os.O_WRONLY | os.O_RDWR))
         # Checked before as well as after it is opened: opening a pipe or a device may have effects of its own.
         self.check_file(name, self.status_of(name), in_place=in_place)
-        fd = os.open(name, flags | _FILE, dir_fd=self.fd)
+        try:
+            fd = os.open(name, flags | _FILE, dir_fd=self.fd)
+        except OSError as error:
+            # Opened by its name in this folder, so the error knows only that.
+            error.filename = os.fspath(self.path / name)
+            raise
         try:
             self.check_file(name, os.fstat(fd), in_place=in_place)
         except BaseException:

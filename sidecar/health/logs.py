@@ -15,7 +15,7 @@ from sidecar.logs.scanner import FoundFile, PartFile, Scan
 from sidecar.query.catalog_reader import EarlierPart, open_catalog
 from sidecar.records import Dropped
 
-from .result import MAX_LISTED, CheckResult, listed
+from .result import CheckResult, listed
 
 
 def passed_over(scan: Scan) -> Iterator[CheckResult]:
@@ -47,12 +47,11 @@ def shared_sessions(logs: Iterable[tuple[str, Source]]) -> Iterator[CheckResult]
     shared = [(session, sorted(paths)) for session, paths in sorted(logs_of.items()) if len(paths) > 1]
     if not shared:
         return
-    logs_in_words = [f"{session} ({' and '.join(paths[:2])})" for session, paths in shared[:MAX_LISTED]]
-    more = f" and {len(shared) - MAX_LISTED} more" if len(shared) > MAX_LISTED else ""
+    logs_in_words = [f"{session} ({' and '.join(paths[:2])})" for session, paths in shared]
     yield CheckResult(
         "sessions",
         "warning",
-        f"two logs or more share one session: {', '.join(logs_in_words)}{more}",
+        f"two logs or more share one session: {listed(logs_in_words)}",
         "name the part of the path that tells them apart, in the glob of the source: `state/<session>/events.jsonl`",
     )
 

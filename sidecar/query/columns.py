@@ -165,13 +165,14 @@ class Columns:
 
     @cached_property
     def _speaking(self) -> list[Any]:
-        """Three columns: participants, author, addressees."""
+        """Two columns: author, addressees."""
         kinds = {kind: says for kind, *says in zip(self._kinds[0], *self._kinds[5:], strict=True)}
-        lists = self._lists()
+        lists = self._lists
         pairs = list(zip(self._kind, self._party, strict=True))
-        known = {(kind, party): (lists[party], *speakers(lists[party], *kinds[kind])) for kind, party in set(pairs)}
-        return list(zip(*map(known.__getitem__, pairs), strict=True)) or [(), (), ()]
+        known = {(kind, party): speakers(lists[party], *kinds[kind]) for kind, party in set(pairs)}
+        return list(zip(*map(known.__getitem__, pairs), strict=True)) or [(), ()]
 
+    @cached_property
     def _lists(self) -> dict[int, tuple[str, ...]]:
         return {number: tuple(agents_of(text)) for number, text in self._texts_of("party", self._party).items()}
 
@@ -255,7 +256,7 @@ _OF: dict[str, Callable[[Columns], Sequence[Any]]] = {
     "line_number": lambda of: _typed(of._line_number, int),
     "byte_offset": lambda of: _typed(of._byte_offset, int),
     "initiating_agent": lambda of: _each_of(of._context, of._contexts, 2),
-    "participating_agents": lambda of: list(map(of._lists().__getitem__, of._party)),
+    "participating_agents": lambda of: list(map(of._lists.__getitem__, of._party)),
     "agent_roles": Columns._agent_roles,
     "pattern_type": lambda of: _each_of(of._kind, of._kinds, 2),
     "conversation_id": lambda of: _each_of(of._context, of._contexts, 3),
@@ -264,8 +265,8 @@ _OF: dict[str, Callable[[Columns], Sequence[Any]]] = {
     "is_request": lambda of: list(map(bool, _each_of(of._kind, of._kinds, 4))),
     "has_response": lambda of: list(map(bool, _typed(of._has_response, int))),
     "requests_response": lambda of: list(map(bool, _typed(of._requests_response, int))),
-    "author": lambda of: of._speaking[1],
-    "addressees": lambda of: of._speaking[2],
+    "author": lambda of: of._speaking[0],
+    "addressees": lambda of: of._speaking[1],
     "answered_after": lambda of: list(map(checked_seconds, of._answered_after)),
 }
 COLUMNS = tuple(_OF)

@@ -22,7 +22,7 @@ from sidecar.records import REPLACED, Dropped
 
 from .totals import Totals
 
-PATIENCE = 2.0
+ROTATION_GRACE = 2.0
 """The most seconds for which the file with the plain name may be gone between the two steps of a rotation."""
 
 _log = get_logger(__name__)
@@ -88,7 +88,7 @@ class Rotation:
             log = to_text(plain)
             if log not in writer.known:
                 continue
-            if is_patient and now - self._gone_since.setdefault(log, now) < PATIENCE:
+            if is_patient and now - self._gone_since.setdefault(log, now) < ROTATION_GRACE:
                 return False
             if writer.known.log_of(path) == log:
                 self._dissolve(writer, log)

@@ -189,6 +189,22 @@ def test_correlations_of_any_length_find_each_other(settings: Settings, length: 
     assert list(answered(settings).values()) == [True]
 
 
+def die_at(settings: Settings, step: str, monkeypatch: pytest.MonkeyPatch, later: float = 0.0) -> None:
+    """A sidecar at work that gets no further than the beginning of a step of DayFiles, as if it was killed there."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    sidecar = Sidecar(settings, watch=False)
+    sidecar.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(DayFiles, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            while sidecar.step(time.time() + later):
+                pass
+    sidecar.abandon()
+
+
 @pytest.mark.parametrize("step", ["delete_rows_of", "mark"])
 def test_killed_while_an_answer_goes_the_next_start_takes_its_mark_back(
     settings: Settings, step: str, monkeypatch: pytest.MonkeyPatch
@@ -199,17 +215,7 @@ def test_killed_while_an_answer_goes_the_next_start_takes_its_mark_back(
     log(settings, "b").unlink()
     write_lines(log(settings, "b"), answer("other"))
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    sidecar = Sidecar(settings, watch=False)
-    sidecar.open()
-    with monkeypatch.context() as patched:
-        patched.setattr(DayFiles, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            while sidecar.step(time.time()):
-                pass
-    sidecar.abandon()
+    die_at(settings, step, monkeypatch)
     once(settings)
     assert answered(settings) == {"a:0": False}
 
@@ -223,17 +229,7 @@ def test_killed_before_a_checkpoint_the_next_start_marks_what_the_catalog_says(
     once(settings)
     write_lines(log(settings, "b"), answer("c"), ask("d"))
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    sidecar = Sidecar(settings, watch=False)
-    sidecar.open()
-    with monkeypatch.context() as patched:
-        patched.setattr(DayFiles, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            while sidecar.step(time.time() + 60):
-                pass
-    sidecar.abandon()
+    die_at(settings, step, monkeypatch, later=60.0)
     with closing(Sidecar(settings, watch=False)) as opened:
         opened.open()
         with Index(settings.root) as index:
