@@ -378,13 +378,18 @@ def test_the_holder_of_the_lock_is_told_whatever_the_lock_says(indexed: Path) ->
     lock = indexed / "index/sidecar.lock"
     with lock.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for content in (b'{"pid": 999999999, "job": "run", "since": 0}', b""):
+        for content, told in (
+            (b'{"pid": 999999999, "job": "run", "since": 0}', "; the lock names `sidecar run`, process 999999999"),
+            (b"", ""),
+        ):
             file.seek(0)
             file.truncate()
             file.write(content)
             file.flush()
             done = sidecar(indexed, "run", "--once")
-            assert done.returncode == 3 and f"is held by process {os.getpid()}" in done.stderr
+            assert done.returncode == 3
+            whole = rf"is held by process {os.getpid()} \([^)]*\){re.escape(told)}$"
+            assert re.search(whole, done.stderr, re.MULTILINE)
 
 
 def test_a_second_sidecar_exits_with_3_and_names_the_first(root: Path) -> None:

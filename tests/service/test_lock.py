@@ -106,6 +106,21 @@ def test_where_there_is_no_root_nothing_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"pid": 999999999, "job": "run", "since": 0}', "`sidecar run`, process 999999999, which does not run here"),
+        (b"", "another process, which has not written its name into the lock"),
+    ],
+)
+def test_a_holder_that_the_kernel_does_not_list_is_told_as_the_lock_says(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    """As in another container, whose process ids mean nothing here."""
+    (tmp_path / lock.LOCK_FILE).write_bytes(content)
+    assert lock._described(tmp_path / lock.LOCK_FILE).startswith(told)
+
+
 # ---- how it leaves
 
 
