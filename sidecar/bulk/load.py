@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from uuid import uuid4
 
 from sidecar.config.settings import Settings
@@ -53,8 +53,9 @@ def load(
 def _load_here(
     settings: Settings, tasks: list[ReadTask], folder: GuardedFolder, days: GuardedFolder
 ) -> Iterator[LoadResult]:
-    with without_gc(), Archive(settings.archive) as archive:
+    with without_gc(), Archive(settings.archive) as archive, ExitStack() as stack:
         segments = SegmentWriter(folder)
+        stack.callback(segments.abandon)
         for task in tasks:
             yield from read_source(settings, task, segments, archive)
         for day, names in segments.close().items():

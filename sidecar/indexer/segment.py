@@ -73,9 +73,15 @@ class Segment:
             self._database.connection().executemany(_ADD_LATE, late)
 
     def close(self) -> None:
-        """Commit the rows, and close the file."""
-        self._dictionary.flush()
-        self._database.execute_sql("COMMIT")
+        """Commit the rows, and close the file, which is closed after an error too."""
+        try:
+            self._dictionary.flush()
+            self._database.execute_sql("COMMIT")
+        finally:
+            self._database.close()
+
+    def abandon(self) -> None:
+        """Close the file without its last rows."""
         self._database.close()
 
 
@@ -128,6 +134,12 @@ class SegmentWriter:
         self._remembered = 0
         made, self._made = self._made, defaultdict(list)
         return dict(made)
+
+    def abandon(self) -> None:
+        """Close what is still open, without its last rows. To be called when a load fails: else its descriptors and
+        caches would live until the garbage collector finds them, and a sidecar loads again and again."""
+        while self._open:
+            self._open.popitem()[1].abandon()
 
 
 # ---- merging

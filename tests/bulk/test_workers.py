@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -153,6 +154,24 @@ def test_a_rebuild_whose_caller_gives_up_has_ended_its_workers_before_it_deletes
 
 
 # ---- failed
+
+
+def test_a_rebuild_that_fails_in_this_process_leaves_no_descriptor(root: Path) -> None:
+    write_sessions(root, 20)
+
+    def gives_up(report: Report) -> None:
+        if report.done:
+            raise KeyboardInterrupt
+
+    gc.disable()
+    try:
+        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                rebuild(reference(root), 1, gives_up)
+        assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    finally:
+        gc.enable()
 
 
 def test_what_a_worker_cannot_write_is_reported_with_the_place(settings: Settings, tmp_path: Path) -> None:
