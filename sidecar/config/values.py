@@ -26,10 +26,10 @@ _KEPT_CHARACTERS = 64
 def id_text(value: Any) -> str | None:
     """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
     text = text_of(value)
-    return text if text is None or len(text) <= MAX_ID_CHARACTERS else shortened(text)
+    return text if text is None or len(text) <= MAX_ID_CHARACTERS else short_id(text)
 
 
-def shortened(text: str) -> str:
+def short_id(text: str) -> str:
     """What replaces an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
     digits of BLAKE2b over its UTF-8 bytes."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

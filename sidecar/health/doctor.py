@@ -30,7 +30,7 @@ from sidecar.tool_logs import candidates, places_of
 from .coverage import unclaimed_files
 from .dates import date_checks
 from .found_logs import found_logs
-from .logs import passed_over, shared_sessions
+from .log_checks import passed_over, shared_sessions
 from .result import CheckResult, listed
 from .sample import Sample, advice_for, read_sample
 

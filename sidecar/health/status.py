@@ -27,7 +27,7 @@ from sidecar.store.database_files import WAL
 
 from .coverage import misfits
 from .dates import TimeCounts, UnreadableTimes, times_of
-from .logs import dropped_entries, unread_parts
+from .log_checks import dropped_entries, unread_parts
 from .readers import held_logs
 
 MAX_LISTED = 5
