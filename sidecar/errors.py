@@ -3,6 +3,7 @@
     SidecarError
     ├── ConfigError                 a setting, source or format that cannot be used     (exit status 2)
     │   └── RootMissing             the root does not exist, or not yet                  (exit status 1)
+    ├── MissingExtra                a package is missing that an extra installs          (exit status 2)
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
@@ -57,6 +58,15 @@ class RootMissing(ConfigError):
     hint = "start the daemon that logs there first, or name another directory with --root"
     # A service manager tries again, which it does not if the configuration is wrong.
     exit_status = 1
+
+
+class MissingExtra(SidecarError):
+    """A package is missing that an extra of the sidecar installs."""
+
+    exit_status = 2
+
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(f"this needs {package}: pip install 'agent-sidecar[{extra}]'")
 
 
 class BadTime(SidecarError):

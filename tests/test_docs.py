@@ -100,7 +100,14 @@ def test_the_python_on_a_page_runs(page: Path, example: Path) -> None:
         exec(compile(block, page.name, "exec"), names)
 
 
-@pytest.mark.parametrize("module", ["sidecar.query.index", "sidecar.records"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("sidecar.query.index", "sidecar.records"),
+        *("sidecar.analyze.requests", "sidecar.analyze.role_use", "sidecar.analyze.circles"),
+        "sidecar.analyze.statistics",
+    ],
+)
 def test_the_examples_in_docstrings_return_what_they_show(module: str, example: Path) -> None:
     run_once(load_settings(root=example / "var" / "logs", preset="reference"), lambda _: None)
     with Index("var/logs") as index:

@@ -55,7 +55,7 @@ class DayReader(OpenDatabase):
         numbers = self._numbers(wanted)
         if numbers is None:
             return Page([], is_whole=True)
-        with self._in_one_state():
+        with self.in_one_state():
             asked = self._asked(wanted, numbers)
             if asked is None:
                 return Page([], is_whole=True)
@@ -90,7 +90,7 @@ class DayReader(OpenDatabase):
         numbers = self._numbers(wanted)
         if numbers is None:
             return []
-        with self._in_one_state():
+        with self.in_one_state():
             asked = self._asked(wanted, numbers)
             if asked is None:
                 return []
@@ -122,7 +122,7 @@ class DayReader(OpenDatabase):
         numbers = self._numbers(wanted)
         if numbers is None:
             return last, []
-        with self._in_one_state():
+        with self.in_one_state():
             asked = self._asked(wanted, numbers)
             if asked is None:
                 return last, []
@@ -170,7 +170,7 @@ class DayReader(OpenDatabase):
 
     def entry(self, number: int) -> Entry | None:
         """The entry with this number; None if there is none."""
-        with self._in_one_state():
+        with self.in_one_state():
             entries = self._page(f"{CHOSEN.format(hint='')}e.id = ? LIMIT ?", [number], 1).entries
         return entries[0] if entries else None
 
@@ -305,7 +305,7 @@ class DayReader(OpenDatabase):
     # ---- From rows to entries
 
     @contextmanager
-    def _in_one_state(self) -> Iterator[None]:
+    def in_one_state(self) -> Iterator[None]:
         """All statements in this block see the same state of the file: the rows, and what their numbers refer to."""
         self._all("BEGIN")
         try:
