@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -24,7 +25,7 @@ from sidecar.store.connection import CATALOG, create
 from sidecar.store.layout import CATALOG_NAME
 from sidecar.times import SECONDS_PER_DAY, YEAR_10000, day_name
 
-from . import part_rows
+from . import generations, part_rows
 from .across import AnswersAcross, Mark
 from .day_filters import DayFilterTables
 from .known_files import KnownFile
@@ -91,6 +92,8 @@ class CatalogWriter(DayFilterTables):
         self.checkpoint = int(self.fact("checkpoint") or 0)
         """The number of the last checkpoint."""
         self._has_parts = part_rows.are_there(self._database)
+        if self.fact("epoch") is None:
+            self.note("epoch", uuid4().hex)
 
     def check(self) -> None:
         """Raise IndexDamaged if another process has deleted, replaced or written to the catalog."""
@@ -226,6 +229,7 @@ class CatalogWriter(DayFilterTables):
         kill the next start does the rest."""
         with self._transaction():
             self._save_parts(state.id, part_values(state))
+            generations.begin(self._database, [state.id], self.checkpoint + 1)
             columns = "device = ?, inode = ?, size = ?, mtime_ns = ?, offset = ?, lines = ?, head = ?, tail = ?"
             self._database.execute_sql(f"UPDATE source SET {columns} WHERE id = ?", (*state.cursor[:8], state.id))
             self.note("move", move)
@@ -245,9 +249,10 @@ class CatalogWriter(DayFilterTables):
         """
         number = self.checkpoint + 1
         with self._transaction():
-            self._save(list(sources))
+            self._save(list(sources), number)
             for path in missing:
                 self._database.execute_sql(_MISSING, (path,))
+                generations.note_saved_path(self._database, path, number)
             for day, summary in days:
                 name = day_name(day)
                 if summary[2]:
@@ -258,9 +263,10 @@ class CatalogWriter(DayFilterTables):
             self.note("checkpoint", str(number))
         self.checkpoint = number
 
-    def _save(self, sources: list[SavedSource]) -> None:
+    def _save(self, sources: list[SavedSource], number: int) -> None:
         run = self._database.connection().executemany
         run(_SAVE_SOURCE, [saved.source for saved in sources])
+        generations.note_saved(self._database, [saved.source[0] for saved in sources], number)
         for saved in sources:
             self._save_parts(saved.source[0], saved.parts)
         run(_CLOSE, [(saved.source[0], offset) for saved in sources for offset in saved.closed])
@@ -292,6 +298,7 @@ class CatalogWriter(DayFilterTables):
                 "DELETE FROM archived WHERE source = ? AND start >= ?", (state.id, archived_size(state.archived))
             )
             self._database.execute_sql(f"UPDATE source SET {_RESET} WHERE id = ?", (state.first_mtime, state.id))
+            generations.begin(self._database, [state.id], self.checkpoint + 1)
             # Their paths are needed as long as the source is `resetting`, until the rows under them are gone.
             self._database.execute_sql("UPDATE part SET offset = 0, lines = 0, base = 0 WHERE source = ?", (state.id,))
             if dropped is not None:
@@ -352,21 +359,28 @@ class CatalogWriter(DayFilterTables):
         run = self._database.connection().executemany
         with self._transaction():
             ids = "SELECT id FROM source WHERE path = ?"
-            keys = self.across.keys_of(id_ for name in names for (id_,) in self._database.execute_sql(ids, name))
+            sources = [id_ for name in names for (id_,) in self._database.execute_sql(ids, name)]
+            keys = self.across.keys_of(sources)
+            generations.begin(self._database, sources, self.checkpoint + 1)
             for table in ("archived", *_TABLES_OF_SOURCES):
                 run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
             run(f"UPDATE source SET {_RESET} WHERE path = ?", [(None, path) for path in paths])
             return self.across.marks_of(keys)
 
     def finish_drop(self, paths: Sequence[str]) -> None:
-        """Delete logs whose rows are gone, durably, and archive files that nothing is in any more."""
+        """Delete logs whose rows are gone, durably, and archive files that nothing is in any more. It counts as a
+        checkpoint, so that who copies rows elsewhere sees the tombstones."""
         names = [(path,) for path in paths]
         run = self._database.connection().executemany
+        number = self.checkpoint + 1
         with self._transaction():
+            generations.bury(self._database, paths, number)
             for table in _ALL_TABLES:
                 run(f"DELETE FROM {table} WHERE source = (SELECT id FROM source WHERE path = ?)", names)
             run("DELETE FROM source WHERE path = ?", names)
             self._database.execute_sql("DELETE FROM archive_file WHERE id NOT IN (SELECT file FROM archived)")
+            self.note("checkpoint", str(number))
+        self.checkpoint = number
 
     def close(self) -> FileState | None:
         """Close the file, so that it can be read even in a read-only folder. Returns how it was left; None for a bulk

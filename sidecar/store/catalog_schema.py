@@ -177,6 +177,32 @@ class DroppedRow(Table):
         without_rowid = True
 
 
+class GenerationRow(Table):
+    """What has become of a source, for those who copy its rows elsewhere (`hub/`)."""
+
+    source = IntegerField(primary_key=True)
+    number = IntegerField()
+    """The number of the checkpoint with which its rows began. Another number: the rows that were there before are gone,
+    or have other names."""
+    checkpoint = IntegerField(index=True)
+    """The number of the last checkpoint that saved the source."""
+
+    class Meta:
+        table_name = "generation"
+
+
+class TombstoneRow(Table):
+    """A log whose rows were deleted, and that is no source any more, unless it has come again since."""
+
+    path = TextField(primary_key=True)
+    checkpoint = IntegerField()
+    """The number of the checkpoint with which it went."""
+
+    class Meta:
+        table_name = "tombstone"
+        without_rowid = True
+
+
 class DayRow(Table):
     """A day that has entries: their number, and the first and the last timestamp."""
 
@@ -261,7 +287,7 @@ class CatalogMeta(Table):
 CATALOG_TABLES = (
     *(CatalogSource, PartRow, OpenRequest, LooseAnswer, HeldRole, SessionPart, RejectedLineRow, DroppedRow, DayRow),
     CatalogMeta,
-    *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay),
+    *(ArchiveFile, ArchivedPart, DayFilter, FilteredDay, GenerationRow, TombstoneRow),
 )
 
 # Where several sources speak of one session, its own file comes first, then the one that spoke first, then the first by

@@ -26,7 +26,7 @@ from .schema_check import OBJECTS, catalog_schema, daily_schema
 
 T = TypeVar("T")
 
-VERSION = 9
+VERSION = 10
 """The version of the tables and of the law (docs/derivation.md), as `user_version`. An index of another version is
 rebuilt, so every change of either needs a new one."""
 DAILY = 0x53444441
