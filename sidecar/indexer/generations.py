@@ -1,5 +1,5 @@
-"""The catalog's rows for those who copy an index elsewhere: when each source last changed, when its rows began, and which
-logs are gone. All is written in the transaction of what it tells about, under the number of the next checkpoint.
+"""The catalog's rows for those who copy an index elsewhere: when each source last changed, when its rows began, and
+which logs are gone. All is written in the transaction of what it tells about, under the number of the next checkpoint.
 
 A copier remembers the last checkpoint that it has seen. Sources that were saved after it may have new rows; those of
 another generation have none of the old ones; and logs with a later tombstone have none at all.
