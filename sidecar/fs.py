@@ -54,6 +54,25 @@ def to_os(text: str) -> str:
     return text if _HAS_UTF8_NAMES else os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
+def is_relative_path(text: str) -> bool:
+    """Whether a text of an index or of a request can be a path below a folder, as `to_text` writes it: one that leads
+    nowhere else, at least not without a link. Only such a path is ever handed to the operating system."""
+    try:
+        relative = to_os(text)
+        is_plain = _NO_NAMES.isdisjoint(relative.split("/")) and "\0" not in relative
+        return is_plain and to_text(relative) == text
+    except UnicodeError:
+        return False
+
+
+def path_under(root: Path, text: str) -> Path:
+    """The file with this path below the root. Unlike `resolve_under`, it does not look at links on the way there, so
+    it is for asking whether there is a file, not for opening it. Raises UnsafePath (`is_relative_path`)."""
+    if not is_relative_path(text):
+        raise UnsafePath(f"{text!r} leaves {root}")
+    return root / to_os(text)
+
+
 def resolve_under(root: Path, text: str) -> Path:
     """The file that `text`, a path in the index, points to. Raises UnsafePath if it is outside the root.
 
@@ -69,10 +88,9 @@ def resolve_found(root: str, text: str) -> str:
 
 
 def _under(root: str, text: str, is_inside: Callable[[str, str], bool]) -> str:
-    relative = to_os(text)
-    parts = relative.split("/")
-    if "\0" in relative or not _NO_NAMES.isdisjoint(parts):
+    if not is_relative_path(text):
         raise UnsafePath(f"{text!r} leaves {root}")
+    parts = to_os(text).split("/")
     folder = "/".join((root, *parts[:-1]))
     if not is_inside(root, folder):
         raise UnsafePath(f"{text!r} leaves {root} through a link")

@@ -165,3 +165,14 @@ def test_a_call_that_reaches_the_file_system_is_seen() -> None:
         *("open", ".open", "os.unlink", "shutil.rmtree", ".write_text", ".replace", ".rename", "sqlite3.connect"),
         *(".glob", "tempfile.mkdtemp", "from os"),
     }
+
+
+def test_a_path_of_an_index_is_handed_to_the_system_by_what_checks_it_alone() -> None:
+    """`to_os` is for looking at a path. What asks the system for it, asks `path_under` or `resolve_under`."""
+    joined = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and ast.unparse(node.right).startswith("to_os(")
+    ]
+    assert joined == ["fs.py"]

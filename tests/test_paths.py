@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import UnsafePath
-from sidecar.fs import resolve_under, split_path, to_os, to_text
+from sidecar.fs import is_relative_path, path_under, resolve_under, split_path, to_os, to_text
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
 
@@ -21,6 +21,7 @@ def test_every_name_of_the_system_becomes_a_text_and_that_name_again(names: list
     text = to_text(path)
     assert text.encode().decode() == text
     assert to_os(text) == path
+    assert is_relative_path(text) == {b".", b".."}.isdisjoint(names)
 
 
 @given(st.lists(NAMES, min_size=2, max_size=2, unique=True))
@@ -90,10 +91,17 @@ def test_a_root_that_is_a_link_itself_serves(tmp_path: Path) -> None:
     assert resolve_under(tmp_path / "root", "s.jsonl") == tmp_path / "root" / "s.jsonl"
 
 
-@pytest.mark.parametrize("text", ["../x", "/etc/passwd", "a/../../x", "a//x", "", "a/", "./x", "a\0", "bytes://../x"])
+WAYS_OUT = [
+    *("../x", "/etc/passwd", "a/../../x", "a//x", "", "a/", "./x", "a\0", "\ud800"),
+    *("bytes://../x", "bytes://%00", "bytes://..%2fx", "bytes://%2e%2e/x", "bytes:///etc", "bytes://plain"),
+]
+
+
+@pytest.mark.parametrize("text", WAYS_OUT)
 def test_a_way_out_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UnsafePath):
-        resolve_under(tmp_path, text)
+    for under in (resolve_under, path_under):
+        with pytest.raises(UnsafePath):
+            under(tmp_path, text)
 
 
 def test_a_folder_that_is_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:

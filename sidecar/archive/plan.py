@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from sidecar.config.settings import Settings
 from sidecar.errors import SourceError
-from sidecar.fs import FileStat, split_path, to_os
+from sidecar.fs import FileStat, path_under, split_path, to_os
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end, is_all_nul
@@ -172,7 +172,7 @@ def _why_not(
     settings: Settings, found: FoundFile, source: SourceSummary, log: Candidate, age: float, now: float
 ) -> str | None:
     """Why a log has to stay, whatever its layout; None if it may go."""
-    path = settings.root / to_os(log.path)
+    path = path_under(settings.root, log.path)
     unread = log.size - (source.offset - archived_size(log.extents))
     if unread:
         is_incomplete = unread > 0 and log.layout != "file" and not has_line_end(path, log.size - unread)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sidecar.fs import to_os
+from sidecar.errors import UnsafePath
+from sidecar.fs import path_under
 from sidecar.records import AgentSummary, Entry, RejectedLine
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def rejected_in(index: Index, is_wanted: Callable[[float], bool]) -> Iterator[Re
         known = places[line.file_path]
         before = bisect_left(known, (line.byte_offset,))
         try:
-            moment = known[before - 1][1] if before else os.stat(index.root / to_os(line.file_path)).st_mtime
-        except OSError:
+            moment = known[before - 1][1] if before else os.lstat(path_under(index.root, line.file_path)).st_mtime
+        except (OSError, UnsafePath):
             # The log is gone, and with it the time.
             continue
         if is_wanted(moment):

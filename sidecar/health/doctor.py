@@ -16,7 +16,7 @@ from sidecar import fs
 from sidecar.config.formats import read_packaged
 from sidecar.config.settings import Settings, Source, load_settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import to_os
+from sidecar.fs import path_under
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import Scan
 from sidecar.logs.watcher import why_public_observer
@@ -87,7 +87,7 @@ def _configuration(settings: Settings) -> CheckResult:
 
 def _readable(settings: Settings, scan: Scan, paths: Iterable[str]) -> CheckResult:
     failed = [f"{name or settings.root} ({why})" for name, why in scan.failed.items()]
-    unreadable = (path for path in paths if not os.access(settings.root / to_os(path), os.R_OK))
+    unreadable = (path for path in paths if not os.access(path_under(settings.root, path), os.R_OK))
     failed += [f"{path} (no permission to read)" for path in unreadable]
     if failed:
         advice = f"let this user read them: as root, setfacl -R -m u:{os.getuid()}:rX {settings.root}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, IndexMissing, SidecarError, SourceError
-from sidecar.fs import POLLING_CONFIGURED, FileStat, to_os, why_polling
+from sidecar.fs import POLLING_CONFIGURED, FileStat, path_under, why_polling
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.scanner import FoundFile, Scan
 from sidecar.logs.tail import has_line_end
@@ -265,7 +265,7 @@ class _Seen:
         if found.source.layout == "file":
             return end >= file.size - 1
         behind = max(0, end + 1 - file.archived)
-        return end >= file.size or not has_line_end(root / to_os(found.path), behind)
+        return end >= file.size or not has_line_end(path_under(root, found.path), behind)
 
     def _look(self) -> None:
         assert self._reached is not None
@@ -366,7 +366,7 @@ def _compare(root: Path, found: FoundFile, recorded: _CatalogView | None) -> Sou
         as_now = FileStat.of(file)[2:]
         is_behind = recorded is None or (unindexed != 0 if recorded.offset > begin else recorded.last_read != as_now)
     else:
-        is_behind = any(end != at and (end < at or has_line_end(root / to_os(name), at)) for name, at, end in unread)
+        is_behind = any(end != at and (end < at or has_line_end(path_under(root, one), at)) for one, at, end in unread)
     waiting, behind = (0, abs(unindexed)) if is_behind else (unindexed, 0)
     state = "behind" if behind else "ok"
     return SourceStatus(path, size, *counts, waiting, behind, entries, state, begin, repaired=repaired)

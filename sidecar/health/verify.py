@@ -18,8 +18,8 @@ from typing import Any
 from sidecar.bulk.messages import PartTask, ReadTask
 from sidecar.bulk.rebuild import build_index
 from sidecar.config.settings import Settings
-from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError
-from sidecar.fs import to_os
+from sidecar.errors import ArchiveDamaged, IndexMissing, SidecarError, SourceChanged, SourceError, UnsafePath
+from sidecar.fs import path_under, to_os
 from sidecar.guarded import GuardedFolder
 from sidecar.logs.archive_file import Archive
 from sidecar.logs.record_reader import open_log
@@ -193,9 +193,9 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
 def _is_gone(settings: Settings, path: str) -> bool:
     """Whether the file is gone, though no scan has noticed yet. If the root is gone as well, that is not known."""
     try:
-        os.lstat(settings.root / to_os(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        # ValueError: an index may name what no file is called.
+        os.lstat(path_under(settings.root, path))
+    except (FileNotFoundError, NotADirectoryError, UnsafePath):
+        # UnsafePath: an index may name what no log is called.
         return settings.root.is_dir()
     except OSError:
         # In a folder that cannot be read.
@@ -204,7 +204,7 @@ def _is_gone(settings: Settings, path: str) -> bool:
 
 
 def _may_read(settings: Settings, path: str) -> bool:
-    return os.access(settings.root / to_os(path), os.R_OK)
+    return os.access(path_under(settings.root, path), os.R_OK)
 
 
 def _rows(folder: Path, name: str, limits: dict[str, int]) -> Iterator[RowValues]:

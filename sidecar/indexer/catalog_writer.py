@@ -129,9 +129,9 @@ class CatalogWriter(DayFilterTables):
         columns = f"path, device, inode, {size}, mtime_ns, status = 'missing'"
         sql = f"SELECT {columns} FROM source WHERE status <> 'archived'"
         for path, *values in self._database.execute_sql(sql):
-            if path.__class__ is not str or any(value.__class__ is not int for value in values):
+            if any(value.__class__ is not int for value in values):
                 raise TypeError(f"{path!r} with {values}")
-            yield path, KnownFile(*values)
+            yield part_rows.path_in(path), KnownFile(*values)
 
     def known_parts(self) -> Iterator[tuple[str, str, KnownFile]]:
         """For each earlier part, its path, that of its log, and what its file looked like."""

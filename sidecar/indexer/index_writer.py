@@ -324,7 +324,8 @@ class IndexWriter:
     def source_of_file(self, device: int, inode: int) -> str | None:
         """The path of the log whose file was this one when it was last read; None if there is none."""
         own = [path for path, state in self._unsaved.items() if state.cursor[:2] == (device, inode)]
-        return own[0] if own else self._catalog.source_of_file(device, inode)
+        with invalid_values_as_damage(self._folder):
+            return own[0] if own else self._catalog.source_of_file(device, inode)
 
     def rename(self, old: SourceState, new: SourceState, batches: list[Batch], dropped: Dropped | None) -> None:
         """Replace the old rows of a log that has another name now, in one transaction per day, so that no query sees

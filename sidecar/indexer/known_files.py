@@ -7,7 +7,8 @@ from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.fs import MTIME_GRANULARITY, FileStat, to_os
+from sidecar.errors import UnsafePath
+from sidecar.fs import MTIME_GRANULARITY, FileStat, path_under
 from sidecar.logs.tail import Cursor
 
 
@@ -63,8 +64,8 @@ class KnownFiles:
         if known is None or not known.is_settled:
             return False
         try:
-            return not known.differs(os.lstat(self._root / to_os(path)))
-        except OSError:
+            return not known.differs(os.lstat(path_under(self._root, path)))
+        except (OSError, UnsafePath):
             return False
 
     def log_of(self, path: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from peewee import SqliteDatabase
 
+from sidecar.fs import is_relative_path
 from sidecar.ingest.linking import Request
 from sidecar.ingest.source import SourceState
 from sidecar.logs.parts import Part
@@ -45,6 +46,14 @@ class SavedFile(NamedTuple):
         return [one._replace(byte_offset=one.byte_offset - self.base) for one in here]
 
 
+def path_in(value: object) -> str:
+    """A value of a column that holds the path of a log, if it can be one. Raises ValueError otherwise: a path in an
+    index is never trusted."""
+    if not isinstance(value, str) or not is_relative_path(value):
+        raise ValueError(f"{value!r} is not the path of a log")
+    return value
+
+
 def are_there(database: SqliteDatabase) -> bool:
     """Whether any log has earlier parts."""
     return bool(database.execute_sql("SELECT EXISTS (SELECT 1 FROM part)").fetchone()[0])
@@ -55,9 +64,9 @@ def known_parts(database: SqliteDatabase) -> Iterator[tuple[str, str, KnownFile]
     size = "IIF(p.offset < p.size OR p.offset = 0, -1, p.size)"
     sql = f"SELECT p.path, s.path, p.device, p.inode, {size}, p.mtime_ns FROM part p JOIN source s ON s.id = p.source"
     for path, log, *values in database.execute_sql(sql):
-        if path.__class__ is not str or any(value.__class__ is not int for value in values):
+        if any(value.__class__ is not int for value in values):
             raise TypeError(f"{path!r} with {values}")
-        yield path, log, KnownFile(*values)
+        yield path_in(path), path_in(log), KnownFile(*values)
 
 
 def parts_of(database: SqliteDatabase, source: int) -> list[Part]:
@@ -66,7 +75,7 @@ def parts_of(database: SqliteDatabase, source: int) -> list[Part]:
     rows = database.execute_sql(sql, (source,)).fetchall()
     if any(value.__class__ is not int for row in rows for value in row[1:]):
         raise TypeError(f"parts {rows}")
-    return [Part(str(row[0]), Cursor(*row[1:])) for row in rows]
+    return [Part(path_in(row[0]), Cursor(*row[1:])) for row in rows]
 
 
 def resetting(database: SqliteDatabase) -> list[str]:
@@ -75,14 +84,14 @@ def resetting(database: SqliteDatabase) -> list[str]:
         "SELECT path FROM source WHERE status = 'resetting' UNION"
         " SELECT p.path FROM part p JOIN source s ON s.id = p.source WHERE s.status = 'resetting'"
     )
-    return [str(row[0]) for row in database.execute_sql(sql)]
+    return [path_in(row[0]) for row in database.execute_sql(sql)]
 
 
 def source_of_file(database: SqliteDatabase, device: int, inode: int) -> str | None:
     """The path of the source whose file was this one when it was last saved; None if there is none."""
     sql = "SELECT path FROM source WHERE inode = ? AND device = ? LIMIT 1"
     row = database.execute_sql(sql, (inode, device)).fetchone()
-    return None if row is None else str(row[0])
+    return None if row is None else path_in(row[0])
 
 
 def saved_file(database: SqliteDatabase, path: str) -> SavedFile | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 import orjson
 
 from sidecar.errors import ArchiveDamaged, ArchiveMissing, ForeignFile, SourceError, UnsafePath
-from sidecar.fs import FileStat, Fingerprint, OpenFiles, to_os
+from sidecar.fs import FileStat, Fingerprint, OpenFiles, is_relative_path, to_os
 from sidecar.guarded import GuardedFolder, closing_fd
 from sidecar.records import Extent
 
@@ -179,7 +179,7 @@ def place_of(file: str) -> list[str]:
     """The names of the folders on the way to an archive file, and its own. Raises UnsafePath if `file` cannot be the
     name of a file in the archive folder: the index that contains it may come from anybody."""
     names = to_os(file).split("/")
-    if len(names) > 1 + MAX_FOLDERS or any(name in ("", ".", "..") or "\0" in name for name in names):
+    if len(names) > 1 + MAX_FOLDERS or not is_relative_path(file):
         raise UnsafePath(f"{file!r} leaves the archive folder")
     return names
 

@@ -28,8 +28,8 @@ from contextlib import suppress
 from sidecar.bulk.backlog import Backlog
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.errors import IndexDamaged, SidecarError, SourceError
-from sidecar.fs import to_os
+from sidecar.errors import IndexDamaged, SidecarError, SourceError, UnsafePath
+from sidecar.fs import path_under
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.indexer.tamper import FileStates
 from sidecar.ingest.reader import read_next, reason_for_change
@@ -341,8 +341,8 @@ class Sidecar:
         return batches
 
     def _is_file(self, path: str) -> bool:
-        with suppress(OSError):
-            return stat.S_ISREG(os.lstat(self.settings.root / to_os(path)).st_mode)
+        with suppress(OSError, UnsafePath):
+            return stat.S_ISREG(os.lstat(path_under(self.settings.root, path)).st_mode)
         return True  # unknown at the moment
 
     def _read_file(self, writer: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from sidecar.fs import is_relative_path
 from sidecar.records import Compacted, Extent, Move
 
 MAX_ITEMS = 10_000_000
@@ -59,7 +60,7 @@ def parse_request(content: bytes, copies_folder: str) -> ArchiveRequest:
     return ArchiveRequest(
         _text(values.get("archive", "")),
         tuple(_move(one) for one in _list(values.get("moves", []))),
-        tuple(_text(one) for one in _list(values.get("drop", []))),
+        tuple(_path(one) for one in _list(values.get("drop", []))),
         tuple(_day(one, copies_folder) for one in _list(values.get("days", []))),
     )
 
@@ -69,7 +70,7 @@ def _move(value: Any) -> Move:
     device, inode, size, mtime_ns = map(_integer, _list(looks, 4))
     file, at, length, lines, digest = _list(extent, 5)
     return Move(
-        _text(path),
+        _path(path),
         (device, inode, size, mtime_ns),
         Extent(_text(file), _count(at), _count(length), _count(lines), _integer(digest)),
     )
@@ -101,6 +102,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"expected a string, not {type(value).__name__}")
     return value
+
+
+def _path(value: Any) -> str:
+    if not is_relative_path(_text(value)):
+        raise ValueError(f"{value!r} is not the path of a log")
+    return str(value)
 
 
 def _integer(value: Any) -> int:

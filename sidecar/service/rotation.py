@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from sidecar.config.settings import Settings
 from sidecar.diagnostics import get_logger
-from sidecar.fs import FileStat, to_os, to_text
+from sidecar.errors import UnsafePath
+from sidecar.fs import FileStat, path_under, to_os, to_text
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.ingest.reader import reason_for_change, rows_under_new_name
 from sidecar.ingest.source import SourceState
@@ -110,15 +111,15 @@ class Rotation:
     def note_new(self, writer: IndexWriter, path: str) -> bool:
         """Whether a file that is not known is that of a known log, which has another name now. If so, that is noted."""
         try:
-            status = os.lstat(self._settings.root / to_os(path))
-        except OSError:
+            status = os.lstat(path_under(self._settings.root, path))
+        except (OSError, UnsafePath):
             return False
         identity = FileStat.of(status).identity
         old = writer.source_of_file(*identity) if stat.S_ISREG(status.st_mode) else None
         if old is None or old == path:
             return False
-        with suppress(OSError):
-            if FileStat.of(os.lstat(self._settings.root / to_os(old))).identity == identity:
+        with suppress(OSError, UnsafePath):
+            if FileStat.of(os.lstat(path_under(self._settings.root, old))).identity == identity:
                 # A second name of the same file.
                 return False
         self._renamed[path] = old

@@ -376,12 +376,21 @@ DAILY_LIES = [
     "DROP TABLE party_agent",
     "ALTER TABLE entry RENAME COLUMN kind TO p",
 ]  # fmt: skip
+_CURSOR = "device, inode, size, mtime_ns, offset, lines, head, tail"
 CATALOG_LIES = [
     "UPDATE source SET path = '../outside/responses/sessions/s.jsonl'",
     "UPDATE source SET path = '/etc/passwd'",
     "UPDATE source SET path = 'bytes://%00'",
+    "UPDATE source SET path = 'bytes://..%2f..%2foutside/' || path",
+    "UPDATE source SET path = 'bytes://%2e%2e/outside/' || path",
+    "UPDATE source SET path = 'bytes://' || path",
+    "UPDATE source SET path = 'responses/sessions/' || replace(hex(zeroblob(9000)), '0', 'x') || '.jsonl'",
+    "UPDATE source SET path = CAST(x'eda080' AS TEXT)",
+    "UPDATE source SET path = char(0), status = 'resetting'",
     "UPDATE source SET path = x'00'",
     "UPDATE source SET path = ''",
+    f"INSERT INTO part SELECT id, 0, 'bytes://%00', {_CURSOR}, 0 FROM source",
+    f"INSERT INTO part SELECT id, 0, '../outside/' || path, {_CURSOR}, 0 FROM source",
     "UPDATE source SET state = x'00'",
     "UPDATE source SET state = 'text'",
     "UPDATE source SET state = zeroblob(100000)",
