@@ -100,21 +100,34 @@ def peers(options: GlobalOptions, agent: str, window: Window, local: bool, as_js
 
 @query.command(
     epilog="""\b
-Example:
+Examples:
+  sidecar query roles    all roles: how long they are held, how they change
   sidecar query roles agent_analyst sess_team_456
 """
 )
-@click.argument("agent", shell_complete=names_of("agent"))
-@click.argument("session", shell_complete=names_of("session"))
+@click.argument("agent", required=False, shell_complete=names_of("agent"))
+@click.argument("session", required=False, shell_complete=names_of("session"))
 @window_options
 @local_option
 @json_option
 @click.pass_obj
-def roles(options: GlobalOptions, agent: str, session: str, window: Window, local: bool, as_json: bool) -> None:
+def roles(
+    options: GlobalOptions, agent: str | None, session: str | None, window: Window, local: bool, as_json: bool
+) -> None:
     """Show which roles AGENT held in SESSION, and for how long.
 
-    With --json, each line is an entry in which the agent has a role, which is added as `role`.
+    Without them, how long roles were held in all sessions, and how they changed.
+
+    With --json, each line is an entry in which the agent has a role, which is added as `role`. Without AGENT, it is a
+    role, or a change from one role to another.
     """
+    if agent is None:
+        from sidecar import analyze
+
+        print_analysis(options, window, as_json, local, "roles", lambda index: analyze.roles(index, **window.span))
+        return
+    if session is None:
+        raise click.UsageError("Missing argument 'SESSION'.")
     from .answers import roles_held
 
     with closing(options.open_index()) as index:
@@ -299,6 +312,25 @@ def _print(
         from . import query_views
 
         getattr(query_views, view)(Screen(local), found)
+
+
+def print_analysis(
+    options: GlobalOptions, window: Window, as_json: bool, local: bool, name: str, question: Callable[[Index], Any]
+) -> None:
+    """Print what a function of `sidecar.analyze` returns: as the objects of the function of this name in
+    `analysis_objects`, or as the table of that name in `analysis_views`. `--limit` applies to rows."""
+    with closing(options.open_index()) as index:
+        found = question(index)
+    if as_json:
+        from . import analysis_objects
+
+        print_json_lines(islice(getattr(analysis_objects, name)(found), window.limit))
+    else:
+        from sidecar.terminal import Screen
+
+        from . import analysis_views
+
+        getattr(analysis_views, name)(Screen(local), found, window.limit)
 
 
 def _values(one: Any) -> Mapping[str, Any]:
