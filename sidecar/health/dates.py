@@ -105,7 +105,7 @@ def _ahead(folder: Path, catalog: CatalogReader, limit: float) -> Iterator[str]:
         if name not in files or (first > limit and name != later[-1][0]):
             continue
         with closing(DayReader(files[name])) as day:
-            entries += 0 if first > limit else len(day.project(Filter(after=limit), ["timestamp"]))
+            entries += 0 if first > limit else day.count_after(limit)
             furthest = next(iter(day.page(Filter(), None, 1, reverse=True).entries), None)
     if entries and furthest is not None:
         what = "1 entry lies" if entries == 1 else f"{entries:,} entries lie"

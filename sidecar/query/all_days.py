@@ -13,6 +13,7 @@ from sidecar.errors import SidecarError
 
 from .filters import Filter
 from .pages import FIRST_PAGE, LARGEST_PAGE, Position
+from .questions import Question
 from .snapshot import Snapshot
 
 
@@ -55,11 +56,11 @@ def _of_day(
         size = min(LARGEST_PAGE, len(page.entries) * 2)
 
 
-def columns(files: Snapshot, wanted: Filter, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """These columns of all entries that match, in the order of time, all from the same version of the index."""
-    days = (name.removesuffix(".db") for name in files.names())
-    without = days_without(files, wanted.texts()) | {day for day in days if not wanted.may_lie_on(day)}
-    return files.of_all_days(lambda day: day.project(wanted, names), without=without)
+def answers(files: Snapshot, question: Question, wanted: Filter) -> list[Any]:
+    """What a question wants of all entries that match, in the order of time, all from the same version of the index."""
+    without = days_without(files, wanted.texts())
+    passed = without | {day for name in files.names() if not wanted.may_lie_on(day := name.removesuffix(".db"))}
+    return files.of_all_days(lambda day: day.answers(question, wanted), without=passed)
 
 
 def days_without(files: Snapshot, texts: list[str]) -> set[str]:

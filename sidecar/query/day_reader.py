@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from sidecar.errors import IndexDamaged
@@ -17,16 +18,22 @@ from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
 from .columns import PATH, PLACED, Columns
 from .filters import CHOSEN, SLOT, Filter, Where, numbers_of
+from .known import Known
 from .pages import PAGE_CHARACTERS, Page, Position
+from .questions import Question
 
 _SEEN = (
-    "SELECT n.text, SUM(x.entries), MIN(x.first), MAX(x.last) FROM (SELECT party, COUNT(*) AS entries,"
-    " MIN({moment}) AS first, MAX({moment}) AS last FROM entry GROUP BY party) x"
-    " JOIN party_agent m ON m.party = x.party JOIN name n ON n.id = m.agent GROUP BY m.agent"
+    "SELECT n.text, y.entries, y.first, y.last FROM (SELECT m.agent, SUM(x.entries) AS entries, MIN(x.first) AS first,"
+    " MAX(x.last) AS last FROM party_agent m JOIN (SELECT party, COUNT(*) AS entries, MIN({moment}) AS first,"
+    " MAX({moment}) AS last FROM entry GROUP BY party) x ON x.party = m.party GROUP BY m.agent) y"
+    " JOIN name n ON n.id = y.agent"
 )
+"""Selects what `DayReader.agents` returns. The names last: grouped by number the rows need no sorting."""
 
 _LISTS = frozenset(("participating_agents", "agent_roles", "author", "addressees"))
 """Columns for which lists of participants or sets of roles are read."""
+KEPT_AGENTS = 1000
+"""Up to this many agents of a day are kept for the next question about all agents."""
 _PARTIES = "SELECT party FROM party_agent WHERE agent = ?"
 
 
@@ -41,6 +48,12 @@ class DayReader(OpenDatabase):
     """One daily file, open for reading."""
 
     kind = DAILY
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._known = Known(self._all, self._unchecked)
+        self._agents: tuple[int, list[tuple[Any, ...]]] | None = None
+        """What `agents` returned last, and `_version` at that time."""
 
     def page(
         self,
@@ -85,22 +98,24 @@ class DayReader(OpenDatabase):
             asked.add_time(f"{ahead}=", after.timestamp)
             asked.add(f"(e.timestamp, {PATH}, e.byte_offset) {ahead} (?, ?, ?)", *after)
 
-    def project(self, wanted: Filter, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """These columns of all entries that match, in the order of time."""
+    def answers(self, question: Question, wanted: Filter) -> list[Any]:
+        """What a question wants of all entries that match, in the order of time."""
         numbers = self._numbers(wanted)
-        if numbers is None:
+        asked = None if numbers is None else self._asked(wanted, numbers)
+        if asked is None:
             return []
-        with self.in_one_state():
-            asked = self._asked(wanted, numbers)
-            if asked is None:
-                return []
-            begin = self._begin(wanted, None, reverse=False)
-            if begin is not None and not asked.index:
-                asked.add(f"{SLOT} >= ?", begin)
-            asked.add_times(wanted)
-            rows = self._all(f"{asked.chosen()} ORDER BY {asked.order()}", *asked.values)
-            with invalid_values_as_damage(self.path):
-                return Columns(rows, self._all, self._unchecked).tuples(columns)
+        begin = self._begin(wanted, None, reverse=False)
+        if begin is not None and not asked.index:
+            asked.add(f"{SLOT} >= ?", begin)
+        asked.add_times(wanted)
+        sql = f"{asked.chosen(question.columns, question.joins)} ORDER BY {asked.order()}"
+        rows = self._all(sql, *asked.values)
+        with invalid_values_as_damage(self.path):
+            return question.decode(rows)
+
+    def count_after(self, moment: float) -> int:
+        """The number of entries that are later than this time."""
+        return int(self._all("SELECT COUNT(*) FROM entry WHERE timestamp > ?", moment)[0][0])
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""
@@ -215,8 +230,15 @@ class DayReader(OpenDatabase):
     def agents(self, exactly: bool = False) -> list[tuple[Any, ...]]:
         """Every agent that took part in anything on this day: its name, its number of entries, and the first and the
         last slot with one; or `exactly`, the first and the last timestamp, for which every entry is read."""
-        moment, kind = ("timestamp", float) if exactly else (SLOT_OF_DAY, int)
-        return self._typed((str, int, kind, kind), _SEEN.format(moment=moment))
+        if exactly:
+            return self._typed((str, int, float, float), _SEEN.format(moment="timestamp"))
+        version = self._version()
+        if self._agents is None or self._agents[0] != version:
+            found = self._typed((str, int, int, int), _SEEN.format(moment=SLOT_OF_DAY))
+            if len(found) > KEPT_AGENTS:
+                return found
+            self._agents = version, found
+        return self._agents[1]
 
     def moments(self, agent: str, slot: int) -> tuple[float, float]:
         """The first and the last timestamp of an agent's entries in a slot of the day; if there are none, twice the
@@ -235,7 +257,8 @@ class DayReader(OpenDatabase):
             "SELECT agents FROM party WHERE id IN"
             " (SELECT party FROM entry WHERE context IN (SELECT id FROM context WHERE session = ?))"
         )
-        sets = self._decoded(lambda row: agents_of(*row), sql, self._number("name", session))
+        number = self._number("name", session)
+        sets = [] if number is None else self._decoded(lambda row: agents_of(*row), sql, number)
         return {agent for agents in sets for agent in agents}
 
     # ---- from a filter to SQL
@@ -266,7 +289,9 @@ class DayReader(OpenDatabase):
                 asked.is_in_runs = not first
                 asked.add(f"{first}e.context IN ({sql})", *given.values())
         if agent is not None:
-            if asked.terms:
+            if asked.index:  # Every waiting request is looked at, so the agent's lists are gathered once for all.
+                asked.add(f"+e.party IN ({_PARTIES})", agent)
+            elif asked.terms:
                 asked.add("EXISTS (SELECT 1 FROM party_agent m WHERE m.agent = ? AND m.party = e.party)", agent)
             else:
                 asked.add(f"e.party IN ({_PARTIES})", agent)
@@ -318,14 +343,25 @@ class DayReader(OpenDatabase):
         rows = self._all(sql, *values, size)
         if not rows:
             return Page([], is_whole=True)
-        with invalid_values_as_damage(self.path):
-            found = Columns(rows, self._all, self._unchecked)
-            count = found.first_rows(PAGE_CHARACTERS) if columns is None or not _LISTS.isdisjoint(columns) else size
-            if count < len(rows):
-                found = Columns(rows[:count], self._all, self._unchecked)
-            last = Position(*(found.column(name)[-1] for name in Position._fields))
+        is_bounded = columns is None or not _LISTS.isdisjoint(columns)
+        with invalid_values_as_damage(self.path), self._known_now() as known:
+            found = Columns(rows, known, PAGE_CHARACTERS if is_bounded else None)
+            number, last = found.last()
             entries = found.entries() if columns is None else found.tuples(columns)
-            return Page(entries, count >= len(rows), last, found.numbers[-1])
+        return Page(entries, len(found.rows) == len(rows), last, number)
+
+    @contextmanager
+    def _known_now(self) -> Iterator[Known]:
+        """What the numbers of rows stand for. To be used in the transaction in which the rows were read."""
+        self._known.begin(self._version())
+        try:
+            yield self._known
+        finally:
+            self._known.end()
+
+    def _version(self) -> int:
+        """A number that changes with every write of others to the file."""
+        return int(self._all("PRAGMA data_version")[0][0])
 
     def _unchecked(self, sql: str, value: str) -> Iterator[Any]:
         """The rows of a statement, one by one, their types unchecked."""

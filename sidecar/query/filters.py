@@ -10,11 +10,11 @@ from sidecar.store.bloom import PENDING
 from sidecar.store.daily_schema import SLOT_OF_DAY
 from sidecar.times import day_of
 
-from .columns import PATH, PLACED, ROW
+from .columns import CORRELATED, PATH, PLACED, ROW
 
 SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
 """SQL for the slot of an entry (`SLOT_OF_DAY`)."""
-CHOSEN = f"SELECT {ROW} FROM entry e {{hint}} {PLACED} WHERE "
+CHOSEN = f"SELECT {ROW} FROM entry e {{hint}} {PLACED} {CORRELATED} WHERE "
 """SQL that selects rows; `hint` may name the index that is to be used."""
 _STRINGS = ("correlation", "session", "conversation", "agent", "event_type", "pattern")
 
@@ -90,10 +90,10 @@ class Where:
         # `+` keeps SQLite from using the index on time if something narrower is asked for.
         self.add(f"{'' if self.index else '+'}e.timestamp {comparison} ?", moment)
 
-    def chosen(self) -> str:
-        """SQL that selects the rows."""
+    def chosen(self, columns: str = ROW, joins: str = CORRELATED) -> str:
+        """SQL that selects the rows, or other columns of the same entries."""
         hint = f"INDEXED BY {self.index}" if self.index else ""
-        return f"{CHOSEN.format(hint=hint)}{' AND '.join(self.terms) or '1'}"
+        return f"SELECT {columns} FROM entry e {hint} {PLACED} {joins} WHERE {' AND '.join(self.terms) or '1'}"
 
     def order(self, reverse: bool = False) -> str:
         """SQL for the order of time, or its reverse."""

@@ -24,6 +24,7 @@ from .columns import checked_names
 from .day_reader import DayReader
 from .filters import Filter
 from .follow import Follower
+from .questions import PEERS, PENDING, ROLES
 from .record_finder import RecordFinder
 from .snapshot import Snapshot
 
@@ -350,8 +351,7 @@ class Index:
         Raises BadTime.
         """
         wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        columns = ("id", "timestamp", "file_path", "line_number", "participants")
-        return list(map(PeerInteraction._make, all_days.columns(self._files, wanted, columns)))
+        return all_days.answers(self._files, PEERS, wanted)
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """The roles of an agent in a session: one `{"timestamp": ..., "role": ...}` per entry in which it has one.
@@ -359,7 +359,7 @@ class Index:
         >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
         {'timestamp': 1735500910.0, 'role': 'peer'}
         """
-        rows = all_days.columns(self._files, Filter(agent=agent_id, session=session_id), ("timestamp", "agent_roles"))
+        rows = all_days.answers(self._files, ROLES, Filter(agent=agent_id, session=session_id))
         return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
 
     def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
@@ -368,10 +368,7 @@ class Index:
         `time_limit` is the age that they are younger than, in seconds or as an age; None for all. Raises BadTime.
         """
         after = None if time_limit is None else time.time() - duration(time_limit)
-        columns = ("id", "timestamp", "initiating_agent", "file_path")
-        return list(
-            map(PendingRequest._make, all_days.columns(self._files, Filter(after=after, pending=True), columns))
-        )
+        return all_days.answers(self._files, PENDING, Filter(after=after, pending=True))
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name.

@@ -2,7 +2,7 @@
 
 A record may name as many participants as fit into a line, so a page of a few hundred rows could take gigabytes. The
 rows of a page consist of numbers, and the lists behind the numbers are read in the order of the rows. A page ends when
-its lists have enough characters, but not before its first entry (`columns.Columns.first_rows`).
+its lists have enough characters, but not before its first entry (`known.Known.fitting`).
 """
 
 from __future__ import annotations

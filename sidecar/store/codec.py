@@ -8,7 +8,7 @@ compressed if it is long.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import sub
 from typing import Any
@@ -43,6 +43,21 @@ def speakers(agents: tuple[str, ...], has_author: Any, count: Any, self_place: A
     if self_place:
         addressees = (*addressees[: self_place - 1], *agents[:1], *addressees[self_place - 1 :])
     return (agents[0] if has_author else None), addressees
+
+
+def check_columns(columns: Sequence[Sequence[Any]], types: Sequence[tuple[type, ...]]) -> None:
+    """Check rows that are given as columns: every value must have one of the types of its column, a float that cannot
+    be None must be a time from 1970 to 9999, and one that can be None a difference of two such times. Raises TypeError
+    or ValueError. No columns stand for no rows."""
+    for values, kinds in zip(columns, types, strict=False):
+        found = set(map(type, values))
+        if not found.issubset(kinds):
+            raise TypeError(f"a column of {', '.join(sorted(kind.__name__ for kind in found))}")
+        if float in found:
+            numbers = [value for value in values if value is not None] if len(kinds) > 1 else values
+            least = 0.0 if len(kinds) == 1 else -YEAR_10000
+            if not least <= min(numbers) <= max(numbers) <= YEAR_10000:
+                raise ValueError(f"a time of {min(numbers)!r} or {max(numbers)!r}")
 
 
 def checked_seconds(value: Any) -> float | None:
