@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sidecar.query.day_facts import DayFacts, of_each_day
+from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import SECONDS_PER_DAY, Time
 
@@ -45,11 +45,13 @@ class _Day:
 
 def _day_requests(day: DayFacts) -> _Day:
     requests: defaultdict[str, list[_Request]] = defaultdict(list)
-    for step in day.steps(asking=True):
-        for one in day.speakers(step.kind, step.party)[1]:
-            requests[one].append((step.timestamp, step.has_response))
+    for moment, kind, party, has_response in day.rows("timestamp", "kind", "party", "has_response", term=ASKS):
+        for one in day.speakers(kind, party)[1]:
+            requests[one].append((moment, has_response))
+    for asked in requests.values():
+        asked.sort()
     last_words: dict[str, float] = {}
-    for kind, party, last in day.last_times():
+    for kind, party, last in day.counts("e.kind", "e.party", what="MAX(e.timestamp)", moment=True):
         author, _ = day.speakers(kind, party)
         if author is not None:
             last_words[author] = max(last, last_words.get(author, 0.0))

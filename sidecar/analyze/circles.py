@@ -88,6 +88,8 @@ def rounds_in(numbers: Sequence[int], edges: Sequence[Edge]) -> Iterator[tuple[i
     while first + LEAST_MESSAGES <= len(numbers):
         best = (0, 0)
         for period in range(2, LONGEST + 1):
+            if numbers[first + period] != numbers[first]:
+                continue  # as at most places
             count = _repeated(numbers, edges, first, period)
             if count >= max(LEAST_MESSAGES, LEAST_ROUNDS * period) and count > best[1]:
                 best = (period, count)
@@ -137,19 +139,22 @@ def _day_messages(day: DayFacts) -> _Day:
     conversations: dict[str, _Messages] = {}
     sources: dict[int, str] = {}
     contexts = day.contexts
-    for step in day.steps():
-        key = (step.kind, step.party)
+    for moment, source, offset, kind, context, party in day.steps("kind", "context", "party"):
+        key = (kind, party)
         number = of_kind.get(key)
         if number is None:
             author, addressees = day.speakers(*key)
-            is_directed = author is not None and addressees and not is_answer(day.event_type(step.kind))
+            is_directed = author is not None and addressees and not is_answer(day.event_type(kind))
             number = of_kind[key] = edges.setdefault((author, addressees), len(edges)) if is_directed else -1  # type: ignore[arg-type]
         if number >= 0:
-            messages = conversations.setdefault(contexts[step.context][1], _Messages())
+            conversation = contexts[context][1]
+            messages = conversations.get(conversation)
+            if messages is None:
+                messages = conversations[conversation] = _Messages()
             messages.edges.append(number)
-            messages.times.append(step.timestamp)
-            messages.sources.append(step.source)
-            messages.offsets.append(step.byte_offset)
-            if step.source not in sources:
-                sources[step.source] = day.ids_begin(step.source)
+            messages.times.append(moment)
+            messages.sources.append(source)
+            messages.offsets.append(offset)
+            if source not in sources:
+                sources[source] = day.ids_begin(source)
     return _Day(list(edges), sources, conversations)

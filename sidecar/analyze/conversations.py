@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from sidecar.query.day_facts import DayFacts, of_each_day
+from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
@@ -53,12 +53,12 @@ def teams(index: Index, since: Time | None = None, until: Time | None = None, by
 
 def _day_conversations(day: DayFacts) -> Mapping[str, _Conversation]:
     found: defaultdict[str, _Conversation] = defaultdict(_Conversation)
-    for context, party, entries in day.participants():
+    for context, party, entries in day.counts("e.context", "e.party"):
         one = found[day.contexts[context][1]]
         one.participants.update(day.parties[party])
         one.entries += entries
-    for step in day.steps(asking=True):
-        found[day.contexts[step.context][1]].answers.add(step.has_response, step.answered_after)
+    for context, has_response, seconds in day.rows("context", "has_response", "answered_after", term=ASKS):
+        found[day.contexts[context][1]].answers.add(has_response, seconds)
     return found
 
 
@@ -135,23 +135,30 @@ def _day_process(day: DayFacts) -> _DayProcess:
     follows: defaultdict[tuple[_Numbers, _Numbers], list[float]] = defaultdict(lambda: [0, 0.0])
     courses: dict[str, _Course] = {}
     contexts, roles = day.contexts, day.roles
-    for step in day.steps():
-        held = roles[step.roles]
-        author, addressees = day.speakers(step.kind, step.party)
-        act = (day.event_type(step.kind), None if author is None else held.get(author))
-        course = courses.setdefault(contexts[step.context][1], _Course())
+    known: dict[tuple[int, int, int], tuple[_Numbers, str]] = {}
+    for moment, _, _, kind, context, party, role_set in day.steps("kind", "context", "party", "roles"):
+        step = known.get((kind, party, role_set))
+        if step is None:
+            held = roles[role_set]
+            author, addressees = day.speakers(kind, party)
+            role = None if author is None else held.get(author)
+            to = "+".join(sorted({held.get(one, "-") for one in addressees}))
+            way = f"{role or '-'} → {to}" if author is not None and addressees else ""
+            step = known[kind, party, role_set] = ((day.event_type(kind), role), way)
+        act, way = step
+        conversation = contexts[context][1]
+        course = courses.get(conversation)
+        if course is None:
+            course = courses[conversation] = _Course()
         if course.last is None:
-            course.first = (act, step.timestamp)
+            course.first = (act, moment)
         else:
             sums = follows[course.last[0], act]
             sums[0] += 1
-            sums[1] += step.timestamp - course.last[1]
-        course.last = (act, step.timestamp)
-        if author is not None and addressees:
-            to = "+".join(sorted({held.get(one, "-") for one in addressees}))
-            way = f"{act[1] or '-'} → {to}"
-            if not course.steps or course.steps[-1] != way:
-                course.steps.append(way)
+            sums[1] += moment - course.last[1]
+        course.last = (act, moment)
+        if way and (not course.steps or course.steps[-1] != way):
+            course.steps.append(way)
     return _DayProcess({pair: (int(count), seconds) for pair, (count, seconds) in follows.items()}, courses)
 
 

@@ -51,7 +51,7 @@ def duplicates(index: Index, since: Time | None = None, until: Time | None = Non
 
 def _day_lengths(day: DayFacts) -> Counter[_Key]:
     counts: Counter[_Key] = Counter()
-    for kind, party, length, entries in day.lengths():
+    for kind, party, length, entries in day.counts("e.kind", "e.party", "e.byte_length"):
         if not is_answer(day.event_type(kind)):
             author, addressees = day.speakers(kind, party)
             if author is not None and addressees:
@@ -61,12 +61,13 @@ def _day_lengths(day: DayFacts) -> Counter[_Key]:
 
 def _day_places(day: DayFacts, wanted: frozenset[_Key]) -> dict[_Key, list[_Place]]:
     found: dict[_Key, list[_Place]] = {}
-    for step in day.steps():
-        author, addressees = day.speakers(step.kind, step.party)
-        if author is None or (key := (author, addressees, step.byte_length)) not in wanted:
+    columns = ("kind", "context", "party", "byte_length")
+    for moment, source, offset, kind, context, party, length in day.steps(*columns):
+        author, addressees = day.speakers(kind, party)
+        if author is None or (key := (author, addressees, length)) not in wanted:
             continue
-        if not is_answer(day.event_type(step.kind)):
-            place = (step.timestamp, *day.place(step.source, step.byte_offset), day.contexts[step.context][1])
+        if not is_answer(day.event_type(kind)):
+            place = (moment, *day.place(source, offset), day.contexts[context][1])
             found.setdefault(key, []).append(place)
     return found
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sidecar.query.day_facts import DayFacts, of_each_day
+from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
@@ -17,6 +17,7 @@ from .values import Activity, By, Edge, Graph, Latency, Node
 K = TypeVar("K")
 Pair = tuple[str, str]
 """Author and addressee."""
+_REQUEST = ("kind", "party", "has_response", "answered_after")
 
 
 @dataclass(slots=True)
@@ -45,47 +46,63 @@ class Answers:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class DayRequests:
-    """One day's messages and requests."""
-
-    counts: Mapping[Pair, int]
-    """Entries by author and addressee."""
-    pairs: Mapping[Pair, Answers]
-    """Requests by author and addressee."""
-    roles: Mapping[str | None, Answers]
-    """Requests by the addressee's role then."""
-    agents: Mapping[str, Answers]
-    """Requests by addressee, whoever asked."""
-
-
-def day_requests(day: DayFacts) -> DayRequests:
-    """The messages and requests of a day."""
-    counts: Counter[Pair] = Counter()
-    for kind, party, entries in day.counts():
+def _day_edges(day: DayFacts) -> dict[Pair, list[int]]:
+    """For each author and addressee: entries, requests among them, and those that were answered."""
+    sums: dict[Pair, list[int]] = {}
+    columns = ("e.kind", "e.party", "e.requests_response", "e.has_response")
+    for kind, party, asks, has_response, count in day.counts(*columns):
         author, addressees = day.speakers(kind, party)
         if author is not None:
             for one in addressees:
-                counts[author, one] += entries
-    pairs: defaultdict[Pair, Answers] = defaultdict(Answers)
-    roles: defaultdict[str | None, Answers] = defaultdict(Answers)
-    agents: defaultdict[str, Answers] = defaultdict(Answers)
-    held = day.roles
-    for step in day.steps(asking=True):
-        author, addressees = day.speakers(step.kind, step.party)
-        for one in addressees:
-            if author is not None:
-                pairs[author, one].add(step.has_response, step.answered_after)
-            agents[one].add(step.has_response, step.answered_after)
-            roles[held[step.roles].get(one)].add(step.has_response, step.answered_after)
-    for kind, party, role_set in day.errors():
+                known = sums.get((author, one))
+                if known is None:
+                    known = sums[author, one] = [0, 0, 0]
+                known[0] += count
+                if asks:
+                    known[1] += count
+                    known[2] += count if has_response else 0
+    return sums
+
+
+def _day_pairs(day: DayFacts) -> dict[Pair, Answers]:
+    """The requests of a day by author and addressee."""
+    found: defaultdict[Pair, Answers] = defaultdict(Answers)
+    for kind, party, has_response, seconds in day.rows(*_REQUEST, term=ASKS):
         author, addressees = day.speakers(kind, party)
-        for one in addressees:
-            if author is not None:
-                pairs[author, one].errors += 1
-            agents[one].errors += 1
-            roles[held[role_set].get(one)].errors += 1
-    return DayRequests(counts, pairs, roles, agents)
+        if author is not None:
+            for one in addressees:
+                found[author, one].add(has_response, seconds)
+    for kind, party, _ in day.errors():
+        author, addressees = day.speakers(kind, party)
+        if author is not None:
+            for one in addressees:
+                found[author, one].errors += 1
+    return found
+
+
+def _day_agents(day: DayFacts) -> dict[str, Answers]:
+    """The requests of a day by addressee, whoever asked."""
+    found: defaultdict[str, Answers] = defaultdict(Answers)
+    for kind, party, has_response, seconds in day.rows(*_REQUEST, term=ASKS):
+        for one in day.speakers(kind, party)[1]:
+            found[one].add(has_response, seconds)
+    for kind, party, _ in day.errors():
+        for one in day.speakers(kind, party)[1]:
+            found[one].errors += 1
+    return found
+
+
+def day_roles(day: DayFacts) -> dict[str | None, Answers]:
+    """The requests of a day by the role that the addressee had when it was asked."""
+    found: defaultdict[str | None, Answers] = defaultdict(Answers)
+    held = day.roles
+    for kind, party, has_response, seconds, roles in day.rows(*_REQUEST, "roles", term=ASKS):
+        for one in day.speakers(kind, party)[1]:
+            found[held[roles].get(one)].add(has_response, seconds)
+    for kind, party, roles in day.errors():
+        for one in day.speakers(kind, party)[1]:
+            found[held[roles].get(one)].errors += 1
+    return found
 
 
 def merged(days: Iterable[Mapping[K, Answers]]) -> dict[K, Answers]:
@@ -105,20 +122,19 @@ def graph(index: Index, since: Time | None = None, until: Time | None = None) ->
 
     Raises BadTime, and the errors of `Index`.
     """
-    days = of_each_day(index, day_requests, since, until)
-    counts: Counter[Pair] = Counter()
-    for day in days:
-        for pair, count in day.counts.items():
-            counts[pair] += count
-    asked = merged(day.pairs for day in days)
-    edges = [_edge(pair, count, asked.get(pair)) for pair, count in counts.items()]
+    sums: dict[Pair, list[int]] = {}
+    for day in of_each_day(index, _day_edges, since, until):
+        for pair, of_day in day.items():
+            known = sums.get(pair)
+            if known is None:
+                sums[pair] = [*of_day]
+            else:
+                known[0] += of_day[0]
+                known[1] += of_day[1]
+                known[2] += of_day[2]
+    edges = [Edge(*pair, count, asked, answered, asked - answered) for pair, (count, asked, answered) in sums.items()]
     edges.sort(key=lambda edge: (-edge.count, edge.author, edge.addressee))
     return Graph(_nodes(edges), tuple(edges))
-
-
-def _edge(pair: Pair, count: int, answers: Answers | None) -> Edge:
-    asked, answered = (answers.asked, answers.answered) if answers else (0, 0)
-    return Edge(*pair, count, asked, answered, asked - answered)
 
 
 def _nodes(edges: Iterable[Edge]) -> tuple[Node, ...]:
@@ -143,14 +159,16 @@ def latency(index: Index, since: Time | None = None, until: Time | None = None, 
 
     Raises BadTime, and the errors of `Index`.
     """
-    days = of_each_day(index, day_requests, since, until)
     rows: list[Latency]
     if by == "pair":
-        rows = [_latency(*pair, answers) for pair, answers in merged(day.pairs for day in days).items()]
+        pairs = merged(of_each_day(index, _day_pairs, since, until))
+        rows = [_latency(*pair, answers) for pair, answers in pairs.items()]
     elif by == "agent":
-        rows = [_latency(None, agent, answers) for agent, answers in merged(day.agents for day in days).items()]
+        agents = merged(of_each_day(index, _day_agents, since, until))
+        rows = [_latency(None, agent, answers) for agent, answers in agents.items()]
     else:
-        rows = [_latency(None, role, answers) for role, answers in merged(day.roles for day in days).items()]
+        roles = merged(of_each_day(index, day_roles, since, until))
+        rows = [_latency(None, role, answers) for role, answers in roles.items()]
     return tuple(sorted(rows, key=lambda row: (-row.asked, row.asker or "", row.answerer or "")))
 
 
@@ -172,17 +190,21 @@ def activity(
     """
 
     def of_day(day: DayFacts) -> list[tuple[int, str | None, int, int, int]]:
+        number = f"CAST(e.timestamp / {float(seconds)!r} AS INTEGER)"
+        columns = (number, "e.kind", "e.party", "e.requests_response", "e.has_response")
         return [
-            (number, day.speakers(kind, party)[0], said, asked, waiting)
-            for number, kind, party, said, asked, waiting in day.slices(seconds)
+            (number, day.speakers(kind, party)[0], count, asks, has_response)
+            for number, kind, party, asks, has_response, count in day.counts(*columns)
         ]
 
     sums: defaultdict[tuple[int, str | None], list[int]] = defaultdict(lambda: [0, 0, 0])
     for rows in of_each_day(index, of_day, since, until):
-        for number, agent, *counts in rows:
+        for number, agent, count, asks, has_response in rows:
             known = sums[number, agent]
-            for place, count in enumerate(counts):
-                known[place] += count
+            known[0] += count
+            if asks:
+                known[1] += count
+                known[2] += 0 if has_response else count
     found = [Activity(number * seconds, agent, *counts) for (number, agent), counts in sums.items()]
     return tuple(sorted(found, key=lambda one: (one.begin, one.agent or "")))
 

@@ -10,7 +10,7 @@ from sidecar.query.day_facts import DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
-from .requests import Answers, day_requests, merged
+from .requests import Answers, day_roles, merged
 from .statistics import quantile, wilson
 from .values import Roles, RoleSpan, RoleUse, Transition
 
@@ -45,15 +45,22 @@ def _day_changes(day: DayFacts) -> tuple[_Changes, dict[str, float]]:
     changes: _Changes = {}
     ends: dict[str, float] = {}
     contexts, roles = day.contexts, day.roles
-    for step in day.steps():
-        session = contexts[step.context][0]
+    last_set: dict[str, int] = {}
+    """The last set of roles of each session: the same one changes nothing."""
+    for moment, _, _, context, role_set in day.steps("context", "roles"):
+        session = contexts[context][0]
         if not session:
             continue
-        ends[session] = step.timestamp
-        for agent, role in roles[step.roles].items():
-            seen = changes.setdefault((session, agent), [])
-            if not seen or seen[-1][1] != role:
-                seen.append((step.timestamp, role))
+        ends[session] = moment
+        if last_set.get(session) == role_set:
+            continue
+        last_set[session] = role_set
+        for agent, role in roles[role_set].items():
+            seen = changes.get((session, agent))
+            if seen is None:
+                changes[session, agent] = [(moment, role)]
+            elif seen[-1][1] != role:
+                seen.append((moment, role))
     return changes, ends
 
 
@@ -79,7 +86,7 @@ def roles(index: Index, since: Time | None = None, until: Time | None = None) ->
         Transition(before='data_analyst', after='phase_coordinator', count=1, share=1.0)
     """
     spans = role_spans(index, since, until)
-    answers = merged(day.roles for day in of_each_day(index, day_requests, since, until))
+    answers = merged(of_each_day(index, day_roles, since, until))
     grouped: defaultdict[str, list[RoleSpan]] = defaultdict(list)
     changes: Counter[tuple[str, str]] = Counter()
     for span in spans:

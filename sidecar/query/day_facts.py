@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from operator import eq
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sidecar.store.codec import agents_of, checked_seconds, roles_of, speakers
+from sidecar.store.codec import agents_of, roles_of, speakers
 from sidecar.store.connection import invalid_values_as_damage
-from sidecar.times import YEAR_10000, Time, moment_of
+from sidecar.times import SECONDS_PER_DAY, YEAR_10000, Time, day_number, moment_of
 
 from .columns import PATH
 from .day_reader import DayReader
@@ -23,28 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NUMBERS = "e.timestamp, e.source, e.byte_offset, e.kind, e.context, e.party, e.roles, e.byte_length"
-_FLAGS = "e.requests_response, e.has_response, e.answered_after"
-_TYPES = (float, *(int,) * 9)
-
-
-class Step(NamedTuple):
-    """One entry, as numbers of its day."""
-
-    timestamp: float
-    """Seconds since 1970, UTC."""
-    source: int
-    byte_offset: int
-    kind: int
-    context: int
-    party: int
-    roles: int
-    byte_length: int
-    asks: int
-    """1 if it expects a response."""
-    has_response: int
-    answered_after: float | None
-    """Seconds to the first answer; None unless it asks and was answered."""
+Row = tuple[Any, ...]
+_FLOATS = {"timestamp": (float,), "answered_after": (float, type(None))}
+"""The columns of the table `entry` that are no integers."""
+_CHUNK = 4096
+"""Rows that are read and checked at a time."""
+ASKS = "e.requests_response = 1"
+"""SQL that is true for entries that expect a response."""
 
 
 class DayFacts:
@@ -59,80 +45,88 @@ class DayFacts:
         self._day = day
         terms = [(">=", since)] if since is not None else []
         terms += [("<", until)] if until is not None else []
-        self._when = " AND ".join(f"e.timestamp {comparison} ?" for comparison, _ in terms) or "1"
+        # `+` keeps SQLite from looking up each row of the index on time: most of a day is wanted, or little is left.
+        self._when = " AND ".join(f"+e.timestamp {comparison} ?" for comparison, _ in terms) or "1"
         self._limits = [moment for _, moment in terms]
         self._speaking: dict[tuple[int, int], tuple[str | None, tuple[str, ...]]] = {}
         self._tables: dict[str, dict[int, Any]] = {}
 
     # ---- rows
 
-    def steps(self, asking: bool = False) -> Iterator[Step]:
-        """The entries in the order of time, those of the same time in the order of path and offset; or only those that
-        ask for a response."""
-        held: list[Step] = []
-        for step in self._rows("e.requests_response = 1" if asking else "1"):
-            if held and step[0] != held[0][0]:
-                yield from self._sorted(held)
-                held.clear()
-            held.append(step)
-        yield from self._sorted(held)
+    def rows(self, *columns: str, term: str = "1") -> Iterator[Row]:
+        """These columns of the table `entry`, in any order; only of the entries `e` for which an SQL `term` is true."""
+        listed = ", ".join(f"e.{column}" for column in columns)
+        types = [_FLOATS.get(column, (int,)) for column in columns]
+        for chunk in self._day._chunks(
+            _CHUNK, f"SELECT {listed} FROM entry e WHERE {term} AND {self._when}", *self._limits
+        ):
+            self._check(chunk, types)
+            yield from chunk
 
-    def _rows(self, term: str) -> Iterator[Step]:
-        sql = f"SELECT {_NUMBERS}, {_FLAGS} FROM entry e WHERE {term} AND {self._when} ORDER BY e.timestamp"
-        return self._day._each(_step, sql, *self._limits)
+    def steps(self, *columns: str) -> Iterator[Row]:
+        """Timestamp, source and byte offset of every entry, and these columns, in the order of time; those of the same
+        time in the order of path and offset."""
+        names = ("timestamp", "source", "byte_offset", *columns)
+        types = [_FLOATS.get(column, (int,)) for column in names]
+        sql = f"SELECT {', '.join(f'e.{name}' for name in names)} FROM entry e WHERE {self._when.replace('+', '')}"
+        held: list[Row] = []
+        for chunk in self._day._chunks(_CHUNK, f"{sql} ORDER BY e.timestamp", *self._limits):
+            self._check(chunk, types)
+            rows = [*held, *chunk]
+            # Those of the last moment may go on in the next chunk.
+            end = len(rows) - 1
+            while end and rows[end - 1][0] == rows[end][0]:
+                end -= 1
+            held = rows[end:]
+            yield from self._in_order(rows[:end])
+        yield from self._in_order(held)
 
-    def _sorted(self, steps: list[Step]) -> list[Step]:
-        if len(steps) > 1:
+    def _in_order(self, rows: list[Row]) -> list[Row]:
+        """Rows in the order of time, in the order of path and offset too."""
+        times = [row[0] for row in rows]
+        if any(map(eq, times, times[1:])):
             paths = self._paths
-            steps.sort(key=lambda step: (paths[step.source][0], step.byte_offset))
-        return steps
+            rows.sort(key=lambda row: (row[0], paths[row[1]][0], row[2]))
+        return rows
 
-    def counts(self) -> Iterator[tuple[int, int, int]]:
-        """How many entries there are of each kind and list of participants: kind, list, entries."""
-        sql = f"SELECT e.kind, e.party, COUNT(*) FROM entry e WHERE {self._when} GROUP BY 1, 2"
-        return iter(self._day._typed((int, int, int), sql, *self._limits))
+    def _check(self, rows: list[Row], types: list[tuple[type, ...]]) -> None:
+        """Raise IndexDamaged for values that the sidecar never writes."""
+        with invalid_values_as_damage(self._day.path):
+            for values, kinds in zip(zip(*rows, strict=True), types, strict=True):
+                if not set(kinds).issuperset(map(type, values)):
+                    raise TypeError(f"a column of {', '.join(sorted({type(value).__name__ for value in values}))}")
+                if kinds[0] is float:
+                    numbers = [value for value in values if value is not None]
+                    least = 0.0 if len(kinds) == 1 else -YEAR_10000
+                    if numbers and not least <= min(numbers) <= max(numbers) <= YEAR_10000:
+                        raise ValueError(f"a time of {min(numbers)!r} or {max(numbers)!r}")
 
-    def participants(self) -> Iterator[tuple[int, int, int]]:
-        """How many entries there are of each context and list of participants: context, list, entries."""
-        sql = f"SELECT e.context, e.party, COUNT(*) FROM entry e WHERE {self._when} GROUP BY 1, 2"
-        return iter(self._day._typed((int, int, int), sql, *self._limits))
+    def counts(self, *columns: str, what: str = "COUNT(*)", moment: bool = False) -> Iterator[Row]:
+        """The number of entries of each combination of these columns (SQL over `e`, integers); or another aggregate,
+        which is a time if `moment`."""
+        sql = f"SELECT {', '.join(columns)}, {what} FROM entry e WHERE {self._when} GROUP BY {', '.join(columns)}"
+        types: list[tuple[type, ...]] = [*((int,) for _ in columns), (float,) if moment else (int,)]
+        for chunk in self._day._chunks(_CHUNK, sql, *self._limits):
+            self._check(chunk, types)
+            yield from chunk
 
-    def lengths(self) -> Iterator[tuple[int, int, int, int]]:
-        """How many entries there are of each kind, list of participants and length: kind, list, bytes, entries."""
-        sql = f"SELECT e.kind, e.party, e.byte_length, COUNT(*) FROM entry e WHERE {self._when} GROUP BY 1, 2, 3"
-        return iter(self._day._typed((int,) * 4, sql, *self._limits))
-
-    def last_times(self) -> Iterator[tuple[int, int, float]]:
-        """The time of the last entry of each kind and list of participants: kind, list, time."""
-        sql = f"SELECT e.kind, e.party, MAX(e.timestamp) FROM entry e WHERE {self._when} GROUP BY 1, 2"
-        return iter(self._day._typed((int, int, float), sql, *self._limits))
-
-    def slices(self, seconds: float) -> Iterator[tuple[int, int, int, int, int, int]]:
-        """How many entries there are in each slice of time, of each kind and list of participants: the number of the
-        slice, counted from 1970, kind, list, entries, those that ask for a response, and those that wait for one."""
-        sql = (
-            "SELECT CAST(e.timestamp / ? AS INTEGER), e.kind, e.party, COUNT(*), SUM(e.requests_response),"
-            f" SUM(e.requests_response AND NOT e.has_response) FROM entry e WHERE {self._when} GROUP BY 1, 2, 3"
-        )
-        return iter(self._day._typed((int,) * 6, sql, float(seconds), *self._limits))
-
-    def errors(self) -> Iterator[tuple[int, int, int]]:
+    def errors(self) -> Iterator[Row]:
         """The requests whose first answer, on the same day, is an error: kind, list of participants, set of roles."""
         kinds = [kind for kind, (event, *_) in self._kinds.items() if is_error(event)]
-        sql = (
-            "SELECT q.kind, q.party, q.roles FROM entry q WHERE q.id IN (SELECT q.id FROM entry a CROSS JOIN entry q"
-            f" ON q.correlation = a.correlation WHERE a.kind IN ({', '.join(map(str, kinds))}) AND a.correlation"
-            " IS NOT NULL AND q.requests_response = 1 AND q.has_response = 1"
-            " AND ABS(q.timestamp + q.answered_after - a.timestamp) < 0.00001)"
-            f" AND {self._when.replace('e.', 'q.')}"
-        )
-        return iter(self._day._typed((int, int, int), sql, *self._limits) if kinds else ())
+        if kinds:
+            sql = (
+                "SELECT q.id FROM entry a CROSS JOIN entry q ON q.correlation = a.correlation"
+                f" WHERE a.kind IN ({', '.join(map(str, kinds))}) AND q.requests_response = 1 AND q.has_response = 1"
+                " AND ABS(q.timestamp + q.answered_after - a.timestamp) < 0.00001"
+            )
+            yield from self.rows("kind", "party", "roles", term=f"e.id IN ({sql})")
 
     def extent(self) -> tuple[float, float] | None:
         """The times of the first and the last entry; None if there is none."""
         # Two statements, so that each reads one end of the index on time.
+        when = self._when.replace("+", "")
         first, last = (
-            self._day._all(f"SELECT {end}(e.timestamp) FROM entry e WHERE {self._when}", *self._limits)[0][0]
+            self._day._all(f"SELECT {end}(e.timestamp) FROM entry e WHERE {when}", *self._limits)[0][0]
             for end in ("MIN", "MAX")
         )
         return None if first is None else (first, last)
@@ -194,7 +188,7 @@ class DayFacts:
         )
         return self._table("kind", sql, lambda row: (row[0], (_text(row[1]), *row[2:])))
 
-    def _table(self, name: str, sql: str, decode: Any) -> dict[int, Any]:
+    def _table(self, name: str, sql: str, decode: Callable[[Row], tuple[int, T]]) -> dict[int, T]:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = dict(self._day._decoded(decode, sql))
@@ -212,8 +206,12 @@ def of_each_day(
     files = index._files
 
     def ask(day: DayReader) -> T:
+        # A limit that the whole day keeps is none.
+        begin = float(day_number(day.path.stem) * SECONDS_PER_DAY)
+        first = wanted.since if wanted.since is not None and wanted.since > begin else None
+        end = wanted.until if wanted.until is not None and wanted.until < begin + SECONDS_PER_DAY else None
         with day.in_one_state():
-            return question(DayFacts(day, wanted.since, wanted.until))
+            return question(DayFacts(day, first, end))
 
     def answer() -> list[tuple[T]]:
         names = [name for name in files.names() if wanted.may_lie_on(name.removesuffix(".db"))]
@@ -227,7 +225,13 @@ _ANSWERS = _ERRORS | frozenset(
     # The last segments of the event types that the packaged formats take for answers.
     (
         *("result", "response", "reply", "interrupted", "agent_message", "task_complete", "turn_complete"),
-        *("function_call_output", "custom_tool_call_output", "assistant.message", "tool.execution_complete"),
+        *(
+            "function_call_output",
+            "custom_tool_call_output",
+            "tool_search_output",
+            "assistant.message",
+            "tool.execution_complete",
+        ),
         *("subagent.completed", "subagent.failed", "permission.completed", "user_input.completed"),
         *("elicitation.completed", "exit_plan_mode.completed"),
         *("AgentErrorEvent", "ObservationEvent", "UserRejectObservation"),
@@ -243,13 +247,6 @@ def is_answer(event_type: str) -> bool:
 def is_error(event_type: str) -> bool:
     """Whether entries of this type are answers that something went wrong."""
     return event_type.rpartition(":")[2] in _ERRORS
-
-
-def _step(row: tuple[Any, ...]) -> Step:
-    if tuple(map(type, row[:10])) != _TYPES or not 0.0 <= row[0] <= YEAR_10000:
-        raise TypeError(f"a row of {', '.join(type(value).__name__ for value in row)}")
-    checked_seconds(row[10])
-    return Step._make(row)
 
 
 def _text(value: Any) -> str:

@@ -381,6 +381,14 @@ class OpenDatabase:
         except _VALUE_ERRORS as error:
             raise _invalid_values(self.path, error) from error
 
+    def _chunks(self, size: int, sql: str, *values: Any) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows, unchecked, at most `size` at a time. Raises the errors of `_all`."""
+        try:
+            cursor = self._database.ask(sql, values)
+            yield from iter(lambda: cursor.fetchmany(size), [])
+        except _STATEMENT_ERRORS as error:
+            raise _read_error(self._database, self.path, error) from error
+
     def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows, whose values must have exactly these types (see `codec.checked_row`). Raises the errors of
         `_decoded`."""
