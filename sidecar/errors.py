@@ -5,6 +5,9 @@
     │   └── RootMissing             the root does not exist, or not yet                  (exit status 1)
     ├── MissingExtra                a package is missing that an extra installs          (exit status 2)
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
+    ├── MissingExtra                what was asked for needs a package that is not there (exit status 2)
+    ├── HubUnavailable              the hub cannot be reached, or not by this role
+    │   └── NodeTaken               another machine pushes under this node's name
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
     │   ├── IndexMissing            there is no index yet
@@ -17,6 +20,7 @@
     ├── SourceError
     │   ├── SourceMissing           the log file of an entry is gone
     │   │   └── ArchiveMissing      the archive that the log was moved to is gone
+    │   ├── SourceElsewhere         the log is on another machine
     │   ├── SourceChanged           the bytes at the pointer are not the bytes that were indexed
     │   │   └── ArchiveDamaged      an archive cannot be unpacked, or contains other bytes
     │   └── UnsafePath              a path leads out of the folder that it must stay in
@@ -85,6 +89,20 @@ class UnknownColumn(SidecarError):
     exit_status = 2
 
 
+class HubUnavailable(SidecarError):
+    """The hub cannot be reached."""
+
+    hint = (
+        "check the address, that the server runs, and the role: a password comes from ~/.pgpass, not from the address"
+    )
+
+
+class NodeTaken(HubUnavailable):
+    """Another machine pushes under this name."""
+
+    hint = "give this machine a name of its own (--node), or end the other pusher and add --take-over"
+
+
 class RootLocked(SidecarError):
     """Another sidecar holds this root."""
 
@@ -144,6 +162,10 @@ class SourceMissing(SourceError):
     """The log file of this entry is gone."""
 
     hint = "put the file back under the root, or run `sidecar reindex` to forget it"
+
+
+class SourceElsewhere(SourceError):
+    """The log of this entry is on another machine."""
 
 
 class ArchiveMissing(SourceMissing):
