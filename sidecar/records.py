@@ -126,9 +126,16 @@ class Answered(NamedTuple):
 class _Checked:
     """What an entry has besides its fields, so that it is not in `fields`, `==` and `repr`."""
 
-    __slots__ = ("checksum",)
+    __slots__ = ("checksum", "node")
     checksum: int
     """CRC-32 of the bytes that were indexed. Not set on entries that do not come from an index."""
+    node: str | None
+    """The machine that an entry comes from, if it comes from a hub; else None."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "node":
+            return None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class Extent(NamedTuple):

@@ -19,7 +19,7 @@ import click
 from sidecar import __version__
 from sidecar.errors import SidecarError
 
-from . import admin, analysis, archive, demo, entries, query, run
+from . import admin, analysis, archive, demo, entries, hub, query, run
 from .options import Group, accept_global_options
 
 INTERRUPTED = 130
@@ -121,7 +121,7 @@ def cli() -> None:
 
 for command in (
     *(*run.COMMANDS, *query.COMMANDS, *analysis.COMMANDS, *entries.COMMANDS, *demo.COMMANDS),
-    *(*archive.COMMANDS, *admin.COMMANDS),
+    *(*archive.COMMANDS, *admin.COMMANDS, *hub.COMMANDS),
 ):
     cli.add_command(command)
 accept_global_options(cli)

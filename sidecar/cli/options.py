@@ -37,6 +37,9 @@ class GlobalOptions:
     preset: str | None = None
     index: Path | None = None
     as_json: bool = False
+    hub: str | None = None
+    """The address of a hub; empty for the one in the settings."""
+    node: str | None = None
 
     @property
     def names_no_logs(self) -> bool:
@@ -46,8 +49,25 @@ class GlobalOptions:
     def settings(self) -> Settings:
         """The settings that these options select. Raises ConfigError."""
         from sidecar.config.settings import load_settings
+        from sidecar.errors import ConfigError
 
+        if self.hub is not None:
+            raise ConfigError("this command reads a root, and no hub", hint="leave out --hub")
+        if self.node is not None:
+            raise ConfigError("--node chooses a node of a hub, and no hub is named", hint="add --hub URL")
         return load_settings(self.config, self.root, self.preset, self.index)
+
+    def hub_url(self) -> str:
+        """The address of the hub that `--hub` or the settings name. Raises ConfigError."""
+        from sidecar.config.hub import what_is_wrong
+        from sidecar.errors import ConfigError
+
+        url = self.hub or replace(self, hub=None, node=None).settings().hub.url
+        if url is None:
+            raise ConfigError("no hub is named", hint="give --hub URL, or `hub: {url: ...}` in config.yaml")
+        if self.hub and (wrong := what_is_wrong(self.hub)):
+            raise ConfigError(f"--hub: {wrong}")
+        return url
 
     def settings_of_index(self) -> Settings:
         """Like `settings`, for commands that read an index. Raises also RootMissing if there is neither an index nor a
@@ -62,11 +82,15 @@ class GlobalOptions:
         return settings
 
     def open_index(self) -> Index:
-        """The index that these options select, opened for reading. Raises the errors of `settings_of_index` and of
-        `Index`."""
+        """The index that these options select, opened for reading: that of a root, or a hub. Raises the errors of
+        `settings_of_index`, `hub_url` and `Index`."""
         from sidecar.logs.archive_file import beside
         from sidecar.query.index import Index
 
+        if self.hub is not None:
+            from sidecar.hub.reader import HubIndex
+
+            return HubIndex(self.hub_url(), node=self.node)
         settings = self.settings_of_index()
         # Otherwise the index itself names the archive folder.
         is_named = settings.archive != beside(settings.root)
@@ -115,6 +139,14 @@ def _global_options(*, as_json: bool, root_variable: str | None) -> list[click.O
         ),
         folder(["--index"], help="Index folder. Default: the folder `index` below the root."),
         option(["--preset"], metavar="NAME", shell_complete=presets, help=preset_help),
+        option(
+            ["--hub"],
+            metavar="URL",
+            is_flag=False,
+            flag_value="",
+            help="Ask a hub instead of a root: postgresql://HOST/DATABASE, or without a value that of the settings.",
+        ),
+        option(["--node"], metavar="NAME", help="Only this machine of a hub; for `push`, the name of this one."),
     ]
     if as_json:
         options.append(option(["--json", "as_json"], is_flag=True, help=JSON_HELP))
@@ -315,5 +347,6 @@ def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
 
 
 def as_object(entry: Entry) -> dict[str, Any]:
-    """All fields of an entry, by name."""
-    return {name: getattr(entry, name) for name in entry.__slots__}
+    """All fields of an entry, by name; from a hub also its `node`."""
+    values = {name: getattr(entry, name) for name in entry.__slots__}
+    return values if entry.node is None else {**values, "node": entry.node}

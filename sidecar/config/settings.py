@@ -25,6 +25,7 @@ from sidecar.said import note_of
 
 from . import rotation
 from .formats import Format, load_formats, read_packaged
+from .hub import HubSettings, hub_settings
 from .yaml_nodes import YamlValue, parse_yaml_file, unknown_name
 
 CONFIG_FILE = Path("config.yaml")
@@ -48,7 +49,7 @@ _SOURCE_KEYS = ("name", "glob", "layout", "format")
 _ACROSS = "answers_across_files"
 _ROTATED = "rotated"
 _ALL_SOURCE_KEYS = (*_SOURCE_KEYS, _ACROSS, _ROTATED)
-_KEYS = (*_FOLDERS, "preset", "sources", "formats", *_SCALARS)
+_KEYS = (*_FOLDERS, "preset", "sources", "formats", "hub", *_SCALARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class Settings:
     """Where the index lies, if not in the folder `index` below the root."""
     of_tool: bool = False
     """Whether the logs belong to another tool, so that nothing is written beside them and none is deleted."""
+    hub: HubSettings = field(default_factory=HubSettings)
+    """The hub that the index is pushed to."""
 
     @property
     def index_folder(self) -> Path:
@@ -247,6 +250,7 @@ def load_settings(
         config_file=_absolute(file) if file else None,
         index=own_index or (tool.index if tool else None),
         of_tool=tool is not None,
+        hub=hub_settings(given["hub"]) if "hub" in given else HubSettings(),
         **scalars,
     )
 

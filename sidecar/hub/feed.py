@@ -152,7 +152,8 @@ class FeedCatalog(OpenDatabase):
         files = [LogFile(one, stem if is_named else split_path(one)[1], end, base) for one, end, base in parts]
         begin = max((file.base + file.offset for file in files), default=0)
         files.append(LogFile(path, stem, offset, begin))
-        said = json.dumps(dict(zip(_COUNTS, counts, strict=True)))
+        archived = self._all("SELECT COALESCE(SUM(size), 0) FROM archived WHERE source = ?", source)[0][0]
+        said = json.dumps({**dict(zip(_COUNTS, counts, strict=True)), "archived": archived})
         return Log(source, path, layout_, generation, entries, status, said, tuple(files))
 
     def generations(self, sources: Iterable[int]) -> dict[int, tuple[int, tuple[str, ...]]]:

@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.errors import SidecarError
-from sidecar.times import day_of
-
 from . import values
-from .batch import Batch, Cursor, FileRows, LogRows
+from .batch import Batch
+from .changes import Changes
 from .claim import take_claim
-from .feed import Feed, FeedCatalog, LogFile, Opens
+from .feed import Feed, FeedCatalog, Log
 from .target import Raced, Target
 from .verify import differing
 
@@ -46,6 +43,17 @@ class Pushed(NamedTuple):
     """Whether the hub has all of the checkpoint at which the turn began."""
 
 
+class Compared(NamedTuple):
+    """What a comparison has found."""
+
+    entries: int
+    """The number of entries that the node has."""
+    differ: list[str]
+    """The logs that differ, and on which days."""
+    repaired: int
+    """The number of logs that were sent again."""
+
+
 class Pusher:
     """Pushes the index in a folder under the name of a node."""
 
@@ -62,7 +70,8 @@ class Pusher:
     ) -> None:
         """`on_stage` is called with the name of each stage of a transaction, for tests."""
         self._feed = Feed(folder)
-        self._folder, self._url, self._node = folder, url, node
+        self.node = node
+        self._folder, self._url = folder, url
         self._read_from, self._take_over, self._batch, self._on_stage = read_from, take_over, batch, on_stage
         self._target: Target | None = None
         self._wrong: dict[str, int] = {}
@@ -83,7 +92,7 @@ class Pusher:
     def target(self) -> Target:
         """The connection to the hub."""
         if self._target is None:
-            target = Target(self._url, self._node, self._on_stage)
+            target = Target(self._url, self.node, self._on_stage)
             try:
                 take_claim(self._folder, target, self._take_over)
                 self._take_over = False
@@ -111,6 +120,47 @@ class Pusher:
             if done.is_done:
                 break
         return rows
+
+    def verify(self, *, repair: bool = False, tries: int = 5) -> Compared:
+        """Compare the node with the hub, after a push. What differs while the sidecar is at work is looked at again."""
+        suspects: list[str] | None = None
+        found: dict[str, str] = {}
+        for left in reversed(range(tries)):
+            self.once()
+            catalog, target = self._feed.catalog(), self.target
+            logs = self._logs(catalog)
+            found = {}
+            every = {*target.all_logs(), *(path for path, log in logs.items() if log.entries)}
+            paths = iter(sorted(every) if suspects is None else suspects)
+            while some := list(islice(paths, LOGS_AT_ONCE)):
+                cursors = target.cursors(some)
+                found |= {path: f"{path}: the node has no such log" for path in cursors if path not in logs}
+                missing = [path for path in some if path in logs and path not in cursors]
+                found |= {path: f"{path}: the hub has no such log" for path in missing}
+                here = {path: (logs[path], files) for path, files in cursors.items() if path in logs}
+                found |= differing(self._feed, catalog, target, here)
+            if not found or not left:
+                break
+            suspects = list(found)
+            time.sleep(0.2)
+        entries = sum(log.entries for log in logs.values())
+        repaired = 0
+        if found and repair:
+            marks = {files[0].id: -1 for files in target.cursors(list(found)).values()}
+            target.mark(marks, [])
+            target.set(epoch="")  # all logs are looked at again
+            self.give_up()
+            self.once()
+            repaired = len(found)
+        return Compared(entries, sorted(found.values()), repaired)
+
+    def note_trouble(self, retries: int, error: str) -> None:
+        """Tell the hub what kept this pusher from it."""
+        self.target.set(retries=retries, last_error=error)
+
+    def _logs(self, catalog: FeedCatalog) -> dict[str, Log]:
+        with catalog.in_one_state():
+            return {values.name(log.path): log for id_ in catalog.changed(-1) if (log := catalog.log(id_))}
 
     def turn(self) -> Pushed:
         """Push what there is. Raises Raced, HubUnavailable, IndexMissing and others: then `give_up`, and try again."""
@@ -163,8 +213,7 @@ class Pusher:
         """The index is another one than that whose rows are here. Logs that say the same keep their rows; the others
         begin again, and those that are gone go."""
         target = self.target
-        with catalog.in_one_state():
-            logs = {values.name(log.path): log for id_ in catalog.changed(-1) if (log := catalog.log(id_))}
+        logs = self._logs(catalog)
         paths = iter(target.all_logs())
         while some := list(islice(paths, LOGS_AT_ONCE)):
             cursors = target.cursors(some)
@@ -180,6 +229,7 @@ class Pusher:
             paths = [log.path for source in sources if (log := catalog.log(source)) is not None]
         cursors = self.target.cursors([values.name(path) for path in paths])
         opens = self.target.opens([file.id for files in cursors.values() for file in files])
+        changes = Changes(self._feed, catalog, self.target, days, after, self._wrong)
         rows, batch = 0, Batch()
         for source in sources:
             is_first = True
@@ -188,7 +238,7 @@ class Pusher:
                 if room <= 0:
                     rows += self._send(catalog, batch)
                     batch, room = Batch(), self._batch
-                one = self._changes(catalog, source, cursors, opens if is_first else {}, days, after, room, batch)
+                one = changes.of_log(source, cursors, opens if is_first else {}, room, batch)
                 if one is None:
                     break
                 batch.logs.append(one)
@@ -213,138 +263,3 @@ class Pusher:
         self.target.write(batch)
         self._on_stage("committed")
         return sum(len(file.rows) for one in batch.logs for file in one.files)
-
-    def _changes(
-        self,
-        catalog: FeedCatalog,
-        source: int,
-        cursors: dict[str, list[Cursor]],
-        opens: dict[int, dict[int, tuple[float, int]]],
-        days: Sequence[str],
-        after: int,
-        room: int,
-        batch: Batch,
-    ) -> LogRows | None:
-        """What has changed in a log, or as much of it as there is room for; None if nothing has."""
-        with catalog.in_one_state():
-            log = catalog.log(source)
-            if log is None:
-                return None
-            path = values.name(log.path)
-            old = cursors.get(path, [])
-            at_hub = {file.path: file for file in old}
-            begins = bool(old) and (
-                old[0].generation != log.generation
-                or any((known := at_hub.get(values.name(f.path))) and known.offset > f.offset for f in log.files)
-                or not at_hub.keys() <= {values.name(file.path) for file in log.files}
-            )
-            one = LogRows(log, path, begins, old)
-            names = list(catalog.days()) if begins or not old or after <= 0 else days
-            sessions: set[str] = set()
-            for file in log.files:
-                cursor = None if begins else at_hub.get(values.name(file.path))
-                is_last = file is log.files[-1]
-                new = FileRows(values.name(file.path), values.name(file.stem), cursor, 0, file.offset)
-                new.first = cursor.offset if cursor is not None else 0
-                if one.is_whole:
-                    self._read(catalog, one, file, new, names, max(1, room - one.count), batch, sessions)
-                else:
-                    new.last = new.first
-                if new.first < new.last or cursor is None or is_last:
-                    one.files.append(new)
-            if not begins:
-                for known in old:
-                    self._update(catalog, one, known, opens.get(known.id, {}))
-            if one.is_whole:
-                self._check_sum(one)
-            # A session's own log says something of one session, and all of it may change with any record.
-            names_of = None if log.layout == "session" else sessions
-            if names_of is None or names_of:
-                one.sessions = catalog.sessions(source, names_of)
-        return one
-
-    def _read(
-        self,
-        catalog: FeedCatalog,
-        one: LogRows,
-        file: LogFile,
-        new: FileRows,
-        days: Sequence[str],
-        room: int,
-        batch: Batch,
-        sessions: set[str],
-    ) -> None:
-        """Add the rows of a file, up to its end or as many as there is room for."""
-        if new.first >= new.last:
-            return
-        there = [
-            (name, day, number) for name in days if (day := self._feed.day(name)) and (number := day.number(file.path))
-        ]
-        ends = [end for _, day, number in there if (end := day.end_of(number, new.first, room)) is not None]
-        if ends and min(ends) < new.last:
-            new.last = min(ends)
-            one.is_whole = False
-        opens = Opens(catalog, one.log, file)
-        for name, _, number in there:
-            # Opened again if others were opened since.
-            day = self._feed.day(name)
-            found = list(day.rows(number, new.first, new.last, opens)) if day is not None else []
-            sessions.update(row.context.session for row in found)
-            if name in self.target.closed:
-                new.closed += len(found)
-            elif found:
-                batch.days.add(name)
-                new.rows += found
-        begin, end = file.base + new.first, file.base + new.last
-        new.rejected = [
-            (position - file.base, line, length, reason)
-            for position, line, length, reason in catalog.rejected(one.log.id, begin, end)
-        ]
-
-    def _update(
-        self, catalog: FeedCatalog, one: LogRows, known: Cursor, open_there: dict[int, tuple[float, int]]
-    ) -> None:
-        """Add what has become of the requests of a file that the hub has."""
-        file = next((file for file in one.log.files if values.name(file.path) == known.path), None)
-        if file is None:
-            return
-        opens = Opens(catalog, one.log, file)
-        asked = dict(open_there)
-        for position in catalog.marked(one.log.id):
-            offset = position - file.base
-            if (
-                0 <= offset < known.offset
-                and offset not in asked
-                and (there := self.target.timestamp_at(known.id, offset))
-            ):
-                asked[offset] = there
-        for offset, (at, response) in asked.items():
-            state = opens.at(offset)
-            if state is not None and state.is_marked == (response == values.ANSWERED_ELSEWHERE):
-                continue
-            day = self._feed.day(day_of(at))
-            number = day.number(file.path) if day is not None else None
-            rows = list(day.rows(number, offset, offset + 1, opens)) if day is not None and number is not None else []
-            if not rows:
-                raise Raced(f"{one.path}: the request at byte {offset} is gone")
-            row = rows[0]
-            if row.response != response:
-                update = (known.id, offset, at, row.response, row.correlation, row.answered_after)
-                one.updates.append(update)
-
-    def _check_sum(self, one: LogRows) -> None:
-        """Raise Raced unless the hub has as many rows of a log as the catalog counts, with the new ones."""
-        had = 0 if one.begins else sum(file.entries + file.closed for file in one.old)
-        has = had + sum(len(file.rows) + file.closed for file in one.files)
-        if has == one.log.entries:
-            return
-        wrong = self._wrong[one.path] = self._wrong.get(one.path, 0) + 1
-        what = f"{one.log.path}: {has} rows for {one.log.entries} entries"
-        if wrong % 10 == 5 and one.old and not one.begins:
-            # What is at the hub does not fit, whatever the reason: it begins again.
-            with suppress(Raced):
-                self.target.mark({one.old[0].id: -1}, [])
-        if wrong > 40:
-            hint = "run `sidecar verify` on this machine: its index does not agree with itself"
-            raise SidecarError(what, hint=hint)
-        raise Raced(what)

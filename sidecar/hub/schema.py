@@ -112,13 +112,17 @@ JOIN hub.node n ON n.id = x.node GROUP BY a.agent, n.name;
 CREATE VIEW hub.sessions AS SELECT session_id, initiating_agent, created_at, pattern_type,
 CASE WHEN any_completed THEN 'completed' ELSE 'active' END AS status, node, lives_in FROM (
     SELECT p.session_id, p.initiating_agent, p.created_at, p.pattern_type, n.name AS node, bool_or(p.is_completed) OVER w AS any_completed,
-        CASE WHEN bool_and(s.status = 'archived') OVER w THEN 'archive' ELSE 'log' END AS lives_in, ROW_NUMBER() OVER (
+        CASE WHEN bool_and(s.archived > 0 AND s.archived >= s."offset") OVER w THEN 'archive'
+             WHEN bool_or(s.archived > 0) OVER w THEN 'log, archive' ELSE 'log' END AS lives_in, ROW_NUMBER() OVER (
             PARTITION BY p.node, p.session_id ORDER BY s.layout <> 'session', p.created_at, s.path COLLATE "C") AS place
-    FROM hub.session_part p JOIN hub.source s ON (s.node, s.id) = (p.node, p.source) JOIN hub.node n ON n.id = p.node
+    FROM hub.session_part p JOIN (SELECT *, (counts::json ->> 'archived')::bigint AS archived FROM hub.source) s
+        ON (s.node, s.id) = (p.node, p.source) JOIN hub.node n ON n.id = p.node
     WINDOW w AS (PARTITION BY p.node, p.session_id)
 ) x WHERE place = 1;
 CREATE VIEW hub.rejected AS SELECT s.path AS file_path, r.line_number, r.byte_offset, r.byte_length, r.reason, n.name AS node
 FROM hub.rejected_line r JOIN hub.source s ON (s.node, s.id) = (r.node, r.source) JOIN hub.node n ON n.id = r.node;
+CREATE VIEW hub.files AS SELECT n.name AS node, s.node AS node_id, s.id AS source_id, s.path, s.stem, n.read_from
+FROM hub.source s JOIN hub.node n ON n.id = s.node;
 CREATE VIEW hub.lag AS SELECT n.name AS node, n.checkpoint, n.checkpoint_at, n.pushed_at,
 extract(epoch FROM now() - n.pushed_at)::float8 AS behind_seconds, n.retries, n.last_error,
 (SELECT COALESCE(SUM(entries), 0)::bigint FROM hub.source s WHERE s.node = n.id) AS entries FROM hub.node n;

@@ -338,6 +338,7 @@ class CatalogWriter(DayFilterTables):
                     refused[path] = "it has changed, or is not indexed to its end"
                     continue
                 self._save_extent(row[0], begin, extent)
+                generations.note_saved(self._database, [row[0]], self.checkpoint + 1)
         return refused
 
     def _archived(self, id_: int) -> tuple[Extent, ...]:

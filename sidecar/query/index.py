@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.fs import split_path
@@ -57,10 +58,17 @@ class Index:
     SidecarError if it cannot be read at the moment.
 
     Args:
-        root: The log folder.
+        root: The log folder, or the address of a hub: `postgresql://HOST/DATABASE`.
         archive: The archive folder. Default: the one that the index names.
         index: The index folder. Default: `index` below the root.
     """
+
+    def __new__(cls, root: str | os.PathLike[str], *_: Any, **__: Any) -> Self:
+        """An address of PostgreSQL gives the index of many machines, which is a package of its own (docs/hub.md)."""
+        if cls is Index and isinstance(root, str) and root.startswith(("postgresql://", "postgres://")):
+            kind: type[Self] = import_module("sidecar.hub.reader").HubIndex
+            return super().__new__(kind)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -175,7 +183,7 @@ class Index:
             *(agent, session, event_type, pattern, conversation, correlation),
         )
         names = None if columns is None else checked_names(columns)
-        return islice(all_days.entries(self._files, wanted, reverse, limit, names), limit)
+        return islice(self._entries(wanted, reverse, limit, names), limit)
 
     def conversation(self, id: str) -> Iterator[Entry]:
         """All entries of a conversation, in the order of time. An unknown id has none."""
@@ -248,11 +256,17 @@ class Index:
             agent=by if to is None else to,
             pending=True,
         )
-        entries = all_days.entries(self._files, wanted, newest_first)
+        entries = self._entries(wanted, newest_first)
         fitting = (
             entry for entry in entries if (by is None or entry.author == by) and (to is None or to in entry.addressees)
         )
         return islice(fitting, limit)
+
+    def _entries(
+        self, wanted: Filter, reverse: bool = False, limit: int | None = None, names: Sequence[str] | None = None
+    ) -> Iterator[Any]:
+        """The entries that match, or a tuple of the columns `names` for each, a page at a time."""
+        return all_days.entries(self._files, wanted, reverse, limit, names)
 
     # ---- one entry
 
