@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 NAME = "hub"
 """The file in the index folder."""
+_KEPT = 2
+"""Tokens that count: the last one may be lost at a hub that failed over to a replica."""
 
 
 def take_claim(folder: Path, target: Target, take_over: bool) -> None:
     """Become the one that pushes for a node. Raises NodeTaken if another machine does."""
-    old, new = _read(folder), uuid4().hex
+    old, new = _read(folder)[:_KEPT], uuid4().hex
     if take_over:
         old = [*old, target.claim]
     if not _write(folder, [new, *old]):
@@ -34,13 +36,13 @@ def take_claim(folder: Path, target: Target, take_over: bool) -> None:
     if not target.take_claim(old, new):
         _write(folder, old)
         raise NodeTaken(f"the node {target.name} is pushed by another machine, or by a clone of this one")
-    _write(folder, [new])
+    _write(folder, [new, *old])
 
 
 def _read(folder: Path) -> list[str]:
     try:
         with GuardedFolder.open_to_read(folder) as index:
-            return index.read(NAME).decode("ascii", "replace").split()[:4]
+            return index.read(NAME).decode("ascii", "replace").split()
     except (OSError, ForeignFile):
         return []
 
@@ -48,7 +50,7 @@ def _read(folder: Path) -> list[str]:
 def _write(folder: Path, tokens: list[str]) -> bool:
     try:
         with GuardedFolder.open_own(folder) as index:
-            index.write(NAME, " ".join(tokens[:4]).encode(), durable=True)
+            index.write(NAME, " ".join(tokens[: _KEPT + 1]).encode(), durable=True)
     except (OSError, ForeignFile):
         return False
     return True

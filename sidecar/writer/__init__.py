@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from sidecar.writer.events import handle_completion_event, route_message
 from sidecar.writer.record import detect_communication_pattern
-from sidecar.writer.session import complete_session, create_session, transfer_session
+from sidecar.writer.session import adopt_session, complete_session, create_session, transfer_session
 
 from .events import write_event
 from .queue import ResponseLogWriter
@@ -29,6 +29,7 @@ __all__ = [
     "Place",
     "ResponseLogWriter",
     "SessionWriter",
+    "adopt_session",
     "complete_session",
     "create_session",
     "detect_communication_pattern",

@@ -189,10 +189,11 @@ class ResponseLogWriter:
         await self.release(session_id)
         return place
 
-    async def transfer_session(self, session_id: str, new_owner: str) -> Place:
-        """Write the record that hands a session over, and release the session, so that the new owner can take it.
+    async def transfer_session(self, session_id: str, new_owner: str, node: str | None = None) -> Place:
+        """Write the record that hands a session over, and release the session, so that the new owner can take it, on
+        this machine or on the `node` that is named.
         Returns the record's place. Raises what `queue_completion_event` and its future raise."""
-        written = await self.queue_completion_event(session_transferred(session_id, self.owner, new_owner))
+        written = await self.queue_completion_event(session_transferred(session_id, self.owner, new_owner, node))
         place = await written
         await self.release(session_id)
         return place

@@ -251,20 +251,43 @@ def complete_session(session: SessionWriter) -> Place:
     return session.append(session_completed(session.session_id, session.owner))
 
 
-def transfer_session(session: SessionWriter, new_owner: str) -> Place:
+def transfer_session(session: SessionWriter, new_owner: str, node: str | None = None) -> Place:
     """Hand a session over: write the record that says so, then put the new owner's name into the lock. Returns the
     place of the record.
+
+    With `node`, to an owner on another machine, which goes on with `adopt_session` in a log of its own: the record is
+    the hand-over, and nobody is asked. Close the writer afterwards.
 
     The lock is held all the time. If the new owner is in another process, close the writer afterwards, so that the
     other process can open its own. Crash window: after a kill between the two, the log names the new owner, and the
     lock, which nobody holds then, the old one. Raises InvalidName, and what `append` raises.
     """
-    record = session_transferred(session.session_id, session.owner, new_owner)
+    record = session_transferred(session.session_id, session.owner, new_owner, node)
+    if node is not None and (not isinstance(node, str) or not node):
+        raise InvalidName(
+            f"{node!r} is not the name of a machine", hint="name a machine of the hub, a non-empty string"
+        )
     if not isinstance(new_owner, str) or not new_owner:
         raise InvalidName(f"{new_owner!r} is not the name of an owner", hint="name an agent, a non-empty string")
     place = session.append(record)
     session.rename_owner(new_owner)
     return place
+
+
+def adopt_session(
+    root: str | os.PathLike[str], owner: str, session_id: str, from_node: str, fsync: Fsync = "never"
+) -> SessionWriter:
+    """Go on with a session that another machine has handed over: begin a log of the same name here with the record
+    that says so, and return the writer. Raises InvalidName, SessionLocked, WriterError."""
+    if not isinstance(from_node, str) or not from_node:
+        raise InvalidName(f"{from_node!r} is not the name of a machine", hint="name the machine that it comes from")
+    writer = SessionWriter(root, session_id, owner, fsync)
+    try:
+        writer.append(session_adopted(session_id, owner, from_node))
+    except BaseException:
+        writer.close()
+        raise
+    return writer
 
 
 def session_created(session_id: str, agent_id: str, pattern_type: str) -> dict[str, Any]:
@@ -279,7 +302,13 @@ def session_completed(session_id: str, agent_id: str) -> dict[str, Any]:
     return {"event": "session:completed", "data": data}
 
 
-def session_transferred(session_id: str, old_owner: str, new_owner: str) -> dict[str, Any]:
-    """The record of a hand-over."""
+def session_transferred(session_id: str, old_owner: str, new_owner: str, node: str | None = None) -> dict[str, Any]:
+    """The record of a hand-over, to another machine if one is named."""
     data = {"session_id": session_id, "agent_id": old_owner, "to_agent": new_owner}
-    return {"event": "session:transfer", "data": data}
+    return {"event": "session:transfer", "data": data if node is None else {**data, "to_node": node}}
+
+
+def session_adopted(session_id: str, owner: str, from_node: str) -> dict[str, Any]:
+    """The record with which a session goes on on another machine."""
+    data = {"session_id": session_id, "agent_id": owner, "from_node": from_node}
+    return {"event": "session:adopted", "data": data}
