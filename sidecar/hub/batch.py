@@ -10,7 +10,7 @@ from .values import FeedRow
 
 
 @dataclass(slots=True)
-class Cursor:
+class HubCursor:
     """How far a file is at the hub: its row in `hub.source`."""
 
     id: int
@@ -29,7 +29,7 @@ class FileRows:
     path: str
     """As the hub has it."""
     stem: str
-    cursor: Cursor | None
+    cursor: HubCursor | None
     """Where the hub is; None if the file is new there."""
     first: int
     last: int
@@ -50,7 +50,7 @@ class LogRows:
     """As the hub has it."""
     begins: bool
     """Whether the rows that the hub has of it go first."""
-    old: list[Cursor]
+    old: list[HubCursor]
     """All files of the log that the hub has."""
     files: list[FileRows] = field(default_factory=list)
     updates: list[tuple[int, int, float, int, str | None, float | None]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class LogRows:
 
 
 @dataclass(slots=True)
-class Batch:
+class PushBatch:
     """Changes of some logs that go in one transaction."""
 
     logs: list[LogRows] = field(default_factory=list)

@@ -9,9 +9,9 @@ from sidecar.errors import SidecarError
 from sidecar.times import day_of
 
 from . import values
-from .batch import Batch, Cursor, FileRows, LogRows
+from .batch import FileRows, HubCursor, LogRows, PushBatch
 from .feed import Feed, FeedCatalog, LogFile, Opens
-from .target import Raced, Target
+from .target import HubTarget, Raced
 
 
 class Changes:
@@ -21,7 +21,7 @@ class Changes:
         self,
         feed: Feed,
         catalog: FeedCatalog,
-        target: Target,
+        target: HubTarget,
         days: Sequence[str],
         after: int,
         wrong: dict[str, int],
@@ -34,10 +34,10 @@ class Changes:
     def of_log(
         self,
         source: int,
-        cursors: dict[str, list[Cursor]],
+        cursors: dict[str, list[HubCursor]],
         opens: dict[int, dict[int, tuple[float, int]]],
         room: int,
-        batch: Batch,
+        batch: PushBatch,
     ) -> LogRows | None:
         """What has changed in a log, or as much of it as there is room for; None if nothing has."""
         with self._catalog.in_one_state():
@@ -84,7 +84,7 @@ class Changes:
         new: FileRows,
         days: Sequence[str],
         room: int,
-        batch: Batch,
+        batch: PushBatch,
         sessions: set[str],
     ) -> None:
         """Add the rows of a file, up to its end or as many as there is room for."""
@@ -114,7 +114,7 @@ class Changes:
             for position, line, length, reason in self._catalog.rejected(one.log.id, begin, end)
         ]
 
-    def _update(self, one: LogRows, known: Cursor, open_there: dict[int, tuple[float, int]]) -> None:
+    def _update(self, one: LogRows, known: HubCursor, open_there: dict[int, tuple[float, int]]) -> None:
         """Add what has become of the requests of a file that the hub has."""
         file = next((file for file in one.log.files if values.name(file.path) == known.path), None)
         if file is None:

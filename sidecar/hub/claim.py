@@ -17,7 +17,7 @@ from sidecar.errors import ForeignFile, NodeTaken
 from sidecar.guarded import GuardedFolder
 
 if TYPE_CHECKING:
-    from .target import Target
+    from .target import HubTarget
 
 NAME = "hub"
 """The file in the index folder."""
@@ -25,7 +25,7 @@ _KEPT = 2
 """Tokens that count: the last one may be lost at a hub that failed over to a replica."""
 
 
-def take_claim(folder: Path, target: Target, take_over: bool) -> None:
+def take_claim(folder: Path, target: HubTarget, take_over: bool) -> None:
     """Become the one that pushes for a node. Raises NodeTaken if another machine does."""
     old, new = _read(folder)[:_KEPT], uuid4().hex
     if take_over:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import values
-from .batch import Batch
+from .batch import PushBatch
 from .changes import Changes
 from .claim import take_claim
 from .feed import Feed, FeedCatalog, Log
-from .target import Raced, Target
+from .target import HubTarget, Raced
 from .verify import differing
 
 BATCH = 20_000
@@ -73,7 +73,7 @@ class Pusher:
         self.node = node
         self._folder, self._url = folder, url
         self._read_from, self._take_over, self._batch, self._on_stage = read_from, take_over, batch, on_stage
-        self._target: Target | None = None
+        self._target: HubTarget | None = None
         self._wrong: dict[str, int] = {}
         """How often the numbers of a log did not add up."""
 
@@ -89,10 +89,10 @@ class Pusher:
             self._target = None
 
     @property
-    def target(self) -> Target:
+    def target(self) -> HubTarget:
         """The connection to the hub."""
         if self._target is None:
-            target = Target(self._url, self.node, self._on_stage)
+            target = HubTarget(self._url, self.node, self._on_stage)
             try:
                 take_claim(self._folder, target, self._take_over)
                 self._take_over = False
@@ -188,7 +188,7 @@ class Pusher:
         while some := list(islice(left, LOGS_AT_ONCE)):
             rows += self._push(catalog, some, list(days), after)
         target.note_dropped(dropped)
-        target.write(Batch(), (epoch, checkpoint, seen_at))
+        target.write(PushBatch(), (epoch, checkpoint, seen_at))
         self._on_stage("committed")
         self._wrong.clear()
         return Pushed(rows, self._feed.catalog() is catalog)
@@ -230,14 +230,14 @@ class Pusher:
         cursors = self.target.cursors([values.name(path) for path in paths])
         opens = self.target.opens([file.id for files in cursors.values() for file in files])
         changes = Changes(self._feed, catalog, self.target, days, after, self._wrong)
-        rows, batch = 0, Batch()
+        rows, batch = 0, PushBatch()
         for source in sources:
             is_first = True
             while True:
                 room = self._batch - batch.count
                 if room <= 0:
                     rows += self._send(catalog, batch)
-                    batch, room = Batch(), self._batch
+                    batch, room = PushBatch(), self._batch
                 one = changes.of_log(source, cursors, opens if is_first else {}, room, batch)
                 if one is None:
                     break
@@ -246,11 +246,11 @@ class Pusher:
                 if one.is_whole:
                     break
                 rows += self._send(catalog, batch)
-                batch = Batch()
+                batch = PushBatch()
                 cursors.update(self.target.cursors([one.path]))
         return rows + self._send(catalog, batch)
 
-    def _send(self, catalog: FeedCatalog, batch: Batch) -> int:
+    def _send(self, catalog: FeedCatalog, batch: PushBatch) -> int:
         if not batch.logs:
             return 0
         self._on_stage("read")

@@ -19,13 +19,13 @@ from peewee import (
 )
 
 
-class Table(Model):
+class HubTable(Model):
     class Meta:
         schema = "hub"
         legacy_table_names = False
 
 
-class Node(Table):
+class HubNode(HubTable):
     """A machine with an index."""
 
     id = IntegerField(primary_key=True)
@@ -49,8 +49,11 @@ class Node(Table):
     retries = BigIntegerField(default=0)
     last_error = TextField(null=True)
 
+    class Meta:
+        table_name = "node"
 
-class Source(Table):
+
+class HubSource(HubTable):
     """A file with rows: the cursor. An earlier part of a rotated log has a row of its own."""
 
     node = IntegerField()
@@ -74,11 +77,12 @@ class Source(Table):
     """What became of its bytes, as a JSON object; of the log, in the row of the file with the plain name."""
 
     class Meta:
+        table_name = "source"
         primary_key = CompositeKey("node", "id")
         indexes = ((("node", "path"), True), (("node", "log"), False))
 
 
-class Kind(Table):
+class HubKind(HubTable):
     """Event type, pattern, flags, and which participants are author and addressees."""
 
     node = IntegerField()
@@ -95,11 +99,12 @@ class Kind(Table):
     """Finds a combination by its values; `context` and `party` likewise."""
 
     class Meta:
+        table_name = "kind"
         primary_key = CompositeKey("node", "id")
         indexes = ((("node", "hash"), False),)
 
 
-class Context(Table):
+class HubContext(HubTable):
     """Session, initiating agent and conversation."""
 
     node = IntegerField()
@@ -110,6 +115,7 @@ class Context(Table):
     hash = BigIntegerField()
 
     class Meta:
+        table_name = "context"
         primary_key = CompositeKey("node", "id")
         indexes = (
             (("node", "hash"), False),
@@ -118,7 +124,7 @@ class Context(Table):
         )
 
 
-class Party(Table):
+class HubParty(HubTable):
     """Participants and their roles, each as JSON."""
 
     node = IntegerField()
@@ -128,11 +134,12 @@ class Party(Table):
     hash = BigIntegerField()
 
     class Meta:
+        table_name = "party"
         primary_key = CompositeKey("node", "id")
         indexes = ((("node", "hash"), False),)
 
 
-class PartyAgent(Table):
+class HubPartyAgent(HubTable):
     """From an agent to the parties that it is in."""
 
     node = IntegerField()
@@ -140,10 +147,11 @@ class PartyAgent(Table):
     agent = TextField()
 
     class Meta:
+        table_name = "party_agent"
         primary_key = CompositeKey("agent", "node", "party")
 
 
-class SessionPart(Table):
+class HubSessionPart(HubTable):
     """What one log says of a session, as in the catalog."""
 
     node = IntegerField()
@@ -155,11 +163,12 @@ class SessionPart(Table):
     is_completed = BooleanField()
 
     class Meta:
+        table_name = "session_part"
         primary_key = CompositeKey("session_id", "node", "source")
         indexes = ((("node", "source"), False),)
 
 
-class RejectedLine(Table):
+class HubRejectedLine(HubTable):
     """A line that is not a record."""
 
     node = IntegerField()
@@ -170,10 +179,11 @@ class RejectedLine(Table):
     reason = TextField()
 
     class Meta:
+        table_name = "rejected_line"
         primary_key = CompositeKey("node", "source", "byte_offset")
 
 
-class Dropped(Table):
+class HubDropped(HubTable):
     """The number of entries of a log whose bytes are gone, as in the catalog."""
 
     node = IntegerField()
@@ -182,10 +192,11 @@ class Dropped(Table):
     entries = BigIntegerField()
 
     class Meta:
+        table_name = "dropped"
         primary_key = CompositeKey("node", "path", "reason")
 
 
-class Closed(Table):
+class HubClosed(HubTable):
     """A day whose rows were dropped. Nothing comes to it any more."""
 
     day = DateField(primary_key=True)
@@ -193,8 +204,11 @@ class Closed(Table):
     exported = TextField(default="")
     """Where they were exported to."""
 
+    class Meta:
+        table_name = "closed"
 
-class Pushed(Table):
+
+class HubPushed(HubTable):
     """What a transaction has brought, for those who follow. Kept for an hour."""
 
     node = IntegerField()
@@ -207,16 +221,23 @@ class Pushed(Table):
     at = DateTimeField()
 
     class Meta:
+        table_name = "pushed"
         primary_key = CompositeKey("node", "turn", "source", "first")
 
 
-class Meta(Table):
+class HubFact(HubTable):
     """Facts about the hub: `version`."""
 
     key = TextField(primary_key=True)
     value = TextField()
 
+    class Meta:
+        table_name = "meta"
 
-OF_NODES = (Source, Kind, Context, Party, PartyAgent, SessionPart, RejectedLine, Dropped, Pushed)
+
+OF_NODES = (
+    *(HubSource, HubKind, HubContext, HubParty, HubPartyAgent),
+    *(HubSessionPart, HubRejectedLine, HubDropped, HubPushed),
+)
 """The tables, beside `entry`, whose rows belong to a node, under the name `node`."""
-ALL = (Node, *OF_NODES, Closed, Meta)
+ALL = (HubNode, *OF_NODES, HubClosed, HubFact)

@@ -13,7 +13,7 @@ from typing import Any
 from sidecar.errors import SidecarError
 
 from . import schema, values
-from .batch import Batch, Cursor, FileRows, LogRows
+from .batch import FileRows, HubCursor, LogRows, PushBatch
 from .codes import Codes
 from .link import connect, errors_named
 
@@ -31,7 +31,7 @@ class Raced(SidecarError):
     """What was read does not hold any more. It is read again."""
 
 
-class Target:
+class HubTarget:
     """A connection to the hub, for the one pusher of a node. After any error it is closed, and another one made."""
 
     def __init__(self, url: str, node: str, on_stage: Callable[[str], None]) -> None:
@@ -72,16 +72,16 @@ class Target:
 
     # ---- what the hub has
 
-    def cursors(self, paths: Sequence[str]) -> dict[str, list[Cursor]]:
+    def cursors(self, paths: Sequence[str]) -> dict[str, list[HubCursor]]:
         """For each of some logs that the hub has, its files, that with the plain name first."""
         sql = (
             f"SELECT {_CURSOR} FROM hub.source WHERE node = %s AND log IN"
             " (SELECT id FROM hub.source WHERE node = %s AND path = ANY(%s) AND log = id) ORDER BY log, id <> log, id"
         )
-        found: dict[int, list[Cursor]] = {}
+        found: dict[int, list[HubCursor]] = {}
         with errors_named(self.url):
             for row in self._db.execute(sql, (self.node, self.node, list(paths))):
-                found.setdefault(row[1], []).append(Cursor(*row))
+                found.setdefault(row[1], []).append(HubCursor(*row))
         return {files[0].path: files for files in found.values() if files[0].id == files[0].log}
 
     def all_logs(self) -> list[str]:
@@ -123,7 +123,7 @@ class Target:
 
     # ---- the transaction
 
-    def write(self, batch: Batch, done: tuple[str, int, float] | None = None) -> None:
+    def write(self, batch: PushBatch, done: tuple[str, int, float] | None = None) -> None:
         """Bring a batch, and move the cursors. `done` is the epoch, the checkpoint and the time at which it was seen,
         if the hub has all of it then. Raises Raced, HubUnavailable."""
         with errors_named(self.url):
@@ -144,7 +144,7 @@ class Target:
             if done is not None:
                 self.epoch, self.checkpoint = done[:2]
 
-    def mark(self, generations: dict[int, int], gone: Iterable[Cursor]) -> None:
+    def mark(self, generations: dict[int, int], gone: Iterable[HubCursor]) -> None:
         """Set the generations of some logs, by the ids of their files with the plain name, and delete others."""
         with errors_named(self.url):
             with self._db.transaction():
@@ -195,7 +195,7 @@ class Target:
         if (turn, claim) != (self.turn, self.claim):
             raise Raced(f"another pusher has been at work for {self.name}")
 
-    def _make_days(self, batch: Batch) -> None:
+    def _make_days(self, batch: PushBatch) -> None:
         for day in sorted(batch.days - self._days):
             if not self._one("SELECT hub.make_day(%s)", date.fromisoformat(day))[0]:
                 self.closed = self._closed()
@@ -210,7 +210,7 @@ class Target:
         if taken:
             # A file that was another log's, or a log: that one begins again too.
             sql = f"SELECT {_CURSOR} FROM hub.source WHERE node = %s AND path = ANY(%s)"
-            strangers = [Cursor(*row) for row in self._db.execute(sql, (self.node, taken))]
+            strangers = [HubCursor(*row) for row in self._db.execute(sql, (self.node, taken))]
             self._delete(strangers)
             sql = "UPDATE hub.source SET generation = -1 WHERE node = %s AND log = ANY(%s)"
             self._db.execute(sql, (self.node, [file.log for file in strangers]))
@@ -231,7 +231,7 @@ class Target:
                 self._db.execute(insert, (self.node, ids[file.path], file.path, log, file.stem, *kept))
         return [(ids[file.path], file) for file in one.files]
 
-    def _delete(self, files: Sequence[Cursor]) -> None:
+    def _delete(self, files: Sequence[HubCursor]) -> None:
         if files:
             ids = [file.id for file in files]
             for table, column in (("entry", "source"), ("rejected_line", "source"), ("session_part", "source")):

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from . import values
-from .batch import Cursor
+from .batch import HubCursor
 from .feed import Feed, FeedCatalog, Log, Opens
 from .values import FeedRow
 
 if TYPE_CHECKING:
-    from .target import Target
+    from .target import HubTarget
 
 # Times by their bits, so that no side's way to write a number matters.
 WORDS = (
@@ -62,7 +62,7 @@ def sums_here(feed: Feed, catalog: FeedCatalog, log: Log, upto: Mapping[str, int
 
 
 def differing(
-    feed: Feed, catalog: FeedCatalog, target: Target, logs: Mapping[str, tuple[Log, list[Cursor]]]
+    feed: Feed, catalog: FeedCatalog, target: HubTarget, logs: Mapping[str, tuple[Log, list[HubCursor]]]
 ) -> dict[str, str]:
     """Those of some logs of which the hub has other rows than the node, up to the hub's cursors, by path, and the file
     and the days that differ. Each comes with its files at the hub."""
