@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from sidecar import Index
+from sidecar.board.stats import BoardStats, Lag
+from sidecar.board.view import Picture, WaitingRequest, frame
 from sidecar.config.settings import load_settings
-from sidecar.demo.stats import DemoStats, Lag
-from sidecar.demo.view import Picture, WaitingRequest, frame
 from sidecar.demo.world import Act, Begin, Happen, Say, World
 from sidecar.service.supervisor import run_once
 
@@ -70,7 +70,7 @@ SVG = """\
 """
 
 
-class UntimedStats(DemoStats):
+class UntimedStats(BoardStats):
     """What the demo has learned, without a lag."""
 
     def lag(self, since: float | None = None) -> Lag | None:  # noqa: ARG002

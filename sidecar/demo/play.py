@@ -21,15 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sidecar.board.signals import stopped_by_signals
+from sidecar.board.stats import BoardStats, spoken
+from sidecar.board.view import Picture, SilentView, WaitingRequest
 from sidecar.config.settings import INDEX_FOLDER
 from sidecar.errors import ConfigError, EntryNotFound, IndexUnavailable, RootLocked, SidecarError, SourceError
 from sidecar.query.index import Index
 from sidecar.records import Entry
 from sidecar.service import heartbeat
 from sidecar.service.lock import lock_holder
-
-from .stats import DemoStats, spoken
-from .view import Picture, SilentView, WaitingRequest
 
 _SESSION = re.compile(r"demo\d*_[a-z]+_\d{3,}\.jsonl(\.lock)?")
 """Files of sessions as the demo names them."""
@@ -69,7 +69,7 @@ def play(plan: DemoOptions, view: SilentView) -> tuple[dict[str, Any], list[tupl
         indexer = stack.enter_context(child("sidecar run", *_indexing(plan)))
         wait_until(lambda: _has_begun(indexer, plan.index_folder) or stop(), "the start of `sidecar run`")
         index = stack.enter_context(Index(plan.root, index=plan.index_folder))
-        seen = DemoStats(time.time())
+        seen = BoardStats(time.time())
         stage = _Stage(plan, seen, index, view)
         course = _Course(seen, indexer, stop)
 
@@ -130,7 +130,7 @@ def _foreign(root: Path) -> Iterator[str]:
             yield from (str(path.relative_to(root)) for path in folder.iterdir() if path.name not in expected)
 
 
-def next_steps(plan: DemoOptions, seen: DemoStats) -> list[tuple[str, str]]:
+def next_steps(plan: DemoOptions, seen: BoardStats) -> list[tuple[str, str]]:
     """What a newcomer may ask next: a description, and a command that works in any folder."""
     program = ["sidecar"] if shutil.which("sidecar") else [sys.executable, "-m", "sidecar"]
     change = seen.returned()
@@ -180,7 +180,7 @@ def _has_begun(indexer: Child, index_folder: Path) -> bool:
 class _Course:
     """How far the demo has come."""
 
-    def __init__(self, seen: DemoStats, indexer: Child, stop: Callable[[], bool]) -> None:
+    def __init__(self, seen: BoardStats, indexer: Child, stop: Callable[[], bool]) -> None:
         self.agents: Child | None = None
         self.written: int | None = None
         """Records in the logs, once the agents have ended."""
@@ -206,7 +206,7 @@ class _Course:
 class _Stage:
     """Draws a frame whenever one is due."""
 
-    def __init__(self, plan: DemoOptions, seen: DemoStats, index: Index, view: SilentView) -> None:
+    def __init__(self, plan: DemoOptions, seen: BoardStats, index: Index, view: SilentView) -> None:
         self._index = index
         self._view = view
         self._next = time.monotonic()
@@ -251,7 +251,6 @@ class _Stage:
 
 PROCESS_TIMEOUT = 10.0
 """Seconds that a process gets to start, and to end by itself."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
@@ -327,25 +326,6 @@ def child(name: str, *arguments: str) -> Iterator[Child]:
             yield started
         finally:
             started.end()
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether a signal has asked to stop. A second signal raises KeyboardInterrupt."""
-    is_asked = False
-
-    def ask(_number: int, _frame: object) -> None:
-        nonlocal is_asked
-        if is_asked:
-            raise KeyboardInterrupt
-        is_asked = True
-
-    before = {number: signal.signal(number, ask) for number in _SIGNALS}
-    try:
-        yield lambda: is_asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

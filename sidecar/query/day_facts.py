@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.store.codec import agents_of, roles_of, speakers
 from sidecar.store.connection import invalid_values_as_damage
+from sidecar.store.daily_schema import WAITS
 from sidecar.times import SECONDS_PER_DAY, YEAR_10000, Time, day_number, moment_of
 
 from .columns import PATH
@@ -120,6 +121,12 @@ class DayFacts:
                 " AND ABS(q.timestamp + q.answered_after - a.timestamp) < 0.00001"
             )
             yield from self.rows("kind", "party", "roles", term=f"e.id IN ({sql})")
+
+    def waiting(self) -> int:
+        """The number of requests that wait for a response."""
+        rows = self._day._typed((int,), f"SELECT COUNT(*) FROM entry e WHERE {WAITS} AND {self._when}", *self._limits)
+        count: int = rows[0][0]
+        return count
 
     def extent(self) -> tuple[float, float] | None:
         """The times of the first and the last entry; None if there is none."""

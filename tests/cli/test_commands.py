@@ -150,7 +150,7 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("query storms", "query duplicates"),
         *("analyze", "analyze anomalies", "analyze roles", "analyze graph", "analyze latency", "analyze teams"),
         *("analyze process", "analyze loops", "analyze silent", "analyze storms", "analyze duplicates"),
-        *("show", "follow", "demo"),
+        *("show", "follow", "top", "demo"),
         *("archive", "reindex", "status", "verify", "doctor", "completion"),
         *("push", "hub", "hub init", "hub status", "hub verify", "hub forget"),
     ]
@@ -246,7 +246,7 @@ def test_a_shell_completes_commands() -> None:
     environment = {**os.environ, "_SIDECAR_COMPLETE": "bash_complete", **typed}
     code = "from sidecar.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["plain,peers", "plain,pending", "plain,participants"]
+    assert done.stdout.split() == ["plain,peers", "plain,pending", "plain,participants", "plain,process"]
 
 
 # --- what stands in the way -------------------------------------------------------------------------------------------

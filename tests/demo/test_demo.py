@@ -21,9 +21,9 @@ from rich.console import Console
 
 from helpers.support import HANG, command, eventually, running
 from sidecar import Index
+from sidecar.board.stats import BoardStats
+from sidecar.board.view import Picture, WaitingRequest, frame
 from sidecar.config.settings import load_settings
-from sidecar.demo.stats import DemoStats
-from sidecar.demo.view import Picture, WaitingRequest, frame
 from sidecar.demo.world import NAMES, SILENT, Act, Begin, End, Happen, Say, World
 from sidecar.health.verify import compare
 from sidecar.records import Entry
@@ -135,7 +135,7 @@ def entry(number: int, author: str, *others: str, role: str = "", event: str = "
 
 
 def test_what_was_seen_is_counted_by_author_and_addressee() -> None:
-    seen = DemoStats(1000.0)
+    seen = BoardStats(1000.0)
     seen.take(entry(-1, "early", "coder"), 1000.0)
     seen.take(entry(1, "coder", "critic", "writer"), 1001.5)
     seen.take(entry(2, "critic", "coder"), 1002.25)
@@ -152,7 +152,7 @@ def test_what_was_seen_is_counted_by_author_and_addressee() -> None:
 
 
 def test_a_role_that_came_back_is_the_one_to_ask_about() -> None:
-    seen = DemoStats(0.0)
+    seen = BoardStats(0.0)
     for number, role in enumerate(["tester", "tester", "arbiter", "tester"]):
         seen.take(entry(number, "coder", role=role), 1005.0)
     seen.take(entry(9, "writer", role="scribe"), 1010.0)
@@ -166,7 +166,7 @@ def test_a_role_that_came_back_is_the_one_to_ask_about() -> None:
 @pytest.mark.parametrize("size", [(100, 32), (80, 24), (40, 12), (200, 60)])
 @pytest.mark.parametrize("agents", [0, 4, 24])
 def test_the_picture_fills_the_terminal_and_no_more(size: tuple[int, int], agents: int) -> None:
-    seen = DemoStats(1000.0)
+    seen = BoardStats(1000.0)
     names = [f"{number:02}_agent_with_a_long_name" for number in range(agents)]
     for number in range(agents * 50):
         author, other = names[number % agents], names[number * 7 % agents]

@@ -1,4 +1,4 @@
-"""What the demo has learned from the index: the entries seen so far, summed up for the screen."""
+"""What the board has learned from the index: the entries seen so far, summed up for the screen."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ BUCKET_SECONDS = 0.5
 
 RECENT_SECONDS = 2.0
 """Seconds over which the current rate and lag are measured."""
+
+
+MAX_CHANGES, MAX_SHOWN_CHANGES = 100_000, 1000
+"""Role changes that are kept, and those that are left when there are more."""
+MAX_PAIRS = 100_000
+"""Pairs of agents whose messages are counted."""
 
 
 class RoleChange(NamedTuple):
@@ -45,8 +51,8 @@ def spoken(entry: Entry) -> tuple[str, ...]:
 
 
 @dataclass
-class DemoStats:
-    """What has come into the index since `began`. Only the demo's loop touches it."""
+class BoardStats:
+    """What has come into the index since `began`. Only the loop that draws touches it."""
 
     began: float
     total: int = 0
@@ -63,24 +69,48 @@ class DemoStats:
     _lags: array[float] = field(default_factory=lambda: array("d"))
     _moments: array[float] = field(default_factory=lambda: array("d"))
     """When each entry became visible."""
+    _lag_moments: array[float] = field(default_factory=lambda: array("d"))
+    """When each entry in `_lags` became visible."""
     _roles: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def take(self, entry: Entry, now: float) -> None:
-        """Count an entry that became visible at `now`, unless it is older than the demo."""
-        if entry.timestamp < self.began:
-            return
+        """Count an entry that became visible at `now`, unless it is older than the board."""
+        if entry.timestamp >= self.began:
+            self.add(entry, now)
+            self._lags.append(max(0.0, now - entry.timestamp))
+            self._lag_moments.append(now)
+
+    def add(self, entry: Entry, now: float) -> None:
+        """Count an entry that became visible at `now`, but not its lag."""
+        self.buckets[int((now - self.began) / BUCKET_SECONDS)] += 1
+        self._moments.append(now)
+        self.recall(entry)
+
+    def recall(self, entry: Entry) -> None:
+        """Count an entry that was there before."""
         self.total += 1
         self.latest.append(entry)
         self.begun += entry.event_type == "session:created"
         self.completed += entry.event_type == "session:completed"
-        self.buckets[int((now - self.began) / BUCKET_SECONDS)] += 1
-        self._lags.append(max(0.0, now - entry.timestamp))
-        self._moments.append(now)
         author, *spoken_to = spoken(entry)
         for one in spoken_to:
             self.matrix[author, one] += 1
         if author in entry.agent_roles:
             self._role(entry, author, entry.agent_roles[author])
+
+    def forget(self, before: float) -> None:
+        """Let go of what nobody asks for any more, so that a board may stay open for months."""
+        del self._moments[: bisect_left(self._moments, before)]
+        first = bisect_left(self._lag_moments, before)
+        del self._lag_moments[:first], self._lags[:first]
+        for number in [number for number in self.buckets if number < (before - self.began) / BUCKET_SECONDS]:
+            del self.buckets[number]
+        if len(self.changes) > MAX_CHANGES:
+            del self.changes[:-MAX_SHOWN_CHANGES]
+        if len(self._roles) > MAX_CHANGES:
+            self._roles.clear()
+        if len(self.matrix) > MAX_PAIRS:
+            self.matrix = Counter(dict(self.matrix.most_common(MAX_PAIRS // 2)))
 
     def _role(self, entry: Entry, author: str, role: str) -> None:
         before = self._roles.get((entry.session_id, author), "")
@@ -96,7 +126,7 @@ class DemoStats:
 
     def lag(self, since: float | None = None) -> Lag | None:
         """The lag of all entries, or of those that became visible since a moment; None if there are none."""
-        first = 0 if since is None else bisect_left(self._moments, since)
+        first = 0 if since is None else bisect_left(self._lag_moments, since)
         lags = sorted(self._lags[first:])
         if not lags:
             return None
