@@ -29,7 +29,7 @@ def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> flo
         raise click.BadParameter(f"{value!r} is not an age: give seconds, or 12h, 7d, 4w") from None
 
 
-def _age_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+def age_with_unit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Like `_age`, but the unit is required, because the option deletes: `--keep 800` would mean thirteen minutes."""
     from sidecar.times import seconds_of
 
@@ -74,7 +74,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option(
     "--keep",
-    callback=_age_with_unit,
+    callback=age_with_unit,
     metavar="AGE",
     help="Delete archives older than this, such as 365d, with their entries. Default: never.",
 )

@@ -6,10 +6,12 @@ import signal
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .archive import age_with_unit
 from .options import Command, GlobalOptions, Group, json_option, print_json, print_json_lines
 
 if TYPE_CHECKING:
@@ -152,6 +154,50 @@ def verify_(options: GlobalOptions, repair: bool, as_json: bool) -> None:
         print_note(f"{counted(found.entries, 'entry', 'entries')} compared, {len(found.differ)} logs differ{told}")
     if found.differ and not found.repaired:
         raise click.exceptions.Exit(1)
+
+
+@hub.command(
+    "drop",
+    epilog="""\b
+Example:
+  sidecar hub drop --older-than 30d --export /srv/cold
+""",
+)
+@click.option("--older-than", callback=age_with_unit, required=True, metavar="AGE", help="Drop days older than this.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write each day to Parquet files there before it goes.",
+)
+@click.option("--yes", is_flag=True, help="Delete without asking; required if there is no terminal.")
+@json_option
+@click.pass_obj
+def drop_(options: GlobalOptions, older_than: float, export: Path | None, yes: bool, as_json: bool) -> None:
+    """Delete the rows of old days, of all machines, from the hub. Nothing comes to such a day any more.
+
+    The indexes of the machines stay. With --json, each day is one object.
+    """
+    from sidecar.hub import retention
+    from sidecar.terminal import counted, print_note
+
+    url = options.hub_url()
+    days = retention.old_days(url, older_than)
+    if not days:
+        if not as_json:
+            print_note("no day is that old")
+        return
+    entries = counted(sum(day.entries for day in days), "entry", "entries")
+    copied = f"after an export to {export}" if export is not None else "without a copy"
+    _agree(f"drop deletes {counted(len(days), 'day')} with {entries}, {copied}", yes)
+
+    def report(day: retention.OldDay) -> None:
+        if as_json:
+            print_json(day._asdict())
+        else:
+            print_note(f"{day.day} is gone, with {counted(day.entries, 'entry', 'entries')}")
+
+    retention.drop(url, days, export, report)
 
 
 @hub.command("forget")

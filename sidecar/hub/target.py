@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
 
-from sidecar.errors import SidecarError
+from sidecar.errors import HubUnavailable, SidecarError
 
 from . import schema, values
 from .batch import FileRows, HubCursor, LogRows, PushBatch
@@ -126,6 +126,16 @@ class HubTarget:
     def write(self, batch: PushBatch, done: tuple[str, int, float] | None = None) -> None:
         """Bring a batch, and move the cursors. `done` is the epoch, the checkpoint and the time at which it was seen,
         if the hub has all of it then. Raises Raced, HubUnavailable."""
+        import psycopg
+
+        try:
+            self._write(batch, done)
+        except HubUnavailable as error:
+            if isinstance(error.__cause__, psycopg.errors.CheckViolation):
+                raise Raced("a day was closed") from error
+            raise
+
+    def _write(self, batch: PushBatch, done: tuple[str, int, float] | None) -> None:
         with errors_named(self.url):
             self._make_days(batch)
             with self._db.transaction():
