@@ -77,14 +77,14 @@ def push(options: GlobalOptions, once: bool, take_over: bool, as_json: bool) -> 
     cls=Group,
     epilog="""\b
 Examples:
-  sidecar hub init --hub postgresql://hub/sidecar    once, as the owner of the database
-  sidecar hub status                                 how far each machine is behind
+  sidecar hub init --hub postgresql://hub/sidecar
+  sidecar hub status                how far each machine is behind
 """,
 )
 def hub() -> None:
-    """Take care of a hub: the index of many machines in one PostgreSQL.
+    """Take care of a hub, the index of many machines.
 
-    The hub is named by --hub, or by `hub` in config.yaml.
+    It is a database of PostgreSQL. The hub is named by --hub, or by `hub` in config.yaml.
     """
 
 
@@ -137,9 +137,9 @@ def status_(options: GlobalOptions, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def verify_(options: GlobalOptions, repair: bool, as_json: bool) -> None:
-    """Compare this machine's index with its rows at the hub, by checksums of each log and day.
+    """Compare this machine's index with its rows at the hub.
 
-    What the hub has not got yet is pushed before. Exits with 1 if anything differs, and was not repaired.
+    Checksums of each log and day are compared. What the hub has not got yet is pushed before. Exits with 1 if anything differs, and was not repaired.
     """
     from sidecar.terminal import counted, print_note
 
