@@ -139,7 +139,8 @@ def status_(options: GlobalOptions, as_json: bool) -> None:
 def verify_(options: GlobalOptions, repair: bool, as_json: bool) -> None:
     """Compare this machine's index with its rows at the hub.
 
-    Checksums of each log and day are compared. What the hub has not got yet is pushed before. Exits with 1 if anything differs, and was not repaired.
+    Checksums of each log and day are compared. What the hub has not got yet is pushed before. Exits with 1 if anything
+    differs, and was not repaired.
     """
     from sidecar.terminal import counted, print_note
 
