@@ -5,9 +5,9 @@
     │   └── RootMissing             the root does not exist, or not yet                  (exit status 1)
     ├── MissingExtra                a package is missing that an extra installs          (exit status 2)
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
-    ├── MissingExtra                what was asked for needs a package that is not there (exit status 2)
     ├── HubUnavailable              the hub cannot be reached, or not by this role
     │   └── NodeTaken               another machine pushes under this node's name
+    ├── BadSearch                   a text or a regular expression that cannot be looked for (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
     │   ├── IndexMissing            there is no index yet
@@ -79,6 +79,13 @@ class BadTime(SidecarError):
     hint = (
         "give an age (30s, 5m, 1h30m, 7d), a date or time (2024-01-15, 19:35, today, ISO 8601), or seconds since 1970"
     )
+    exit_status = 2
+
+
+class BadSearch(SidecarError):
+    """Nothing that can be looked for."""
+
+    hint = "give a text of 1 to 10,000 characters, or with `regex` a regular expression in Python's syntax"
     exit_status = 2
 
 

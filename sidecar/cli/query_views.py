@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from sidecar.terminal import (
 if TYPE_CHECKING:
     from sidecar.query.index import Index
     from sidecar.records import AgentSummary, Entry, RejectedLine, Session
+    from sidecar.search.hit import Hit
 
     from .answers import Participant, RoleHeld
 
@@ -101,6 +103,25 @@ class FollowView:
         self._screen.row(tuple(columns), tuple(columns.values()), cells)
         if self._index is not None:
             _said(self._screen, self._index, entry, full=False)
+
+
+class HitView:
+    """Prints hits of a search as they come, one per row, with what surrounds the match below it."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._rows = FollowView(screen)
+
+    def show(self, hits: Iterable[Hit]) -> None:
+        """Print hits, and their number."""
+        count = 0
+        for count, hit in enumerate(hits, 1):  # noqa: B007
+            self._rows.show(hit)
+            before, match, after = (" ".join(plain_lines(part)) for part in (hit.before, hit.match, hit.after))
+            place = (f"{hit.place}: " if hit.place else "", "dim")
+            self._screen.line(place, before, (match, "bold yellow"), after, indent=_INDENT)
+            sys.stdout.flush()
+        _count(count, "hit")
 
 
 def roles(screen: Screen, held: Sequence[RoleHeld]) -> None:

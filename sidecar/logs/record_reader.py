@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 from sidecar.errors import ArchiveDamaged, SourceChanged, SourceError, SourceMissing
-from sidecar.fs import resolve_under
+from sidecar.fs import FileStat, resolve_under
 from sidecar.records import Extent
 
 from .archive_file import Archive
@@ -65,6 +65,35 @@ class LogReader:
         if not _matches(data, length, checksum):
             raise SourceChanged(f"{where}: the bytes are no longer those that were indexed")
         return data
+
+    def is_unchanged_since(self, looks: FileStat | None) -> bool:
+        """Whether its file is the one that looked so."""
+        return self._fd is not None and FileStat.of(os.fstat(self._fd)) == looks
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Read bytes of its file, unchecked, from an offset on. Returns their number: less than the size of the buffer
+        at the end of the file, and 0 if they cannot be read."""
+        try:
+            return 0 if self._fd is None else os.preadv(self._fd, [buffer], offset)
+        except OSError:
+            return 0
+
+    def stretch(self, offset: int, length: int, *, in_file: bool) -> bytes:
+        """Bytes of the log from its file or from the archive, unchecked: fewer than `length`, or others, where they are
+        gone or cannot be read. `in_file`: nothing of the log is known to be in the archive."""
+        start = 0
+        pieces = []
+        for extent in () if in_file else self._extents_of(self.path):
+            if length and start <= offset < start + extent.size:
+                part = min(length, start + extent.size - offset)
+                with suppress(SourceError):
+                    pieces.append(self._archive.read(extent.file, extent.at + offset - start, part))
+                offset, length = offset + part, length - part
+            start += extent.size
+        if length:
+            with suppress(SourceError):
+                pieces.append(self._in_file(offset - start if offset >= start else offset, length))
+        return b"".join(pieces)
 
     def _in_file(self, offset: int, length: int) -> bytes:
         if self._fd is None:

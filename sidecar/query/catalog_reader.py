@@ -184,6 +184,17 @@ class CatalogReader(OpenDatabase):
         )
         return iter(self._decoded(_source_summary, sql))
 
+    def looks(self) -> dict[str, FileStat]:
+        """What the file of each source looked like when it was last read; not of sources of which a part is archived or
+        rotated away."""
+        sql = (
+            "SELECT path, device, inode, size, mtime_ns FROM source s"
+            " WHERE NOT EXISTS (SELECT 1 FROM archived a WHERE a.source = s.id)"
+            " AND NOT EXISTS (SELECT 1 FROM part p WHERE p.source = s.id)"
+        )
+        rows = self._typed((str, int, int, int, int), sql)
+        return {path: FileStat(*looks) for path, *looks in rows}
+
     def last_timestamp(self, path: str) -> float | None:
         """The timestamp of the last record of a source; None if it has no record."""
         sql = "SELECT state FROM source WHERE path = ? AND entries > 0 AND state IS NOT NULL"

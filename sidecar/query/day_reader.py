@@ -16,7 +16,7 @@ from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_dama
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
-from .columns import PATH, PLACED, Columns
+from .columns import PATH, PLACED, Columns, as_json
 from .filters import CHOSEN, SLOT, Filter, Where, numbers_of
 from .known import Known
 from .pages import PAGE_CHARACTERS, Page, Position
@@ -116,6 +116,32 @@ class DayReader(OpenDatabase):
     def count_after(self, moment: float) -> int:
         """The number of entries that are later than this time."""
         return int(self._all("SELECT COUNT(*) FROM entry WHERE timestamp > ?", moment)[0][0])
+
+    def chosen(self, wanted: Filter, what: str, types: tuple[type, ...], tail: str, *values: Any) -> list[Any]:
+        """SQL expressions of `entry e`, with values of these types, for the entries that match. `tail` is the SQL
+        behind the condition, with its parameters."""
+        numbers = self._numbers(wanted)
+        if numbers is None:
+            return []
+        with self.in_one_state():
+            asked = self._asked(wanted, numbers)
+            if asked is None:
+                return []
+            asked.add_times(wanted)
+            hint = f"INDEXED BY {asked.index}" if asked.index else ""
+            where = " AND ".join(asked.terms) or "1"
+            return self._typed(types, f"SELECT {what} FROM entry e {hint} WHERE {where} {tail}", *asked.values, *values)
+
+    def typed_rows(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a statement, with values of these types."""
+        return self._typed(types, sql, *values)
+
+    def numbered(self, numbers: Sequence[int]) -> Page:
+        """The entries with these numbers, in the order of the numbers; or the first of them, if the page ended early.
+        Those that do not exist are left out."""
+        with self.in_one_state():
+            where = "e.id IN (SELECT value FROM json_each(?)) ORDER BY e.id LIMIT ?"
+            return self._page(f"{CHOSEN.format(hint='')}{where}", [as_json(numbers)], len(numbers))
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""

@@ -14,8 +14,10 @@ from typing import Any, Self, overload
 from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.fs import split_path
 from sidecar.lenient import read_document
-from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.records import AgentSummary, Entry, RejectedLine, Session
 from sidecar.said import said
+from sidecar.search.hit import Hit
+from sidecar.search.wanted import Expression, Words
 from sidecar.times import Time, duration, moment_of
 from sidecar.tool_logs import places_of
 
@@ -25,8 +27,9 @@ from .columns import checked_names
 from .day_reader import DayReader
 from .filters import Filter
 from .follow import Follower
-from .questions import PEERS, PENDING, ROLES
 from .record_finder import RecordFinder
+from .reference import ReferenceQueries
+from .search import Search, Unreadable
 from .snapshot import Snapshot
 
 INDEX = "index"
@@ -35,7 +38,7 @@ SHORTEST_WAIT = 0.0005
 """Seconds between two looks of `Index.follow` while entries come."""
 
 
-class Index:
+class Index(ReferenceQueries):
     """The index below a root, for reading.
 
         from sidecar import Index
@@ -268,6 +271,47 @@ class Index:
         """The entries that match, or a tuple of the columns `names` for each, a page at a time."""
         return all_days.entries(self._files, wanted, reverse, limit, names)
 
+    def search(
+        self,
+        text: str,
+        since: Time | None = None,
+        until: Time | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        event_type: str | None = None,
+        pattern: str | None = None,
+        conversation: str | None = None,
+        correlation: str | None = None,
+        limit: int | None = None,
+        *,
+        regex: bool = False,
+        context: int = 60,
+        unreadable: Unreadable | None = None,
+    ) -> Iterator[Hit]:
+        """Entries whose records have a text, the latest first: in a string value of the decoded record, at any depth,
+        whatever its case. The logs and the archive are read for that; no text is in the index.
+
+            >>> [hit.place for hit in index.search("NLP", agent="agent_researcher", limit=1)]
+            ['data.response']
+
+        Args:
+            text: What to look for; its case is folded, by the rules of Unicode.
+            regex: Whether `text` is a regular expression in Python's syntax, which ignores case.
+            context: How many characters before and after the match a hit has.
+            unreadable: Called with the first SourceError of each log of which a record cannot be read. Without it,
+                the error is raised.
+
+        The other arguments are those of `timeline`. Raises BadTime, BadSearch, and the errors of `read_bytes`.
+        """
+        now = time.time()
+        asked = Filter(
+            None if since is None else moment_of(since, now),
+            None if until is None else moment_of(until, now),
+            *(agent, session, event_type, pattern, conversation, correlation),
+        )
+        wanted = Expression(text) if regex else Words(text)
+        return islice(Search(self._files, self._records, asked, wanted, context, unreadable).hits(), limit)
+
     # ---- one entry
 
     def get(self, id: str) -> Entry:
@@ -355,40 +399,3 @@ class Index:
     def agents(self) -> list[AgentSummary]:
         """Every agent that is a participant of any entry, sorted by name, with its number of entries."""
         return self._files.whole(lambda: all_agents(self._files))
-
-    # ---- the reference's four queries
-
-    def find_peer_interactions(self, agent_id: str, time_window: float | str) -> list[PeerInteraction]:
-        """Entries of the pattern `peer_to_peer` that an agent is a participant of, in the order of time.
-
-        `time_window` is how far back to look, in seconds or as an age: entries at exactly that age are not included.
-        Raises BadTime.
-        """
-        wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        return all_days.answers(self._files, PEERS, wanted)
-
-    def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
-        """The roles of an agent in a session: one `{"timestamp": ..., "role": ...}` per entry in which it has one.
-
-        >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
-        {'timestamp': 1735500910.0, 'role': 'peer'}
-        """
-        rows = all_days.answers(self._files, ROLES, Filter(agent=agent_id, session=session_id))
-        return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
-
-    def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
-        """Requests that expect a response and have none, in the order of time.
-
-        `time_limit` is the age that they are younger than, in seconds or as an age; None for all. Raises BadTime.
-        """
-        after = None if time_limit is None else time.time() - duration(time_limit)
-        return all_days.answers(self._files, PENDING, Filter(after=after, pending=True))
-
-    def get_session_participants(self, session_id: str) -> list[str]:
-        """The participants of all entries of a session, sorted by name.
-
-        >>> index.get_session_participants("sess_team_456")
-        ['agent_analyst', 'agent_lead', 'agent_viz']
-        """
-        without = all_days.days_without(self._files, [session_id])
-        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id), without=without)))

@@ -3,13 +3,13 @@ have the length and the checksum that the index has now."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from sidecar.errors import IndexMissing, SidecarError, SourceChanged
 from sidecar.fs import to_os
 from sidecar.logs.archive_file import Archive, beside, folder_of
-from sidecar.logs.record_reader import open_log
+from sidecar.logs.record_reader import LogReader, open_log
 from sidecar.places import Place
 from sidecar.records import Entry, Extent
 from sidecar.said import places_in
@@ -36,7 +36,7 @@ class RecordFinder:
 
     def read(self, entry: Entry) -> bytes:
         """The bytes that were indexed, without the line end. Raises the errors of `Index.read_bytes`."""
-        with open_log(self._root, entry.file_path, self._open_archive(), self._parts) as log:
+        with self.open(entry.file_path) as log:
             place = self._place(entry)
             where = f"{entry.file_path}, byte {entry.byte_offset}"
             if place is None:
@@ -45,6 +45,10 @@ class RecordFinder:
             if getattr(entry, "checksum", checksum) != checksum:
                 raise SourceChanged(f"{where}: other bytes have been indexed there since")
             return log.read(entry.byte_offset, length, checksum)
+
+    def open(self, path: str) -> AbstractContextManager[LogReader]:
+        """A log, open for reading during a `with` statement. Raises UnsafePath and SourceError."""
+        return open_log(self._root, path, self._open_archive(), self._parts)
 
     def places_of_text(self, path: str) -> tuple[Place, ...] | None:
         """The places of texts (`text`) in the format of a log; None if it names none, or if the catalog cannot be read,

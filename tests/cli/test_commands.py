@@ -145,7 +145,7 @@ def test_a_group_alone_prints_its_help_and_cuts_no_summary(words: tuple[str, ...
 def test_the_commands_are_those_of_the_design() -> None:
     assert [" ".join(words) for words in every_command()] == [
         *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
-        *("query conversation", "query sessions", "query agents", "query rejected"),
+        *("query conversation", "query sessions", "query agents", "query rejected", "query search"),
         *("query graph", "query latency", "query teams", "query process", "query loops", "query silent"),
         *("query storms", "query duplicates"),
         *("analyze", "analyze anomalies", "analyze roles", "analyze graph", "analyze latency", "analyze teams"),
@@ -616,7 +616,7 @@ def test_a_conversation_as_json_has_the_records(indexed: Path) -> None:
         *("query timeline", "query peers explorer", "query roles explorer sess_1", "query pending"),
         *("query participants sess_1", "query conversation sess_1", "query sessions", "query agents"),
         *("query graph", "query graph --agents", "query latency", "query latency --by role", "query roles"),
-        *("query process", "query rejected", "show sess_1:0", "status", "status --sources", "verify", "doctor"),
+        *("query search e", "query process", "query rejected", "show sess_1:0", "status", "status --sources", "verify", "doctor"),
     ],
 )
 def test_every_answer_has_a_screen_for_people(indexed: Path, words: str) -> None:
