@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -73,10 +74,10 @@ def search(
 
     unreadable: list[str] = []
     with closing(options.open_index()) as index:
+        names: dict[str, Any] = {**window.span, **resolved(index, filters)}
         found = index.search(
             text,
-            **window.span,
-            **resolved(index, filters),
+            **names,
             regex=regex,
             context=context,
             unreadable=lambda error: unreadable.append(str(error)),
@@ -96,7 +97,7 @@ def _print_lines(hits: Iterable[Hit]) -> None:
     """One object a hit, each as soon as it is found."""
     for hit in hits:
         print_json(as_object(hit))
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
 
 
 COMMANDS = ()

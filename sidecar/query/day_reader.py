@@ -16,7 +16,7 @@ from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_dama
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
-from .columns import PATH, PLACED, Columns, as_json
+from .columns import PATH, PLACED, Columns
 from .filters import CHOSEN, SLOT, Filter, Where, numbers_of
 from .known import Known
 from .pages import PAGE_CHARACTERS, Page, Position
@@ -141,7 +141,7 @@ class DayReader(OpenDatabase):
         Those that do not exist are left out."""
         with self.in_one_state():
             where = "e.id IN (SELECT value FROM json_each(?)) ORDER BY e.id LIMIT ?"
-            return self._page(f"{CHOSEN.format(hint='')}{where}", [as_json(numbers)], len(numbers))
+            return self._page(f"{CHOSEN.format(hint='')}{where}", [f"[{','.join(map(str, numbers))}]"], len(numbers))
 
     def _begin(self, wanted: Filter, after: Position | None, reverse: bool) -> int | None:
         """The slot of this day that a page begins in; None if that is the first slot, or in reverse the last."""

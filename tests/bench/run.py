@@ -30,6 +30,7 @@ import imports
 import orjson
 import query
 import rebuild
+import search
 import size
 from measure import Figure, Plan, python
 from rich.console import Console
@@ -44,6 +45,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "idle": idle.measure,
     "beside": beside.measure,
     "archive": archive.measure,
+    "search": search.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""

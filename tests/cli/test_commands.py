@@ -616,7 +616,16 @@ def test_a_conversation_as_json_has_the_records(indexed: Path) -> None:
         *("query timeline", "query peers explorer", "query roles explorer sess_1", "query pending"),
         *("query participants sess_1", "query conversation sess_1", "query sessions", "query agents"),
         *("query graph", "query graph --agents", "query latency", "query latency --by role", "query roles"),
-        *("query search e", "query process", "query rejected", "show sess_1:0", "status", "status --sources", "verify", "doctor"),
+        *(
+            "query search e",
+            "query process",
+            "query rejected",
+            "show sess_1:0",
+            "status",
+            "status --sources",
+            "verify",
+            "doctor",
+        ),
     ],
 )
 def test_every_answer_has_a_screen_for_people(indexed: Path, words: str) -> None:
