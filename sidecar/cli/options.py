@@ -348,5 +348,5 @@ def print_json_lines(values: Iterable[Mapping[str, Any]]) -> None:
 
 def as_object(entry: Entry) -> dict[str, Any]:
     """All fields of an entry, by name; from a hub also its `node`, of a hit where the text was found."""
-    values = {name: getattr(entry, name) for name in entry.__match_args__}
+    values: dict[str, Any] = {name: getattr(entry, name) for name in entry.__match_args__}
     return values if entry.node is None else {**values, "node": entry.node}

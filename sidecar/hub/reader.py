@@ -12,7 +12,10 @@ from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.query.filters import Filter
 from sidecar.query.index import Index
 from sidecar.query.pages import FIRST_PAGE, LARGEST_PAGE
+from sidecar.query.search import Unreadable, hits_by_reading
 from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.search.hit import Hit
+from sidecar.search.wanted import Wanted
 from sidecar.store.codec import agents_of, roles_of, speakers
 from sidecar.store.daily_schema import CHECKSUM_OFFSET
 from sidecar.times import duration
@@ -100,6 +103,11 @@ class HubIndex(Index):
             last = page[-1]
             after = (last[1], last[4], last[6], last[22])
             size = min(LARGEST_PAGE, size * 2)
+
+    def _hits(self, asked: Filter, wanted: Wanted, context: int, unreadable: Unreadable | None) -> Iterator[Hit]:
+        # The logs are elsewhere, so that nothing can be ruled out without reading.
+        entries = self._entries(asked, reverse=True)
+        return hits_by_reading(entries, self.read, self.text, wanted, context, unreadable)
 
     def _asked(self, wanted: Filter) -> tuple[str, list[str], list[Any]]:
         """The view that has the entries, and the conditions with their arguments."""

@@ -16,8 +16,6 @@ from sidecar.fs import split_path
 from sidecar.lenient import read_document
 from sidecar.records import AgentSummary, Entry, RejectedLine, Session
 from sidecar.said import said
-from sidecar.search.hit import Hit
-from sidecar.search.wanted import Expression, Words
 from sidecar.times import Time, duration, moment_of
 from sidecar.tool_logs import places_of
 
@@ -29,7 +27,7 @@ from .filters import Filter
 from .follow import Follower
 from .record_finder import RecordFinder
 from .reference import ReferenceQueries
-from .search import Search, Unreadable
+from .searching import SearchQueries
 from .snapshot import Snapshot
 
 INDEX = "index"
@@ -38,7 +36,7 @@ SHORTEST_WAIT = 0.0005
 """Seconds between two looks of `Index.follow` while entries come."""
 
 
-class Index(ReferenceQueries):
+class Index(ReferenceQueries, SearchQueries):
     """The index below a root, for reading.
 
         from sidecar import Index
@@ -270,47 +268,6 @@ class Index(ReferenceQueries):
     ) -> Iterator[Any]:
         """The entries that match, or a tuple of the columns `names` for each, a page at a time."""
         return all_days.entries(self._files, wanted, reverse, limit, names)
-
-    def search(
-        self,
-        text: str,
-        since: Time | None = None,
-        until: Time | None = None,
-        agent: str | None = None,
-        session: str | None = None,
-        event_type: str | None = None,
-        pattern: str | None = None,
-        conversation: str | None = None,
-        correlation: str | None = None,
-        limit: int | None = None,
-        *,
-        regex: bool = False,
-        context: int = 60,
-        unreadable: Unreadable | None = None,
-    ) -> Iterator[Hit]:
-        """Entries whose records have a text, the latest first: in a string value of the decoded record, at any depth,
-        whatever its case. The logs and the archive are read for that; no text is in the index.
-
-            >>> [hit.place for hit in index.search("NLP", agent="agent_researcher", limit=1)]
-            ['data.response']
-
-        Args:
-            text: What to look for; its case is folded, by the rules of Unicode.
-            regex: Whether `text` is a regular expression in Python's syntax, which ignores case.
-            context: How many characters before and after the match a hit has.
-            unreadable: Called with the first SourceError of each log of which a record cannot be read. Without it,
-                the error is raised.
-
-        The other arguments are those of `timeline`. Raises BadTime, BadSearch, and the errors of `read_bytes`.
-        """
-        now = time.time()
-        asked = Filter(
-            None if since is None else moment_of(since, now),
-            None if until is None else moment_of(until, now),
-            *(agent, session, event_type, pattern, conversation, correlation),
-        )
-        wanted = Expression(text) if regex else Words(text)
-        return islice(Search(self._files, self._records, asked, wanted, context, unreadable).hits(), limit)
 
     # ---- one entry
 

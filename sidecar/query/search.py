@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sidecar.errors import SidecarError, SourceError
 from sidecar.fs import FileStat
@@ -214,6 +214,32 @@ class Search:
         if path not in self._told:
             self._told.add(path)
             self._unreadable(error)
+
+
+def hits_by_reading(
+    entries: Iterable[Entry],
+    read: Callable[[Entry], Any],
+    text: Callable[[Entry], str],
+    wanted: Wanted,
+    context: int,
+    unreadable: Unreadable | None,
+) -> Iterator[Hit]:
+    """The hits among some entries whose logs are not here: each record is read with `read`, and what was said in it
+    with `text`. Raises SourceError unless there is a function to call."""
+    told: set[str] = set()
+    for entry in entries:
+        try:
+            record = read(entry)
+        except SourceError as error:
+            if unreadable is None:
+                raise
+            if entry.file_path not in told:
+                told.add(entry.file_path)
+                unreadable(error)
+            continue
+        found = find(record, wanted, lambda: text(entry), context)  # noqa: B023
+        if found is not None:
+            yield found.hit(entry)
 
 
 def _of_log(path: str, places: Iterable[Place]) -> Iterator[Candidate]:

@@ -51,7 +51,8 @@ class Found(NamedTuple):
         """The hit for the entry in whose record this was found."""
         columns: dict[str, Any] = {name: getattr(entry, name) for name in Entry.__slots__}
         hit = Hit(**columns, **self._asdict())
-        object.__setattr__(hit, "checksum", entry.checksum)
+        for name in ("checksum", "node"):
+            object.__setattr__(hit, name, getattr(entry, name))
         return hit
 
 
