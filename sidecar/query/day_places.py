@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from sidecar.fs import split_path
 from sidecar.records import Entry
-from sidecar.search.scan import Place
+from sidecar.search.scan import Spot
 from sidecar.store.daily_schema import CHECKSUM_OFFSET, SPAN_IDS
 
 from .columns import PATH
@@ -26,12 +26,12 @@ def edge(day: DayReader, wanted: Filter, count: int) -> float | None:
     return found[0][0] if len(found) == 2 else None
 
 
-def places(day: DayReader, wanted: Filter) -> list[tuple[str, list[Place]]]:
+def places(day: DayReader, wanted: Filter) -> list[tuple[str, list[Spot]]]:
     """For each log, the places of its entries that match, in the order of their offsets."""
     rows = day.chosen(wanted, f"e.source, {_PLACE}", (int, *_TYPES), "ORDER BY e.source, e.byte_offset")
     paths = dict(day.typed_rows((int, str), _PATHS))
     return [
-        (paths[source], [Place(*row[1:]) for row in group])
+        (paths[source], [Spot(*row[1:]) for row in group])
         for source, group in groupby(rows, key=itemgetter(0))
         if source in paths
     ]
@@ -48,7 +48,7 @@ def extents(day: DayReader) -> list[tuple[str, int, int]]:
     return [(path, start, ends[path]) for path, start in starts if path in ends]
 
 
-def places_between(day: DayReader, path: str, start: int, end: int) -> list[Place]:
+def places_between(day: DayReader, path: str, start: int, end: int) -> list[Spot]:
     """The places of a log's entries that have a byte between two offsets, in the order of their offsets."""
     sql = (
         f"SELECT {_PLACE} FROM source s CROSS JOIN name f ON f.id = s.folder JOIN span p ON p.source = s.id"
@@ -59,7 +59,7 @@ def places_between(day: DayReader, path: str, start: int, end: int) -> list[Plac
     )
     found = day.typed_rows(_TYPES, sql, *split_path(path), start, end)
     # Ranges of ids may overlap.
-    return list({row[0]: Place(*row) for row in found}.values())
+    return list({row[0]: Spot(*row) for row in found}.values())
 
 
 def entries_at(day: DayReader, numbers: Sequence[int]) -> dict[tuple[str, int], Entry]:

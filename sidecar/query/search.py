@@ -23,7 +23,7 @@ from sidecar.logs.record_reader import LogReader
 from sidecar.records import Entry
 from sidecar.said import said
 from sidecar.search.hit import Found, Hit, find
-from sidecar.search.scan import Place, candidates_among, candidates_between
+from sidecar.search.scan import Spot, candidates_among, candidates_between
 from sidecar.search.wanted import Wanted
 from sidecar.times import day_of
 
@@ -43,13 +43,13 @@ Unreadable = Callable[[SourceError], None]
 """A function that is called with the first error of each log that cannot be searched whole."""
 
 
-class Candidate(NamedTuple):
+class Suspect(NamedTuple):
     """An entry that may be a hit. The order of candidates is that of entries in a timeline."""
 
     timestamp: float
     file_path: str
     byte_offset: int
-    place: Place
+    place: Spot
 
 
 class Search:
@@ -87,7 +87,7 @@ class Search:
 
     # ---- from a day to candidates
 
-    def _slices(self, name: str) -> Iterator[list[Candidate]]:
+    def _slices(self, name: str) -> Iterator[list[Suspect]]:
         """The candidates of a day, in slices of time."""
         # If the catalog cannot be read, every record is checked.
         self._looks = {}
@@ -113,13 +113,13 @@ class Search:
             return False
         return (self._files.ask(name, lambda day: day.last_number()) or 0) <= 2 * LARGEST_SLICE
 
-    def _of_entries(self, name: str, asked: Filter) -> list[Candidate]:
-        found: list[Candidate] = []
+    def _of_entries(self, name: str, asked: Filter) -> list[Suspect]:
+        found: list[Suspect] = []
         for path, places in self._files.ask(name, lambda day: day_places.places(day, asked)) or ():
             found += self._among(path, places)
         return found
 
-    def _among(self, path: str, places: Sequence[Place]) -> Iterator[Candidate]:
+    def _among(self, path: str, places: Sequence[Spot]) -> Iterator[Suspect]:
         """The candidates among some entries of a log; all of them if it cannot be opened."""
         try:
             with self._records.open(path) as log:
@@ -128,17 +128,17 @@ class Search:
         except SourceError:
             yield from _of_log(path, places)
 
-    def _of_whole_logs(self, name: str, asked: Filter) -> list[Candidate]:
-        found: list[Candidate] = []
+    def _of_whole_logs(self, name: str, asked: Filter) -> list[Suspect]:
+        found: list[Suspect] = []
         for path, start, end in self._files.ask(name, day_places.extents) or ():
             found += self._between(name, path, start, end)
         until = float("inf") if asked.until is None else asked.until
         return [one for one in found if one.timestamp < until]
 
-    def _between(self, name: str, path: str, start: int, end: int) -> Iterator[Candidate]:
+    def _between(self, name: str, path: str, start: int, end: int) -> Iterator[Suspect]:
         """The candidates between two offsets of a log."""
 
-        def places_between(start: int, end: int) -> Sequence[Place]:
+        def places_between(start: int, end: int) -> Sequence[Spot]:
             return self._files.ask(name, lambda day: day_places.places_between(day, path, start, end)) or ()
 
         with suppress(SourceError), self._records.open(path) as log:
@@ -149,7 +149,7 @@ class Search:
 
     # ---- from candidates to hits
 
-    def _confirmed(self, name: str, candidates: Sequence[Candidate]) -> Iterator[Hit]:
+    def _confirmed(self, name: str, candidates: Sequence[Suspect]) -> Iterator[Hit]:
         at, size = 0, 8
         while at < len(candidates):
             batch = candidates[at : at + size]
@@ -164,9 +164,9 @@ class Search:
                 elif found is not None and (entry := entries.get((one.file_path, one.byte_offset))):
                     yield found.hit(entry)
 
-    def _compared(self, batch: Iterable[Candidate]) -> dict[Candidate, Found | SourceError]:
+    def _compared(self, batch: Iterable[Suspect]) -> dict[Suspect, Found | SourceError]:
         """What is found in the record of each candidate, or why it cannot be read."""
-        found: dict[Candidate, Found | SourceError] = {}
+        found: dict[Suspect, Found | SourceError] = {}
         for path, group in groupby(sorted(batch, key=attrgetter("file_path", "byte_offset")), attrgetter("file_path")):
             candidates = list(group)
             try:
@@ -176,7 +176,7 @@ class Search:
                 found |= dict.fromkeys(candidates, error)
         return found
 
-    def _compare(self, log: LogReader, candidate: Candidate) -> Found | SourceError | None:
+    def _compare(self, log: LogReader, candidate: Suspect) -> Found | SourceError | None:
         place = candidate.place
         try:
             record = read_document(log.read(place.byte_offset, place.byte_length, place.checksum))
@@ -188,7 +188,7 @@ class Search:
             record, self._wanted, lambda: said(record, self._places_of_text(candidate.file_path)), self._context
         )
 
-    def _entries(self, name: str, hits: Sequence[Candidate]) -> dict[tuple[str, int], Entry]:
+    def _entries(self, name: str, hits: Sequence[Suspect]) -> dict[tuple[str, int], Entry]:
         """The entries of some candidates, by path and offset; without those that the index no longer has."""
         if not hits:
             return {}
@@ -203,7 +203,7 @@ class Search:
         same = {(one.file_path, one.byte_offset): one.place.checksum for one in hits}
         return {at: entry for at, entry in found.items() if entry.checksum == same.get(at)}
 
-    def _places_at(self, name: str, one: Candidate) -> list[int]:
+    def _places_at(self, name: str, one: Suspect) -> list[int]:
         start, path = one.byte_offset, one.file_path
         places = self._files.ask(name, lambda day: day_places.places_between(day, path, start, start + 1)) or ()
         return [place.number for place in places if place.byte_offset == start]
@@ -242,5 +242,5 @@ def hits_by_reading(
             yield found.hit(entry)
 
 
-def _of_log(path: str, places: Iterable[Place]) -> Iterator[Candidate]:
-    return (Candidate(place.timestamp, path, place.byte_offset, place) for place in places)
+def _of_log(path: str, places: Iterable[Spot]) -> Iterator[Suspect]:
+    return (Suspect(place.timestamp, path, place.byte_offset, place) for place in places)

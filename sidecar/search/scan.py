@@ -19,7 +19,7 @@ GAP_BYTES = 16 << 10
 """Bytes between two records that are read too, because that is faster than to skip them."""
 
 
-class Place(NamedTuple):
+class Spot(NamedTuple):
     """Where the record of an entry is in its log, and which entry that is."""
 
     byte_offset: int
@@ -39,12 +39,12 @@ class Place(NamedTuple):
 class _Claimed:
     """Finds out which records are candidates."""
 
-    def __init__(self, places: Sequence[Place], start: int) -> None:
+    def __init__(self, places: Sequence[Spot], start: int) -> None:
         """`places` in the order of offsets; `start` is the offset of the first byte that is looked at."""
         self._places = places
         self._starts = [place.byte_offset for place in places]
         self._start = start
-        self.found: dict[int, Place] = {}
+        self.found: dict[int, Spot] = {}
         """By offset."""
 
     def claim(self, at: int) -> int:
@@ -59,8 +59,8 @@ class _Claimed:
 
 
 def candidates_between(
-    log: LogReader, wanted: Wanted, start: int, end: int, places_between: Callable[[int, int], Sequence[Place]]
-) -> Iterator[Place]:
+    log: LogReader, wanted: Wanted, start: int, end: int, places_between: Callable[[int, int], Sequence[Spot]]
+) -> Iterator[Spot]:
     """The candidates between two offsets of a log whose file is known to have the bytes that were indexed.
 
     `places_between` returns the entries that have a byte between two offsets. It is called only where there may be a
@@ -88,7 +88,7 @@ def candidates_between(
         start += size if start + size >= end else max(1, size - wanted.longest + 1)
 
 
-def candidates_among(log: LogReader, wanted: Wanted, places: Sequence[Place], is_unchanged: bool) -> Iterator[Place]:
+def candidates_among(log: LogReader, wanted: Wanted, places: Sequence[Spot], is_unchanged: bool) -> Iterator[Spot]:
     """The candidates among some entries of a log, given in the order of their offsets.
 
     Unless the file is known to be unchanged, a record whose bytes are not those that were indexed is a candidate too:
@@ -105,7 +105,7 @@ def candidates_among(log: LogReader, wanted: Wanted, places: Sequence[Place], is
         yield from claimed.found.values()
 
 
-def _check_each(claimed: _Claimed, run: Sequence[Place], data: memoryview, wanted: Wanted) -> None:
+def _check_each(claimed: _Claimed, run: Sequence[Spot], data: memoryview, wanted: Wanted) -> None:
     start = run[0].byte_offset
     for place in run:
         record = data[place.byte_offset - start : place.end - start]
@@ -121,7 +121,7 @@ def _matches(record: memoryview, wanted: Wanted) -> bool:
         return False
 
 
-def _runs(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+def _runs(places: Sequence[Spot]) -> Iterator[Sequence[Spot]]:
     """The places in groups that are read at once."""
     first = 0
     for i in range(1, len(places)):
