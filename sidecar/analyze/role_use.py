@@ -23,7 +23,7 @@ def role_spans(index: Index, since: Time | None = None, until: Time | None = Non
     session are left out. Raises BadTime, and the errors of `Index`."""
     changes: _Changes = {}
     ends: dict[str, float] = {}
-    for of_day, last in of_each_day(index, _day_changes, since, until):
+    for of_day, last in of_each_day(index, day_changes, since, until):
         for key, seen in of_day.items():
             known = changes.setdefault(key, [])
             known += seen[bool(known and known[-1][1] == seen[0][1]) :]
@@ -40,8 +40,9 @@ def _spans(session: str, agent: str, seen: list[tuple[float, str]], ends: dict[s
     yield RoleSpan(agent, session, role, begin, ends[session], is_over=False)
 
 
-def _day_changes(day: DayFacts) -> tuple[_Changes, dict[str, float]]:
-    """The changes of a day, and the time of each session's last entry."""
+def day_changes(day: DayFacts) -> tuple[_Changes, dict[str, float]]:
+    """The changes of a day, by session and agent: the times at which a role was first seen, and the roles. And the time
+    of each session's last entry."""
     changes: _Changes = {}
     ends: dict[str, float] = {}
     contexts, roles = day.contexts, day.roles

@@ -1,0 +1,213 @@
+"""The routes: which request gets which answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from sidecar.config.settings import Settings
+from sidecar.errors import SidecarError
+from sidecar.query.index import Index
+
+from . import overview, reading
+from .answers import encoded, failure, failure_of, json_response
+from .desks import Desk, Kept, OpenIndex, stamp
+from .guard import Access, Guard
+from .live import Live
+from .pieces import Pieces
+from .spans import BadParameter, TimeSpan, span_of
+from .sums import Sums
+
+STATIC = Path(__file__).parent / "static"
+KEPT_BYTES = 32 << 20
+"""Of whole answers."""
+PAGES = ("/", "/timeline", "/graph", "/conversation", "/pending", "/sessions", "/search", "/agent/{id:path}")
+
+_LISTS_OF_STATUS = ("reasons", "odd_times", "dropped_list")
+
+Answer = Callable[[Index, Mapping[str, str], TimeSpan], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served: the index, and who may ask."""
+
+    settings: Settings
+    open_index: OpenIndex
+    access: Access = field(default_factory=Access)
+    is_over: Callable[[], bool] = lambda: False
+    """Whether the server is about to stop: streams end then."""
+
+
+class Site:
+    """One served index."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._folder = served.settings.index_folder
+        self._sums = Sums(self._folder)
+        self._quick = Desk("quick", served.open_index)
+        self._slow = Desk("slow", served.open_index)
+        self._pieces = Pieces(self._folder, served.open_index)
+        self._kept = Kept(KEPT_BYTES)
+        self._running: dict[Hashable, asyncio.Task[bytes]] = {}
+        """Answers that are being made: who asks for the same waits for the same."""
+        self._live = Live(served.open_index)
+
+    def app(self) -> Guard:
+        """The application."""
+        routes = [
+            Route("/api/overview", self._api(self._overview, self._slow, ("spark", "agents", "teams", "anomalies"))),
+            Route("/api/lanes", self._api(self._lanes, self._slow, ("marks", "cells"))),
+            Route("/api/graph", self._api(self._graph, self._slow, ("edges", "nodes"))),
+            Route("/api/agent", self._api(self._agent, self._slow, ("peers", "latest"))),
+            Route(
+                "/api/conversation",
+                self._api(self._conversation, self._quick, ("rows",)),
+            ),
+            Route(
+                "/api/entry",
+                self._api(lambda index, params, _: reading.record(index, params), self._quick, (), keep=False),
+            ),
+            Route("/api/pending", self._api(self._pending, self._quick, ("rows",))),
+            Route("/api/sessions", self._api(self._sessions, self._quick, ("rows",), whole=True)),
+            Route(
+                "/api/status",
+                self._api(self._status, self._quick, _LISTS_OF_STATUS, keep=False, needs_index=False),
+            ),
+            Route("/api/live", self._stream),
+            *(Route(path, self._page) for path in PAGES),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        inner = Starlette(
+            routes=routes,
+            exception_handlers={
+                HTTPException: _http_failure,
+                SidecarError: _failure,
+                BadParameter: _bad,
+                Exception: _fault,
+            },
+            lifespan=self._lifespan,
+        )
+        return Guard(inner, self._served.access)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self._live.close()
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for one in (self._quick, self._slow, self._pieces):
+            one.close()
+
+    # ---- answers
+
+    def _overview(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        anomalies, teams = self._pieces.anomalies(index, span), self._pieces.teams(index, span)
+        return overview.overview(index, self._sums, span, anomalies, teams)
+
+    def _lanes(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        return overview.lanes(index, self._sums, span, self._pieces.anomalies(index, span))
+
+    def _graph(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        return overview.graph(index, self._sums, span)
+
+    def _agent(self, index: Index, params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        return reading.agent(index, self._sums, params, span)
+
+    def _conversation(self, index: Index, params: Mapping[str, str], _span: TimeSpan) -> Mapping[str, Any]:
+        return reading.conversation(index, self._sums, params)
+
+    def _pending(self, index: Index, params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        return reading.pending(index, self._sums, params, span)
+
+    def _sessions(self, index: Index, params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        return reading.sessions(index, self._sums, params, span)
+
+    def _status(self, _index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
+        from sidecar.health.status import status_of
+
+        values = asdict(status_of(self._served.settings))
+        del values["source_list"]
+        return {**span.ends(), **values}
+
+    # ---- requests
+
+    def _api(
+        self,
+        answer: Answer,
+        desk: Desk,
+        lists: tuple[str, ...],
+        *,
+        whole: bool = False,
+        keep: bool = True,
+        needs_index: bool = True,
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """A route whose answer is made at a desk. `whole`: its span is the whole log by default; `keep`: the answer is
+        the same as long as the index is; `needs_index`: there is no answer without one."""
+
+        async def respond(request: Request) -> Response:
+            params = dict(request.query_params)
+            key = (request.url.path, *sorted(params.items()))
+
+            def make(index: Index) -> bytes:
+                state = stamp(self._folder)
+                span = span_of(params, overview.extent_of(index) if needs_index else None, whole=whole)
+                kept = self._kept.get((*key, span), state) if keep else None
+                if kept is not None:
+                    return bytes(kept)
+                body = encoded(answer(index, params, span), lists)
+                if keep:
+                    self._kept.put((*key, span), state, body, len(body))
+                return body
+
+            task = self._running.get(key)
+            if task is None:
+                task = self._running[key] = asyncio.create_task(desk.ask(make))
+                task.add_done_callback(lambda done: self._ended(key, done))
+            return json_response(await asyncio.shield(task))
+
+        return respond
+
+    def _ended(self, key: Hashable, done: asyncio.Task[bytes]) -> None:
+        self._running.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # whoever asked may be gone: asyncio need not complain that nobody looked
+
+    async def _stream(self, _request: Request) -> Response:
+        return StreamingResponse(self._live.watch(self._served.is_over), media_type="text/event-stream")
+
+    async def _page(self, _request: Request) -> Response:
+        return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+
+async def _failure(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SidecarError)
+    return failure_of(error)
+
+
+async def _bad(_request: Request, error: Exception) -> Response:
+    return failure(400, str(error))
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    return failure(500, f"{type(error).__name__}: {error}", "this is a fault of the sidecar; its log says more")
+
+
+async def _http_failure(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return failure(error.status_code, error.detail)
