@@ -20,6 +20,7 @@ from .conversations import process, teams
 from .repeats import duplicates
 from .requests import activity, extent, graph, latency
 from .role_use import main_roles, role_spans, roles
+from .sums import Kept, keep_sums
 from .values import (
     Act,
     Activity,
@@ -50,6 +51,7 @@ __all__ = [
     "Edge",
     "Follows",
     "Graph",
+    "Kept",
     "Latency",
     "Loop",
     "Node",
@@ -67,6 +69,7 @@ __all__ = [
     "duplicates",
     "extent",
     "graph",
+    "keep_sums",
     "latency",
     "loops",
     "main_roles",

@@ -11,7 +11,7 @@ from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
-from .requests import Answers
+from .answers import Answers
 from .role_use import held_longest, role_spans
 from .statistics import median_interval, quantile, wilson
 from .values import Act, Follows, Process, Team, TeamBy, Variant

@@ -10,8 +10,9 @@ from sidecar.query.day_facts import DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
-from .requests import Answers, day_roles, merged
+from .answers import Answers, merged
 from .statistics import quantile, wilson
+from .sums import roles_of_days
 from .values import Roles, RoleSpan, RoleUse, Transition
 
 _Changes = dict[tuple[str, str], list[tuple[float, str]]]
@@ -87,7 +88,7 @@ def roles(index: Index, since: Time | None = None, until: Time | None = None) ->
         Transition(before='data_analyst', after='phase_coordinator', count=1, share=1.0)
     """
     spans = role_spans(index, since, until)
-    answers = merged(of_each_day(index, day_roles, since, until))
+    answers = merged(roles_of_days(index, since, until))
     grouped: defaultdict[str, list[RoleSpan]] = defaultdict(list)
     changes: Counter[tuple[str, str]] = Counter()
     for span in spans:

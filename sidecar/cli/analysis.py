@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import GlobalOptions, Group, Window, json_option, local_option, window_options
+from .options import GlobalOptions, Group, Window, json_option, local_option, print_json, window_options
 from .query import print_analysis, query
 
 if TYPE_CHECKING:
@@ -219,6 +219,29 @@ def roles(options: GlobalOptions, window: Window, local: bool, as_json: bool) ->
         return analyze.roles(index, **window.span)
 
     print_analysis(options, window, as_json, local, "roles", question)
+
+
+@analyze_group.command()
+@json_option
+@click.pass_obj
+def keep(options: GlobalOptions, as_json: bool) -> None:
+    """Sum up the days that are over, for fast answers.
+
+    Sums are kept in the folder `summary` of the index, and used by every question about whole days as long as the day
+    is unchanged. They may be deleted at any time. Run it once a day, for example from cron.
+    """
+    from sidecar.analyze import keep_sums
+    from sidecar.permissions import permissions_of, restricted_umask
+
+    folder = options.settings_of_index().index_folder
+    with restricted_umask(permissions_of([folder, folder / "daily"])), closing(options.open_index()) as index:
+        kept = keep_sums(index)
+    if as_json:
+        print_json({"days": kept.days, "written": kept.written})
+    else:
+        from sidecar.terminal import counted
+
+        click.echo(f"{counted(kept.days, 'day')} over, {kept.written:,} summed up now")
 
 
 def _same(command: click.Command) -> click.Command:

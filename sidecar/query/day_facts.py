@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from operator import eq
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.store.codec import agents_of, roles_of, speakers
@@ -43,6 +44,10 @@ class DayFacts:
     def __init__(self, day: DayReader, since: float | None, until: float | None) -> None:
         self.day = day.path.stem
         """`YYYY-MM-DD`."""
+        self.path = day.path
+        """Of the daily file."""
+        self.is_whole = since is None and until is None
+        """Whether these are all entries of the day."""
         self._day = day
         terms = [(">=", since)] if since is not None else []
         terms += [("<", until)] if until is not None else []
@@ -200,6 +205,11 @@ class DayFacts:
         if table is None:
             table = self._tables[name] = dict(self._day._decoded(decode, sql))
         return table
+
+
+def index_folder(index: Index) -> Path:
+    """The index folder that an index is read from."""
+    return index._index_folder
 
 
 def of_each_day(

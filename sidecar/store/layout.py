@@ -39,9 +39,13 @@ READY = "ready-"
 """The beginning of the name of the folder in which a rebuilt index waits to be moved. The rest is random, so that a
 reader that saw the name a moment ago finds that index or none, never a later one."""
 MANIFEST = "swap.json"
+SUMMARY = "summary"
+"""The folder with the sums of days that are over (`sidecar/analyze/sums.py`)."""
 QUARANTINE = "damaged"
 """The folder into which damaged files are moved."""
-_OWN_FOLDER = re.compile(rf"{DAILY_NAME}|{REBUILD}|{READY}.*|{QUARANTINE}|incoming|requests|compact|going", re.DOTALL)
+_OWN_FOLDER = re.compile(
+    rf"{DAILY_NAME}|{REBUILD}|{READY}.*|{QUARANTINE}|{SUMMARY}|incoming|requests|compact|going", re.DOTALL
+)
 _OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|root\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
 _DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)

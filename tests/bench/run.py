@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import analyze
 import archive
 import beside
 import fresh
@@ -46,6 +47,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "beside": beside.measure,
     "archive": archive.measure,
     "search": search.measure,
+    "analyze": analyze.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""
