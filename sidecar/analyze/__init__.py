@@ -20,7 +20,7 @@ from .conversations import process, teams
 from .repeats import duplicates
 from .requests import activity, extent, graph, latency
 from .role_use import main_roles, role_spans, roles
-from .sums import Kept, keep_sums
+from .sums import KeptSums, keep_sums
 from .values import (
     Act,
     Activity,
@@ -51,7 +51,7 @@ __all__ = [
     "Edge",
     "Follows",
     "Graph",
-    "Kept",
+    "KeptSums",
     "Latency",
     "Loop",
     "Node",

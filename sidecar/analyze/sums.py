@@ -45,7 +45,7 @@ _INTEGERS, _FLOATS = "q", "d"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptSums:
     """What `keep_sums` did."""
 
     days: int
@@ -130,7 +130,7 @@ def _identity(path: Path) -> list[int] | None:
 # ---- writing
 
 
-def keep_sums(index: Index) -> Kept:
+def keep_sums(index: Index) -> KeptSums:
     """Sum up the days that are over and have no sums yet, and delete sums of days that are gone.
 
     The only function here that writes, and only below `index/summary/`. Any number of processes may do so at once.
@@ -153,7 +153,7 @@ def keep_sums(index: Index) -> Kept:
                 written += 1
     # Whoever may not read the daily files may not read their sums.
     restrict(folder, permissions_of([folder, folder / DAILY_NAME]), lambda name: name == SUMMARY)
-    return Kept(len(days), written)
+    return KeptSums(len(days), written)
 
 
 def _summed(index: Index, name: str) -> bytes | None:

@@ -54,7 +54,7 @@ def answers(root: Path) -> list[Any]:
         ]
 
 
-def keep(root: Path) -> analyze.Kept:
+def keep(root: Path) -> analyze.KeptSums:
     with Index(root) as index:
         return analyze.keep_sums(index)
 
@@ -66,8 +66,8 @@ def kept(root: Path) -> list[Path]:
 def test_no_answer_changes_with_sums(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = answers(root)
     assert not (root / "index" / "summary").exists()
-    assert keep(root) == analyze.Kept(story.DAYS, story.DAYS)
-    assert keep(root) == analyze.Kept(story.DAYS, 0)
+    assert keep(root) == analyze.KeptSums(story.DAYS, story.DAYS)
+    assert keep(root) == analyze.KeptSums(story.DAYS, 0)
     assert answers(root) == before
 
     # And they are used: days whose entries would be read come from nowhere else.
