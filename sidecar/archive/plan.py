@@ -37,6 +37,7 @@ from .remove import why_in_use, writer_of
 NEVER_INDEXED = "not indexed yet"
 NOT_TO_ITS_END = "not indexed to its end"
 INCOMPLETE_LINE = "its last line is incomplete"
+WITHOUT_LINE_END = "its last line has no line end"
 ENDS_IN_NULS = "it ends in NUL bytes without a line end"
 NOT_COMPLETED = "not completed"
 NO_DAY = "not in a folder named after a day"
@@ -181,6 +182,8 @@ def _why_not(
         return ENDS_IN_NULS if is_all_nul(path, log.size - unread) else INCOMPLETE_LINE
     if not log.size:
         return EMPTY
+    if log.layout != "file" and not has_line_end(path, log.size - 1):
+        return WITHOUT_LINE_END
     if log.stat != source.looks:
         return NOT_TO_ITS_END
     if now - found.status.st_mtime < age:

@@ -42,6 +42,8 @@ class ReadTask(NamedTuple):
     files: tuple[PartTask, ...] = ()
     """For a rotated log: its earlier parts, the oldest first, and the file with the plain name. Rows get these paths
     even if the files are renamed while they are read."""
+    is_again: bool = False
+    """Whether all that is before the limits was read once before, so that a last line without LF was taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -294,7 +295,8 @@ def read_source(
     while task.has_file or state.cursor.offset < archived_size(task.archived):
         before = state.offset
         try:
-            outcome = read_next(state, settings.root, settings.max_line_bytes, time.time(), task.limit, archive)
+            now = inf if task.is_again else time.time()
+            outcome = read_next(state, settings.root, settings.max_line_bytes, now, task.limit, archive)
             has_moved = outcome.moved and _follow(settings, state)
         except (OSError, SourceError) as error:
             yield UnreadableSource(f"{task.path}: {getattr(error, 'strerror', None) or error}")

@@ -164,7 +164,9 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
         if files:
             files.append(PartTask(path, 0, 0))
         has_file = bool(files) or limit > archived_size(extents)
-        todo.append(ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, has_file, 0.0, tuple(files)))
+        todo.append(
+            ReadTask(number, path, limit, first_mtimes.get(path), limit, extents, has_file, 0.0, tuple(files), True)
+        )
     with (
         tempfile.TemporaryDirectory(prefix="sidecar-verify-") as temporary,
         GuardedFolder.open_own(Path(temporary)) as target,
@@ -186,7 +188,8 @@ def _verify(settings: Settings, folder: Path, report: Reporter) -> Verification:
                 else:
                     found.add(difference)
             pointers += _check_pointers(settings, folder, name, limits, archived, found)
-    differences = found.listed(_grown(settings, folder, limits))
+    logs = [{path, *(part.path for part in its)} for path, its in parts.items()]
+    differences = found.listed(_grown(settings, folder, limits, logs))
     return Verification(entries, pointers, differences, len(missing), tuple(sorted(unreadable)))
 
 
@@ -273,12 +276,15 @@ def _check_pointers(
     return read
 
 
-def _grown(settings: Settings, folder: Path, limits: dict[str, int]) -> set[str]:
-    """The files of which more has been indexed meanwhile, and all files of sources with answers across files if one of
-    these is among them: requests in them may have been answered."""
+def _grown(settings: Settings, folder: Path, limits: dict[str, int], rotated: list[set[str]]) -> set[str]:
+    """The files of which more has been indexed meanwhile, the other files of a rotated log of which one is among them,
+    and all files of sources with answers across files if one of these is: requests in them may have been answered."""
     grown = set()
     for day in _days(folder):
         grown |= {file for file, offset in day.furthest().items() if offset >= limits.get(file, 0)}
+    for files in rotated:
+        if files & grown:
+            grown |= files
     if any(_is_across(settings, file) for file in grown):
         grown |= {file for file in limits if _is_across(settings, file)}
     return grown

@@ -29,7 +29,7 @@ from . import generations, part_rows
 from .across import AnswersAcross, Mark
 from .day_filters import DayFilterTables
 from .known_files import KnownFile
-from .saved_source import SavedSource, part_values
+from .saved_source import SavedSource, kept_values, open_end, part_values
 from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
@@ -180,8 +180,11 @@ class CatalogWriter(DayFilterTables):
             state = progress.state
             state.timestamp, state.owner = saved["timestamp"], saved["owner"]
             state.roles.update(self._roles(id_))
-            state.names.update(_kept(saved["kept"]))
+            state.names.update(kept_values(saved["kept"]))
             progress.is_not_utf8 = saved["not_utf8"] is True
+            # A rotation may have been noted since: then the file with the plain name is another one.
+            if progress.cursor.offset > archived_size(progress.archived):
+                progress.open_end = open_end(saved["open_end"])
             places = list(unpack_places(saved["answered"]))
             open_requests = self._open_requests(id_, ids_begin)
             known = part_rows.answered(progress, places, answered)
@@ -390,10 +393,3 @@ class CatalogWriter(DayFilterTables):
             return self._guard.close()
         self._database.close()
         return None
-
-
-def _kept(values: dict[str, Any]) -> dict[str, str]:
-    """The values that a format keeps, as they were saved."""
-    if any(value.__class__ is not str for value in values.values()):
-        raise TypeError("a kept value is not a string")
-    return values

@@ -123,7 +123,9 @@ class IndexWriter:
         self._unsaved[state.path] = state
         self._missing.discard(state.path)
         since = int(now * 1e9)
-        self.known.note_read(state.path, state.cursor, archived_size(state.archived), since, more=more)
+        ends_in_nuls = state.open_end is not None and state.open_end.nuls > 0
+        archived = archived_size(state.archived)
+        self.known.note_read(state.path, state.cursor, archived, since, more=more, ends_in_nuls=ends_in_nuls)
         for path, cursor in state.parts:
             if cursor.offset and not self.known.is_away(path):
                 self.known.note_read(path, cursor, 0, since, more=False)

@@ -24,8 +24,9 @@ class KnownFile(NamedTuple):
     is_settled: bool = False
     """Whether all of it was read, and no later write can leave it with the same modification time."""
     has_rest: bool = False
-    """Whether its end was not read, because it is not a whole line. A writer that has mapped the file into memory can
-    complete it without changing the size or the time."""
+    """Whether it ends in something else than a whole line: its end was not read, or NULs stand behind a last line that
+    was taken without an LF. A writer that has mapped the file into memory can fill that in without changing the size or
+    the time."""
 
     def differs(self, status: os.stat_result) -> bool:
         """Whether the file may hold something that was not read."""
@@ -97,21 +98,24 @@ class KnownFiles:
         known = self._files.get(path)
         return 0 if known is None else max(0, known.size)
 
-    def note_read(self, path: str, cursor: Cursor, archived: int, since: int, *, more: bool) -> None:
+    def note_read(
+        self, path: str, cursor: Cursor, archived: int, since: int, *, more: bool, ends_in_nuls: bool = False
+    ) -> None:
         """Keep what a file looked like in a read that left this cursor of its log.
 
         `archived` is the number of archived bytes, which precede those of the file. `since` is a moment before the
         read, in nanoseconds since 1970. `more`: something is left to be read, even if the file does not change.
+        `ends_in_nuls`: so does a last line that was taken without an LF.
         """
         size = -1 if more else cursor.size
         is_whole = 0 < cursor.offset - archived == size
-        has_rest = cursor.offset - archived < size
+        has_rest = ends_in_nuls or cursor.offset - archived < size
         # Times come from a clock with ticks: a write within the same tick as the last one may leave size and time as
         # they are. A time in whole milliseconds may come from a file system that keeps no finer ones.
         is_past = cursor.mtime_ns + MTIME_GRANULARITY < since and cursor.mtime_ns % 1_000_000 != 0
         self._files[path] = KnownFile(
             *(cursor.device, cursor.inode, size, cursor.mtime_ns),
-            is_settled=is_whole and is_past,
+            is_settled=is_whole and is_past and not has_rest,
             has_rest=has_rest,
         )
 

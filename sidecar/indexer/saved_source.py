@@ -8,6 +8,7 @@ import orjson
 
 from sidecar.ingest.linking import Request, correlation_key
 from sidecar.ingest.source import SourceState
+from sidecar.logs.last_line import OpenEnd
 from sidecar.logs.tail import Cursor
 from sidecar.store.codec import encode_state, pack_places
 
@@ -58,6 +59,7 @@ def to_save(progress: SourceState) -> SavedSource:
             "early": requests.early,
             "kept": {name: state.names[name] for name in sorted(progress.source.format.kept & state.names.keys())},
             "not_utf8": progress.is_not_utf8,
+            "open_end": None if progress.open_end is None else list(progress.open_end),
         }
     )
     # Only a rebuild reads a log that has no file any more; otherwise the file exists until it is found missing.
@@ -105,3 +107,21 @@ def _open_values(request: Request, ids_begin: str, is_across: bool) -> tuple[obj
         request.timestamp,
         correlation_key(request.correlation) if is_across and request.correlation is not None else None,
     )
+
+
+def open_end(values: list[int] | None) -> OpenEnd | None:
+    """What is known of a last line that was taken without an LF, as it was saved. Raises
+    TypeError and ValueError for what was not."""
+    if values is None:
+        return None
+    nuls, mark, is_skipped = values
+    if nuls.__class__ is not int or nuls < 0 or mark.__class__ is not int:
+        raise TypeError(f"an open end {values}")
+    return OpenEnd(nuls, mark, bool(is_skipped))
+
+
+def kept_values(values: dict[str, Any]) -> dict[str, str]:
+    """The values that a format keeps, as they were saved. Raises TypeError for others."""
+    if any(value.__class__ is not str for value in values.values()):
+        raise TypeError("a kept value is not a string")
+    return values

@@ -13,19 +13,21 @@ being restored it is taken for a continuation; once it is complete, the rows der
 from __future__ import annotations
 
 import os
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar.config.settings import Settings
-from sidecar.errors import ArchiveDamaged
 from sidecar.fs import FileStat, resolve_found
 from sidecar.logs import archive_file
 from sidecar.logs.archive_file import Archive
-from sidecar.logs.padding import Trimmed, is_not_utf8, may_be_padded, trim, trim_range
+from sidecar.logs.last_line import OpenEnd, Since, Unended, is_behind_line_end, since_taken
 from sidecar.logs.parts import Part, has_bytes
-from sidecar.logs.tail import CHUNK_BYTES, Cursor, read_lines, read_whole_file
-from sidecar.records import NOT_UTF8, REPLACED, REWRITTEN, TRUNCATED, Extent, Line, Rejected, archived_size
+from sidecar.logs.tail import Cursor, read_lines, read_whole_file
+from sidecar.records import REPLACED, REWRITTEN, TRUNCATED, Line, Rejected, archived_size
 
+from . import last_line
+from .archived_lines import in_file, in_log, lines_in_log, read_archived
 from .parse import NOT_JSON, parse
 from .second_reading import read_again
 from .source import Batch, SourceState
@@ -48,8 +50,8 @@ class ReadOutcome(NamedTuple):
     """Whether the file is not the one that was read before. If so, nothing was ingested: start again from its first
     byte."""
     retry_in: float | None = None
-    """Seconds until an event file that does not parse has settled and may be rejected; None if there is no need to read
-    it again."""
+    """Seconds until the file should be read again though it does not change, because an event file that does not parse
+    may be rejected then, or a last line without LF be taken; None if there is no need to."""
     moved: bool = False
     """Whether a file of the log is not the one that it was. If so, nothing was ingested, because the log may have been
     rotated: find its files (`logs.parts.realign`), then read again."""
@@ -67,30 +69,30 @@ def read_next(
     archive: Archive | None = None,
 ) -> ReadOutcome:
     """Read the next chunk of a source, no further than byte `limit`, and derive its rows. `now` is in seconds since
-    1970.
+    1970; infinite if all that is before `limit` was read once before, so that a last line without LF was taken.
 
     Raises OSError or NotAFile if the file cannot be read, and ArchiveMissing or ArchiveDamaged if its archived bytes
     cannot. The state is unchanged then.
     """
     if state.at < len(state.parts):
-        return _read_part(state, root, max_line_bytes)
+        return _read_part(state, root, max_line_bytes, now)
     file = resolve_found(os.fspath(root), state.found_at.get(state.path, state.path))
     if state.archived:
         assert archive is not None
         if state.cursor.offset < archived_size(state.archived):
-            return ReadOutcome(_read_archived(state, archive, max_line_bytes), more=True)
+            return ReadOutcome(read_archived(state, archive, max_line_bytes), more=True)
         if (outcome := _check_archived_copy(state, file)) is not None:
             return outcome
     if state.source.layout == "file":
         return _read_event_file(state, file, max_line_bytes, now)
-    return _read_line_file(state, file, max_line_bytes, limit)
+    return _read_line_file(state, file, max_line_bytes, limit, now)
 
 
 MAX_BYTES_AGAIN = 64 << 20
 """The most bytes of a renamed log whose new rows are all derived before the old ones are deleted."""
 
 
-def rows_under_new_name(settings: Settings, new: SourceState, old: SourceState, now: float) -> list[Batch] | None:
+def rows_under_new_name(settings: Settings, new: SourceState, old: SourceState) -> list[Batch] | None:
     """The rows of a log that has another name now, up to where it was read under the old one. None if the file has
     other bytes, or if it is too long to hold all rows in memory. Raises OSError, SourceError."""
     end = old.cursor.offset
@@ -100,7 +102,7 @@ def rows_under_new_name(settings: Settings, new: SourceState, old: SourceState, 
         return None
     batches = []
     while new.cursor.offset < end:
-        outcome = read_next(new, settings.root, settings.max_line_bytes, now, end)
+        outcome = read_next(new, settings.root, settings.max_line_bytes, inf, end)
         if outcome.changed or outcome.moved or not (outcome.batch or outcome.more):
             return None
         if outcome.batch is not None:
@@ -120,7 +122,7 @@ def reason_for_change(state: SourceState, root: Path) -> str:
 def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
     """The outcome if the file is the archived log itself, not deleted yet or restored; else None."""
     extents = state.archived
-    cursor = _in_file(state.cursor, extents)
+    cursor = in_file(state.cursor, extents)
     status = os.lstat(file)
     if cursor.offset == 0 and FileStat.of(status) == cursor[:4]:
         # Unchanged since it was archived: it is about to be deleted.
@@ -131,38 +133,81 @@ def _check_archived_copy(state: SourceState, file: str) -> ReadOutcome | None:
     return None
 
 
-def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: int | None) -> ReadOutcome:
+def _read_line_file(state: SourceState, file: str, max_line_bytes: int, limit: int | None, now: float) -> ReadOutcome:
     extents = state.archived
+    if state.open_end is not None and (outcome := _read_past_open_end(state, file, state.open_end)) is not None:
+        return outcome
+    file_cursor = in_file(state.cursor, extents)
     file_limit = None if limit is None else limit - archived_size(extents)
-    file_cursor = _in_file(state.cursor, extents)
     result = read_lines(file, file_cursor, max_line_bytes, file_limit)
-    is_other = result.changed or result.cursor[:2] != file_cursor[:2]
-    if is_other and file_cursor.inode and state.source.rotated and not extents:
-        return ReadOutcome(moved=True)
-    if result.changed:
-        return ReadOutcome(changed=True)
+    if result.changed or result.cursor[:2] != file_cursor[:2]:
+        if _may_be_rotated(state, file_cursor):
+            return ReadOutcome(moved=True)
+        if result.changed:
+            return ReadOutcome(changed=True)
     state.state.base = state.base_of(len(state.parts))
     if not extents:
         state.note_first_seen(result.cursor.mtime_ns)
-    lines, rejected = _lines_in_log(result.lines, result.rejected, extents)
+    lines, rejected = lines_in_log(result.lines, result.rejected, extents)
     if file_cursor.offset == 0:
         state.is_not_utf8 = False
     batch = state.ingest(lines, rejected, padding=result.padding) if lines or rejected else None
-    state.cursor = _in_log(result.cursor, extents)
-    return ReadOutcome(batch, result.more)
+    state.cursor = in_log(result.cursor, extents)
+    if result.more:
+        return ReadOutcome(batch, more=True)
+    unended = last_line.look(state, file, result.cursor, max_line_bytes, file_limit, now)
+    if not isinstance(unended, Unended):
+        return ReadOutcome(batch, retry_in=unended)
+    if batch is not None:
+        return ReadOutcome(batch, more=True)
+    batch, is_skipped = last_line.ingest(state, unended)
+    state.cursor = in_log(unended.cursor, extents)
+    state.open_end = OpenEnd(unended.nuls, unended.mark, is_skipped)
+    return ReadOutcome(batch)
 
 
-def _read_part(state: SourceState, root: Path, max_line_bytes: int) -> ReadOutcome:
+def _may_be_rotated(state: SourceState, file_cursor: Cursor) -> bool:
+    return bool(file_cursor.inode and state.source.rotated and not state.archived)
+
+
+def _read_past_open_end(state: SourceState, file: str, end: OpenEnd) -> ReadOutcome | None:
+    """The outcome if the last line, which was taken without an LF, still has none. Else None: then the state is behind
+    it."""
+    known = in_file(state.cursor, state.archived)
+    since, cursor = since_taken(file, known, end)
+    match since:
+        case Since.ENDED:
+            # The line is what it was, so its row stays.
+            state.count_line_end(is_skipped=end.is_skipped)
+            state.cursor, state.open_end = in_log(cursor, state.archived), None
+            return None
+        case Since.GROWN:
+            # The row depends on the line, and so may all that was derived from it: read the log again.
+            return ReadOutcome(changed=True, is_restored=True)
+    if (since is Since.OTHER or cursor[:2] != known[:2]) and _may_be_rotated(state, known):
+        return ReadOutcome(moved=True)
+    if since is Since.OTHER:
+        return ReadOutcome(changed=True)
+    state.cursor = in_log(cursor, state.archived)
+    return ReadOutcome()
+
+
+def _read_part(state: SourceState, root: Path, max_line_bytes: int, now: float) -> ReadOutcome:
     """Read the next chunk of an earlier part. If it has new lines although later parts have been read, the log has to
-    be derived anew."""
+    be derived anew; likewise if a last line that was taken without an LF has grown."""
     number = state.at
     path, before = state.parts[number]
     if before.offset == before.size > 0:
         state.at += 1
         return ReadOutcome(more=True)
+    limit = state.limits.get(path)
+    unended: Unended | float | None = None
     try:
         file = resolve_found(os.fspath(root), state.found_at.get(path, path))
-        result = read_lines(file, before, max_line_bytes, state.limits.get(path))
+        result = read_lines(file, before, max_line_bytes, limit)
+        is_open_end = not is_behind_line_end(file, before.offset)
+        if not (result.changed or result.more or result.lines or result.rejected):
+            unended = last_line.look(state, file, result.cursor, max_line_bytes, limit, now)
     except FileNotFoundError:
         if not before.offset:
             return ReadOutcome(moved=True)
@@ -171,16 +216,21 @@ def _read_part(state: SourceState, root: Path, max_line_bytes: int) -> ReadOutco
         return ReadOutcome(more=True)
     if result.changed or (before.inode and result.cursor[:2] != before[:2]):
         return ReadOutcome(moved=True)
-    if (result.lines or result.rejected) and any(part.cursor.offset for part in state.files[number + 1 :]):
+    has_lines = bool(result.lines or result.rejected)
+    is_taken = isinstance(unended, Unended)
+    if is_open_end or ((has_lines or is_taken) and any(part.cursor.offset for part in state.files[number + 1 :])):
         return ReadOutcome(changed=True, is_restored=True)
     state.note_first_seen(result.cursor.mtime_ns)
     state.state.base = state.base_of(number)
     if before.offset == 0:
         state.is_not_utf8 = False
-    has_lines = result.lines or result.rejected
-    batch = state.ingest(result.lines, result.rejected, padding=result.padding) if has_lines else None
-    state.parts = (*state.parts[:number], Part(path, result.cursor), *state.parts[number + 1 :])
-    if not result.more:
+    batch, cursor = None, result.cursor
+    if isinstance(unended, Unended):
+        batch, cursor = last_line.ingest(state, unended)[0], unended.cursor
+    elif has_lines:
+        batch = state.ingest(result.lines, result.rejected, padding=result.padding)
+    state.parts = (*state.parts[:number], Part(path, cursor), *state.parts[number + 1 :])
+    if not (result.more or (has_lines and cursor.scanned)):
         state.at += 1
     return ReadOutcome(batch, more=True)
 
@@ -189,18 +239,18 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
     """Read an event file, which is one record. If it has the name of an archived event file, it is the next record of
     that log."""
     extents = state.archived
-    known = _in_file(state.cursor, extents)
+    known = in_file(state.cursor, extents)
     status, cursor, line, padding = read_whole_file(file, max_line_bytes)
     if known.lines:
         if isinstance(line, Rejected) or (cursor.head, cursor.offset) != (known.head, known.offset):
             return ReadOutcome(changed=True)
-        state.cursor = _in_log(cursor, extents)
+        state.cursor = in_log(cursor, extents)
         return ReadOutcome()
     if not extents:
         state.note_first_seen(cursor.mtime_ns)
     state.is_not_utf8 = False
     if isinstance(line, Rejected):
-        _, rejected = _lines_in_log([], [line], extents)
+        _, rejected = lines_in_log([], [line], extents)
         batch = state.ingest((), rejected, cursor.offset - line.byte_length - padding, padding)
     else:
         if (retry_in := _retry_in(state, line, status, now)) is not None:
@@ -209,9 +259,9 @@ def _read_event_file(state: SourceState, file: str, max_line_bytes: int, now: fl
             if not extents:
                 state.cursor = cursor._replace(offset=0, lines=0, head=0)
             return ReadOutcome(retry_in=retry_in)
-        lines, _ = _lines_in_log([line], [], extents)
+        lines, _ = lines_in_log([line], [], extents)
         batch = state.ingest(lines, (), cursor.offset - len(line.data) - padding, padding)
-    state.cursor = _in_log(cursor, extents)
+    state.cursor = in_log(cursor, extents)
     return ReadOutcome(batch)
 
 
@@ -238,160 +288,3 @@ def _unchanged_for(state: SourceState, status: os.stat_result, now: float) -> fl
     if state.waiting is None or state.waiting[:2] != version or now < state.waiting[2]:
         state.waiting = (*version, now)
     return now - min(status.st_ctime, state.waiting[2])
-
-
-# ---- archived bytes
-
-
-def _read_archived(state: SourceState, archive: Archive, max_line_bytes: int) -> Batch:
-    """Read the next lines of a log that are in the archive, and derive their rows."""
-    cursor = state.cursor
-    extent, start = _extent_at(state.archived, cursor.offset)
-    if cursor.offset == start:
-        state.is_not_utf8 = False
-    if state.source.layout == "file":
-        lines, rejected, padding = _read_whole_extent(archive, extent, start, cursor.lines + 1, max_line_bytes)
-        length = sum(len(line.data) for line in lines) + sum(one.byte_length for one in rejected)
-        batch = state.ingest(lines, rejected, extent.size - length - padding, padding)
-        end, count = start + extent.size, 1
-    else:
-        lines, rejected, padding, end = _read_archived_lines(
-            archive, extent, start, cursor, max_line_bytes, not_utf8=state.is_not_utf8
-        )
-        batch = state.ingest(lines, rejected, padding=padding)
-        count = len(lines) + len(rejected)
-    state.cursor = Cursor(0, 0, 0, 0, end, cursor.lines + count, 0, 0)
-    return batch
-
-
-def _extent_at(extents: tuple[Extent, ...], offset: int) -> tuple[Extent, int]:
-    """The extent that holds this offset of the log, and the offset at which the extent starts."""
-    start = 0
-    for extent in extents:
-        if offset < start + extent.size:
-            return extent, start
-        start += extent.size
-    raise AssertionError(f"nothing at {offset} is archived")
-
-
-def _read_whole_extent(
-    archive: Archive, extent: Extent, start: int, number: int, max_line_bytes: int
-) -> tuple[list[Line], list[Rejected], int]:
-    """The one record of an event file, as a line or a rejected line, and the number of bytes of its padding."""
-    if extent.size <= CHUNK_BYTES:
-        data = archive.read(extent.file, extent.at, extent.size)
-        if len(data) != extent.size:
-            raise _ends_early(archive, extent)
-        return _split(trim(data.removesuffix(b"\n"), start, number, max_line_bytes, begins_file=True))
-    end = start + extent.size
-    end -= archive.read(extent.file, extent.at + extent.size - 1, 1) == b"\n"
-    return _split(_trim_archived(archive, extent, start, start, end, number, max_line_bytes))
-
-
-def _read_archived_lines(
-    archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int, *, not_utf8: bool
-) -> tuple[list[Line], list[Rejected], int, int]:
-    """About a chunk of whole lines from the cursor on: those that are read, those that are rejected, the number of
-    bytes of their padding, and the offset at which they end."""
-    offset, number = cursor.offset, cursor.lines + 1
-    data = _read_chunk(archive, extent, offset - start)
-    last = data.rfind(b"\n")
-    not_utf8 = not_utf8 or (offset == start and is_not_utf8(data))
-    if last < 0:
-        end = offset + _length_of_line(archive, extent, offset - start)
-        if not_utf8:
-            return [], [Rejected(number, offset, end - offset, NOT_UTF8)], 0, end + 1
-        trimmed = _trim_archived(archive, extent, start, offset, end, number, max_line_bytes)
-        return *_split(trimmed), end + 1
-    lines: list[Line] = []
-    rejected: list[Rejected] = []
-    padding = 0
-    is_padded = may_be_padded(data, begins_file=offset == start)
-    for text in data[:last].split(b"\n"):
-        if not_utf8:
-            rejected.append(Rejected(number, offset, len(text), NOT_UTF8))
-        elif len(text) <= max_line_bytes and not is_padded:
-            lines.append(Line(offset, number, text))
-        else:
-            its_lines, its_rejected, its_padding = _split(
-                trim(text, offset, number, max_line_bytes, begins_file=offset == start)
-            )
-            lines += its_lines
-            rejected += its_rejected
-            padding += its_padding
-        number += 1
-        offset += len(text) + 1
-    return lines, rejected, padding, offset
-
-
-def _split(trimmed: Trimmed) -> tuple[list[Line], list[Rejected], int]:
-    line, padding = trimmed
-    return ([line], [], padding) if isinstance(line, Line) else ([], [line], padding)
-
-
-def _trim_archived(
-    archive: Archive, extent: Extent, start: int, offset: int, end: int, number: int, max_line_bytes: int
-) -> Trimmed:
-    """The line from `offset` to `end` of the log, without its padding. Its extent begins at `start`."""
-
-    def read(position: int, length: int) -> bytes:
-        data = archive.read(extent.file, extent.at + position - start, length)
-        if len(data) != length:
-            raise _ends_early(archive, extent)
-        return data
-
-    return trim_range(read, offset, end, number, max_line_bytes, begins_file=offset == start)
-
-
-def _length_of_line(archive: Archive, extent: Extent, position: int) -> int:
-    """The length of a line that is longer than a chunk and begins at this position of an extent."""
-    length = 0
-    while True:
-        data = _read_chunk(archive, extent, position + length)
-        end = data.find(b"\n")
-        if end >= 0:
-            return length + end
-        length += len(data)
-
-
-def _read_chunk(archive: Archive, extent: Extent, position: int) -> bytes:
-    data = archive.read(extent.file, extent.at + position, min(CHUNK_BYTES, extent.size - position))
-    # Archived lines always end with an LF, so there must be more.
-    if not data:
-        raise _ends_early(archive, extent)
-    return data
-
-
-def _ends_early(archive: Archive, extent: Extent) -> ArchiveDamaged:
-    return ArchiveDamaged(f"{archive.folder / extent.file} ends before byte {extent.at + extent.size} of its content")
-
-
-# ---- positions in the file, and in the log
-
-
-def _in_file(cursor: Cursor, extents: tuple[Extent, ...]) -> Cursor:
-    """A cursor of the log, as a cursor of its file, which begins after the archived bytes."""
-    return _shifted(cursor, -1, extents) if extents else cursor
-
-
-def _in_log(cursor: Cursor, extents: tuple[Extent, ...]) -> Cursor:
-    """A cursor of the file, as a cursor of its log."""
-    return _shifted(cursor, 1, extents) if extents else cursor
-
-
-def _shifted(cursor: Cursor, sign: int, extents: tuple[Extent, ...]) -> Cursor:
-    size, count = archived_size(extents), sum(extent.lines for extent in extents)
-    return cursor._replace(offset=cursor.offset + sign * size, lines=cursor.lines + sign * count)
-
-
-def _lines_in_log(
-    lines: list[Line], rejected: list[Rejected], extents: tuple[Extent, ...]
-) -> tuple[list[Line], list[Rejected]]:
-    """Lines of the file, with their positions in the log."""
-    if not extents:
-        return lines, rejected
-    size, count = archived_size(extents), sum(extent.lines for extent in extents)
-    return (
-        [Line(line.byte_offset + size, line.line_number + count, line.data) for line in lines],
-        [one._replace(line_number=one.line_number + count, byte_offset=one.byte_offset + size) for one in rejected],
-    )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sidecar.config.settings import SESSION_PART, Source
 from sidecar.fs import split_path, to_os, utf8_to_text
+from sidecar.logs.last_line import OpenEnd
 from sidecar.logs.parts import Part
 from sidecar.logs.tail import NEW, Cursor
 from sidecar.records import NOT_UTF8, Answered, Extent, Line, LogName, Record, Rejected, Row
@@ -120,6 +121,11 @@ class SourceState:
     waiting: tuple[int, int, float] | None = None
     """For an event file that does not parse yet: its size, its ctime in nanoseconds, and when it was first seen with
     these two, in seconds since 1970."""
+    unfinished: tuple[int, int, int] | None = None
+    """For a last line without LF that is no record: the size of the file, its modification time in nanoseconds, and a
+    fingerprint of the line."""
+    open_end: OpenEnd | None = None
+    """What is known of the last line of the file with the plain name, if it was taken without an LF; else None."""
     archived: tuple[Extent, ...] = ()
     """The log's archived extents. Offsets and line numbers count from the first archived byte."""
     is_not_utf8: bool = False
@@ -181,6 +187,8 @@ class SourceState:
         """Set the parts. The last one is the file with the plain name."""
         self.parts, self.cursor = tuple(files[:-1]), files[-1].cursor
         self.at = 0
+        if not self.cursor.offset:
+            self.open_end = None
 
     def log_name(self, path: str) -> LogName:
         """The name that rows have for the file of a part, or for that with the plain name."""
@@ -229,6 +237,7 @@ class SourceState:
         self.cursor, self.counts = NEW, Counts()
         self.rejected, self.sessions = [], {}
         self.is_not_utf8 = False
+        self.open_end = None
         self.parts, self.at = (), 0
         self.__post_init__()
 
@@ -237,7 +246,7 @@ class SourceState:
     ) -> Batch:
         """Derive the rows of the next lines, and count the lines and those in `rejected`.
 
-        Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 if an event file has none.
+        Each line is followed by `line_end` bytes that are not part of it: 1 for an LF, 0 if there is none.
         `padding` is the number of other bytes that were read with them (`logs/padding.py`).
         """
         if self.is_not_utf8 or (rejected and rejected[0].reason == NOT_UTF8):
@@ -294,6 +303,13 @@ class SourceState:
             moved = [one._replace(byte_offset=one.byte_offset + state.base) for one in self.rejected[known_rejected:]]
             self.rejected[known_rejected:] = moved
         return self._by_part(rows, answered)
+
+    def count_line_end(self, *, is_skipped: bool) -> None:
+        """Count the line end of a last line that was taken without one."""
+        if is_skipped:
+            self.counts.skipped += 1
+        else:
+            self.counts.indexed += 1
 
     def _count_untimed(self, *, is_first: bool) -> None:
         """Count the entries of a batch that name no time. `is_first` says whether the first of them is the first entry

@@ -55,7 +55,8 @@ class Cursor(NamedTuple):
     mtime_ns: int
     """Size and modification time at the last read: while they are unchanged, there is nothing new to read."""
     offset: int
-    """Bytes consumed; always just after an LF, or at the end of an event file."""
+    """Bytes consumed; always just after an LF, or at the end of an event file or of a last line without LF
+    (`logs/last_line.py`)."""
     lines: int
     """Lines consumed."""
     head: int
@@ -106,7 +107,7 @@ def read_lines(path: str | Path, cursor: Cursor, max_line_bytes: int, limit: int
         if not is_same(fd, cursor):
             return ReadResult(cursor, [], [], more=False, changed=True)
         seen = Cursor(*now, *cursor[4:])
-        if cursor.scanned and _known_by(fd, cursor.offset, cursor.scanned, cursor.written) != cursor.searched:
+        if cursor.scanned and known_by(fd, cursor.offset, cursor.scanned, cursor.written) != cursor.searched:
             return ReadResult(_unsearched(seen), [], [], more=True)
         more = len(data) == CHUNK_BYTES
         last = data.rfind(b"\n")
@@ -147,12 +148,12 @@ def _searched(fd: int, cursor: Cursor, data: bytes, hole: int = 0) -> Cursor:
     scanned = cursor.scanned + len(data) + hole
     written = len(data.rstrip(b"\0"))
     written = cursor.scanned + written if written else cursor.written
-    searched = _known_by(fd, cursor.offset, scanned, written) if scanned >= LONG_LINE else 0
+    searched = known_by(fd, cursor.offset, scanned, written) if scanned >= LONG_LINE else 0
     found = (scanned, searched, written)
     return cursor if found == cursor[8:] else Cursor(*cursor[:8], *found)
 
 
-def _known_by(fd: int, offset: int, scanned: int, written: int) -> int:
+def known_by(fd: int, offset: int, scanned: int, written: int) -> int:
     """The fingerprint of the bytes that change if somebody writes to an unfinished line: its last bytes, and those
     around the first of the NULs at its end. A file that was made before its lines is filled in from there, and if it is
     mapped into memory, that shows neither in its size nor at its end."""
@@ -184,7 +185,7 @@ def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[l
     padding = 0
     for offset, number, length, text in zip(offsets, numbers, lengths, texts, strict=False):
         if offset == cursor.offset and cursor.scanned:
-            trimmed = _trim_range(fd, offset, offset + length, number, max_line_bytes)
+            trimmed = trim_in_file(fd, offset, offset + length, number, max_line_bytes)
         else:
             trimmed = trim(text, offset, number, max_line_bytes, begins_file=offset == 0)
         padding += trimmed.padding
@@ -195,7 +196,9 @@ def _split(fd: int, cursor: Cursor, data: bytes, max_line_bytes: int) -> tuple[l
     return lines, rejected, padding
 
 
-def _trim_range(fd: int, start: int, end: int, number: int, max_line_bytes: int) -> Trimmed:
+def trim_in_file(fd: int, start: int, end: int, number: int, max_line_bytes: int) -> Trimmed:
+    """The line from `start` to `end` of a file, without its padding."""
+
     def read(position: int, length: int) -> bytes:
         return os.pread(fd, length, position)
 
@@ -250,7 +253,7 @@ def _read_large_file(fd: int, status: os.stat_result, seen: Cursor, max_line_byt
     """Read an event file that is longer than a chunk, or that has grown since it was opened."""
     size = os.fstat(fd).st_size
     end = size - (size > 0 and os.pread(fd, 1, size - 1) == b"\n")
-    line, padding = _trim_range(fd, 0, end, 1, max_line_bytes)
+    line, padding = trim_in_file(fd, 0, end, 1, max_line_bytes)
     return WholeFile(status, _whole(seen, size, line), line, padding)
 
 

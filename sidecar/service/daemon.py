@@ -347,7 +347,7 @@ class Sidecar:
 
     def _read_file(self, writer: IndexWriter, path: str, now: float) -> tuple[Batch | None, bool]:
         """Read the next chunk of a file. Returns its batch, and whether there is more."""
-        self._rotation.take_name(writer, path, now)
+        self._rotation.take_name(writer, path)
         state = writer.state(path)
         if state is None:
             return None, False

@@ -125,7 +125,7 @@ class Rotation:
         self._renamed[path] = old
         return True
 
-    def take_name(self, writer: IndexWriter, path: str, now: float) -> None:
+    def take_name(self, writer: IndexWriter, path: str) -> None:
         """Move the rows of a renamed log to its new name, if the file at `path` has the bytes that were read."""
         old_path = self._renamed.pop(path, None)
         old = None if old_path is None else writer.state(old_path)
@@ -138,7 +138,7 @@ class Rotation:
         new = writer.new_state(path, old.first_mtime)
         if new is None:
             return
-        batches = rows_under_new_name(self._settings, new, old, now)
+        batches = rows_under_new_name(self._settings, new, old)
         if batches is None:
             return
         writer.checkpoint()

@@ -122,14 +122,16 @@ def indexed(root: Path) -> list[tuple[Any, ...]]:
     return sorted(rows, key=lambda row: (row[4], row[6]))
 
 
-def modelled(root: Path) -> list[tuple[Any, ...]]:
-    """What the model makes of the reference tree below `root`, rotated parts too, as `indexed` has it."""
+def modelled(root: Path, now: float | None = None) -> list[tuple[Any, ...]]:
+    """What the model makes of the reference tree below `root`, rotated parts too, as `indexed` has it. `now` is a time
+    in seconds since 1970, by default the present."""
+    now = time.time() if now is None else now
     paths = [(path, "session") for path in root.glob("responses/sessions/*.jsonl*") if path.is_file()]
     paths += [(path, "file") for path in root.glob("events/*/evt_*.json")]
     files = []
     for path, layout in paths:
         mtime = path.stat().st_mtime
-        relative, settled = path.relative_to(root).as_posix(), time.time() - mtime > 60
+        relative, settled = path.relative_to(root).as_posix(), now - mtime >= 60
         files.append(LogFile(relative, path.read_bytes(), mtime, layout, settled))
     rows = []
     for found in model_tree(files, takes=lambda path: path.endswith((".jsonl", ".json"))).values():
@@ -248,9 +250,9 @@ def everything(folder: Path) -> Everything:
         )
 
 
-def rebuilt(settings: Settings, workers: int = 1) -> Everything:
-    """What a new index of the same logs says, which is made elsewhere when every event file has settled."""
-    clock = mock.patch("sidecar.bulk.workers.time.time", lambda: LATER)
+def rebuilt(settings: Settings, workers: int = 1, now: float = LATER) -> Everything:
+    """What a new index of the same logs says, which is made elsewhere, by default when every file has settled."""
+    clock = mock.patch("sidecar.bulk.workers.time.time", lambda: now)
     with tempfile.TemporaryDirectory() as folder, clock, GuardedFolder.open_own(Path(folder)) as target:
         todo = read_tasks(settings, first_seen_times(settings.index_folder))
         build_index(settings, target, todo, workers, lambda _: None)

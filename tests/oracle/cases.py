@@ -877,7 +877,13 @@ LINES = [
         rejected=[(2, 14, 14, "too-long"), (3, 29, 50, "too-long"), (4, 80, 14, "too-long")],
         max_line_bytes=13,
     ),
-    Case("a last line without LF waits", [at(T)], [{"line_number": 1}], tail=b'{"event":"e"}'),
+    Case(
+        "a last line without LF that is a record is taken once nothing more comes",
+        [at(T)],
+        [{"line_number": 1}, {"line_number": 2, "byte_offset": 47, "timestamp": T}],
+        tail=b'{"event":"e"}',
+    ),
+    Case("a last line without LF that is no record waits", [at(T)], [{"line_number": 1}], tail=b'{"event":"e"'),
     Case("an empty file has no rows", [], []),
 ]
 

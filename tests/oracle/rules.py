@@ -30,4 +30,4 @@ class Rules:
 
 FIRST = Rules()
 SECOND = Rules(*[True] * 6)
-MAIN = Rules(lenient=True, glued=True, more_times=True, across=True, rotated=True)
+MAIN = SECOND

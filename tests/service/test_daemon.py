@@ -157,13 +157,13 @@ def test_an_answer_before_a_request_of_an_earlier_day_marks_it_when_it_comes(ste
 def test_a_torn_last_line_waits_for_its_end(stepped: Stepped, root: Path) -> None:
     line = orjson.dumps(said())
     write_lines(session(root), said(), line[:10])
-    stepped.turn()
+    stepped.turn(10.0)
     assert ids(stepped) == ["s:0"]
     write_lines(session(root), line[10:])
-    stepped.turn()
+    stepped.turn(10.0)
     assert ids(stepped) == ["s:0"]
     write_lines(session(root), b"\n")
-    stepped.turn()
+    stepped.turn(10.0)
     assert len(ids(stepped)) == 2
     held(stepped)
 

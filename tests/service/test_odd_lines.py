@@ -239,7 +239,9 @@ def test_glued_and_torn_records_are_rows_of_their_line_live_rebuilt_and_archived
 def test_files_with_every_oddity_give_the_rows_of_the_law(content: bytes, layout: str, max_line_bytes: int) -> None:
     path = f"{SESSIONS}/s.jsonl"
     found = rows_of(content, path, layout, float(BASE), max_line_bytes)
-    wanted = model_file(content, path=path, layout=layout, mtime=float(BASE), max_line_bytes=max_line_bytes)
+    wanted = model_file(
+        content, path=path, layout=layout, mtime=float(BASE), max_line_bytes=max_line_bytes, settled=True
+    )
     assert found.rows == wanted.rows
     assert sorted(found.rejected) == sorted(wanted.rejected)
     assert found.bytes | {"waiting": 0} == wanted.bytes | {"waiting": 0}
