@@ -20,7 +20,7 @@ from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
 from sidecar.query.index import Index
 
-from . import overview, reading
+from . import overview, reading, searching
 from .answers import encoded, failure, failure_of, json_response
 from .desks import Desk, Kept, OpenIndex, stamp
 from .guard import Access, Guard
@@ -87,6 +87,7 @@ class Site:
                 self._api(self._status, self._quick, _LISTS_OF_STATUS, keep=False, needs_index=False),
             ),
             Route("/api/live", self._stream),
+            Route("/api/search", self._search),
             *(Route(path, self._page) for path in PAGES),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -190,6 +191,13 @@ class Site:
 
     async def _stream(self, _request: Request) -> Response:
         return StreamingResponse(self._live.watch(self._served.is_over), media_type="text/event-stream")
+
+    async def _search(self, request: Request) -> Response:
+        params = dict(request.query_params)
+        wanted = searching.SearchWanted.of(params)
+        span_of(params, None)  # refused now, not in the middle of the stream
+        hits = searching.events(self._served.open_index, wanted, params, self._served.is_over)
+        return StreamingResponse(hits, media_type="text/event-stream")
 
     async def _page(self, _request: Request) -> Response:
         return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")

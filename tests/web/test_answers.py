@@ -158,6 +158,7 @@ def test_a_record_is_read_from_the_log_and_a_changed_log_is_told(tmp_path: Path)
         ("conversation", 400, "id: is missing"),
         ("conversation?id=nobody", 404, "no conversation 'nobody'"),
         ("entry?id=nothing:0", 404, "nothing:0"),
+        ("search", 400, "q: is missing"),
         ("agent?id=nobody", 404, "no agent 'nobody'"),
         ("nothing", 404, "Not Found"),
     ],
@@ -168,6 +169,21 @@ def test_an_error_is_json_with_its_status_and_says_what_is_wrong(
     answer = page.get(f"/api/{path}")
     assert (answer.status, answer.json["status"]) == (status, status)
     assert words in answer.json["error"] and answer.json["schema_version"] == 1
+
+
+def test_hits_of_a_search_come_one_by_one_and_then_the_end(page: Client) -> None:
+    events = [
+        (part.partition("data: ")[0].strip(), json.loads(part.partition("data: ")[2]))
+        for part in page.get("/api/search?q=FLAKY").body.decode().split("\n\n")
+        if "data: " in part
+    ]
+    hits = [value for name, value in events if not name]
+    assert len(hits) == 10 and {one["match"] for one in hits} == {"flaky"}
+    assert [one["t"] for one in hits] == sorted((one["t"] for one in hits), reverse=True)
+    assert (hits[0]["from"], hits[0]["to"], hits[0]["place"]) == ("lead-ada", ["test-pia"], "data.prompt")
+    assert events[-1][0] == "event: end" and events[-1][1]["complete"] is True
+    assert b"event: end" in page.get("/api/search?q=flaky&agent=rev-kai&scan_limit=1").body
+    assert page.get("/api/search?q=(&regex=1").json["error"].startswith("q: not a regular expression")
 
 
 def test_without_an_index_the_page_stands_and_says_what_to_do(root: Path) -> None:

@@ -12,7 +12,7 @@ import { Search } from "./search.js";
 import { safe, short, span } from "./text.js";
 import { Timeline } from "./timeline.js";
 
-const TABS = [["/", "Overview"], ["/timeline", "Timeline"], ["/graph", "Graph"], ["/pending", "Pending"], ["/sessions", "Sessions"]];
+const TABS = [["/", "Overview"], ["/timeline", "Timeline"], ["/graph", "Graph"], ["/pending", "Pending"], ["/sessions", "Sessions"], ["/search", "Search"]];
 const RANGES = [["1h", "1 h"], ["6h", "6 h"], [null, "24 h"], ["7d", "7 d"], ["30d", "30 d"]];
 const OLD = 86400;
 

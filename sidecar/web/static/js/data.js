@@ -63,6 +63,7 @@ const REFRESH = 5000;
 let report = () => {};
 /** Whoever shows the span of the page is told of that of each answer. */
 export const onSpan = (listener) => (report = listener);
+export const showSpan = (d) => report(d);
 
 /** The answer of a route: null while it is awaited, then the answer or `{error}`. Asked again while entries come,
  *  unless the span has an end. The last answer stays until the next is there. */

@@ -1,6 +1,7 @@
 // Search: the hits appear as they are found, the latest first.
 
 import { html, useEffect, useRef, useState } from "../vendor/standalone.module.js";
+import { showSpan } from "./data.js";
 import { Speech } from "./look.js";
 import { clock, count, day, plural, safe, short, to } from "./text.js";
 
@@ -20,7 +21,7 @@ export function Search({ limits, params, go, open }) {
     let hits = [];
     let last = {};
     set({ hits, phase: "searching" });
-    const given = new URLSearchParams(Object.entries({ q: asked, regex, agent, limit: MOST, from: limits.from ?? "", to: limits.to ?? "" }).filter(([, value]) => value));
+    const given = new URLSearchParams(Object.entries({ q: asked, regex, agent, limit: MOST, from: limits.from ?? "24h", to: limits.to ?? "" }).filter(([, value]) => value));
     const source = new EventSource("/api/search?" + given);
     const show = (phase, more = {}) => set({ hits, phase, ...last, ...more });
     source.onmessage = (message) => {
@@ -30,7 +31,9 @@ export function Search({ limits, params, go, open }) {
     source.addEventListener("progress", (message) => show("searching", (last = JSON.parse(message.data))));
     source.addEventListener("end", (message) => {
       source.close();
-      show("done", JSON.parse(message.data));
+      const end = JSON.parse(message.data);
+      showSpan(end);
+      show("done", end);
     });
     source.addEventListener("failed", (message) => {
       source.close();
