@@ -87,7 +87,8 @@ class Latency:
     asked: int
     answered: int
     errors: int
-    """Those of `answered` whose first answer is an error: its event type ends with `error`, `failed` or `cancelled`."""
+    """Those of `answered` whose first answer, on the day of the request, is an error: its event type ends with `error`,
+    `failed` or `cancelled`."""
     share: float
     """`answered / asked`."""
     low: float

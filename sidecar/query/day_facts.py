@@ -12,6 +12,7 @@ from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sidecar.errors import SidecarError
 from sidecar.store.codec import agents_of, roles_of, speakers
 from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.daily_schema import WAITS
@@ -20,6 +21,7 @@ from sidecar.times import SECONDS_PER_DAY, YEAR_10000, Time, day_number, moment_
 from .columns import PATH
 from .day_reader import DayReader
 from .filters import Filter
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .index import Index
@@ -208,8 +210,20 @@ class DayFacts:
 
 
 def index_folder(index: Index) -> Path:
-    """The index folder that an index is read from."""
+    """The index folder that an index is read from. Raises SidecarError for the index of a hub."""
+    _files_of(index)
     return index._index_folder
+
+
+def _files_of(index: Index) -> Snapshot:
+    """The files of an index. The index of a hub, which is one too, has none."""
+    files: Snapshot | None = getattr(index, "_files", None)
+    if files is None:
+        raise SidecarError(
+            "the analysis reads the daily files of one machine, and a hub has none",
+            hint="ask on each machine, without --hub",
+        )
+    return files
 
 
 def of_each_day(
@@ -220,7 +234,7 @@ def of_each_day(
     now = time.time()
     span = [None if moment is None else moment_of(moment, now) for moment in (since, until)]
     wanted = Filter(since=span[0], until=span[1])
-    files = index._files
+    files = _files_of(index)
 
     def ask(day: DayReader) -> T:
         # A limit that the whole day keeps is none.

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from helpers.support import once, reference, write_lines
+from sidecar import SidecarError, analyze
 from sidecar.cli.app import cli
+from sidecar.hub.reader import HubIndex
 
 EVIL = 'a"]; <img src=x onerror=alert(1)> \x1b[31m\u202e\n\\N --> b&lt;'
 KEYS = {
@@ -148,3 +150,10 @@ def test_without_networkx_one_line_says_what_to_install(root: Path, monkeypatch:
     done = CliRunner().invoke(cli, ["--root", str(root), "query", "graph", "--agents"])
     assert done.exit_code == 2
     assert done.stderr == "error: this needs networkx: pip install 'agent-sidecar[analyze]'\n"
+
+
+def test_a_hub_is_refused_with_one_line() -> None:
+    hub = object.__new__(HubIndex)
+    for question in (analyze.graph, analyze.latency, analyze.anomalies, analyze.keep_sums):
+        with pytest.raises(SidecarError, match="a hub has none"):
+            question(hub)  # type: ignore[operator]

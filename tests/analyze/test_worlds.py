@@ -131,8 +131,18 @@ def test_an_edge_counts_what_an_author_said_to_an_addressee(index: Index) -> Non
             assert node.pending == sum(sums["pending"] for pair, sums in plain.items() if pair[1] == node.agent)
 
 
+def ends(entry: Entry) -> tuple[float, float]:
+    """When a request was answered, if that was on the same day, and the day."""
+    return round(entry.timestamp + (entry.answered_after or 0), 4), entry.timestamp // 86400
+
+
 @pytest.mark.parametrize("by", ["pair", "agent", "role"])
 def test_latency_is_that_of_the_requests(index: Index, by: Any) -> None:
+    failed = {
+        (entry.correlation_id, (round(entry.timestamp, 4), entry.timestamp // 86400))
+        for entry in index.timeline()
+        if entry.event_type.split(":")[-1] in ("error", "cancelled", "failed") and entry.correlation_id
+    }
     for span in spans(index):
         plain: defaultdict[tuple[str | None, str | None], list[Entry]] = defaultdict(list)
         for entry in entries(index, *span):
@@ -150,6 +160,7 @@ def test_latency_is_that_of_the_requests(index: Index, by: Any) -> None:
             answered = sum(entry.has_response for entry in asked)
             assert (row.asked, row.answered, row.share) == (len(asked), answered, answered / len(asked))
             assert (row.low, row.high) == interval(answered, len(asked))
+            assert row.errors == sum((entry.correlation_id, ends(entry)) in failed for entry in asked)
             times = seconds(asked)
             assert (row.p50, row.p90, row.p95, row.p99) == tuple(percentile(times, p) for p in (50, 90, 95, 99))
 
