@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from operator import eq
+from operator import eq, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,8 @@ _FLOATS = {"timestamp": (float,), "answered_after": (float, type(None))}
 """The columns of the table `entry` that are no integers."""
 _CHUNK = 4096
 """Rows that are read and checked at a time."""
+MAX_SORTED = 500_000
+"""Entries of a day up to which they are sorted in memory."""
 ASKS = "e.requests_response = 1"
 """SQL that is true for entries that expect a response."""
 
@@ -65,10 +67,7 @@ class DayFacts:
         """These columns of the table `entry`, in any order; only of the entries `e` for which an SQL `term` is true."""
         listed = ", ".join(f"e.{column}" for column in columns)
         types = [_FLOATS.get(column, (int,)) for column in columns]
-        for chunk in self._day._chunks(
-            _CHUNK, f"SELECT {listed} FROM entry e WHERE {term} AND {self._when}", *self._limits
-        ):
-            self._check(chunk, types)
+        for chunk in self._checked(types, f"SELECT {listed} FROM entry e WHERE {term} AND {self._when}"):
             yield from chunk
 
     def steps(self, *columns: str) -> Iterator[Row]:
@@ -77,9 +76,14 @@ class DayFacts:
         names = ("timestamp", "source", "byte_offset", *columns)
         types = [_FLOATS.get(column, (int,)) for column in names]
         sql = f"SELECT {', '.join(f'e.{name}' for name in names)} FROM entry e WHERE {self._when.replace('+', '')}"
+        if self.is_whole and self._day.last_number() <= MAX_SORTED:
+            # Read from end to end and sorted here: in the order of the index, each row would be looked up by itself.
+            unsorted = [row for chunk in self._checked(types, sql) for row in chunk]
+            unsorted.sort(key=itemgetter(0))
+            yield from self._in_order(unsorted)
+            return
         held: list[Row] = []
-        for chunk in self._day._chunks(_CHUNK, f"{sql} ORDER BY e.timestamp", *self._limits):
-            self._check(chunk, types)
+        for chunk in self._checked(types, f"{sql} ORDER BY e.timestamp"):
             rows = [*held, *chunk]
             # Those of the last moment may go on in the next chunk.
             end = len(rows) - 1
@@ -96,6 +100,11 @@ class DayFacts:
             paths = self._paths
             rows.sort(key=lambda row: (row[0], paths[row[1]][0], row[2]))
         return rows
+
+    def _checked(self, types: list[tuple[type, ...]], sql: str) -> Iterator[list[Row]]:
+        for chunk in self._day._chunks(_CHUNK, sql, *self._limits):
+            self._check(chunk, types)
+            yield chunk
 
     def _check(self, rows: list[Row], types: list[tuple[type, ...]]) -> None:
         """Raise IndexDamaged for values that the sidecar never writes."""

@@ -367,3 +367,13 @@ def test_duplicates_say_the_same(index: Index) -> None:
         found = analyze.duplicates(index, *span)
         counts = sorted((key[:3], count) for key, count in plain.items() if count >= 4)
         assert sorted(((one.author, one.addressees, one.bytes), one.messages) for one in found) == counts
+
+
+def test_a_day_with_more_entries_than_are_sorted_in_memory_says_the_same(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[Any] = [analyze.role_spans, analyze.process, analyze.loops]
+    before = [question(index) for question in questions]
+    monkeypatch.setattr("sidecar.query.day_facts.MAX_SORTED", 0)
+    monkeypatch.setattr("sidecar.query.day_facts._CHUNK", 7)
+    assert [question(index) for question in questions] == before
