@@ -322,20 +322,18 @@ def _source(value: YamlValue, formats: Mapping[str, Format]) -> Source:
     if both := format_.kept.intersection(names):
         raise given["glob"].error(f"`<{min(both)}>` is kept by the format `{format_.name}`, expected another name")
     across = given[_ACROSS].flag() if _ACROSS in given else False
-    rotated = _rotated(given.get(_ROTATED), layout, across)
+    rotated = _rotated(given.get(_ROTATED), layout)
     return Source(given["name"].text(), glob, layout, format_, across, rotated)
 
 
-def _rotated(value: YamlValue | None, layout: Layout, across: bool) -> tuple[str, ...]:
+def _rotated(value: YamlValue | None, layout: Layout) -> tuple[str, ...]:
     """The patterns for the parts of a rotated log. Files with one record each have none."""
     if value is None:
-        return () if layout == "file" or across else rotation.DEFAULT
+        return () if layout == "file" else rotation.DEFAULT
     patterns = value.items("a list of names such as `{name}.{number}`, or `[]`")
     for pattern in patterns:
         if layout == "file":
             raise value.error("files of the layout `file` have no earlier parts, expected `[]`")
-        if across:
-            raise value.error(f"logs of a source with `{_ACROSS}` have no earlier parts, expected `[]`")
         try:
             rotation.check_pattern(pattern.text(rotation.EXPECTED))
         except ValueError as error:

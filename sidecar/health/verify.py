@@ -285,9 +285,9 @@ def _grown(settings: Settings, folder: Path, limits: dict[str, int], rotated: li
     for files in rotated:
         if files & grown:
             grown |= files
-    if any(_is_across(settings, file) for file in grown):
-        grown |= {file for file in limits if _is_across(settings, file)}
-    return grown
+    across = {file for file in limits if _is_across(settings, file)}
+    across |= {file for files in rotated if any(_is_across(settings, one) for one in files) for file in files}
+    return grown | across if grown & across else grown
 
 
 def _is_across(settings: Settings, path: str) -> bool:

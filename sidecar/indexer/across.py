@@ -23,20 +23,27 @@ from sidecar.times import SECONDS_PER_DAY
 
 from .saved_source import SavedSource
 
-_WAITING = (
-    "SELECT s.path, o.timestamp, o.byte_offset, o.source FROM open_request o JOIN source s ON s.id = o.source"
-    " WHERE o.awaits = ?"
+# Where a request is: the path of the file, its time, and the byte offset in the file, which may be an earlier part.
+_PLACE = (
+    "COALESCE(p.path, s.path), o.timestamp, o.byte_offset - COALESCE(p.base,"
+    " (SELECT MAX(q.base + q.offset) FROM part q WHERE q.source = o.source), 0)"
 )
+_REQUESTS = (
+    " FROM open_request o JOIN source s ON s.id = o.source LEFT JOIN part p"
+    " ON p.source = o.source AND o.byte_offset >= p.base AND o.byte_offset < p.base + p.offset"
+)
+_WAITING = f"SELECT {_PLACE}, o.source, o.byte_offset{_REQUESTS} WHERE o.awaits = ?"
 _ALL = (
-    "SELECT s.path, o.timestamp, o.byte_offset, EXISTS"
+    f"SELECT {_PLACE}, EXISTS"
     " (SELECT 1 FROM loose_answer l WHERE l.correlation = o.awaits AND l.source <> o.source)"
-    " FROM open_request o JOIN source s ON s.id = o.source WHERE o.awaits IS NOT NULL"
+    f"{_REQUESTS} WHERE o.awaits IS NOT NULL"
 )
 _SAVE = "INSERT OR IGNORE INTO loose_answer (correlation, source) VALUES (?, ?)"
 _DELETE = "DELETE FROM loose_answer WHERE correlation = ? AND source = ?"
 
-_Waiting = tuple[str, float, int, int]
-"""An open request: the path of its log, its time, its byte offset, and the id of its source."""
+_Waiting = tuple[str, float, int, int, int]
+"""An open request: the path of its file, its time, its byte offset there, the id of its source, and its position in the
+log."""
 
 
 class Mark(NamedTuple):
@@ -70,14 +77,15 @@ class AnswersAcross:
             source = one.source[0]
             for key, there in one.loose:
                 loose[key][source] = there
-            for byte_offset, *_, timestamp, awaits in one.opened:
+            for position, *_, timestamp, awaits in one.opened:
                 if awaits is not None:
-                    opened[awaits].append((one.path, timestamp, byte_offset, source))
-            closed.update((source, byte_offset) for byte_offset in one.closed)
+                    path, byte_offset = one.placed(position)
+                    opened[awaits].append((path, timestamp, byte_offset, source, position))
+            closed.update((source, position) for position in one.closed)
         marks: list[Mark] = []
         for key in sorted(loose.keys() | opened.keys()):
             answering = self._answering(key) - loose[key].keys() | {one for one, there in loose[key].items() if there}
-            waiting = [one for one in self._waiting(key) if (one[3], one[2]) not in closed]
+            waiting = [one for one in self._waiting(key) if one[3:] not in closed]
             marks += _marks([*waiting, *opened[key]], answering)
         return marks
 
@@ -110,7 +118,7 @@ class AnswersAcross:
 
 
 def _marks(waiting: Iterable[_Waiting], answering: set[int]) -> Iterator[Mark]:
-    for path, timestamp, byte_offset, source in waiting:
+    for path, timestamp, byte_offset, source, _ in waiting:
         yield Mark(path, _day(timestamp), byte_offset, bool(answering - {source}))
 
 

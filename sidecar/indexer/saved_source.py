@@ -41,6 +41,16 @@ class SavedSource(NamedTuple):
         """The path of the source."""
         return str(self.source[1])
 
+    def placed(self, position: int) -> tuple[str, int]:
+        """The path of the file in which a position in the log is, and the byte offset in it."""
+        end = 0
+        for _, path, *cursor, base in self.parts:
+            offset = Cursor(*cursor).offset
+            if position < base + offset:
+                return path, position - base
+            end = base + offset
+        return self.path, position - end
+
     @property
     def cursor(self) -> Cursor:
         """How far the log was read."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers.rotations import WAYS, Rotate
 from helpers.support import Stepped, everything, once, rebuilt, scratch, write_lines
 from oracle.logs import model_tree
 from oracle.model import LogFile
@@ -265,16 +266,20 @@ def modelled(settings: Settings) -> dict[tuple[str, int], int]:
     """By path and place, whether each request has a response, as the plain model has it."""
     files = [
         LogFile(path.relative_to(settings.root).as_posix(), path.read_bytes(), path.stat().st_mtime)
-        for path in sorted(settings.root.glob("logs/*.jsonl"))
+        for path in sorted(settings.root.glob("logs/*.jsonl*"))
     ]
-    found = model_tree(files, rotated=(), answers_across=True, rules=MAIN)
+    found = model_tree(files, takes=lambda path: path.endswith(".jsonl"), answers_across=True, rules=MAIN)
     rows = [row for model in found.values() for row in model.rows if row["is_request"]]
     return {(row["file_path"], row["byte_offset"]): row["has_response"] for row in rows}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_after_any_appends_cuts_and_kills_the_flags_are_those_of_the_law(settings: Settings, seed: int) -> None:
+@pytest.mark.parametrize("rotate", [None, *WAYS.values()])
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
+def test_after_any_appends_cuts_rotations_and_kills_the_flags_are_those_of_the_law(
+    settings: Settings, seed: int, rotate: Rotate | None
+) -> None:
     dice = random.Random(seed)
+    rotations = 0
     sidecar = Sidecar(settings, watch=False)
     sidecar.open()
     now = time.time()
@@ -284,6 +289,11 @@ def test_after_any_appends_cuts_and_kills_the_flags_are_those_of_the_law(setting
         if chance < 0.75 or not path.exists():
             make = dice.choice([ask, answer])
             write_lines(path, *(make(f"c{dice.randrange(6)}", T + dice.randrange(3) * DAY) for _ in range(2)))
+        elif rotate is not None and rotations < 9:  # then their names are in order
+            if path.stat().st_size:
+                rotations += 1
+                rotate(path, rotations)
+                write_lines(path, answer("other"))
         elif chance < 0.85:
             content = path.read_bytes()
             path.unlink()
@@ -307,6 +317,24 @@ def test_after_any_appends_cuts_and_kills_the_flags_are_those_of_the_law(setting
     assert found == modelled(settings)
     assert everything(settings.index_folder) == rebuilt(settings)
     assert compare(settings, lambda _: None).holds
+
+
+def test_requests_and_answers_find_each_other_in_any_part_of_rotated_logs(settings: Settings) -> None:
+    with Stepped(settings) as stepped:
+        write_lines(log(settings, "a"), answer("x"), ask("c"))
+        write_lines(log(settings, "b"), answer("y"))
+        stepped.turn()
+        for name in "ab":
+            log(settings, name).rename(f"{log(settings, name)}.1")
+        write_lines(log(settings, "a"), ask("d"))
+        write_lines(log(settings, "b"), answer("c"))
+        stepped.turn()
+        stepped.turn(2.0)  # a checkpoint
+        assert sorted(seen(settings).values()) == [False, True]
+        write_lines(log(settings, "b"), answer("d"))
+        stepped.turn()
+    place = len(log(settings, "a").with_name("a.jsonl.1").read_bytes().split(b"\n")[0]) + 1
+    assert answered(settings) == {f"a.jsonl:{place}": True, "a:0": True}
 
 
 def test_a_value_that_is_no_flag_is_refused(tmp_path: Path) -> None:
