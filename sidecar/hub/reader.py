@@ -8,41 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orjson import dumps
+
 from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.query.filters import Filter
 from sidecar.query.index import Index
-from sidecar.query.pages import FIRST_PAGE, LARGEST_PAGE
+from sidecar.query.pages import FIRST_PAGE
 from sidecar.query.search import Unreadable, hits_by_reading
 from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
 from sidecar.search.hit import Hit
 from sidecar.search.wanted import Wanted
-from sidecar.store.codec import agents_of, roles_of, speakers
-from sidecar.store.daily_schema import CHECKSUM_OFFSET
 from sidecar.times import duration
 
 from . import values
 from .link import connect, errors_named
+from .pages import ROW, Pages, place_of
 from .records import RecordFetcher
-from .schema import WAITS
 
 if TYPE_CHECKING:
     import psycopg
 
-_SELECTED = (
-    'id, "timestamp", event_type, session_id, file_path, line_number, byte_offset, initiating_agent,'
-    " participating_agents, agent_roles, pattern_type, conversation_id, correlation_id, is_completion, is_request,"
-    " has_response, requests_response, has_author, addressees, self_place, answered_after, checksum, node"
-)
-# As a node has it, whatever the locale of the hub; and entries of several machines at one place by their names.
-_PLACE = '"timestamp"{0}, file_path COLLATE "C"{0}, byte_offset{0}, node COLLATE "C"{0}'
-_GIVEN = {
-    "agent": "agent",
-    "session": "session_id",
-    "event_type": "event_type",
-    "pattern": "pattern_type",
-    "conversation": "conversation_id",
-    "correlation": "correlation_id",
-}
+LARGEST = 8192
+"""Entries of a page, at most, and those of its last time."""
 MAX_REMEMBERED = 200_000
 """Entries returned last by `follow` that are recognized when a log is sent again."""
 
@@ -58,6 +45,7 @@ class HubIndex(Index):
         self.root = Path("/nonexistent")
         self._db: psycopg.Connection[Any] | None = None
         self._fetcher = RecordFetcher()
+        self._pages = Pages(self._ask)
         self._connection()
 
     def close(self) -> None:
@@ -67,11 +55,17 @@ class HubIndex(Index):
             self._db = None
         self._fetcher.close()
 
+    @property
+    def backend(self) -> int:
+        """The process of the server that serves this connection."""
+        return int(self._connection().info.backend_pid)
+
     def _connection(self) -> psycopg.Connection[Any]:
         if self._db is None or self._db.closed:
             self._db = connect(self.url, read_only=True)
-            # Rows that are asked for by a limit come by indexes, and not by a sort of all.
-            self._db.execute("SET jit = off")
+            # Nobody analyzes a partitioned table, and days differ: without statistics, indexes are right.
+            self._db.execute("SET jit = off; SET enable_seqscan = off")
+            self._pages = Pages(self._ask)
         return self._db
 
     def _ask(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -83,59 +77,45 @@ class HubIndex(Index):
     def _entries(
         self, wanted: Filter, reverse: bool = False, limit: int | None = None, names: Sequence[str] | None = None
     ) -> Iterator[Any]:
-        after: tuple[Any, ...] | None = None
+        # A page ends with all entries of its last time, so that the next one begins with another.
         size = FIRST_PAGE if limit is None else max(1, min(FIRST_PAGE, limit))
-        way = " DESC" if reverse else ""
-        while True:
-            source, terms, arguments = self._asked(wanted)
-            if after is not None:
-                sign = "<" if reverse else ">"
-                columns = _PLACE.format("")
-                terms += [f'"timestamp" {sign}= %s', f"({columns}) {sign} (%s, %s, %s, %s)"]
-                arguments += [after[0], *after]
+        sign, way = ("<", " DESC") if reverse else (">", "")
+        last: float | None = None
+        while (asked := self._pages.condition(wanted, self.node)) is not None:
+            terms, arguments = [*asked.terms], [*asked.arguments]
+            if last is not None:
+                terms.append(f'"timestamp" {sign} %s::float8')
+                arguments.append(last)
             where = " AND ".join(terms) or "true"
-            sql = f"SELECT {_SELECTED} FROM {source} WHERE {where} ORDER BY {_PLACE.format(way)} LIMIT {size}"
-            page = self._ask(sql, *arguments)
-            for row in page:
-                yield _entry(row) if names is None else _columns(row, names)
-            if len(page) < size:
+            order = f'"timestamp"{" + 0" if asked.is_narrow else ""}{way}'
+            sql = f"SELECT {ROW} FROM hub.entry WHERE {where} ORDER BY {order} FETCH FIRST {size} ROWS WITH TIES"
+            rows = self._ask(sql, *arguments)
+            found = self._pages.entries(rows)
+            found.sort(key=place_of, reverse=reverse)
+            for entry in found:
+                yield entry if names is None else tuple(getattr(entry, name) for name in names)
+            if len(rows) < size:
                 return
-            last = page[-1]
-            after = (last[1], last[4], last[6], last[22])
-            size = min(LARGEST_PAGE, size * 2)
+            last = rows[-1][0]
+            size = min(LARGEST, size * 4)
 
     def _hits(self, asked: Filter, wanted: Wanted, context: int, unreadable: Unreadable | None) -> Iterator[Hit]:
         # The logs are elsewhere, so that nothing can be ruled out without reading.
         entries = self._entries(asked, reverse=True)
         return hits_by_reading(entries, self.read, self.text, wanted, context, unreadable)
 
-    def _asked(self, wanted: Filter) -> tuple[str, list[str], list[Any]]:
-        """The view that has the entries, and the conditions with their arguments."""
-        terms: list[str] = []
-        arguments: list[Any] = []
-        for comparison, moment in ((">=", wanted.since), ("<", wanted.until), (">", wanted.after)):
-            if moment is not None:
-                terms.append(f'"timestamp" {comparison} %s::float8')
-                arguments.append(moment)
-        for what, column in _GIVEN.items():
-            given = getattr(wanted, what)
-            if given is not None:
-                terms.append(f"{column} = %s")
-                arguments.append(values.name(given))
-        if wanted.pending:
-            terms.append(WAITS)
-        if self.node is not None:
-            terms.append("node = %s")
-            arguments.append(self.node)
-        return "hub.entries" if wanted.agent is None else "hub.entries_of_agent", terms, arguments
+    def _of(self, sql: str, *arguments: Any) -> list[Entry]:
+        """The entries of a statement that selects `ROW`, in their order in time."""
+        return sorted(self._pages.entries(self._ask(sql, *arguments)), key=place_of)
 
     def pending_everywhere(self) -> Iterator[Entry]:
         """Requests that wait, and that no machine has an answer to, the oldest first. One without a correlation can
         only be answered in its own log."""
-        node = "" if self.node is None else "WHERE node = %s"
-        arguments = () if self.node is None else (self.node,)
-        sql = f"SELECT {_SELECTED} FROM hub.pending_everywhere {node} ORDER BY {_PLACE.format('')}"
-        return map(_entry, self._ask(sql, *arguments))
+        places = (
+            "SELECT node_id, source_id, byte_offset FROM hub.pending_everywhere WHERE %s::text IS NULL OR node = %s"
+        )
+        sql = f"SELECT {ROW} FROM hub.entry WHERE (node, source, byte_offset) IN ({places})"
+        return iter(self._of(sql, self.node, self.node))
 
     # ---- new entries
 
@@ -178,15 +158,17 @@ class HubIndex(Index):
     def _of_turns(
         self, wanted: Filter, node: int, after: int, last: int, given: OrderedDict[int, None]
     ) -> Iterator[Entry]:
-        view, terms, arguments = self._asked(wanted)
-        where = " AND ".join(["node_id = %s", "source_id = %s", "byte_offset >= %s", "byte_offset < %s", *terms])
-        sql = f"SELECT {_SELECTED} FROM {view} WHERE {where} ORDER BY byte_offset"
+        asked = self._pages.condition(wanted, self.node)
+        if asked is None:
+            return
+        where = " AND ".join(["node = %s", "source = %s", "byte_offset >= %s", "byte_offset < %s", *asked.terms])
+        sql = f"SELECT {ROW} FROM hub.entry WHERE {where} ORDER BY byte_offset"
         ranges = (
             "SELECT source, first, last FROM hub.pushed WHERE node = %s AND turn > %s AND turn <= %s"
             " ORDER BY turn, source, first"
         )
         for source, first, end in self._ask(ranges, node, after, last):
-            for entry in map(_entry, self._ask(sql, node, source, first, end, *arguments)):
+            for entry in self._pages.entries(self._ask(sql, node, source, first, end, *asked.arguments)):
                 key = hash((node, entry.file_path, entry.byte_offset, entry.timestamp, entry.checksum))
                 if key in given:
                     continue
@@ -204,13 +186,15 @@ class HubIndex(Index):
             raise EntryNotFound(f"no entry has the id {id!r}")
         node, _, rest = name.partition("/")
         sql = (
-            f"SELECT {_SELECTED} FROM hub.entries WHERE byte_offset = %s AND (node_id, source_id) IN"
-            " (SELECT node_id, source_id FROM hub.files WHERE (stem = ANY(%s) OR path = ANY(%s)"
-            " OR node = %s AND (stem = %s OR path = %s)) AND (%s::text IS NULL OR node = %s)) LIMIT 100"
+            "SELECT node_id, source_id FROM hub.files WHERE (stem = %s OR path = %s OR node = %s AND (stem = %s OR"
+            " path = %s)) AND (%s::text IS NULL OR node = %s) LIMIT 1000"
         )
-        names = [values.name(name)]
-        rows = self._ask(sql, int(number), names, names, node, rest, rest, self.node, self.node)
-        found = [_entry(row) for row in rows]
+        whole = values.name(name)
+        files = self._ask(sql, whole, whole, node, rest, rest, self.node, self.node)
+        found = []
+        for node_id, source in files:
+            one = f"SELECT {ROW} FROM hub.entry WHERE node = %s AND source = %s AND byte_offset = %s"
+            found += self._of(one, node_id, source, int(number))
         exact = [entry for entry in found if entry.file_path == name or f"{entry.node}/{entry.file_path}" == name]
         found = exact or found
         if len(found) > 1:
@@ -227,9 +211,8 @@ class HubIndex(Index):
         Raises SourceElsewhere if they can only be read on the machine itself, and the errors of `Index.read_bytes`.
         """
         sql = (
-            "SELECT e.node, f.read_from, e.byte_length, e.checksum FROM hub.entries e JOIN hub.files f"
-            " ON (f.node_id, f.source_id) = (e.node_id, e.source_id) WHERE (e.node_id, e.source_id) IN"
-            " (SELECT node_id, source_id FROM hub.files WHERE path = %s AND (%s::text IS NULL OR node = %s))"
+            "SELECT f.node, f.read_from, e.byte_length, e.checksum FROM hub.files f JOIN hub.entry e"
+            " ON (e.node, e.source) = (f.node_id, f.source_id) WHERE f.path = %s AND (%s::text IS NULL OR f.node = %s)"
             ' AND e.byte_offset = %s AND e."timestamp" = %s'
         )
         node = entry.node or self.node
@@ -284,8 +267,12 @@ class HubIndex(Index):
     def find_peer_interactions(self, agent_id: str, time_window: float | str) -> list[PeerInteraction]:
         """As `Index.find_peer_interactions`."""
         wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        columns = ("id", "timestamp", "file_path", "line_number", "participants")
-        return [PeerInteraction(*row) for row in self._entries(wanted, names=columns)]
+        return [
+            PeerInteraction(
+                one.id, one.timestamp, one.file_path, one.line_number, dumps(one.participating_agents).decode()
+            )
+            for one in self._entries(wanted)
+        ]
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """As `Index.get_agent_role_history`."""
@@ -300,21 +287,8 @@ class HubIndex(Index):
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name."""
-        sql = "SELECT agents FROM hub.session_agents WHERE session_id = %s AND (%s::text IS NULL OR node = %s)"
-        rows = self._ask(sql, values.name(session_id), self.node, self.node)
-        return sorted({agent for (agents,) in rows for agent in agents_of(agents)})
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    agents = tuple(agents_of(row[8]))
-    author, addressees = speakers(agents, int(row[17]), row[18], row[19])
-    told = (*row[:8], agents, roles_of(row[9]), *row[10:17], author, addressees, row[20])
-    entry = Entry(*told)
-    object.__setattr__(entry, "checksum", row[21] + CHECKSUM_OFFSET)
-    object.__setattr__(entry, "node", row[22])
-    return entry
-
-
-def _columns(row: tuple[Any, ...], names: Sequence[str]) -> tuple[Any, ...]:
-    entry = _entry(row)
-    return tuple(row[8] if name == "participants" else getattr(entry, name) for name in names)
+        asked = self._pages.condition(Filter(session=session_id), self.node)
+        if asked is None:
+            return []
+        sql = f"SELECT DISTINCT node, party FROM hub.entry WHERE {' AND '.join(asked.terms)}"
+        return sorted(self._pages.agents_of(self._ask(sql, *asked.arguments)))

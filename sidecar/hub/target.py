@@ -57,6 +57,11 @@ class HubTarget:
         for table in ("entry", "party_agent", "session_part", "rejected_line"):
             self._db.execute(f"CREATE TEMP TABLE new_{table} (LIKE hub.{table}) ON COMMIT DELETE ROWS")
 
+    @property
+    def backend(self) -> int:
+        """The process of the server that serves this connection."""
+        return int(self._db.info.backend_pid)
+
     def close(self) -> None:
         """Close the connection."""
         self._db.close()

@@ -26,6 +26,7 @@ import analyze
 import archive
 import beside
 import fresh
+import hub
 import idle
 import imports
 import orjson
@@ -48,6 +49,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "archive": archive.measure,
     "search": search.measure,
     "analyze": analyze.measure,
+    "hub": hub.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""
