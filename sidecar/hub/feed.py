@@ -243,7 +243,9 @@ class FeedDay(OpenDatabase):
 
     def _row(self, row: tuple[Any, ...], opens: Opens) -> FeedRow:
         at, offset, after, line, length, checksum, requests, has, correlation, kind, context, party, roles = row
-        state = opens.at(offset)
+        said = self._kind(kind)
+        # Only requests are ever open.
+        state = opens.at(offset) if said[3] else None
         if state is not None:
             correlation, after = state.correlation, None
             waits = values.WAITING if requests else values.OPEN
@@ -252,7 +254,6 @@ class FeedDay(OpenDatabase):
             response = values.ANSWERED
         else:
             response = values.NEVER_OPEN if requests else values.NONE
-        said = self._kind(kind)
         return FeedRow(
             *(at, offset, after, line, length, checksum, response),
             None if correlation is None else values.name(correlation),
