@@ -32,7 +32,7 @@ Numbers = dict[int, list[int]]
 """Numbers of a dictionary, by node."""
 
 
-class Condition(NamedTuple):
+class RowCondition(NamedTuple):
     """What rows have to fulfil."""
 
     terms: list[str]
@@ -56,7 +56,7 @@ class Pages:
 
     # ---- from a filter
 
-    def condition(self, wanted: Filter, node: str | None) -> Condition | None:
+    def condition(self, wanted: Filter, node: str | None) -> RowCondition | None:
         """The condition for a filter, on a node or on all; None if nothing can fulfil it."""
         terms: list[str] = []
         arguments: list[Any] = []
@@ -89,7 +89,7 @@ class Pages:
             for one, its in numbers.items():
                 arguments += [one, its]
             is_narrow |= column == "context" or (column == "party" and few)
-        return Condition(terms, arguments, is_narrow)
+        return RowCondition(terms, arguments, is_narrow)
 
     def _dictionaries(self, wanted: Filter) -> Iterable[tuple[str, str, list[str]]]:
         """For each dictionary that the filter is about: the column, the statement, and its arguments."""
