@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from sidecar.errors import SidecarError
 from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
@@ -36,6 +37,8 @@ def teams(index: Index, since: Time | None = None, until: Time | None = None, by
 
     Raises BadTime, and the errors of `Index`.
     """
+    if by not in ("roles", "agents"):
+        raise SidecarError(f"by: {by!r} is neither 'roles' nor 'agents'")
     known: defaultdict[str, _Conversation] = defaultdict(_Conversation)
     for day in of_each_day(index, _day_conversations, since, until):
         for name, of_day in day.items():

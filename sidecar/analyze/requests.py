@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from sidecar.errors import SidecarError
 from sidecar.query.day_facts import DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
@@ -61,6 +62,8 @@ def latency(index: Index, since: Time | None = None, until: Time | None = None, 
     Raises BadTime, and the errors of `Index`.
     """
     rows: list[Latency]
+    if by not in ("pair", "agent", "role"):
+        raise SidecarError(f"by: {by!r} is none of 'pair', 'agent' and 'role'")
     if by == "pair":
         pairs = merged(pairs_of_days(index, since, until))
         rows = [_latency(*pair, answers) for pair, answers in pairs.items()]

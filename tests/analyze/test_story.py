@@ -10,7 +10,7 @@ import pytest
 from helpers import story
 from helpers.story import Story
 from helpers.support import once, reference
-from sidecar import Index, analyze
+from sidecar import Index, SidecarError, analyze
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,10 @@ def test_messages_of_the_same_length_in_other_words_are_no_duplicates(index: Ind
     circle = [one for one in found if one.author in story.CIRCLE]
     assert {one.messages for one in circle} == {20}
     assert len(found) == len(circle) + 1  # the retries; the hostile agent was asked three times only
+
+
+def test_a_wrong_argument_is_named(index: Index) -> None:
+    with pytest.raises(SidecarError, match="by: 'agents'"):
+        analyze.latency(index, by="agents")  # type: ignore[arg-type]
+    with pytest.raises(SidecarError, match="by: 'pair'"):
+        analyze.teams(index, by="pair")  # type: ignore[arg-type]
