@@ -296,6 +296,18 @@ def window_options(command: _F) -> _F:
     return cast(_F, with_window)
 
 
+def window_times(command: _F) -> _F:
+    """Add `--since` and `--until`. The command receives them as `window`."""
+
+    @wraps(command)
+    def with_window(*args: Any, since: float | None, until: float | None, **given: Any) -> Any:
+        return command(*args, window=Window(since, until, None), **given)
+
+    for option in reversed(_WINDOW[:2]):
+        with_window = option(with_window)
+    return cast(_F, with_window)
+
+
 def local_option(command: _F) -> _F:
     """Add `--local`. It is parsed first, because it decides how times are read."""
     text = "Show and read times in this machine's time zone, not in UTC."

@@ -12,15 +12,17 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from sidecar.errors import AmbiguousId, EntryNotFound
-from sidecar.fs import split_path
+from sidecar.fs import FileStat, split_path
 from sidecar.lenient import read_document
 from sidecar.records import AgentSummary, Entry, RejectedLine, Session
 from sidecar.said import said
+from sidecar.store.layout import day_stamp
 from sidecar.times import Time, duration, moment_of
 from sidecar.tool_logs import places_of
 
 from . import all_days
 from .agents import all_agents
+from .arrow import ArrowQueries
 from .columns import checked_names
 from .day_reader import DayReader
 from .filters import Filter
@@ -36,7 +38,7 @@ SHORTEST_WAIT = 0.0005
 """Seconds between two looks of `Index.follow` while entries come."""
 
 
-class Index(ReferenceQueries, SearchQueries):
+class Index(ReferenceQueries, SearchQueries, ArrowQueries):
     """The index below a root, for reading.
 
         from sidecar import Index
@@ -352,6 +354,14 @@ class Index(ReferenceQueries, SearchQueries):
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are not records, in the order of file path and byte offset."""
         return iter(self._files.of_catalog(lambda catalog: catalog.rejected()))
+
+    def days(self) -> list[str]:
+        """The days that have entries, as `YYYY-MM-DD`, in their order."""
+        return [name.removesuffix(".db") for name in self._files.names()]
+
+    def day_stamp(self, day: str) -> tuple[FileStat | None, ...]:
+        """What the files of a day look like. As long as this is the same, the day's entries most likely are."""
+        return day_stamp(self._index_folder, f"{day}.db")
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that is a participant of any entry, sorted by name, with its number of entries."""

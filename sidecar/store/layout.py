@@ -105,6 +105,13 @@ def change_stamp(folder: Path) -> tuple[FileStat | None, ...]:
     return try_file_stat(f"{folder}/{MANIFEST}"), try_file_stat(f"{folder}/{CATALOG_NAME}")
 
 
+def day_stamp(folder: Path, name: str) -> tuple[FileStat | None, ...]:
+    """The status of a daily file and of its write-ahead log; changes whenever either does. Empty if there is no such
+    file."""
+    path = daily_path(folder, name)
+    return () if path is None else tuple(try_file_stat(f"{path}{end}") for end in ("", "-wal"))
+
+
 def listing_stamp(folder: Path) -> tuple[int, int] | None:
     """A value that stays the same as long as the result of `daily_paths` does; None if that may be changing just now.
 

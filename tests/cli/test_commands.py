@@ -160,6 +160,7 @@ def test_the_commands_are_those_of_the_design() -> None:
         *("analyze process", "analyze loops", "analyze silent", "analyze storms", "analyze duplicates"),
         *("show", "follow", "top", "demo"),
         *("archive", "reindex", "status", "verify", "doctor", "completion"),
+        *("export", "datasette-metadata"),
         *("push", "hub", "hub init", "hub status", "hub verify", "hub drop", "hub forget"),
     ]
 
