@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from sidecar.errors import ConfigError
 from sidecar.fs import try_file_stat
 from sidecar.query.columns import COLUMNS
 from sidecar.query.index import Index
@@ -59,8 +60,11 @@ def export(
     """Write the entries from `since` on and before `until`, a file a day below a folder, which is made. A day without
     such an entry has no file. Files of days that the index no longer has stay.
 
-    Raises OSError if a file cannot be written, and the errors of `Index.timeline`.
+    Raises ConfigError if the folder lies in the root or in the index, OSError if a file cannot be written, and the
+    errors of `Index.timeline`.
     """
+    if any(folder.resolve().is_relative_to(one.resolve()) for one in (index.root, index.index_folder)):
+        raise ConfigError(f"{folder} lies among the logs or in the index", hint="name a folder outside of them")
     days = [one for one in index.days() if _part_of(one, since, until) is not None]
     sizes = [sum(stat.size for stat in index.day_stamp(day) if stat) for day in days]
     done = entries = 0

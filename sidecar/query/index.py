@@ -355,6 +355,11 @@ class Index(ReferenceQueries, SearchQueries, ArrowQueries):
         """The lines that are not records, in the order of file path and byte offset."""
         return iter(self._files.of_catalog(lambda catalog: catalog.rejected()))
 
+    @property
+    def index_folder(self) -> Path:
+        """The folder that the index is in."""
+        return self._index_folder
+
     def days(self) -> list[str]:
         """The days that have entries, as `YYYY-MM-DD`, in their order."""
         return [name.removesuffix(".db") for name in self._files.names()]

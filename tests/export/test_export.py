@@ -14,7 +14,7 @@ import pytest
 
 from helpers.corpora import BASE, write_tree
 from helpers.support import reference, write_lines
-from sidecar import Index, UnknownColumn
+from sidecar import ConfigError, Index, UnknownColumn
 from sidecar.export import days as days_module
 from sidecar.export.days import ExportedDay, export
 from sidecar.export.entry_files import CSV, JSONL, PARQUET, FileKind
@@ -135,6 +135,13 @@ def test_spans_are_the_answered_requests_without_what_was_said(tmp_path: Path) -
     assert (len(span["traceId"]), len(span["spanId"])) == (32, 16)
     attributes = {one["key"]: one["value"]["stringValue"] for one in span["attributes"]}
     assert attributes["gen_ai.agent.name"] == "b" and attributes["gen_ai.conversation.id"] == "talk"
+
+
+def test_nothing_is_exported_into_the_logs_or_the_index(tree: Path) -> None:
+    for folder in (tree / "out", tree / "index", tree / "responses" / "x"):
+        with pytest.raises(ConfigError, match="lies among the logs"):
+            exported(tree, folder, JSONL)
+        assert not (folder / "day=2024-12-29").exists()
 
 
 # ---- again
