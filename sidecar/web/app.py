@@ -26,6 +26,7 @@ from .desks import Desk, Kept, OpenIndex, stamp
 from .guard import Access, Guard
 from .live import Live
 from .pieces import Pieces
+from .record_bytes import STATUS, record_bytes
 from .spans import BadParameter, TimeSpan, span_of
 from .sums import Sums
 
@@ -88,6 +89,7 @@ class Site:
             ),
             Route("/api/live", self._stream),
             Route("/api/search", self._search),
+            Route("/v1/bytes", self._bytes),
             *(Route(path, self._page) for path in PAGES),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -198,6 +200,15 @@ class Site:
         span_of(params, None)  # refused now, not in the middle of the stream
         hits = searching.events(self._served.open_index, wanted, params, self._served.is_over)
         return StreamingResponse(hits, media_type="text/event-stream")
+
+    async def _bytes(self, request: Request) -> Response:
+        params = dict(request.query_params)
+        try:
+            data = await self._quick.ask(lambda index: record_bytes(index, params))
+        except tuple(STATUS) as error:
+            status = next(number for kind, number in STATUS.items() if isinstance(error, kind))
+            return failure(status, str(error), error.hint)
+        return Response(data, media_type="application/octet-stream")
 
     async def _page(self, _request: Request) -> Response:
         return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
