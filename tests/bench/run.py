@@ -34,6 +34,7 @@ import query
 import rebuild
 import search
 import size
+import web
 from measure import Figure, Plan, python
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +51,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "search": search.measure,
     "analyze": analyze.measure,
     "hub": hub.measure,
+    "web": web.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""

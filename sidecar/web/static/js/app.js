@@ -97,7 +97,7 @@ function App() {
       <a class="brand" href="/"><img src="/static/icon.svg" alt="" />sidecar</a>
       <nav aria-label="pages">${TABS.map(([to, text]) => html`<a href=${tab(to)} aria-current=${path === to ? "page" : null}>${text}</a>`)}${path === "/conversation" ? html`<a aria-current="page">Conversation</a>` : null}${agent ? html`<a aria-current="page">Agent</a>` : null}</nav>
       <span class="grow"></span>
-      ${timed && shown ? html`<span class="muted shown">${span(shown.from, shown.to)} UTC${old ? " · as of the last entry" : ""}</span>` : null}
+      ${timed && shown ? html`<span class="muted shown" title=${old ? "the last entry is older than a day: times are counted from it" : ""}>${span(shown.from, shown.to)} UTC${old ? " · as of the last entry" : ""}</span>` : null}
       ${timed ? html`<span class="seg" role="group" aria-label="range">${RANGES.map(([value, text]) => html`<button aria-pressed=${!limits.to && (limits.from ?? null) === value} onClick=${() => move(null, { from: value, to: null, record: null })}>${text}</button>`)}</span>` : null}
       <span class="live" title="entries that are indexed just now"><i class=${"lamp" + (live.on ? " on" : "")}></i><span id="live-rate">${live.on ? live.rate.toFixed(1) + " /s" : "not live"}</span></span>
       <button class="btn small" onClick=${() => setTheme(theme === "dark" ? "light" : "dark")} aria-label="dark or light">◐</button>

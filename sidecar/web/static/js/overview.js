@@ -93,8 +93,8 @@ const ICONS = {
   duplicates: "M8 8h11v12H8zM5 16V4h11",
 };
 const SAYS = {
-  silent: ["has gone silent", (a) => `${plural(a.messages, "request")} to it since its last word, none answered; before, it answered ${percent(a.share)}. By chance: ${odds(a.odds)}.`],
-  storm: ["is flooded with requests", (a) => `${a.messages} that nobody answered, ${a.peak} of them within ten minutes. By chance: ${odds(a.odds)}.`],
+  silent: ["has gone silent", (a) => `${plural(a.messages, "request")} to it since its last word, none answered; before, it answered ${percent(a.share)}. ${odds(a.odds)}`],
+  storm: ["is flooded with requests", (a) => `${a.messages} that nobody answered, ${a.peak} of them within ten minutes. ${odds(a.odds)}`],
   ping_pong: ["play ping-pong", (a) => `${plural(a.rounds, "round")}, ${plural(a.messages, "message")}, in ${duration(a.until - a.since)}.`],
   cycle: ["go round in a circle", (a) => `${plural(a.rounds, "round")}, ${plural(a.messages, "message")}, in ${duration(a.until - a.since)}.`],
   duplicates: ["the same message again and again", (a) => `${a.messages} times within ${duration(a.until - a.since)}, ${a.bytes} bytes each.`],

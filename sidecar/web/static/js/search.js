@@ -23,10 +23,16 @@ export function Search({ limits, params, go, open }) {
     set({ hits, phase: "searching" });
     const given = new URLSearchParams(Object.entries({ q: asked, regex, agent, limit: MOST, from: limits.from ?? "24h", to: limits.to ?? "" }).filter(([, value]) => value));
     const source = new EventSource("/api/search?" + given);
-    const show = (phase, more = {}) => set({ hits, phase, ...last, ...more });
+    let drawing = 0;
+    const show = (phase, more = {}) => {
+      clearTimeout(drawing);
+      drawing = 0;
+      set({ hits, phase, ...last, ...more });
+    };
     source.onmessage = (message) => {
       hits = [...hits, JSON.parse(message.data)];
-      show("searching");
+      // A burst of hits is drawn at once.
+      drawing ||= setTimeout(() => show("searching"), 150);
     };
     source.addEventListener("progress", (message) => show("searching", (last = JSON.parse(message.data))));
     source.addEventListener("end", (message) => {
@@ -43,7 +49,10 @@ export function Search({ limits, params, go, open }) {
       source.close();
       show("failed", { error: regex ? "The connection ended. Is that a regular expression?" : "The connection ended." });
     };
-    return () => source.close();
+    return () => {
+      clearTimeout(drawing);
+      source.close();
+    };
   }, [asked, regex, agent, limits.from, limits.to]);
   const submit = (event) => {
     event.preventDefault();

@@ -51,9 +51,9 @@ export const span = (a, b) =>
 const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 /** How likely something is. Below 10^-12 no history can tell. */
 export function odds(p) {
-  if (p <= 1.001e-12) return "never in its history";
-  if (p > 1e-4) return `1 in ${Math.round(1 / p).toLocaleString("en")}`;
-  return "1 in 10" + [...String(Math.round(-Math.log10(p)))].map((digit) => SUPERSCRIPT[digit]).join("");
+  if (p <= 1.001e-12) return "Never before in its history.";
+  if (p > 1e-4) return `By chance: 1 in ${Math.round(1 / p).toLocaleString("en")}.`;
+  return "By chance: 1 in 10" + [...String(Math.round(-Math.log10(p)))].map((digit) => SUPERSCRIPT[digit]).join("") + ".";
 }
 
 // ---- addresses
