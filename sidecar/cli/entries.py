@@ -95,8 +95,9 @@ def follow(
     with closing(options.open_index()) as index:
         filters = _meant(index, filters)
         view = query_views.FollowView(Screen(local), index if text else None)
-        watch = _SidecarWatch(options.settings().index_folder, print_note)
-        for entry in chosen(index.follow(**filters, stop=watch.look), tools):
+        # What comes to a hub does not depend on a sidecar of this machine.
+        watch = None if options.hub is not None else _SidecarWatch(options.settings().index_folder, print_note).look
+        for entry in chosen(index.follow(**filters, stop=watch), tools):
             if as_json:
                 print_json({**as_object(entry), **({"text": _text(index, entry)} if text else {})})
             else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.hubs import equal, pushed
-from helpers.support import Stepped, once, reference, write_lines
+from helpers.support import Stepped, command, eventually, once, reference, running, write_lines
 from sidecar.archive.job import ArchiveOptions, archive
 from sidecar.errors import HubUnavailable, NodeTaken
 from sidecar.hub.push import Pusher
@@ -219,3 +219,45 @@ def test_a_place_without_a_hub_says_how_to_make_one(stepped: Stepped, postgres: 
     with pytest.raises(HubUnavailable) as error:
         pushed(Hub(postgres, empty), stepped)
     assert "hub init" in error.value.hint
+
+
+def test_a_log_that_begins_again_while_it_is_read_is_read_anew(hub: Hub, stepped: Stepped, log: Path) -> None:
+    write_lines(log, *(say(T + at) for at in range(5)))
+    stepped.turn()
+    changes = iter([7, 0, 9])
+
+    def on_stage(stage: str) -> None:
+        if stage == "read" and (lines := next(changes, None)) is not None:
+            log.write_text("")
+            write_lines(log, *(say(T + at, "other:note") for at in range(lines)))
+            stepped.turn()
+
+    pushed(hub, stepped, on_stage=on_stage)
+    stepped.turn()
+    pushed(hub, stepped)
+    equal(hub, stepped)
+    assert hub.ask("SELECT count(*), min(event_type) FROM hub.entries") == [(9, "other:note")]
+
+
+def test_a_pusher_that_follows_goes_on_when_the_hub_is_back(hub: Hub, root: Path, log: Path) -> None:
+    import signal
+    import subprocess
+
+    write_lines(log, say(T))
+    words = command("push", "--root", root, "--hub", hub.url, "--node", "n1")
+    with running(root):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as pusher:
+            try:
+                for number in range(1, 4):
+                    eventually(lambda number=number: hub.ask("SELECT count(*) FROM hub.entry") == [(number,)])
+                    hub.ask(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%hub.node%'"
+                        " AND datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                    write_lines(log, say(T + number))
+                eventually(lambda: hub.ask("SELECT count(*) FROM hub.entry") == [(4,)])
+            finally:
+                pusher.send_signal(signal.SIGTERM)
+                told = pusher.communicate()[1]
+        assert pusher.returncode == 0, told
+        assert told.endswith("stopped\n")

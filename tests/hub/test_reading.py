@@ -263,6 +263,20 @@ def test_the_command_asks_a_hub(hub: Hub, root: Path, log: Path, tmp_path: Path)
     assert sidecar("query", "timeline", "--hub", hub.url, "--node", "other", "--json").stdout == ""
     assert "x:request" in sidecar("query", "pending", "--hub", hub.url).stdout
     assert json.loads(sidecar("show", "s:0", "--hub", "--json").stdout)["entry"]["node"] == "build-17"
+    following = subprocess.Popen(
+        command("follow", "--hub", hub.url, "--json"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        asks = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        eventually(lambda: hub.ask(asks))
+        write_lines(log, say(T + 2, "x:new"))
+        once(reference(root))
+        sidecar("push", "--once")
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["event_type"] == "x:new"
+    finally:
+        following.kill()
+        following.communicate()
     assert sidecar("hub", "verify").returncode == 0
     hub.ask("UPDATE hub.entry SET line_number = 99 WHERE byte_offset = 0")
     wrong = sidecar("hub", "verify")
