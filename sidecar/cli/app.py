@@ -19,7 +19,7 @@ import click
 from sidecar import __version__
 from sidecar.errors import SidecarError
 
-from . import admin, analysis, archive, demo, entries, export, hub, query, run, search, serve, top
+from . import admin, analysis, archive, demo, entries, export, hub, mcp, query, run, search, serve, top
 from .options import Group, accept_global_options
 
 INTERRUPTED = 130
@@ -121,7 +121,7 @@ def cli() -> None:
 
 for command in (
     *(*run.COMMANDS, *query.COMMANDS, *search.COMMANDS, *analysis.COMMANDS, *entries.COMMANDS),
-    *serve.COMMANDS,
+    *(*serve.COMMANDS, *mcp.COMMANDS),
     *(*top.COMMANDS, *demo.COMMANDS, *archive.COMMANDS, *admin.COMMANDS, *export.COMMANDS, *hub.COMMANDS),
 ):
     cli.add_command(command)
