@@ -158,7 +158,7 @@ def test_the_commands_are_those_of_the_design() -> None:
             "analyze teams",
         ),
         *("analyze process", "analyze loops", "analyze silent", "analyze storms", "analyze duplicates"),
-        *("show", "follow", "top", "demo"),
+        *("show", "follow", "serve", "mcp", "top", "demo"),
         *("archive", "reindex", "status", "verify", "doctor", "completion"),
         *("export", "datasette-metadata"),
         *("push", "hub", "hub init", "hub status", "hub verify", "hub drop", "hub forget"),
