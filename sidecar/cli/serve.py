@@ -59,6 +59,7 @@ def serve(
     try:
         from sidecar.web import server
         from sidecar.web.app import Served
+        from sidecar.web.desks import leave
         from sidecar.web.guard import Access
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
@@ -82,6 +83,7 @@ def serve(
         if is_opened:
             click.launch(where)
         one.run(listener)
+    leave()
 
 
 COMMANDS = (serve,)

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from sidecar.analyze.values import Anomalies
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
 from sidecar.query.index import Index
@@ -35,6 +36,8 @@ KEPT_BYTES = 32 << 20
 """Of whole answers."""
 PAGES = ("/", "/timeline", "/graph", "/conversation", "/pending", "/sessions", "/search", "/agent/{id:path}")
 
+UNREADY = "unready"
+"""The key of the lists of an answer that are still being made: whoever asks again gets them."""
 _LISTS_OF_STATUS = ("reasons", "odd_times", "dropped_list")
 
 Answer = Callable[[Index, Mapping[str, str], TimeSpan], Mapping[str, Any]]
@@ -107,6 +110,7 @@ class Site:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._pieces.warm()
         try:
             yield
         finally:
@@ -120,11 +124,15 @@ class Site:
     # ---- answers
 
     def _overview(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
-        anomalies, teams = self._pieces.anomalies(index, span), self._pieces.teams(index, span)
-        return overview.overview(index, self._sums, span, anomalies, teams)
+        anomalies, teams = self._pieces.anomalies(span), self._pieces.teams(span)
+        found = overview.overview(index, self._sums, span, anomalies or Anomalies(), teams or ())
+        missing = [name for name, piece in (("anomalies", anomalies), ("teams", teams)) if piece is None]
+        return {**found, UNREADY: missing} if missing else found
 
     def _lanes(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
-        return overview.lanes(index, self._sums, span, self._pieces.anomalies(index, span))
+        anomalies = self._pieces.anomalies(span)
+        found = overview.lanes(index, self._sums, span, anomalies or Anomalies())
+        return {**found, UNREADY: ["anomalies"]} if anomalies is None else found
 
     def _graph(self, index: Index, _params: Mapping[str, str], span: TimeSpan) -> Mapping[str, Any]:
         return overview.graph(index, self._sums, span)
@@ -173,8 +181,9 @@ class Site:
                 kept = self._kept.get((*key, span), state) if keep else None
                 if kept is not None:
                     return bytes(kept)
-                body = encoded(answer(index, params, span), lists)
-                if keep:
+                value = answer(index, params, span)
+                body = encoded(value, lists)
+                if keep and UNREADY not in value:
                     self._kept.put((*key, span), state, body, len(body))
                 return body
 

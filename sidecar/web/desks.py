@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -18,6 +21,10 @@ from sidecar.store.database_files import WAL
 T = TypeVar("T")
 OpenIndex = Callable[[], Index]
 Stamp = tuple[Any, ...]
+THREAD = "sidecar-web-"
+"""What the names of the threads begin with."""
+GRACE_SECONDS = 2.0
+"""How long a thread may take to end."""
 
 
 class Desk:
@@ -26,11 +33,15 @@ class Desk:
     def __init__(self, name: str, open_index: OpenIndex) -> None:
         self._open = open_index
         self._index: Index | None = None  # only the thread touches this
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sidecar-web-{name}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{THREAD}{name}")
 
     async def ask(self, question: Callable[[Index], T]) -> T:
         """The answer to a question. Raises whatever the question raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+        return await asyncio.wrap_future(self.begin(question))
+
+    def begin(self, question: Callable[[Index], T]) -> Future[T]:
+        """Ask, and do not wait for the answer."""
+        return self._thread.submit(self._answer, question)
 
     def _answer(self, question: Callable[[Index], T]) -> T:
         if self._index is None:
@@ -38,14 +49,30 @@ class Desk:
         return question(self._index)
 
     def close(self) -> None:
-        """Wait for the thread, and close its index."""
+        """Close the index. A question that takes longer than `GRACE_SECONDS` goes on: see `leave`."""
 
         def end() -> None:
             if self._index is not None:
                 self._index.close()
 
-        self._thread.submit(end).result()
-        self._thread.shutdown()
+        if self._is_stuck(end):
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        else:
+            self._thread.shutdown()
+
+    def _is_stuck(self, end: Callable[[], None]) -> bool:
+        try:
+            self._thread.submit(end).result(GRACE_SECONDS)
+        except TimeoutError:
+            return True
+        return False
+
+
+def leave() -> None:
+    """End the process if a question is still being answered: nobody waits for it, and it only reads."""
+    if any(thread.name.startswith(THREAD) and thread.is_alive() for thread in threading.enumerate()):
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def stamp(folder: Path, since: float | None = None, until: float | None = None) -> Stamp:

@@ -60,6 +60,7 @@ export function useLive() {
 // ---- answers
 
 const REFRESH = 5000;
+const UNREADY = 3000; // parts of an answer may still be made: it is asked for again
 let report = () => {};
 /** Whoever shows the span of the page is told of that of each answer. */
 export const onSpan = (listener) => (report = listener);
@@ -87,6 +88,7 @@ export function useData(route, params, { shows = true } = {}) {
       asked = Date.now();
       if (!on) return;
       hold({ key, data });
+      if (data.unready) setTimeout(() => on && !busy && load(), UNREADY);
       if (shows && data.to) report(data);
     };
     load();

@@ -104,13 +104,13 @@ const SAYS = {
 const showing = (a) =>
   a.conversation ? to.conversation(a.conversation, a.entry) : to.page("/timeline", { from: Math.floor(a.since - 1800), to: Math.ceil(Math.min(a.until, a.since + 5400) + 600), agent: a.agents[0] });
 
-function Attention({ anomalies }) {
+function Attention({ anomalies, unready }) {
   return html`<section class="card attention" aria-label="Needs attention"><h2>Needs attention</h2>${anomalies.length
     ? anomalies.slice(0, 12).map((a) => html`<div class=${"alert " + (a.kind === "duplicates" ? "mild" : "")}>
         <span class="icon"><svg viewBox="0 0 24 24" aria-hidden="true"><path d=${ICONS[a.kind]} /></svg></span>
         <div><b>${a.agents.map((one) => short(one, 26)).join(a.kind === "cycle" || a.kind === "duplicates" ? " → " : ", ")}</b> ${SAYS[a.kind][0]}<p>${SAYS[a.kind][1](a)}</p></div>
         <a class="btn" href=${showing(a)} aria-label=${`show: ${safe(a.agents[0])} ${SAYS[a.kind][0]}`}>show</a></div>`)
-    : html`<p class="muted empty">Nobody is silent, flooded, or going in circles.</p>`}</section>`;
+    : unready ? html`<p class="muted empty" role="status">looking at the last month…</p>` : html`<p class="muted empty">Nobody is silent, flooded, or going in circles.</p>`}</section>`;
 }
 
 function Teams({ teams }) {
@@ -158,7 +158,7 @@ export function Overview({ limits, go, open }) {
     <div class="grid two">
       <${Figure} title="Messages" columns=${VOLUME_COLUMNS} rows=${() => volumeTable(d)} tools=${html`<span class="legend"><span><i class="dot" style=${{ background: "var(--accent)" }}></i>said</span><span><i class="dot" style=${{ background: "var(--bad)" }}></i>still waiting</span></span>`}>
         <${Volume} d=${d} pick=${(from, end) => go("/timeline", { from, to: end })} /></${Figure}>
-      <${Attention} anomalies=${d.anomalies} />
+      <${Attention} anomalies=${d.anomalies} unready=${d.unready?.includes("anomalies")} />
     </div>
     <${Live} open=${open} />
     <div class="grid even">
