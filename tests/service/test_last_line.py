@@ -22,7 +22,7 @@ from sidecar.health.verify import compare
 from sidecar.query.index import Index
 
 LOOK = 20.0
-"""Seconds after which a scan is due, and no last line is old enough."""
+"""Seconds after which no last line is old enough."""
 LOG = "responses/sessions/s.jsonl"
 
 
@@ -50,6 +50,12 @@ def put(stepped: Stepped, content: bytes, name: str = LOG) -> Path:
     return log
 
 
+def look(stepped: Stepped, seconds: float = LOOK) -> None:
+    """Let time pass, and have a scan whatever the last one took."""
+    stepped.sidecar._scans.restart()
+    stepped.turn(seconds)
+
+
 def held(stepped: Stepped) -> None:
     """Live, rebuilt, verified and in the model the rows are the same, and every byte is counted."""
     settings = stepped.settings
@@ -68,10 +74,10 @@ def waiting(settings: Settings) -> list[str]:
 
 def test_it_waits_for_a_minute_and_is_taken_with_all_that_follows_from_it(stepped: Stepped) -> None:
     put(stepped, ASKED + b"\n" + ANSWER)
-    stepped.turn(30.0)
+    look(stepped, 30.0)
     assert len(stepped.rows) == 1
     held(stepped)
-    stepped.turn(31.0)
+    look(stepped, 31.0)
     assert len(stepped.rows) == 2
     held(stepped)
     assert not waiting(stepped.settings)
@@ -82,11 +88,11 @@ def test_it_waits_for_a_minute_and_is_taken_with_all_that_follows_from_it(steppe
 
 def test_the_line_end_that_comes_later_changes_no_row(stepped: Stepped) -> None:
     log = put(stepped, ASKED + b"\n" + ANSWER)
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     before = stepped.rows
     numbers = stepped.sidecar._writer.state(LOG).counts.entries  # type: ignore[union-attr]
     put(stepped, b"\n")
-    stepped.turn(LOOK)
+    look(stepped)
     assert stepped.rows == before
     assert stepped.sidecar._writer.state(LOG).counts.entries == numbers  # type: ignore[union-attr]
     assert status_of(stepped.settings).bytes.indexed == log.stat().st_size
@@ -96,31 +102,31 @@ def test_the_line_end_that_comes_later_changes_no_row(stepped: Stepped) -> None:
 @pytest.mark.parametrize("more", [b"\r\n", b" and more\n", b"\0\0", ANSWER + b"\n", b',"x":1}\n', b"x"])
 def test_what_was_taken_goes_when_the_line_goes_on(more: bytes, stepped: Stepped) -> None:
     put(stepped, ASKED + b"\n" + ANSWER)
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     assert not waiting(stepped.settings)
     put(stepped, more)
-    stepped.turn(LOOK)
+    look(stepped)
     held(stepped)
     if not more.endswith(b"\n"):
         assert waiting(stepped.settings) == ["s:0"]
         with Index(stepped.settings.root) as index:
             assert [session.status for session in index.sessions()] == ["active"]
     assert status_of(stepped.settings).dropped == 0
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     held(stepped)
 
 
 def test_nothing_that_is_no_record_is_taken(stepped: Stepped) -> None:
     for n, rest in enumerate([b'{"event":', b"{}", b"text", b"  ", b"\0\0", ANSWER + ASKED, b"[1]", ANSWER + b'{"a']):
         put(stepped, ASKED + b"\n" + rest, f"responses/sessions/s{n}.jsonl")
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     assert len(stepped.rows) == 8
     held(stepped)
 
 
 def test_a_file_that_was_made_before_its_lines_is_filled_in_behind_such_a_line(stepped: Stepped) -> None:
     log = put(stepped, ASKED + b"\n" + ANSWER + bytes(5_000))
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     assert len(stepped.rows) == 2
     held(stepped)
     at = log.stat()
@@ -128,24 +134,24 @@ def test_a_file_that_was_made_before_its_lines_is_filled_in_behind_such_a_line(s
         file.seek(len(ASKED + ANSWER) + 1)
         file.write(b"\n" + ASKED + b"\n")
     os.utime(log, ns=(at.st_atime_ns, at.st_mtime_ns))
-    stepped.turn(LOOK)
+    look(stepped)
     assert len(stepped.rows) == 3
     held(stepped)
     with log.open("r+b") as file:
         file.truncate(len(ASKED + ANSWER + ASKED) + 3)
-    stepped.turn(LOOK)
+    look(stepped)
     held(stepped)
 
 
 def test_a_file_with_other_bytes_is_another_one(stepped: Stepped) -> None:
     log = put(stepped, ASKED + b"\n" + ANSWER)
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     log.write_bytes(record("agent:say", "eve", 5))
     os.utime(log, (stepped.now, stepped.now))
-    stepped.turn(LOOK)
+    look(stepped)
     assert status_of(stepped.settings).dropped
     held(stepped)
-    stepped.turn(70.0)
+    look(stepped, 70.0)
     held(stepped)
 
 
@@ -186,7 +192,7 @@ def test_whatever_is_written_rotated_stopped_or_killed_the_rows_are_those_of_the
         elif action == "end":
             put(it, b"\n")
         elif action in ("turn", "wait"):
-            it.turn(LOOK if action == "turn" else 61.0)
+            look(it, LOOK if action == "turn" else 61.0)
             if log.exists():
                 assert it.rows == modelled(settings.root, it.now)
                 assert compare(settings).holds
