@@ -33,9 +33,9 @@ def _into(option: str, text: str) -> Callable[[_F], _F]:
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar export --parquet out                one file a day: out/day=2024-12-29/entries.parquet
+  sidecar export --parquet out        out/day=2024-12-29/entries.parquet, and so on
   sidecar export --csv out --since 7d
-  sidecar export --otlp-json spans            answered requests, for an OpenTelemetry collector
+  sidecar export --otlp-json spans    answered requests, as OpenTelemetry spans
 """,
 )
 @_into("--parquet", "Write entries as Parquet (needs pyarrow).")
@@ -85,7 +85,7 @@ def export(options: GlobalOptions, /, window: Window, local: bool, as_json: bool
     epilog="""\b
 Example:
   sidecar datasette-metadata 2024-12-29 > metadata.json
-  datasette -i var/logs/index/daily/2024-12-29.db -m metadata.json --setting sql_time_limit_ms 10000
+  datasette -i var/logs/index/daily/2024-12-29.db -m metadata.json
 """,
 )
 @click.argument("days", nargs=-1, metavar="[DAY]...")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar serve                       http://127.0.0.1:8321/, for this machine alone
-  sidecar serve --open                the same, and shows it in the browser
+  sidecar serve             http://127.0.0.1:8321/, for this machine alone
+  sidecar serve --open      the same, and shows it in the browser
   sidecar serve --host 0.0.0.0 --token-file /etc/sidecar/token
 """,
 )

@@ -17,7 +17,7 @@ class Hit(Entry):
 
     >>> hit = next(index.search("nlp capabilities"))
     >>> hit.id, hit.place, hit.before, hit.match
-    ('sess_discovery_123:0', 'data.prompt', 'Looking for agents with ', 'NLP capabilities')
+    ('sess_discovery_123:251', 'data.response', 'I have ', 'NLP capabilities')
     """
 
     place: str = ""

@@ -17,7 +17,12 @@ from oracle.rules import FIRST, SECOND, Rules
 
 def read(case: Case) -> ModelFile:
     return model_file(
-        case.content, path=case.path, layout=case.layout, mtime=case.mtime, max_line_bytes=case.max_line_bytes
+        case.content,
+        path=case.path,
+        layout=case.layout,
+        mtime=case.mtime,
+        max_line_bytes=case.max_line_bytes,
+        settled=True,
     )
 
 
