@@ -33,9 +33,9 @@ def _into(option: str, text: str) -> Callable[[_F], _F]:
     cls=Command,
     epilog="""\b
 Examples:
-  sidecar export --parquet out        out/day=2024-12-29/entries.parquet, and so on
+  sidecar export --parquet out      out/day=2024-12-29/entries.parquet
   sidecar export --csv out --since 7d
-  sidecar export --otlp-json spans    answered requests, as OpenTelemetry spans
+  sidecar export --otlp-json spans  answered requests, as spans
 """,
 )
 @_into("--parquet", "Write entries as Parquet (needs pyarrow).")

@@ -25,7 +25,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
 
-class WaitingRequest(Answer):
+class UnansweredRequest(Answer):
     id: str
     age_seconds: float
     from_agent: str | None
@@ -35,8 +35,8 @@ class WaitingRequest(Answer):
     text: Text = None
 
 
-class WaitingRequests(Answer):
-    waiting: list[WaitingRequest] = Field(description="The longest wait first.")
+class Unanswered(Answer):
+    waiting: list[UnansweredRequest] = Field(description="The longest wait first.")
     total: int
     truncated: bool = Field(description="Whether there are more than are listed.")
 
@@ -70,7 +70,7 @@ class Peers(Answer):
     truncated: bool
 
 
-class HeldRole(Answer):
+class AgentRole(Answer):
     agent: str
     role: str
     since: float
@@ -78,9 +78,9 @@ class HeldRole(Answer):
     entries: int
 
 
-class HeldRoles(Answer):
+class AgentRoles(Answer):
     session_id: str
-    roles: list[HeldRole]
+    roles: list[AgentRole]
     truncated: bool
 
 

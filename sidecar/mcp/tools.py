@@ -45,25 +45,23 @@ class Tools:
 
     def who_waits_for_me(
         self, agent: Name, max_age: Since | None = None, limit: Limit = 20, with_text: WithText = True
-    ) -> answers.WaitingRequests:
+    ) -> answers.Unanswered:
         """Requests to an agent that nobody has answered yet, the oldest first. Give your own agent id as `agent`."""
         return self._waiting(agent, "to", max_age, limit, with_text)
 
     def whom_do_i_wait_for(
         self, agent: Name, max_age: Since | None = None, limit: Limit = 20, with_text: WithText = True
-    ) -> answers.WaitingRequests:
+    ) -> answers.Unanswered:
         """Requests of an agent that nobody has answered yet, the oldest first. Give your own agent id as `agent`."""
         return self._waiting(agent, "by", max_age, limit, with_text)
 
-    def _waiting(
-        self, agent: str, side: str, max_age: str | None, limit: int, with_text: bool
-    ) -> answers.WaitingRequests:
+    def _waiting(self, agent: str, side: str, max_age: str | None, limit: int, with_text: bool) -> answers.Unanswered:
         now = time.time()
         with self._open() as index:
             given: dict[str, Any] = {side: resolve(index, "agent", agent)}
             found = list(islice(index.waiting(since=max_age, **given), MOST_COUNTED))
             rows = [
-                answers.WaitingRequest(
+                answers.UnansweredRequest(
                     id=one.id,
                     age_seconds=round(now - one.timestamp, 1),
                     from_agent=one.author,
@@ -74,7 +72,7 @@ class Tools:
                 )
                 for one in found[:limit]
             ]
-        return answers.WaitingRequests(waiting=rows, total=len(found), truncated=len(found) > limit)
+        return answers.Unanswered(waiting=rows, total=len(found), truncated=len(found) > limit)
 
     def conversation(
         self, id: Name, after: Name | None = None, limit: Limit = 50, with_text: WithText = True
@@ -133,10 +131,10 @@ class Tools:
         ]
         return answers.Peers(peers=peers, truncated=len(sent + received) > limit)
 
-    def roles(self, session: Name, agent: Name | None = None, limit: Limit = 50) -> answers.HeldRoles:
+    def roles(self, session: Name, agent: Name | None = None, limit: Limit = 50) -> answers.AgentRoles:
         """Who held which role in a session, when, and for how long."""
-        held: list[answers.HeldRole] = []
-        current: dict[str, answers.HeldRole] = {}
+        held: list[answers.AgentRole] = []
+        current: dict[str, answers.AgentRole] = {}
         with self._open() as index:
             name = resolve(index, "session", session)
             wanted = None if agent is None else resolve(index, "agent", agent)
@@ -146,11 +144,11 @@ class Tools:
                     if one is not None:
                         one.seconds = moment - one.since
                     if one is None or one.role != role:
-                        one = current[who] = answers.HeldRole(agent=who, role=role, since=moment, seconds=0, entries=0)
+                        one = current[who] = answers.AgentRole(agent=who, role=role, since=moment, seconds=0, entries=0)
                         if wanted in (None, who):
                             held.append(one)
                     one.entries += 1
-        return answers.HeldRoles(session_id=name, roles=held[:limit], truncated=len(held) > limit)
+        return answers.AgentRoles(session_id=name, roles=held[:limit], truncated=len(held) > limit)
 
     def agents(self, since: Since = "1d", limit: Limit = 50) -> answers.KnownAgents:
         """The agents that took part in anything lately, their last roles, and how many requests wait for each."""

@@ -145,9 +145,9 @@ def test_a_group_alone_prints_its_help_and_cuts_no_summary(words: tuple[str, ...
 def test_the_commands_are_those_of_the_design() -> None:
     assert [" ".join(words) for words in every_command()] == [
         *("run", "query", "query timeline", "query peers", "query roles", "query pending", "query participants"),
-        *("query conversation", "query sessions", "query agents", "query rejected", "query search"),
+        *("query conversation", "query sessions", "query agents", "query rejected"),
         *("query graph", "query latency", "query teams", "query process", "query loops", "query silent"),
-        *("query storms", "query duplicates"),
+        *("query storms", "query duplicates", "query search"),
         *(
             "analyze",
             "analyze anomalies",
