@@ -61,6 +61,22 @@ def day_edges(day: DayFacts) -> dict[Pair, Counts]:
     return sums
 
 
+def day_slices(day: DayFacts, seconds: float) -> dict[tuple[int, str | None], list[int]]:
+    """For each slice of time (its number, counted from 1970) and author: entries, those that expect a response, and
+    those of them that have none."""
+    number = f"CAST(e.timestamp / {float(seconds)!r} AS INTEGER)"
+    sums: defaultdict[tuple[int, str | None], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for at, kind, party, asks, has_response, count in day.counts(
+        number, "e.kind", "e.party", "e.requests_response", "e.has_response"
+    ):
+        known = sums[at, day.speakers(kind, party)[0]]
+        known[0] += count
+        if asks:
+            known[1] += count
+            known[2] += 0 if has_response else count
+    return dict(sums)
+
+
 def day_pairs(day: DayFacts) -> dict[Pair, Answers]:
     """The requests of a day by author and addressee."""
     found: defaultdict[Pair, Answers] = defaultdict(Answers)

@@ -10,7 +10,7 @@ from sidecar.query.day_facts import DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import Time
 
-from .answers import Answers, Counts, Pair, merged
+from .answers import Answers, Counts, Pair, day_slices, merged
 from .statistics import quantile, wilson
 from .sums import agents_of_days, edges_of_days, pairs_of_days, roles_of_days
 from .values import Activity, By, Edge, Graph, Latency, Node
@@ -34,7 +34,13 @@ def graph(index: Index, since: Time | None = None, until: Time | None = None) ->
                 known[0] += of_day[0]
                 known[1] += of_day[1]
                 known[2] += of_day[2]
-    edges = [Edge(*pair, count, asked, answered, asked - answered) for pair, (count, asked, answered) in sums.items()]
+    return graph_of((pair, count, asked, answered) for pair, (count, asked, answered) in sums.items())
+
+
+def graph_of(sums: Iterable[tuple[Pair, int, int, int]]) -> Graph:
+    """The graph of some pairs of author and addressee, each with its entries, the requests among them, and those that
+    were answered."""
+    edges = [Edge(*pair, count, asked, answered, asked - answered) for pair, count, asked, answered in sums]
     edges.sort(key=lambda edge: (-edge.count, edge.author, edge.addressee))
     return Graph(_nodes(edges), tuple(edges))
 
@@ -93,22 +99,10 @@ def activity(
     the errors of `Index`.
     """
 
-    def of_day(day: DayFacts) -> list[tuple[int, str | None, int, int, int]]:
-        number = f"CAST(e.timestamp / {float(seconds)!r} AS INTEGER)"
-        columns = (number, "e.kind", "e.party", "e.requests_response", "e.has_response")
-        return [
-            (number, day.speakers(kind, party)[0], count, asks, has_response)
-            for number, kind, party, asks, has_response, count in day.counts(*columns)
-        ]
-
     sums: defaultdict[tuple[int, str | None], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for rows in of_each_day(index, of_day, since, until):
-        for number, agent, count, asks, has_response in rows:
-            known = sums[number, agent]
-            known[0] += count
-            if asks:
-                known[1] += count
-                known[2] += 0 if has_response else count
+    for day in of_each_day(index, lambda day: day_slices(day, seconds), since, until):
+        for key, counts in day.items():
+            sums[key] = [known + more for known, more in zip(sums[key], counts, strict=True)]
     found = [Activity(number * seconds, agent, *counts) for (number, agent), counts in sums.items()]
     return tuple(sorted(found, key=lambda one: (one.begin, one.agent or "")))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from sidecar.query.day_facts import DayFacts, of_each_day
@@ -68,9 +68,14 @@ def day_changes(day: DayFacts) -> tuple[_Changes, dict[str, float]]:
 
 def held_longest(spans: Iterable[RoleSpan]) -> dict[str, str]:
     """The main role of each agent: the one that it held longest in all, of several the first by name."""
-    seconds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    seconds: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for span in spans:
-        seconds[span.agent][span.role] += span.seconds  # type: ignore[assignment]
+        seconds[span.agent][span.role] += span.seconds
+    return longest(seconds)
+
+
+def longest(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Of the roles that each agent held for so many seconds the one for most, of several the first by name."""
     return {agent: min(held, key=lambda role: (-held[role], role)) for agent, held in seconds.items()}
 
 

@@ -22,13 +22,12 @@ from zlib import crc32
 import orjson
 
 from sidecar.errors import ForeignFile
-from sidecar.fs import MTIME_GRANULARITY, try_file_stat
+from sidecar.fs import MTIME_GRANULARITY
 from sidecar.guarded import GuardedFolder
 from sidecar.permissions import permissions_of, restrict
 from sidecar.query.day_facts import DayFacts, index_folder, of_each_day
 from sidecar.query.index import Index
-from sidecar.store.database_files import WAL
-from sidecar.store.layout import DAILY_NAME, SUMMARY
+from sidecar.store.layout import DAILY_NAME, SUMMARY, file_stamp
 from sidecar.times import SECONDS_PER_DAY, Time, day_number, day_of
 
 from .answers import Answers, Counts, Pair, day_agents, day_edges, day_pairs, day_roles
@@ -117,7 +116,7 @@ def _read(folder: Path, day: str, identity: list[int] | None) -> tuple[dict[str,
 def _identity(path: Path) -> list[int] | None:
     """Which file a daily file is, and when it was last written; None within the granularity of the clock, in which a
     change would not show."""
-    status, log = try_file_stat(path), try_file_stat(f"{path}{WAL}")
+    status, log = file_stamp(path)
     if status is None:
         return None
     # An empty write-ahead log is one that any reader may leave.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,9 @@ from sidecar.errors import IndexMissing
 from sidecar.fs import OpenFiles, split_path
 from sidecar.query.columns import PATH
 from sidecar.store import layout
-from sidecar.store.connection import CATALOG, DAILY, OpenDatabase
+from sidecar.store.connection import CATALOG, DAILY
 from sidecar.store.daily_schema import SPAN_IDS
+from sidecar.store.open_database import OpenDatabase
 
 from . import values
 from .values import ContextValue, FeedRow, KindValue, PartyValue
@@ -96,15 +96,6 @@ class FeedCatalog(OpenDatabase):
     """The catalog of an index, open for reading."""
 
     kind = CATALOG
-
-    @contextmanager
-    def in_one_state(self) -> Iterator[None]:
-        """All that is asked in this block is of one and the same checkpoint."""
-        self._all("BEGIN")
-        try:
-            yield
-        finally:
-            self._all("COMMIT")
 
     def position(self) -> tuple[str, int]:
         """Which index this is, and its last checkpoint."""
@@ -234,12 +225,9 @@ class FeedDay(OpenDatabase):
 
     def rows(self, number: int, first: int, last: int, opens: Opens) -> Iterator[FeedRow]:
         """The rows of a file from a byte offset on and before another."""
-        self._all("BEGIN")  # the sidecar goes on writing, and numbers must lead to what they led to
-        try:
+        with self.in_one_state():  # the sidecar goes on writing, and numbers must lead to what they led to
             for row in self._all(_ROWS, number, first, last):
                 yield self._row(row, opens)
-        finally:
-            self._all("COMMIT")
 
     def _row(self, row: tuple[Any, ...], opens: Opens) -> FeedRow:
         at, offset, after, line, length, checksum, requests, has, correlation, kind, context, party, roles = row

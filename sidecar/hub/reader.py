@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orjson import dumps
-
 from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.query.filters import Filter
-from sidecar.query.index import Index
+from sidecar.query.index import Index, split_id
 from sidecar.query.pages import FIRST_PAGE
+from sidecar.query.questions import Question
 from sidecar.query.search import Unreadable, hits_by_reading
-from sidecar.records import AgentSummary, Entry, PeerInteraction, PendingRequest, RejectedLine, Session
+from sidecar.records import AgentSummary, Entry, RejectedLine, Session
+from sidecar.said import said
 from sidecar.search.hit import Hit
 from sidecar.search.wanted import Wanted
-from sidecar.times import duration
 
 from . import values
 from .link import connect, errors_named
@@ -119,27 +118,14 @@ class HubIndex(Index):
 
     # ---- new entries
 
-    def follow(
-        self,
-        agent: str | None = None,
-        session: str | None = None,
-        event_type: str | None = None,
-        pattern: str | None = None,
-        conversation: str | None = None,
-        correlation: str | None = None,
-        stop: Callable[[], bool] | None = None,
-        poll: float = 0.02,
-    ) -> Iterator[Entry]:
-        """Entries that come to the hub after this call, each once. The arguments are those of `Index.follow`."""
-        wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        marks = self._marks()
-        return self._news(wanted, marks, stop or (lambda: False), poll)
+    def _news(self, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
+        return self._heard(wanted, self._marks(), stop, poll)
 
     def _marks(self) -> dict[int, int]:
         sql = "SELECT id, turn FROM hub.node" + (" WHERE name = %s" if self.node is not None else "")
         return {int(node): int(turn) for node, turn in self._ask(sql, *([self.node] if self.node is not None else []))}
 
-    def _news(self, wanted: Filter, marks: dict[int, int], stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
+    def _heard(self, wanted: Filter, marks: dict[int, int], stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
         given: OrderedDict[int, None] = OrderedDict()
         with connect(self.url) as listening:
             listening.execute("LISTEN hub_pushed")
@@ -181,9 +167,10 @@ class HubIndex(Index):
 
     def get(self, id: str) -> Entry:
         """As `Index.get`; an id or a place may begin with `<node>/`, where several machines have it."""
-        name, _, number = id.rpartition(":")
-        if not (name and number.isascii() and number.isdigit() and len(number) < 19):
+        place = split_id(id)
+        if place is None:
             raise EntryNotFound(f"no entry has the id {id!r}")
+        name, number = place
         node, _, rest = name.partition("/")
         sql = (
             "SELECT node_id, source_id FROM hub.files WHERE (stem = %s OR path = %s OR node = %s AND (stem = %s OR"
@@ -194,7 +181,7 @@ class HubIndex(Index):
         found = []
         for node_id, source in files:
             one = f"SELECT {ROW} FROM hub.entry WHERE node = %s AND source = %s AND byte_offset = %s"
-            found += self._of(one, node_id, source, int(number))
+            found += self._of(one, node_id, source, number)
         exact = [entry for entry in found if entry.file_path == name or f"{entry.node}/{entry.file_path}" == name]
         found = exact or found
         if len(found) > 1:
@@ -221,8 +208,6 @@ class HubIndex(Index):
 
     def text(self, entry: Entry) -> str:
         """As `Index.text`. Where the machine's formats cannot be asked, the text at the usual places."""
-        from sidecar.said import said
-
         return said(self.read(entry), None)
 
     def names_text(self, entry: Entry) -> bool:  # noqa: ARG002
@@ -264,26 +249,8 @@ class HubIndex(Index):
         )
         return sorted((AgentSummary(*row) for row in self._ask(sql, self.node, self.node)), key=lambda one: one.agent)
 
-    def find_peer_interactions(self, agent_id: str, time_window: float | str) -> list[PeerInteraction]:
-        """As `Index.find_peer_interactions`."""
-        wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        return [
-            PeerInteraction(
-                one.id, one.timestamp, one.file_path, one.line_number, dumps(one.participating_agents).decode()
-            )
-            for one in self._entries(wanted)
-        ]
-
-    def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
-        """As `Index.get_agent_role_history`."""
-        rows = self._entries(Filter(agent=agent_id, session=session_id), names=("timestamp", "agent_roles"))
-        return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
-
-    def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
-        """As `Index.find_pending_requests`."""
-        after = None if time_limit is None else time.time() - duration(time_limit)
-        columns = ("id", "timestamp", "initiating_agent", "file_path")
-        return [PendingRequest(*row) for row in self._entries(Filter(after=after, pending=True), names=columns)]
+    def _answers(self, question: Question, wanted: Filter) -> list[Any]:
+        return [question.of(entry) for entry in self._entries(wanted)]
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name."""

@@ -17,7 +17,7 @@ from sidecar.errors import SourceError
 from sidecar.health.status import Status
 from sidecar.query.index import Index
 from sidecar.query.names import find_entry, resolve
-from sidecar.query.pages import Position
+from sidecar.query.pages import entries_behind
 from sidecar.records import Entry
 
 from . import answers
@@ -83,8 +83,7 @@ class Tools:
             last = None if after is None else find_entry(index, after)
             entries: Iterator[Entry] = index.timeline(conversation=name, since=None if last is None else last.timestamp)
             if last is not None:
-                position = Position.of(last)
-                entries = (one for one in entries if Position.of(one) > position)
+                entries = entries_behind(last, entries)
             found, more = _some(entries, limit)
             rows = [
                 answers.Message(

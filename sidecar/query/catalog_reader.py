@@ -12,7 +12,8 @@ from sidecar.records import Dropped, Extent, RejectedLine, Session
 from sidecar.store import layout
 from sidecar.store.bloom import FilterProbe, probe
 from sidecar.store.codec import checked_row, decode_state
-from sidecar.store.connection import CATALOG, OpenDatabase
+from sidecar.store.connection import CATALOG
+from sidecar.store.open_database import OpenDatabase
 
 ASK_SINGLY_UP_TO = 40
 """Days that are looked up one by one, rather than together with all others in one query."""

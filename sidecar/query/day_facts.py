@@ -6,17 +6,16 @@ is decoded once a day.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from operator import eq, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.errors import SidecarError
-from sidecar.store.codec import agents_of, roles_of, speakers
+from sidecar.store.codec import agents_of, check_columns, roles_of, speakers
 from sidecar.store.connection import invalid_values_as_damage
 from sidecar.store.daily_schema import WAITS
-from sidecar.times import SECONDS_PER_DAY, YEAR_10000, Time, day_number, moment_of
+from sidecar.times import SECONDS_PER_DAY, Time, day_number
 
 from .columns import PATH
 from .day_reader import DayReader
@@ -109,14 +108,7 @@ class DayFacts:
     def _check(self, rows: list[Row], types: list[tuple[type, ...]]) -> None:
         """Raise IndexDamaged for values that the sidecar never writes."""
         with invalid_values_as_damage(self._day.path):
-            for values, kinds in zip(zip(*rows, strict=True), types, strict=True):
-                if not set(kinds).issuperset(map(type, values)):
-                    raise TypeError(f"a column of {', '.join(sorted({type(value).__name__ for value in values}))}")
-                if kinds[0] is float:
-                    numbers = [value for value in values if value is not None]
-                    least = 0.0 if len(kinds) == 1 else -YEAR_10000
-                    if numbers and not least <= min(numbers) <= max(numbers) <= YEAR_10000:
-                        raise ValueError(f"a time of {min(numbers)!r} or {max(numbers)!r}")
+            check_columns(list(zip(*rows, strict=True)), types)
 
     def counts(self, *columns: str, what: str = "COUNT(*)", moment: bool = False) -> Iterator[Row]:
         """The number of entries of each combination of these columns (SQL over `e`, integers); or another aggregate,
@@ -240,9 +232,7 @@ def of_each_day(
 ) -> list[T]:
     """The answers to a question about the entries of each day from `since` on and before `until`, in the order of the
     days, all from one index. Raises BadTime, and the errors of `Index`."""
-    now = time.time()
-    span = [None if moment is None else moment_of(moment, now) for moment in (since, until)]
-    wanted = Filter(since=span[0], until=span[1])
+    wanted = Filter.of(since, until)
     files = _files_of(index)
 
     def ask(day: DayReader) -> T:

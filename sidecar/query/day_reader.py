@@ -12,8 +12,9 @@ from sidecar.errors import IndexDamaged
 from sidecar.fs import split_path
 from sidecar.records import Entry
 from sidecar.store.codec import agents_of, checked_columns, checked_row, checked_seconds, speakers
-from sidecar.store.connection import DAILY, OpenDatabase, invalid_values_as_damage
+from sidecar.store.connection import DAILY, invalid_values_as_damage
 from sidecar.store.daily_schema import AT_PLACE, CHECKSUM_OFFSET, SLOT_OF_DAY, SLOT_SECONDS, SPAN_IDS, slot_of
+from sidecar.store.open_database import OpenDatabase
 from sidecar.times import SECONDS_PER_DAY, day_number, day_of
 
 from .columns import PATH, PLACED, Columns
@@ -238,15 +239,12 @@ class DayReader(OpenDatabase):
         tables = f"entry e {PLACED} CROSS JOIN party p ON p.id = e.party CROSS JOIN kind k ON k.id = e.kind"
         others = f"SELECT {columns} FROM {tables} ORDER BY 1, 2"
         view = self._each(checked_columns, "SELECT * FROM ksi_index ORDER BY file_path, byte_offset")
-        self._all("BEGIN")  # so that both queries see the same state
-        try:
+        with self.in_one_state():
             for row, other in zip_longest(view, self._each(_spoken, others)):
                 place, said = other or (None, ())
                 if row is None or (row[4], row[6]) != place:
                     raise IndexDamaged(f"{self.path}: the view ksi_index does not have what the tables have")
                 yield (*row, *said)
-        finally:
-            self._all("COMMIT")
 
     def facts(self) -> dict[str, str]:
         """The facts that the file notes about itself: its `day`, the `checkpoint` that last wrote it, and `next_entry`,
@@ -354,15 +352,6 @@ class DayReader(OpenDatabase):
         return int(rows[0][0]) if rows else None
 
     # ---- From rows to entries
-
-    @contextmanager
-    def in_one_state(self) -> Iterator[None]:
-        """All statements in this block see the same state of the file: the rows, and what their numbers refer to."""
-        self._all("BEGIN")
-        try:
-            yield
-        finally:
-            self._all("COMMIT")
 
     def _page(self, sql: str, values: Sequence[Any], size: int, columns: Sequence[str] | None = None) -> Page:
         """The entries of rows that are selected with `ROW`, or their columns."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sidecar.store.bloom import PENDING
 from sidecar.store.daily_schema import SLOT_OF_DAY
-from sidecar.times import day_of
+from sidecar.times import Time, day_of, moment_of
 
 from .columns import CORRELATED, PATH, PLACED, ROW
 
@@ -39,6 +40,26 @@ class Filter:
     """Entries later than this time, and not at it: the reference's queries compare with `>`."""
     pending: bool = False
     """Only waiting requests."""
+
+    @classmethod
+    def of(
+        cls,
+        since: Time | None,
+        until: Time | None,
+        agent: str | None = None,
+        session: str | None = None,
+        event_type: str | None = None,
+        pattern: str | None = None,
+        conversation: str | None = None,
+        correlation: str | None = None,
+    ) -> Filter:
+        """A filter between two times as people give them. Raises BadTime."""
+        now = time.time()
+        return cls(
+            None if since is None else moment_of(since, now),
+            None if until is None else moment_of(until, now),
+            *(agent, session, event_type, pattern, conversation, correlation),
+        )
 
     def texts(self) -> list[str]:
         """The strings of which a day without one has no matching entry: what to look up in the day filters."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.errors import IndexUnavailable
-from sidecar.fs import MTIME_GRANULARITY, FileStat, OpenFiles, try_file_stat
+from sidecar.fs import MTIME_GRANULARITY, FileStat, OpenFiles
 from sidecar.records import Entry
 from sidecar.store import layout
-from sidecar.store.database_files import WAL
 
 from .day_reader import DayReader
 from .filters import Filter
@@ -128,10 +127,7 @@ class Follower:
 
 def _stats_of(path: Path) -> tuple[FileStat | None, ...] | None:
     """The status of a daily file and its write-ahead log, which changes with every commit. None within the granularity
-    of the file system's clock, in which a second commit would not show.
-
-    The files are not opened for this: to close a file drops all locks that this process, and so SQLite, has on it.
-    """
-    stats = (try_file_stat(path), try_file_stat(f"{path}{WAL}"))
+    of the file system's clock, in which a second commit would not show."""
+    stats = layout.file_stamp(path)
     newest = max((stat.mtime_ns for stat in stats if stat is not None), default=0)
     return stats if time.time_ns() - newest > MTIME_GRANULARITY else None

@@ -38,6 +38,12 @@ SHORTEST_WAIT = 0.0005
 """Seconds between two looks of `Index.follow` while entries come."""
 
 
+def split_id(id: str) -> tuple[str, int] | None:
+    """What comes before the byte offset in an id or a place, and the offset; None if it is neither."""
+    name, _, number = id.rpartition(":")
+    return (name, int(number)) if name and number.isascii() and number.isdigit() and len(number) < 19 else None
+
+
 class Index(ReferenceQueries, SearchQueries, ArrowQueries):
     """The index below a root, for reading.
 
@@ -179,12 +185,7 @@ class Index(ReferenceQueries, SearchQueries, ArrowQueries):
 
         Raises BadTime for a value that is not a time, and UnknownColumn.
         """
-        now = time.time()
-        wanted = Filter(
-            None if since is None else moment_of(since, now),
-            None if until is None else moment_of(until, now),
-            *(agent, session, event_type, pattern, conversation, correlation),
-        )
+        wanted = Filter.of(since, until, agent, session, event_type, pattern, conversation, correlation)
         names = None if columns is None else checked_names(columns)
         return islice(self._entries(wanted, reverse, limit, names), limit)
 
@@ -219,8 +220,11 @@ class Index(ReferenceQueries, SearchQueries, ArrowQueries):
         two looks at the index, in seconds; while entries come, it looks more often.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        follower = Follower(self._index_folder)
-        return self._following(follower, wanted, stop or (lambda: False), poll)
+        return self._news(wanted, stop or (lambda: False), poll)
+
+    def _news(self, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
+        """The entries that match and are added after this call."""
+        return self._following(Follower(self._index_folder), wanted, stop, poll)
 
     def _following(self, follower: Follower, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
         wait = SHORTEST_WAIT
@@ -282,10 +286,10 @@ class Index(ReferenceQueries, SearchQueries, ArrowQueries):
 
         Raises EntryNotFound, and AmbiguousId where several files have the stem and an entry at the offset.
         """
-        name, _, number = id.rpartition(":")
+        place = split_id(id)
         entry: Entry | None = None
-        if name and number.isascii() and number.isdigit() and len(number) < 19:
-            at = int(number)
+        if place is not None:
+            name, at = place
             # `name` is a stem, which may contain a dot, a session, or a path.
             without = all_days.days_without(self._files, [name])
             if (stem := split_path(name)[1]) != name:

@@ -7,6 +7,7 @@ its lists have enough characters, but not before its first entry (`known.Known.f
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sidecar.records import Entry
@@ -30,6 +31,12 @@ class Position(NamedTuple):
     def of(cls, entry: Entry) -> Position:
         """The position of an entry."""
         return cls(entry.timestamp, entry.file_path, entry.byte_offset)
+
+
+def entries_behind(last: Entry, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those of some entries that come behind another one in the order of time: what follows a page."""
+    position = Position.of(last)
+    return (one for one in entries if Position.of(one) > position)
 
 
 class Page(NamedTuple):

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from sidecar.records import PeerInteraction, PendingRequest
+import orjson
+
+from sidecar.records import Entry, PeerInteraction, PendingRequest
 from sidecar.store.codec import check_columns, roles_of
 
 from .columns import PATH
@@ -23,6 +25,8 @@ class Question(NamedTuple):
     decode: Callable[[list[tuple[Any, ...]]], list[Any]]
     """Checks the rows, and returns what is given for each. Raises TypeError or ValueError for values that the sidecar
     never writes."""
+    of: Callable[[Entry], Any]
+    """What is given for an entry, where entries are all that there is."""
 
 
 def _checked(rows: list[tuple[Any, ...]], types: tuple[type, ...], kind: Any) -> list[Any]:
@@ -43,15 +47,25 @@ PEERS = Question(
     f"{_ID}, e.timestamp, {PATH}, e.line_number, p.agents",
     "LEFT JOIN party p ON p.id = e.party",
     partial(_checked, types=(str, float, str, int, str), kind=PeerInteraction),
+    lambda entry: PeerInteraction(
+        *(entry.id, entry.timestamp, entry.file_path, entry.line_number),
+        orjson.dumps(entry.participating_agents).decode(),
+    ),
 )
 """`Index.find_peer_interactions`: gives a `PeerInteraction` for each entry."""
 
-ROLES = Question("e.timestamp, o.roles", "LEFT JOIN role_set o ON o.id = e.roles", _roles)
+ROLES = Question(
+    "e.timestamp, o.roles",
+    "LEFT JOIN role_set o ON o.id = e.roles",
+    _roles,
+    lambda entry: (entry.timestamp, entry.agent_roles),
+)
 """`Index.get_agent_role_history`: gives time and roles by agent. The roles are shared, and must not be changed."""
 
 PENDING = Question(
     f"{_ID}, e.timestamp, i.text, {PATH}",
     "LEFT JOIN context c ON c.id = e.context LEFT JOIN name i ON i.id = c.initiating_agent",
     partial(_checked, types=(str, float, str, str), kind=PendingRequest),
+    lambda entry: PendingRequest(entry.id, entry.timestamp, entry.initiating_agent, entry.file_path),
 )
 """`Index.find_pending_requests`: gives a `PendingRequest` for each entry."""

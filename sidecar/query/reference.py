@@ -10,7 +10,7 @@ from sidecar.times import duration
 
 from . import all_days
 from .filters import Filter
-from .questions import PEERS, PENDING, ROLES
+from .questions import PEERS, PENDING, ROLES, Question
 from .snapshot import Snapshot
 
 
@@ -26,7 +26,7 @@ class ReferenceQueries:
         Raises BadTime.
         """
         wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
-        return all_days.answers(self._files, PEERS, wanted)
+        return self._answers(PEERS, wanted)
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
         """The roles of an agent in a session: one `{"timestamp": ..., "role": ...}` per entry in which it has one.
@@ -34,7 +34,7 @@ class ReferenceQueries:
         >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
         {'timestamp': 1735500910.0, 'role': 'peer'}
         """
-        rows = all_days.answers(self._files, ROLES, Filter(agent=agent_id, session=session_id))
+        rows = self._answers(ROLES, Filter(agent=agent_id, session=session_id))
         return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
 
     def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
@@ -43,7 +43,11 @@ class ReferenceQueries:
         `time_limit` is the age that they are younger than, in seconds or as an age; None for all. Raises BadTime.
         """
         after = None if time_limit is None else time.time() - duration(time_limit)
-        return all_days.answers(self._files, PENDING, Filter(after=after, pending=True))
+        return self._answers(PENDING, Filter(after=after, pending=True))
+
+    def _answers(self, question: Question, wanted: Filter) -> list[Any]:
+        """What a question wants of all entries that match, in the order of time."""
+        return all_days.answers(self._files, question, wanted)
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import islice
 
 from sidecar.search.hit import Hit
 from sidecar.search.wanted import Expression, Wanted, Words
-from sidecar.times import Time, moment_of
+from sidecar.times import Time
 
 from .filters import Filter
 from .record_finder import RecordFinder
@@ -54,12 +53,7 @@ class SearchQueries:
 
         The other arguments are those of `timeline`. Raises BadTime, BadSearch, and the errors of `read_bytes`.
         """
-        now = time.time()
-        asked = Filter(
-            None if since is None else moment_of(since, now),
-            None if until is None else moment_of(until, now),
-            *(agent, session, event_type, pattern, conversation, correlation),
-        )
+        asked = Filter.of(since, until, agent, session, event_type, pattern, conversation, correlation)
         wanted = Expression(text) if regex else Words(text)
         return islice(self._hits(asked, wanted, context, unreadable), limit)
 

@@ -12,11 +12,6 @@ LAST_FOLDED = 0x1E944
 """No character from here on has another case."""
 
 
-def folded(text: str) -> str:
-    """A text with its case folded."""
-    return text.casefold()
-
-
 @lru_cache(1)
 def foldings() -> tuple[tuple[str, str], ...]:
     """Every character that folding changes, with what it becomes: one to three characters."""

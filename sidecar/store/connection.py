@@ -6,20 +6,18 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from peewee import DatabaseError, Model, PeeweeException, SchemaManager, SqliteDatabase
 
 from sidecar.errors import IndexDamaged, IndexMissing, SchemaMismatch, SidecarError
-from sidecar.fs import try_file_stat
 from sidecar.guarded import GuardedFolder
 
 from .bounded import ENDLESS, INTERRUPTED, BoundedDatabase
 from .catalog_schema import CATALOG_TABLES, CATALOG_VIEWS
-from .codec import checked_row
 from .daily_schema import DAILY_TABLES, ENTRY_INDEXES, KSI_INDEX, SEGMENT_TABLES, STATISTICS
 from .database_files import BESIDE, JOURNAL, WAL, check_to_read, check_to_write, uri
 from .schema_check import OBJECTS, catalog_schema, daily_schema
@@ -47,12 +45,12 @@ _SEGMENT: dict[str, object] = {**_LOADING, "cache_size": -1024}
 _CREATING: dict[str, object] = {"journal_mode": "memory", "synchronous": "full"}
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error)
 """What a database may raise: peewee's errors, and SQLite's own from statements that bypass peewee for speed."""
-_STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
+STATEMENT_ERRORS = (*DATABASE_ERRORS, UnicodeDecodeError)
 """What a statement may raise. SQLite's messages quote the file, and cannot be decoded if the quote is not UTF-8."""
 _PAGE_BYTES = 4096
 _SMALL_PAGE_BYTES = 1024
 """For daily files that grow row by row or have few rows: see `make_small`."""
-_VALUE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
+VALUE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 """What decoding a row may raise if its values are not those that the sidecar writes."""
 _DAMAGE = (
     "malformed",
@@ -242,9 +240,9 @@ def open_for_reading(path: Path, kind: int) -> BoundedDatabase:
             version = check_version(database, path, kind)
         if version == 0:
             raise IndexMissing(f"{path} is empty")
-    except _STATEMENT_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         database.close()
-        raise _read_error(database, path, error) from error
+        raise read_error(database, path, error) from error
     except BaseException:
         database.close()
         raise
@@ -271,7 +269,7 @@ def database_damage_as_errors(path: Path) -> Iterator[None]:
     """Raise IndexDamaged in place of the errors that SQLite raises for a damaged file. Other errors are not changed."""
     try:
         yield
-    except _STATEMENT_ERRORS as error:
+    except STATEMENT_ERRORS as error:
         damage = _damage(path, error)
         if damage is None:
             raise
@@ -284,11 +282,11 @@ def invalid_values_as_damage(path: Path) -> Iterator[None]:
     decode rows, because any TypeError or ValueError in the block is taken for such an error."""
     try:
         yield
-    except _VALUE_ERRORS as error:
-        raise _invalid_values(path, error) from error
+    except VALUE_ERRORS as error:
+        raise invalid_values(path, error) from error
 
 
-def _read_error(database: BoundedDatabase, path: Path, error: Exception) -> SidecarError:
+def read_error(database: BoundedDatabase, path: Path, error: Exception) -> SidecarError:
     """The error of the sidecar for an error that a statement raised while `path` was read."""
     damage = _damage(path, error)
     if damage is not None:
@@ -306,13 +304,14 @@ def _read_error(database: BoundedDatabase, path: Path, error: Exception) -> Side
 
 
 def _damage(path: Path, error: Exception) -> IndexDamaged | None:
-    # Comes from SQLite's message, which quotes the file: see _STATEMENT_ERRORS.
+    # Comes from SQLite's message, which quotes the file: see STATEMENT_ERRORS.
     if isinstance(error, UnicodeDecodeError):
         return IndexDamaged(f"{path}: malformed: {error}")
     return IndexDamaged(f"{path}: {error}") if is_damage(error) else None
 
 
-def _invalid_values(path: Path, error: Exception) -> IndexDamaged:
+def invalid_values(path: Path, error: Exception) -> IndexDamaged:
+    """The error of the sidecar for values in a file that the sidecar never writes."""
     return IndexDamaged(f"{path} contains values that the sidecar never writes ({error})")
 
 
@@ -328,73 +327,3 @@ def root_cause(error: BaseException) -> BaseException:
     while isinstance(error.__context__, DATABASE_ERRORS):
         error = error.__context__
     return error
-
-
-# ---- reading
-
-
-class OpenDatabase:
-    """An index file, open for reading. The constructor raises the errors of `open_for_reading`."""
-
-    kind: int
-    """The kind of file that a subclass expects: `DAILY` or `CATALOG`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.identity = _identity(path)
-        self._database = open_for_reading(path, self.kind)
-
-    def is_current(self) -> bool:
-        """Whether the file at this path is still the one that is open, by device and inode."""
-        return _identity(self.path) == self.identity
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    # Every statement of a reader goes through `_all` or `_each`, which alone turn SQLite's errors into the sidecar's.
-
-    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows, unchecked. Raises IndexDamaged or IndexMissing, and SidecarError for an error that may pass."""
-        try:
-            # Statements stay prepared.
-            rows: list[tuple[Any, ...]] = self._database.ask(sql, values).fetchall()
-        except _STATEMENT_ERRORS as error:
-            raise _read_error(self._database, self.path, error) from error
-        return rows
-
-    def _decoded(self, decode: Callable[[Any], T], sql: str, *values: Any) -> list[T]:
-        """What `decode` returns for each row. Raises IndexDamaged if it fails for one, and the errors of `_all`."""
-        rows = self._all(sql, *values)
-        try:
-            return [decode(row) for row in rows]
-        except _VALUE_ERRORS as error:
-            raise _invalid_values(self.path, error) from error
-
-    def _each(self, decode: Callable[[Any], T], sql: str, *values: Any) -> Generator[T, None, None]:
-        """Like `_decoded`, but row by row, for results that do not fit into memory."""
-        try:
-            for row in self._database.execute_sql(sql, values):
-                yield decode(row)
-        except _STATEMENT_ERRORS as error:
-            raise _read_error(self._database, self.path, error) from error
-        except _VALUE_ERRORS as error:
-            raise _invalid_values(self.path, error) from error
-
-    def _chunks(self, size: int, sql: str, *values: Any) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows, unchecked, at most `size` at a time. Raises the errors of `_all`."""
-        try:
-            cursor = self._database.ask(sql, values)
-            yield from iter(lambda: cursor.fetchmany(size), [])
-        except _STATEMENT_ERRORS as error:
-            raise _read_error(self._database, self.path, error) from error
-
-    def _typed(self, types: tuple[type, ...], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows, whose values must have exactly these types (see `codec.checked_row`). Raises the errors of
-        `_decoded`."""
-        return self._decoded(lambda row: checked_row(row, types), sql, *values)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    stat = try_file_stat(path)
-    return None if stat is None else stat.identity

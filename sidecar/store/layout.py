@@ -30,7 +30,7 @@ from sidecar.errors import IndexDamaged, SidecarError
 from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
 from sidecar.guarded import TEMPORARY, GuardedFolder
 
-from .database_files import BESIDE
+from .database_files import BESIDE, WAL
 
 CATALOG_NAME = "catalog.db"
 DAILY_NAME = "daily"
@@ -106,10 +106,15 @@ def change_stamp(folder: Path) -> tuple[FileStat | None, ...]:
 
 
 def day_stamp(folder: Path, name: str) -> tuple[FileStat | None, ...]:
-    """The status of a daily file and of its write-ahead log; changes whenever either does. Empty if there is no such
-    file."""
+    """The looks of the daily file of this name (`file_stamp`). Empty if there is no such file."""
     path = daily_path(folder, name)
-    return () if path is None else tuple(try_file_stat(f"{path}{end}") for end in ("", "-wal"))
+    return () if path is None else file_stamp(path)
+
+
+def file_stamp(path: Path) -> tuple[FileStat | None, FileStat | None]:
+    """The status of a daily file and of its write-ahead log; changes whenever either does. The files are not opened for
+    this: to close a file drops all locks that this process, and so SQLite, has on it."""
+    return try_file_stat(path), try_file_stat(f"{path}{WAL}")
 
 
 def listing_stamp(folder: Path) -> tuple[int, int] | None:

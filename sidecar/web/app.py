@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from sidecar.analyze.requests import extent
 from sidecar.analyze.values import Anomalies
 from sidecar.config.settings import Settings
 from sidecar.errors import SidecarError
@@ -23,7 +25,7 @@ from sidecar.query.index import Index
 
 from . import overview, reading, searching
 from .answers import encoded, failure, failure_of, json_response
-from .desks import Desk, Kept, OpenIndex, stamp
+from .desks import Desk, Kept, OpenIndex, Stamp, stamp
 from .guard import Access, Guard
 from .live import Live
 from .pieces import Pieces
@@ -177,7 +179,7 @@ class Site:
 
             def make(index: Index) -> bytes:
                 state = stamp(self._folder)
-                span = span_of(params, overview.extent_of(index) if needs_index else None, whole=whole)
+                span = span_of(params, self._extent(index, state) if needs_index else None, whole=whole)
                 kept = self._kept.get((*key, span), state) if keep else None
                 if kept is not None:
                     return bytes(kept)
@@ -194,6 +196,13 @@ class Site:
             return json_response(await asyncio.shield(task))
 
         return respond
+
+    def _extent(self, index: Index, state: Stamp) -> tuple[float, float] | None:
+        """The times of the first and the last entry. Every answer needs them, and every day is asked for them."""
+        found: tuple[float, float] | None = self._kept.get("extent", state)
+        if found is None and (found := extent(index)) is not None:
+            self._kept.put("extent", state, found, sys.getsizeof(found))
+        return found
 
     def _ended(self, key: Hashable, done: asyncio.Task[bytes]) -> None:
         self._running.pop(key, None)

@@ -13,10 +13,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from sidecar.fs import try_file_stat
 from sidecar.query.index import Index
 from sidecar.store import layout
-from sidecar.store.database_files import WAL
+from sidecar.times import day_of
 
 T = TypeVar("T")
 OpenIndex = Callable[[], Index]
@@ -77,15 +76,11 @@ def leave() -> None:
 
 def stamp(folder: Path, since: float | None = None, until: float | None = None) -> Stamp:
     """What changes whenever the daily files of a span do: their names, and the identity, size and time of each and of
-    its write-ahead log. The files are not opened for this."""
-    from sidecar.times import day_name
-
-    first = "" if since is None else day_name(int(since // 86400))
-    last = "~" if until is None else day_name(int(until // 86400))
+    its write-ahead log."""
+    first = "" if since is None else day_of(since)
+    last = "~" if until is None else day_of(until)
     return tuple(
-        (path.name, try_file_stat(path), try_file_stat(f"{path}{WAL}"))
-        for path in layout.daily_paths(folder)
-        if first <= path.stem <= last
+        (path.name, *layout.file_stamp(path)) for path in layout.daily_paths(folder) if first <= path.stem <= last
     )
 
 

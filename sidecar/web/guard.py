@@ -44,6 +44,7 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
+_NAMES = frozenset(name for name, _ in HEADERS)
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 COOKIE = "sidecar_login"
 LARGEST_LOGIN = 4096
@@ -127,8 +128,7 @@ class Guard:
 
         async def with_rules(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = {name for name, _ in HEADERS}
-                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in own]
+                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in _NAMES]
                 message = {**message, "headers": [*kept, *HEADERS]}
             await send(message)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from sidecar.analyze.requests import extent as _extent
+from sidecar.analyze.requests import graph_of
 from sidecar.analyze.role_use import role_spans
 from sidecar.analyze.statistics import quantile
-from sidecar.analyze.values import Anomalies, Edge, Graph, Node, Team
+from sidecar.analyze.values import Anomalies, Graph, Loop, Team
 from sidecar.errors import MissingExtra
 from sidecar.query.index import Index
 
@@ -134,11 +134,7 @@ class Series:
 def _by_addressee(pairs: Pairs) -> dict[str, Exchange]:
     found: defaultdict[str, Exchange] = defaultdict(Exchange)
     for (_, addressee), one in pairs.items():
-        known = found[addressee]
-        known.count += one.count
-        known.asked += one.asked
-        known.answered += one.answered
-        known.times.extend(one.times)
+        found[addressee] += one
     return found
 
 
@@ -204,19 +200,7 @@ def anomaly_objects(found: Anomalies, now: float) -> list[dict[str, Any]]:
         }
         for one in found.storms
     )
-    objects += (
-        {
-            "kind": "ping_pong" if len(one.agents) == 2 else "cycle",
-            "agents": list(one.agents),
-            "messages": one.messages,
-            "rounds": one.rounds,
-            "since": one.since,
-            "until": one.until,
-            "conversation": one.conversation,
-            "entry": one.ids[0],
-        }
-        for one in found.loops
-    )
+    objects += ({**loop_object(one), "conversation": one.conversation, "entry": one.ids[0]} for one in found.loops)
     objects += (
         {
             "kind": "duplicates",
@@ -231,6 +215,18 @@ def anomaly_objects(found: Anomalies, now: float) -> list[dict[str, Any]]:
         for one in found.duplicates
     )
     return objects[:100]
+
+
+def loop_object(one: Loop) -> dict[str, Any]:
+    """A loop, as it is sent."""
+    return {
+        "kind": "ping_pong" if len(one.agents) == 2 else "cycle",
+        "agents": list(one.agents),
+        "messages": one.messages,
+        "rounds": one.rounds,
+        "since": one.since,
+        "until": one.until,
+    }
 
 
 # ---- timeline
@@ -325,10 +321,8 @@ def graph(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
         series.add(number, counts)
     pairs = {pair: one for pair, one in sums.pairs(index, span)[0].items() if pair[0] and one.count}
     roles = sums.main_roles(index, span)
-    edges = [Edge(*pair, one.count, one.asked, one.answered, one.asked - one.answered) for pair, one in pairs.items()]
-    edges.sort(key=lambda edge: (-edge.count, edge.author, edge.addressee))
-    nodes = _nodes(edges)
-    community, between = _structure(Graph(nodes, tuple(edges)))
+    found = graph_of((pair, one.count, one.asked, one.answered) for pair, one in pairs.items())
+    community, between = _structure(found)
     values = series.values()
     return {
         **span.ends(),
@@ -343,7 +337,7 @@ def graph(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
                 "community": community.get(node.agent),
                 "betweenness": round(between.get(node.agent, 0.0), 4),
             }
-            for node in nodes
+            for node in found.nodes
         ],
         "edges": [
             {
@@ -355,24 +349,13 @@ def graph(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
                 "pending": edge.pending,
                 **_quantiles(pairs[edge.author, edge.addressee].times, ("p50", "p95")),
             }
-            for edge in edges[:MOST_EDGES]
+            for edge in found.edges[:MOST_EDGES]
         ],
-        "edges_n": len(edges),
+        "edges_n": len(found.edges),
         "bucket": values["bucket"],
         "start": values["start"],
         "said": values["said"],
     }
-
-
-def _nodes(edges: Iterable[Edge]) -> tuple[Node, ...]:
-    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    for edge in edges:
-        sums[edge.author][0] += edge.count
-        received = sums[edge.addressee]
-        for place, number in enumerate((edge.count, edge.asked, edge.answered, edge.pending), 1):
-            received[place] += number
-    nodes = [Node(agent, *numbers) for agent, numbers in sums.items()]
-    return tuple(sorted(nodes, key=lambda node: (-node.sent - node.received, node.agent)))
 
 
 def _structure(found: Graph) -> tuple[dict[str, int], dict[str, float]]:
@@ -381,8 +364,3 @@ def _structure(found: Graph) -> tuple[dict[str, int], dict[str, float]]:
         return dict(found.communities), dict(found.betweenness)
     except MissingExtra:
         return {}, {}
-
-
-def extent_of(index: Index) -> tuple[float, float] | None:
-    """The times of the first and the last entry of the index; None if it is empty."""
-    return _extent(index)

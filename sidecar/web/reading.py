@@ -10,11 +10,12 @@ from typing import Any
 from sidecar.analyze.circles import loops
 from sidecar.errors import EntryNotFound, SidecarError, SourceError, UnknownName
 from sidecar.query.index import Index
+from sidecar.query.pages import entries_behind
 from sidecar.records import Entry
 from sidecar.times import SECONDS_PER_DAY
 
 from .entries import agents_of, place, said
-from .overview import Series, slice_of
+from .overview import Series, loop_object, slice_of
 from .spans import BadParameter, TimeSpan, needed, number
 from .sums import Exchange, Sums
 
@@ -65,15 +66,7 @@ def conversation(index: Index, sums: Sums, params: Mapping[str, str]) -> dict[st
         "agents": [{"id": name, "role": roles.get(name)} for name in agents],
         "rows": _rows(rows, texts),
         "loops": [
-            {
-                "kind": "ping_pong" if len(one.agents) == 2 else "cycle",
-                "agents": list(one.agents),
-                "messages": one.messages,
-                "rounds": one.rounds,
-                "since": one.since,
-                "until": one.until,
-                "ids": list(one.ids[: PAGE * 2]),
-            }
+            {**loop_object(one), "ids": list(one.ids[: PAGE * 2])}
             for one in found
             if one.conversation == id_ or (session and shown.issuperset(one.ids))
         ],
@@ -92,9 +85,7 @@ def _after(index: Index, conversation: str | None, session: str | None, after: s
     if not after:
         return index.timeline(conversation=conversation, session=session)
     last = index.get(after)
-    order = (last.timestamp, last.file_path, last.byte_offset)
-    entries = index.timeline(since=last.timestamp, conversation=conversation, session=session)
-    return (one for one in entries if (one.timestamp, one.file_path, one.byte_offset) > order)
+    return entries_behind(last, index.timeline(since=last.timestamp, conversation=conversation, session=session))
 
 
 def _text(index: Index, entry: Entry) -> tuple[str | None, str | None]:
@@ -188,9 +179,7 @@ def pending(index: Index, sums: Sums, params: Mapping[str, str], span: TimeSpan)
         entries = iter(chosen)
     after = params.get("after")
     if after:
-        last = index.get(after)
-        order = (last.timestamp, last.file_path, last.byte_offset)
-        entries = (one for one in entries if (one.timestamp, one.file_path, one.byte_offset) > order)
+        entries = entries_behind(index.get(after), entries)
     found = list(islice(entries, limit + 1))
     rows = [
         {**said(one), "age": round(span.until - one.timestamp, 3), "conversation": one.conversation_id}

@@ -30,7 +30,6 @@ CONTEXT = 160
 LONGEST_MATCH = 400
 MOST_WAITING = 100
 """Hits that wait to be sent: a reader that is slow slows the search."""
-_PER_DAY = SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _search(
         if found >= wanted.limit or scanned >= wanted.scan_limit:
             is_complete = False
             break
-        since, until = max(begin, span.since), min(begin + _PER_DAY, span.until)
+        since, until = max(begin, span.since), min(begin + SECONDS_PER_DAY, span.until)
         unreadable: list[SidecarError] = []
         hits = index.search(
             wanted.text,
@@ -149,7 +148,7 @@ def _search(
 def _day(day: DayFacts) -> tuple[str, float, int]:
     """The name of a day, its begin, and the number of its entries in the span."""
     ends = day.extent()
-    begin = ends[0] - ends[0] % _PER_DAY if ends else 0.0
+    begin = ends[0] - ends[0] % SECONDS_PER_DAY if ends else 0.0
     return day.day, begin, sum(entries for _, entries in day.counts("e.kind"))
 
 

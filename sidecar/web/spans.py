@@ -45,11 +45,6 @@ class TimeSpan:
         end = math.ceil(self.until / SECONDS_PER_DAY) * SECONDS_PER_DAY
         return TimeSpan(float(self.since // SECONDS_PER_DAY * SECONDS_PER_DAY), float(end), self.extent)
 
-    @property
-    def is_latest(self) -> bool:
-        """Whether nothing in the index is later."""
-        return self.extent is None or self.until > self.extent[1]
-
     def ends(self) -> dict[str, float]:
         """The keys that every answer has."""
         return {"from": self.since, "to": self.until}

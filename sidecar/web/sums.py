@@ -12,7 +12,8 @@ from pathlib import Path
 from sys import getsizeof
 from typing import TypeVar
 
-from sidecar.analyze.role_use import day_changes
+from sidecar.analyze.answers import day_slices
+from sidecar.analyze.role_use import day_changes, longest
 from sidecar.query.day_facts import ASKS, DayFacts, of_each_day
 from sidecar.query.index import Index
 from sidecar.times import SECONDS_PER_DAY, day_number
@@ -35,6 +36,13 @@ class Exchange:
     answered: int = 0
     times: array[float] = field(default_factory=lambda: array("f"))
     """Seconds to the first answer of each answered request."""
+
+    def __iadd__(self, other: Exchange) -> Exchange:
+        self.count += other.count
+        self.asked += other.asked
+        self.answered += other.answered
+        self.times.extend(other.times)
+        return self
 
 
 Pairs = dict[tuple[str, str], Exchange]
@@ -82,11 +90,7 @@ class Sums:
         times: array[float] = array("f")
         for day in self._each(index, "pairs", _day_pairs, lambda day: day.size, span):
             for pair, one in day.pairs.items():
-                known = pairs[pair]
-                known.count += one.count
-                known.asked += one.asked
-                known.answered += one.answered
-                known.times.extend(one.times)
+                pairs[pair] += one
             times.extend(day.times)
         return pairs, times
 
@@ -106,7 +110,7 @@ class Sums:
         for held in self._each(index, "roles", _day_roles, lambda held: 120 * len(held), span.days):
             for (agent, role), longer in held.items():
                 seconds[agent][role] += longer
-        return {agent: min(held, key=lambda role: (-held[role], role)) for agent, held in seconds.items()}
+        return longest(seconds)
 
     def _each(
         self,
@@ -154,18 +158,8 @@ def _day_pairs(day: DayFacts) -> DayPairs:
 
 
 def _day_slices(day: DayFacts, seconds: int) -> DaySlices:
-    columns = (
-        f"CAST(e.timestamp / {float(seconds)!r} AS INTEGER)",
-        *("e.kind", "e.party", "e.requests_response", "e.has_response"),
-    )
-    sums: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for number, kind, party, asks, has_response, count in day.counts(*columns):
-        known = sums[number, day.speakers(kind, party)[0] or ""]
-        known[0] += count
-        if asks:
-            known[1] += count
-            known[2] += 0 if has_response else count
-    return DaySlices([(number, agent, *counts) for (number, agent), counts in sums.items()])  # type: ignore[misc]
+    found = day_slices(day, seconds)
+    return DaySlices([(number, agent or "", *counts) for (number, agent), counts in found.items()])  # type: ignore[misc]
 
 
 def _day_roles(day: DayFacts) -> dict[tuple[str, str], float]:
