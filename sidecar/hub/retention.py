@@ -7,13 +7,16 @@ they leave out, so that the sum of entries holds.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sidecar.errors import HubUnavailable, MissingExtra
+from sidecar.errors import HubUnavailable
+from sidecar.export.whole_file import drafted
+from sidecar.fs import sync_folder
+from sidecar.query.arrow import loaded
 from sidecar.store.codec import agents_of, speakers
 from sidecar.times import SECONDS_PER_DAY, day_name
 
@@ -70,7 +73,7 @@ def drop(url: str, days: list[OldDay], export: Path | None, report: Callable[[Ol
     """Drop days, each exported before if there is a folder for that. `report` is called for each that is gone. A kill
     leaves a day whole, or gone with its files durable. Raises HubUnavailable, MissingExtra, OSError."""
     if export is not None:
-        _pyarrow()
+        loaded()
     with connect(url) as db, errors_named(url):
         for one in days:
             report(_drop(db, one.day, export))
@@ -103,18 +106,11 @@ def _drop(db: psycopg.Connection[Any], day: str, export: Path | None) -> OldDay:
     raise HubUnavailable(f"rows keep coming to {day}", hint="wait until the machines have caught up, or drop less")
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra("arrow", "pyarrow") from None
-    return pyarrow
-
-
 def _exported(db: psycopg.Connection[Any], folder: Path, node: str, day: str) -> Path | None:
     """Write a node's entries of a day to a file, durably; None if there are none."""
-    pyarrow = _pyarrow()
+    pyarrow = loaded()
+    from pyarrow.parquet import ParquetWriter
+
     texts, numbers = pyarrow.list_(pyarrow.string()), pyarrow.int64()
     kinds = {"timestamp": pyarrow.float64(), "line_number": numbers, "byte_offset": numbers, "addressees": texts}
     kinds |= {"participating_agents": texts, "answered_after": pyarrow.float64()}
@@ -123,22 +119,23 @@ def _exported(db: psycopg.Connection[Any], folder: Path, node: str, day: str) ->
     names = [*named[:17], "author", "addressees", "answered_after"]
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in names])
     path = folder / f"node={node}" / f"day={day}" / "entries.parquet"
-    part = path.with_suffix(".part")
-    writer = None
-    for rows in _rows(db, node, day):
-        if writer is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writer = pyarrow.parquet.ParquetWriter(part, schema, compression="zstd")
-        columns = [
-            pyarrow.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)
-        ]
-        writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-    if writer is None:
+    pages = _rows(db, node, day)
+    first = next(pages, None)
+    if first is None:
         return None
-    writer.close()
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with drafted(path) as draft:
+        with ParquetWriter(draft.file, schema, compression="zstd") as writer:
+            for rows in chain([first], pages):
+                columns = [
+                    pyarrow.array(values, field.type)
+                    for values, field in zip(zip(*rows, strict=True), schema, strict=True)
+                ]
+                writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+        draft.finish()
+    # The rows are dropped after this, so the way to the file must be durable too.
+    for made in (path.parent.parent, folder, folder.absolute().parent):
+        sync_folder(made)
     return path
 
 
