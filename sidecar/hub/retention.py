@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sidecar.config.hub import is_node
 from sidecar.errors import HubUnavailable
 from sidecar.export.whole_file import drafted
 from sidecar.fs import sync_folder
@@ -87,7 +88,7 @@ def _drop(db: psycopg.Connection[Any], day: str, export: Path | None) -> OldDay:
             db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             exported = db.execute(_FINGERPRINT.format(partition)).fetchone()
             if export is not None:
-                nodes = [name for (name,) in db.execute("SELECT name FROM hub.node ORDER BY name")]
+                nodes = [_folder_name(name) for (name,) in db.execute("SELECT name FROM hub.node ORDER BY name")]
                 files = [str(path) for node in nodes if (path := _exported(db, export, node, day))]
         with db.transaction():
             db.execute("LOCK TABLE hub.entry IN ACCESS EXCLUSIVE MODE")
@@ -104,6 +105,14 @@ def _drop(db: psycopg.Connection[Any], day: str, export: Path | None) -> OldDay:
             db.execute(f"DROP TABLE hub.{partition}")
         return OldDay(day, count, tuple(files))
     raise HubUnavailable(f"rows keep coming to {day}", hint="wait until the machines have caught up, or drop less")
+
+
+def _folder_name(node: str) -> str:
+    """The name of a node, if it can be a part of a path. Any login that may push can have joined under any name."""
+    if not is_node(node):
+        hint = "`sidecar hub forget` deletes it; or drop without --export"
+        raise HubUnavailable(f"the node {node!r} has a name that no folder can have", hint=hint)
+    return node
 
 
 def _exported(db: psycopg.Connection[Any], folder: Path, node: str, day: str) -> Path | None:

@@ -11,6 +11,7 @@ import pytest
 
 from helpers.hubs import pushed
 from helpers.support import Stepped, command, write_lines
+from sidecar.errors import HubUnavailable
 from sidecar.hub.push import Pusher
 from sidecar.hub.retention import drop, old_days
 from sidecar.query.index import Index
@@ -63,6 +64,20 @@ def test_a_pusher_that_is_at_work_notices_that_a_day_was_closed(hub: Hub, steppe
         stepped.turn()
         assert pusher.once() == 1
     assert hub.ask("SELECT entries, closed FROM hub.source") == [(1, 2)]
+
+
+def test_a_machine_cannot_lead_an_export_out_of_its_folder_by_its_name(
+    hub: Hub, stepped: Stepped, log: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    write_lines(log, say(T))
+    stepped.turn()
+    pushed(hub, stepped)
+    hub.ask("UPDATE hub.node SET name = 'x/../../../outside'")
+    with pytest.raises(HubUnavailable, match="outside"):
+        drop(hub.url, old_days(hub.url, 0), tmp_path / "cold" / "here", lambda _: None)
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert len(hub.ask("SELECT * FROM hub.entry")) == 1
 
 
 def test_the_command_asks_before_it_drops(hub: Hub, stepped: Stepped, log: Path) -> None:
