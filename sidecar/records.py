@@ -248,6 +248,12 @@ DROP_REASONS = (REPLACED, TRUNCATED, REWRITTEN)
 """The reasons for which the entries of a log are dropped."""
 
 
+def whom(author: str | None, addressees: tuple[str, ...], participants: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom an entry went to: its addressees, or where it names none, whoever else takes part, such as the asker whom
+    an answer reaches."""
+    return addressees or tuple(one for one in participants if one != author)
+
+
 class Dropped(NamedTuple):
     """Entries of a log that were dropped because the bytes that they point to are gone."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from sidecar.records import Entry
+from sidecar.records import Entry, whom
 
 BUCKET_SECONDS = 0.5
 """Seconds for which one bar of the rate stands."""
@@ -47,7 +47,7 @@ class Lag(NamedTuple):
 def spoken(entry: Entry) -> tuple[str, ...]:
     """Who spoke, a dash where nobody knows, and to whom: the addressees, else whoever else takes part."""
     author = "–" if entry.author is None else entry.author
-    return (author, *(entry.addressees or (name for name in entry.participating_agents if name != author)))
+    return (author, *whom(entry.author, entry.addressees, entry.participating_agents))
 
 
 @dataclass

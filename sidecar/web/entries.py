@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sidecar.records import Entry
+from sidecar.records import Entry, whom
 
 MOST_NAMES = 50
 """Names of agents of one entry."""
-
-
-def whom(author: str | None, addressees: tuple[str, ...], participants: tuple[str, ...]) -> tuple[str, ...]:
-    """Whom an entry went to: its addressees, or where it names none, whoever else takes part, such as the asker whom
-    an answer reaches."""
-    return addressees or tuple(one for one in participants if one != author)
 
 
 def said(entry: Entry) -> dict[str, Any]:

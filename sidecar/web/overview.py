@@ -13,8 +13,8 @@ from sidecar.analyze.statistics import quantile
 from sidecar.analyze.values import Anomalies, Graph, Loop, Team
 from sidecar.errors import MissingExtra
 from sidecar.query.index import Index
+from sidecar.records import whom
 
-from .entries import whom
 from .spans import TimeSpan
 from .sums import Exchange, Pairs, Sums
 
@@ -52,8 +52,7 @@ def slice_of(span: TimeSpan, most: int) -> int:
 def overview(index: Index, sums: Sums, span: TimeSpan, anomalies: Anomalies, teams: Sequence[Team]) -> dict[str, Any]:
     """The numbers of a span, beside those of the span before it."""
     seconds = slice_of(span, 200)
-    first = int(span.since // seconds)
-    series = Series(first, span, seconds)
+    series = Series(span, seconds)
     said: defaultdict[str, int] = defaultdict(int)
     sparks: defaultdict[str, list[int]] = defaultdict(lambda: [0] * SPARKS)
     for number, agent, *counts in sums.slices(index, span, seconds):
@@ -92,7 +91,7 @@ def overview(index: Index, sums: Sums, span: TimeSpan, anomalies: Anomalies, tea
 def _previous(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
     if span.since < 0:
         return {}
-    series = Series(0, span, SLICES[-1])
+    series = Series(span, SLICES[-1])
     seconds = slice_of(span, 200)
     for _, _, *counts in sums.slices(index, span, seconds):
         series.count(counts)
@@ -102,10 +101,10 @@ def _previous(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
 class Series:
     """How much was said in each slice of a span."""
 
-    def __init__(self, first: int, span: TimeSpan, seconds: int) -> None:
-        self._first = first
+    def __init__(self, span: TimeSpan, seconds: int) -> None:
+        self._first = int(span.since // seconds)
         self._seconds = seconds
-        count = max(1, -int(-span.until // seconds) - first)
+        count = max(1, -int(-span.until // seconds) - self._first)
         self.said, self.asked, self.wait = ([0] * count for _ in range(3))
         self._totals = [0, 0, 0]
 
@@ -316,7 +315,7 @@ def _role_spans(index: Index, span: TimeSpan, lane: dict[str, int]) -> dict[str,
 def graph(index: Index, sums: Sums, span: TimeSpan) -> dict[str, Any]:
     """Who talks to whom."""
     seconds = slice_of(span, 200)
-    series = Series(int(span.since // seconds), span, seconds)
+    series = Series(span, seconds)
     for number, _, *counts in sums.slices(index, span, seconds):
         series.add(number, counts)
     pairs = {pair: one for pair, one in sums.pairs(index, span)[0].items() if pair[0] and one.count}

@@ -249,7 +249,7 @@ def agent(index: Index, sums: Sums, params: Mapping[str, str], span: TimeSpan) -
     """One agent: how much it said, with whom, and its latest entries."""
     id_ = needed(params, "id")
     seconds = slice_of(span, 200)
-    series = Series(int(span.since // seconds), span, seconds)
+    series = Series(span, seconds)
     for slice_, author, *counts in sums.slices(index, span, seconds):
         if author == id_:
             series.add(slice_, counts)
