@@ -88,8 +88,9 @@ def resetting(database: SqliteDatabase) -> list[str]:
 
 
 def source_of_file(database: SqliteDatabase, device: int, inode: int) -> str | None:
-    """The path of the source whose file was this one when it was last saved; None if there is none."""
-    sql = "SELECT path FROM source WHERE inode = ? AND device = ? LIMIT 1"
+    """The path of the source whose file was this one when it was last saved; None if there is none. An archived log has
+    no file any more, and the next file that is made may get its inode."""
+    sql = "SELECT path FROM source WHERE inode = ? AND device = ? AND status <> 'archived' LIMIT 1"
     row = database.execute_sql(sql, (inode, device)).fetchone()
     return None if row is None else path_in(row[0])
 
