@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sidecar.errors import HubUnavailable
 
 from . import schema, tables
-from .link import connect, driver, errors_named, place
+from .link import connect, driver, errors_named
 
 
 def init(url: str) -> bool:
@@ -25,23 +27,33 @@ def init(url: str) -> bool:
         return False
     given: dict[str, Any] = {**conninfo_to_dict(url)}
     database = Psycopg3Database(given.pop("dbname", None) or given.get("user"), **given)
-    try:
-        with errors_named(url), database.connection_context(), database.atomic():
-            database.execute_sql(schema.ROLES)
-            database.execute_sql("CREATE SCHEMA hub")
-            for model in tables.ALL:
-                manager = SchemaManager(model, database)
-                manager.create_table(safe=False)
-                manager.create_indexes(safe=False)
-            for sql in (schema.ENTRY, schema.FUNCTIONS, schema.VIEWS):
-                database.execute_sql(sql.replace("%", "%%"))
-            names = [*(model._meta.table_name for model in tables.OF_NODES), "entry"]
-            database.execute_sql(schema.security(names))
-            version = str(schema.VERSION)
-            database.execute_sql("INSERT INTO hub.meta (key, value) VALUES ('version', %s)", (version,))
-    except driver().Error as error:  # pragma: no cover -- named above
-        raise HubUnavailable(f"{place(url)}: {error}") from error
+    with errors_named(url), _as_of_driver(), database.connection_context(), database.atomic():
+        database.execute_sql(schema.ROLES)
+        database.execute_sql("CREATE SCHEMA hub")
+        for model in tables.ALL:
+            manager = SchemaManager(model, database)
+            manager.create_table(safe=False)
+            manager.create_indexes(safe=False)
+        for sql in (schema.ENTRY, schema.FUNCTIONS, schema.VIEWS):
+            database.execute_sql(sql.replace("%", "%%"))
+        names = [*(model._meta.table_name for model in tables.OF_NODES), "entry"]
+        database.execute_sql(schema.security(names))
+        version = str(schema.VERSION)
+        database.execute_sql("INSERT INTO hub.meta (key, value) VALUES ('version', %s)", (version,))
     return True
+
+
+@contextmanager
+def _as_of_driver() -> Iterator[None]:
+    """Raise the errors of the driver, which peewee wraps in its own."""
+    from peewee import PeeweeException
+
+    try:
+        yield
+    except PeeweeException as error:
+        if isinstance(error.__context__, driver().Error):
+            raise error.__context__ from None
+        raise
 
 
 class NodeStatus(NamedTuple):

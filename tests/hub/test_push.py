@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from helpers.hubs import equal, pushed
+from helpers.postgres import Server
 from helpers.support import Stepped, command, eventually, once, reference, running, write_lines
 from sidecar.archive.job import ArchiveOptions, archive
 from sidecar.errors import HubUnavailable, NodeTaken
+from sidecar.hub.admin import init
 from sidecar.hub.push import Pusher
 from sidecar.service.supervisor import rebuild
 
@@ -261,3 +263,12 @@ def test_a_pusher_that_follows_goes_on_when_the_hub_is_back(hub: Hub, root: Path
                 told = pusher.communicate()[1]
         assert pusher.returncode == 0, told
         assert told.endswith("stopped\n")
+
+
+def test_a_role_that_may_not_make_a_hub_is_told_so_in_words(postgres: Server) -> None:
+    database = postgres.new_database()
+    role = f"weak_{database}"
+    postgres.execute(database, f"CREATE ROLE {role} LOGIN")
+    with pytest.raises(HubUnavailable, match="permission denied") as raised:
+        init(postgres.url(database, role))
+    assert "docs/hub.md" in raised.value.hint
