@@ -7,9 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import MissingExtra
-from sidecar.times import Time
 
-from .columns import COLUMNS, checked_names
+from .columns import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,21 +71,7 @@ def batches(rows: Iterable[tuple[Any, ...]], names: Sequence[str]) -> Iterator[p
         yield arrow.RecordBatch.from_arrays(arrays, schema=kinds)
 
 
-class ArrowQueries:
-    """Entries as an Arrow table, as `Index` has it."""
-
-    def timeline(self, *arguments: Any, **given: Any) -> Iterator[Any]:
-        """As in `Index`."""
-        raise NotImplementedError
-
-    def to_arrow(
-        self, since: Time | None = None, until: Time | None = None, columns: Sequence[str] | None = None
-    ) -> pyarrow.Table:
-        """The entries from `since` on and before `until`, in the order of time, as a `pyarrow.Table` in memory, about
-        300 bytes an entry. `columns` are names of attributes of `Entry`; default: all. Raises BadTime, UnknownColumn,
-        and MissingExtra without pyarrow.
-        """
-        names = checked_names(COLUMNS if columns is None else columns)
-        arrow = loaded()
-        rows = self.timeline(since, until, columns=names)
-        return arrow.Table.from_batches(batches(rows, names), schema=schema(names))
+def table(rows: Iterable[tuple[Any, ...]], names: Sequence[str]) -> pyarrow.Table:
+    """Tuples of these columns of entries, as a table. Raises MissingExtra without pyarrow."""
+    arrow = loaded()
+    return arrow.Table.from_batches(batches(rows, names), schema=schema(names))

@@ -9,7 +9,7 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from sidecar.errors import AmbiguousId, EntryNotFound
 from sidecar.fs import FileStat, split_path
@@ -20,10 +20,9 @@ from sidecar.store.layout import day_stamp
 from sidecar.times import Time, duration, moment_of
 from sidecar.tool_logs import places_of
 
-from . import all_days
+from . import all_days, arrow
 from .agents import all_agents
-from .arrow import ArrowQueries
-from .columns import checked_names
+from .columns import COLUMNS, checked_names
 from .day_reader import DayReader
 from .filters import Filter
 from .follow import Follower
@@ -31,6 +30,9 @@ from .record_finder import RecordFinder
 from .reference import ReferenceQueries
 from .searching import SearchQueries
 from .snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import pyarrow
 
 INDEX = "index"
 """Name of the index folder below the root."""
@@ -44,7 +46,7 @@ def split_id(id: str) -> tuple[str, int] | None:
     return (name, int(number)) if name and number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
-class Index(ReferenceQueries, SearchQueries, ArrowQueries):
+class Index(ReferenceQueries, SearchQueries):
     """The index below a root, for reading.
 
         from sidecar import Index
@@ -188,6 +190,16 @@ class Index(ReferenceQueries, SearchQueries, ArrowQueries):
         wanted = Filter.of(since, until, agent, session, event_type, pattern, conversation, correlation)
         names = None if columns is None else checked_names(columns)
         return islice(self._entries(wanted, reverse, limit, names), limit)
+
+    def to_arrow(
+        self, since: Time | None = None, until: Time | None = None, columns: Sequence[str] | None = None
+    ) -> pyarrow.Table:
+        """The entries from `since` on and before `until`, in the order of time, as a `pyarrow.Table` in memory, about
+        300 bytes an entry. `columns` are names of attributes of `Entry`; default: all. Raises BadTime, UnknownColumn,
+        and MissingExtra without pyarrow.
+        """
+        names = checked_names(COLUMNS if columns is None else columns)
+        return arrow.table(self.timeline(since, until, columns=names), names)
 
     def conversation(self, id: str) -> Iterator[Entry]:
         """All entries of a conversation, in the order of time. An unknown id has none."""
