@@ -3,7 +3,8 @@
 A completed session gets an archive of its own in `sessions/<day>/`, the UTC day of its last record. Event files and
 streams are archived if their folder is named after a day that is over, each such folder as one
 `events/events_<day>.tar.zst`. Other streams stay, because nothing says that they are complete. A log is archived only
-if it has not changed for the required age, is indexed to its last byte, ends with a line end, and is not in use.
+if it has not changed for the required age, is indexed to its last byte, and is not in use. So its last line may have no
+line end, if it was taken without one.
 
 Retention, which is off by default, deletes archives by the age of their day or by their total size. A log is deleted
 whole or not at all: an archive stays if one of its logs has another part that stays, or continues in a log file. Rows
@@ -37,7 +38,6 @@ from .remove import why_in_use, writer_of
 NEVER_INDEXED = "not indexed yet"
 NOT_TO_ITS_END = "not indexed to its end"
 INCOMPLETE_LINE = "its last line is incomplete"
-WITHOUT_LINE_END = "its last line has no line end"
 ENDS_IN_NULS = "it ends in NUL bytes without a line end"
 NOT_COMPLETED = "not completed"
 NO_DAY = "not in a folder named after a day"
@@ -182,8 +182,6 @@ def _why_not(
         return ENDS_IN_NULS if is_all_nul(path, log.size - unread) else INCOMPLETE_LINE
     if not log.size:
         return EMPTY
-    if log.layout != "file" and not has_line_end(path, log.size - 1):
-        return WITHOUT_LINE_END
     if log.stat != source.looks:
         return NOT_TO_ITS_END
     if now - found.status.st_mtime < age:

@@ -26,10 +26,10 @@ def read_archived(state: SourceState, archive: Archive, max_line_bytes: int) -> 
         batch = state.ingest(lines, rejected, extent.size - length - padding, padding)
         end, count = start + extent.size, 1
     else:
-        lines, rejected, padding, end = _read_archived_lines(
+        lines, rejected, padding, end, line_end = _read_archived_lines(
             archive, extent, start, cursor, max_line_bytes, not_utf8=state.is_not_utf8
         )
-        batch = state.ingest(lines, rejected, padding=padding)
+        batch = state.ingest(lines, rejected, line_end, padding)
         count = len(lines) + len(rejected)
     state.cursor = Cursor(0, 0, 0, 0, end, cursor.lines + count, 0, 0)
     return batch
@@ -61,19 +61,23 @@ def _read_whole_extent(
 
 def _read_archived_lines(
     archive: Archive, extent: Extent, start: int, cursor: Cursor, max_line_bytes: int, *, not_utf8: bool
-) -> tuple[list[Line], list[Rejected], int, int]:
+) -> tuple[list[Line], list[Rejected], int, int, int]:
     """About a chunk of whole lines from the cursor on: those that are read, those that are rejected, the number of
-    bytes of their padding, and the offset at which they end."""
+    bytes of their padding, the offset at which they end, and the number of bytes of the line end of each.
+
+    That is 0 for the last line of an extent if it was archived without an LF. Such a line comes alone.
+    """
     offset, number = cursor.offset, cursor.lines + 1
     data = _read_chunk(archive, extent, offset - start)
     last = data.rfind(b"\n")
     not_utf8 = not_utf8 or (offset == start and is_not_utf8(data))
     if last < 0:
         end = offset + _length_of_line(archive, extent, offset - start)
+        line_end = int(end < start + extent.size)
         if not_utf8:
-            return [], [Rejected(number, offset, end - offset, NOT_UTF8)], 0, end + 1
+            return [], [Rejected(number, offset, end - offset, NOT_UTF8)], 0, end + line_end, line_end
         trimmed = _trim_archived(archive, extent, start, offset, end, number, max_line_bytes)
-        return *_split(trimmed), end + 1
+        return *_split(trimmed), end + line_end, line_end
     lines: list[Line] = []
     rejected: list[Rejected] = []
     padding = 0
@@ -92,7 +96,7 @@ def _read_archived_lines(
             padding += its_padding
         number += 1
         offset += len(text) + 1
-    return lines, rejected, padding, offset
+    return lines, rejected, padding, offset, 1
 
 
 def _split(trimmed: Trimmed) -> tuple[list[Line], list[Rejected], int]:
@@ -115,19 +119,19 @@ def _trim_archived(
 
 
 def _length_of_line(archive: Archive, extent: Extent, position: int) -> int:
-    """The length of a line that is longer than a chunk and begins at this position of an extent."""
+    """The length of the line that begins at this position of an extent. It ends with an LF, or with the extent."""
     length = 0
-    while True:
+    while position + length < extent.size:
         data = _read_chunk(archive, extent, position + length)
         end = data.find(b"\n")
         if end >= 0:
             return length + end
         length += len(data)
+    return length
 
 
 def _read_chunk(archive: Archive, extent: Extent, position: int) -> bytes:
     data = archive.read(extent.file, extent.at + position, min(CHUNK_BYTES, extent.size - position))
-    # Archived lines always end with an LF, so there must be more.
     if not data:
         raise _ends_early(archive, extent)
     return data

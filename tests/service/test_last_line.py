@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from helpers.archives import AT_ONCE
+from helpers.archives import AT_ONCE, where
 from helpers.corpora import BASE
 from helpers.rotations import WAYS
-from helpers.support import Stepped, everything, indexed, modelled, rebuilt, reference, write_lines
+from helpers.support import Stepped, everything, indexed, modelled, once, rebuilt, reference, write_lines
 from sidecar.archive.job import archive
-from sidecar.bulk.rebuild import reindex
 from sidecar.config.settings import Settings
 from sidecar.health.status import status_of
 from sidecar.health.verify import compare
 from sidecar.query.index import Index
+from sidecar.service.supervisor import run_once
 
 LOOK = 20.0
 """Seconds after which no last line is old enough."""
@@ -155,24 +156,84 @@ def test_a_file_with_other_bytes_is_another_one(stepped: Stepped) -> None:
     held(stepped)
 
 
-def test_such_a_log_stays_where_it_is_until_its_line_has_ended(tmp_path: Path) -> None:
+ENDS = {"as it is": b"", "in NULs": bytes(5_000), "in a space": b" "}
+
+
+def ended(tmp_path: Path, content: bytes) -> Settings:
+    """A log whose last line was taken without LF long ago."""
     settings = reference(tmp_path / "logs", archive=tmp_path / "archive")
     log = settings.root / LOG
-    write_lines(log, ASKED + b"\n" + ANSWER)
+    write_lines(log, content)
     os.utime(log, (BASE, BASE))
-    with Stepped(settings) as it:
-        it.turn()
-    done = archive(settings, AT_ONCE)
-    assert not done.archived
-    assert ["line end" in one.why for one in done.kept] == [True]
-    write_lines(log, b"\n")
-    with Stepped(settings) as it:
-        it.turn()
-    assert len(archive(settings, AT_ONCE).archived) == 1
-    assert len(indexed(settings.root)) == 2
+    once(settings)
+    return settings
+
+
+def lines_read(settings: Settings) -> list[bytes]:
+    """The records of all entries, in their order."""
+    with Index(settings.root, settings.archive) as index:
+        return [index.read_bytes(one) for one in sorted(index.timeline(), key=lambda one: one.byte_offset)]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_completed_log_without_a_last_line_end_is_archived_as_it_stands(end: str, tmp_path: Path) -> None:
+    # The last line may be longer than a chunk, or the only one.
+    long = record("completion:result", "bob", 1, "q", status="completed", text="x" * (1 << 20))
+    for number, before in enumerate([ASKED + b"\n" + ANSWER, ANSWER, ASKED + b"\n" + long]):
+        settings = ended(tmp_path / str(number), before + ENDS[end])
+        was, records = everything(settings.index_folder), lines_read(settings)
+        assert records[-1] == before.rpartition(b"\n")[2] + ENDS[end].strip(b"\0")
+        done = archive(settings, AT_ONCE)
+        assert [one.log_bytes for one in done.archived] == [len(before + ENDS[end])]
+        assert not (settings.root / LOG).exists()
+        assert lines_read(settings) == records
+        assert compare(settings).holds and status_of(settings).healthy
+        assert where(everything(settings.index_folder)) == where(was) == where(rebuilt(settings))
+        shutil.rmtree(settings.index_folder)
+        run_once(settings, lambda _: None)
+        assert lines_read(settings) == records
+        assert where(everything(settings.index_folder)) == where(was)
+
+
+@pytest.mark.parametrize("more", [b"\n", b"\n" + ASKED + b"\n", b" and more\n", ASKED])
+def test_a_copy_is_given_up_once_its_log_goes_on_behind_such_a_line(more: bytes, tmp_path: Path) -> None:
+    settings = ended(tmp_path, ASKED + b"\n" + ANSWER)
+    assert archive(settings, AT_ONCE._replace(copy=True)).archived
+    write_lines(settings.root / LOG, more)
+    os.utime(settings.root / LOG, (BASE, BASE))
+    once(settings)
+    before = indexed(settings.root)
+    assert before == modelled(settings.root)
+    assert everything(settings.index_folder) == rebuilt(settings)
+    archive(settings, AT_ONCE)
     assert compare(settings).holds
-    reindex(settings)
-    assert len(indexed(settings.root)) == 2
+    assert indexed(settings.root) == before
+
+
+def test_a_session_goes_on_behind_an_archived_line_without_line_end(tmp_path: Path) -> None:
+    settings = ended(tmp_path, ASKED + b"\n" + ANSWER)
+    assert archive(settings, AT_ONCE).archived
+    later = record("completion:request", "cyd", 9)
+    write_lines(settings.root / LOG, later + b"\n" + ANSWER)
+    os.utime(settings.root / LOG, (BASE, BASE))
+    once(settings)
+    assert lines_read(settings) == [ASKED, ANSWER, later, ANSWER]
+    with Index(settings.root) as index:
+        places = [(one.id, one.line_number) for one in sorted(index.timeline(), key=lambda one: one.byte_offset)]
+    begin = len(ASKED + ANSWER) + 1
+    assert places == [
+        ("s:0", 1),
+        (f"s:{len(ASKED) + 1}", 2),
+        (f"s:{begin}", 3),
+        (f"s:{begin + len(later) + 1}", 4),
+    ]
+    was = everything(settings.index_folder)
+    assert where(rebuilt(settings)) == where(was)
+    assert archive(settings, AT_ONCE).archived
+    assert not (settings.root / LOG).exists()
+    assert lines_read(settings) == [ASKED, ANSWER, later, ANSWER]
+    assert where(rebuilt(settings)) == where(was) == where(everything(settings.index_folder))
+    assert compare(settings).holds
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
