@@ -24,7 +24,13 @@ def test_nothing_loads_an_extra_before_it_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("words", "extra"),
-    [(["mcp"], "mcp"), (["export", "--parquet", "OUT"], "arrow"), (["serve"], "web"), (["hub", "status"], "hub")],
+    [
+        (["mcp"], "mcp"),
+        (["run", "--metrics", "127.0.0.1:0"], "metrics"),
+        (["export", "--parquet", "OUT"], "arrow"),
+        (["serve"], "web"),
+        (["hub", "status"], "hub"),
+    ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_a_missing_extra_is_one_line_that_says_what_to_install(tmp_path: Path, words: list[str], extra: str) -> None:

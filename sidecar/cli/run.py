@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import Command, GlobalOptions, json_option, print_json
+from .scraping import answering_metrics
+from .web_options import Address, allow_host_option, metrics_agents_option, token_file_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.config.settings import Settings
     from sidecar.progress import ProgressBar
     from sidecar.records import Report
@@ -34,12 +40,30 @@ Examples:
   sidecar run                   index the logs, then follow them until ctrl-C
   sidecar run --once            index the logs, then exit
   sidecar --root /srv/logs run --once --json
+  sidecar run --metrics 127.0.0.1:9321
 """,
 )
 @click.option("--once", is_flag=True, help="Index what is there now, then exit.")
+@click.option(
+    "--metrics",
+    type=Address(),
+    metavar="HOST:PORT",
+    help="Answer Prometheus at http://HOST:PORT/metrics. Needs the extra `metrics`.",
+)
+@metrics_agents_option
+@token_file_option
+@allow_host_option
 @json_option
 @click.pass_obj
-def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
+def run(
+    options: GlobalOptions,
+    once: bool,
+    metrics: tuple[str, int] | None,
+    metrics_agents: int,
+    token_file: Path | None,
+    allow_host: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Index the logs, then follow them until stopped.
 
     An index that is missing, damaged, or built with other settings is rebuilt first. SIGINT and SIGTERM shut the
@@ -48,14 +72,23 @@ def run(options: GlobalOptions, once: bool, as_json: bool) -> None:
     """
     from sidecar.progress import ProgressBar
 
+    if metrics is None and (metrics_agents or token_file or allow_host):
+        raise click.UsageError("--metrics-agents, --token-file and --allow-host are about --metrics, which is missing")
+    if metrics is not None and once:
+        raise click.UsageError("--metrics is for a sidecar that goes on running, and not for --once")
     settings = options.settings()
     if options.names_no_logs and settings.config_file is None and not settings.root.exists():
         _list_logs_here(settings)
         raise click.exceptions.Exit(WRONG_USE)
     if settings.of_tool:
         _note_places(settings)
-    with ProgressBar() as progress:
-        done = _once(settings, progress) if once else _follow(settings, progress)
+    with ExitStack() as opened:
+        answering = None
+        if metrics is not None:
+            who = (*metrics, allow_host, token_file)
+            answering = opened.enter_context(answering_metrics(settings, *who, agents=metrics_agents))
+        progress = opened.enter_context(ProgressBar())
+        done = _once(settings, progress) if once else _follow(settings, progress, answering)
     if as_json:
         print_json(done)
 
@@ -94,11 +127,11 @@ def _once(settings: Settings, progress: ProgressBar) -> dict[str, int]:
     return summary
 
 
-def _follow(settings: Settings, progress: ProgressBar) -> dict[str, int]:
+def _follow(settings: Settings, progress: ProgressBar, metrics: Callable[[], None] | None) -> dict[str, int]:
     from sidecar.service.supervisor import run
     from sidecar.terminal import print_note
 
-    running = _Running(progress, f"indexing {settings.root}, preset {settings.preset}; press ctrl-C to stop")
+    running = _Running(progress, f"indexing {settings.root}, preset {settings.preset}; press ctrl-C to stop", metrics)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, running.request_stop)
     try:
@@ -149,9 +182,10 @@ class _Running:
     """A running sidecar, and whether it was asked to stop. Only the main thread, which runs the signal handlers too,
     touches this."""
 
-    def __init__(self, progress: ProgressBar, greeting: str) -> None:
+    def __init__(self, progress: ProgressBar, greeting: str, metrics: Callable[[], None] | None) -> None:
         self._progress = progress
         self._greeting = greeting
+        self._metrics = metrics
         self._sidecar: Sidecar | None = None
         self._rebuilt: Report | None = None
         self._stop_requested = False
@@ -204,12 +238,14 @@ class _Running:
         print_note(why)
 
     def _greet(self) -> None:
-        """Print what is being indexed, once, when the lock is held."""
+        """Print what is being indexed, once, when the lock is held, and begin to answer Prometheus."""
         from sidecar.terminal import print_note
 
         if self._greeting:
             print_note(self._greeting)
             self._greeting = ""
+            if self._metrics is not None:
+                self._metrics()
 
     def _note_caught_up(self, settings: Settings) -> None:
         from sidecar.service.heartbeat import read_heartbeat

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import Command, GlobalOptions
+from .web_options import allow_host_option, metrics_agents_option, token_file_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,18 +27,9 @@ Examples:
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True, help="Port; 0 for any.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on.")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask for the token in this file. Required for an address that other machines reach.",
-)
-@click.option(
-    "--allow-host",
-    multiple=True,
-    metavar="NAME",
-    help="Another name under which the page is reached, such as that of a proxy. May be given more than once.",
-)
+@token_file_option
+@allow_host_option
+@metrics_agents_option
 @click.option("--open", "is_opened", is_flag=True, help="Show the page in the browser.")
 @click.pass_obj
 def serve(
@@ -46,6 +38,7 @@ def serve(
     host: str,
     token_file: Path | None,
     allow_host: tuple[str, ...],
+    metrics_agents: int,
     is_opened: bool,
 ) -> None:
     """Show the index in the browser: who talks to whom, what waits, what needs somebody.
@@ -53,6 +46,7 @@ def serve(
     The page is for reading only, and works beside a running sidecar or without one. It is for this machine alone,
     unless --host says otherwise. Needs the extra `web`. Press ctrl-C to stop.
     """
+    from sidecar import access
     from sidecar.errors import MissingExtra
     from sidecar.terminal import print_note
 
@@ -60,23 +54,20 @@ def serve(
         from sidecar.web import server
         from sidecar.web.app import Served
         from sidecar.web.desks import leave
-        from sidecar.web.guard import Access
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise MissingExtra("web", "starlette and uvicorn") from None
 
-    server.check_host(host, token_file is not None)
-    token = None if token_file is None else server.read_token(token_file)
+    access.check_host(host, token_file is not None)
+    token = None if token_file is None else access.read_token(token_file)
     settings = options.settings_of_index()
-    with server.listen(host, port) as listener:
-        where = server.address(listener)
+    with access.listen(host, port) as listener:
+        where = access.address(listener)
 
         def served(is_over: Callable[[], bool]) -> Served:
-            import socket
-
-            names = (socket.gethostname(), socket.getfqdn(), *allow_host) if host != "127.0.0.1" else allow_host
-            return Served(settings, options.open_index, Access.of(host, names, token), is_over)
+            allowed = access.access_to(host, allow_host, token)
+            return Served(settings, options.open_index, allowed, is_over, metrics_agents)
 
         one = server.Server(served)
         print_note(f"serving {settings.root} at {where}; press ctrl-C to stop")

@@ -76,6 +76,10 @@ class CatalogReader(OpenDatabase):
         sql = "SELECT source, line_number, byte_offset, length, reason FROM rejected ORDER BY source, byte_offset"
         return (RejectedLine(*row) for row in self._typed((str, int, int, int, str), sql))
 
+    def rejected_by_reason(self) -> dict[str, int]:
+        """The number of lines that are not records, by reason."""
+        return dict(self._typed((str, int), "SELECT reason, COUNT(*) FROM rejected_line GROUP BY reason"))
+
     def sources(self) -> list[tuple[Any, ...]]:
         """For each source, in the order of paths: its path; the bytes that were read (earlier parts included), indexed,
         blank, rejected and skipped; and the number of entries."""

@@ -17,16 +17,18 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from sidecar.access import Access
 from sidecar.analyze.requests import extent
 from sidecar.analyze.values import Anomalies
 from sidecar.config.settings import Settings
-from sidecar.errors import SidecarError
+from sidecar.errors import MissingExtra, SidecarError
+from sidecar.metrics.keeper import Keeper
 from sidecar.query.index import Index
 
 from . import overview, reading, searching
 from .answers import encoded, failure, failure_of, json_response
-from .desks import Desk, Kept, OpenIndex, Stamp, stamp
-from .guard import Access, Guard
+from .desks import GRACE_SECONDS, THREAD, Desk, Kept, OpenIndex, Stamp, stamp
+from .guard import Guard
 from .live import Live
 from .pieces import Pieces
 from .record_bytes import STATUS, record_bytes
@@ -54,6 +56,8 @@ class Served:
     access: Access = field(default_factory=Access)
     is_over: Callable[[], bool] = lambda: False
     """Whether the server is about to stop: streams end then."""
+    metrics_agents: int = 0
+    """How many agents the metrics name."""
 
 
 class Site:
@@ -70,6 +74,9 @@ class Site:
         self._running: dict[Hashable, asyncio.Task[bytes]] = {}
         """Answers that are being made: who asks for the same waits for the same."""
         self._live = Live(served.open_index)
+        self._keeper = Keeper(
+            served.settings, served.open_index, agents=served.metrics_agents, thread=f"{THREAD}metrics-"
+        )
 
     def app(self) -> Guard:
         """The application."""
@@ -95,6 +102,7 @@ class Site:
             Route("/api/live", self._stream),
             Route("/api/search", self._search),
             Route("/v1/bytes", self._bytes),
+            Route("/metrics", self._metrics),
             *(Route(path, self._page) for path in PAGES),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -117,6 +125,7 @@ class Site:
             yield
         finally:
             await self._live.close()
+            await asyncio.to_thread(self._keeper.close, GRACE_SECONDS)
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -227,6 +236,23 @@ class Site:
             status = next(number for kind, number in STATUS.items() if isinstance(error, kind))
             return failure(status, str(error), error.hint)
         return Response(data, media_type="application/octet-stream")
+
+    async def _metrics(self, request: Request) -> Response:
+        try:
+            from sidecar.metrics.exposition import NOT_COUNTED, Exposition
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "prometheus_client":
+                raise
+            return failure(501, str(MissingExtra("metrics", "prometheus_client")))
+        accept = request.headers.get("accept", "")
+        exposition = Exposition(self._keeper)
+        # Elsewhere only if it has to wait: beside threads that compute, each step to another one takes milliseconds.
+        is_ready = self._keeper.is_ready
+        answer = exposition.answer(accept) if is_ready else await asyncio.to_thread(exposition.answer, accept)
+        if answer is None:
+            return failure(503, NOT_COUNTED)
+        content_type, body = answer
+        return Response(body, headers={"Content-Type": content_type})
 
     async def _page(self, _request: Request) -> Response:
         return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")

@@ -8,17 +8,14 @@ are not reads. Beyond the machine itself a token is asked for.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
-from ipaddress import ip_address
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar.access import Access, host_name
 
 from .answers import failure
 
@@ -45,72 +42,9 @@ HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _NAMES = frozenset(name for name, _ in HEADERS)
-LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 COOKIE = "sidecar_login"
 LARGEST_LOGIN = 4096
 """Bytes of a login form, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may ask."""
-
-    names: frozenset[str] = LOOPBACK
-    """The host names under which this is served."""
-    any_address: bool = False
-    """Whether every IP address is one too: where requests come from other machines. Rebinding needs a name."""
-    token: str | None = None
-
-    @classmethod
-    def of(cls, host: str, names: Iterable[str] = (), token: str | None = None) -> Access:
-        """Access to a server on this address, also known by these names."""
-        known = {*LOOPBACK, host.lower(), *(name.lower() for name in names)}
-        return cls(frozenset(known - {"", "0.0.0.0", "::"}), not is_loopback(host), token)
-
-    def serves(self, host: str) -> bool:
-        """Whether a `Host` header names this server."""
-        name = host_name(host)
-        return name in self.names or (self.any_address and _is_address(name))
-
-    def knows(self, given: str) -> bool:
-        """Whether this is the token."""
-        return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
-
-    @property
-    def cookie(self) -> str:
-        """What the cookie of a login holds: not the token, but what only its owner can have had made."""
-        return hmac.new((self.token or "").encode(), b"sidecar serve: login", hashlib.sha256).hexdigest()
-
-    def has_login(self, request: Request) -> bool:
-        """Whether a request carries the token or the cookie; true if none is needed."""
-        if self.token is None:
-            return True
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self.knows(given.strip()):
-            return True
-        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self.cookie.encode())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
-    name = host.lower().strip("[]")
-    return name in LOOPBACK or (_is_address(name) and ip_address(name).is_loopback)
-
-
-def host_name(header: str) -> str:
-    """The name in a `Host` header, without its port."""
-    text = header.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.rsplit(":", 1)[0] if text.count(":") == 1 else text
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class Guard:
@@ -159,12 +93,16 @@ class Guard:
         path = request.url.path
         if path == "/login" and request.method == "POST":
             return await self._checked(request)
-        if path.startswith("/static/") or (path != "/login" and self._access.has_login(request)):
+        if path.startswith("/static/") or (path != "/login" and self._has_login(request)):
             return None
         if path != "/login" and (path.startswith("/api") or path == "/metrics"):
             headers = {"WWW-Authenticate": 'Bearer realm="sidecar"'}
             return failure(401, "a token is needed", "Authorization: Bearer TOKEN, or log in at /login", headers)
         return _form(200 if path == "/login" else 401, "")
+
+    def _has_login(self, request: Request) -> bool:
+        headers = request.headers
+        return self._access.has_login(headers.get("authorization", ""), request.cookies.get(COOKIE, ""))
 
     async def _checked(self, request: Request) -> Response:
         body = b""

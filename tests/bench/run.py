@@ -29,6 +29,7 @@ import fresh
 import hub
 import idle
 import imports
+import metrics
 import orjson
 import query
 import rebuild
@@ -52,6 +53,7 @@ FIGURES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "analyze": analyze.measure,
     "hub": hub.measure,
     "web": web.measure,
+    "metrics": metrics.measure,
 }
 WRITER = "writer"
 """A table of its own: `bench_writer.py`."""

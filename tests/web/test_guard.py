@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,10 @@ import pytest
 
 from helpers.pages import Client, indexed_story, serving
 from helpers.support import HANG, command
+from sidecar import access
 from sidecar.errors import ConfigError
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
-
-from sidecar.web import server
 
 TOKEN = "a-token-of-some-length"
 
@@ -86,6 +86,15 @@ def test_files_outside_the_static_folder_are_not_served(page: Client) -> None:
         assert page.get(path).status == 404
 
 
+def test_no_piece_of_an_answer_waits_for_an_acknowledgement() -> None:
+    with (
+        access.listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_beyond_this_machine_a_token_is_required(root: Path) -> None:
     ended = subprocess.run(
         command("--root", root, "serve", "--host", "0.0.0.0", "--port", "0"),
@@ -98,9 +107,9 @@ def test_beyond_this_machine_a_token_is_required(root: Path) -> None:
     assert "--token-file is required" in ended.stderr and ended.stdout == ""
     for host in ("::", "192.0.2.1", "logs.example.org", ""):
         with pytest.raises(ConfigError, match="--token-file is required"):
-            server.check_host(host, has_token=False)
+            access.check_host(host, has_token=False)
     for host in ("127.0.0.1", "::1", "localhost", "127.0.0.2"):
-        server.check_host(host, has_token=False)
+        access.check_host(host, has_token=False)
 
 
 @pytest.mark.parametrize("content", [None, "", "short", "with a space in the middle", "with-ümlauts-of-all-kinds"])
@@ -109,7 +118,7 @@ def test_a_token_that_anybody_could_guess_is_refused(tmp_path: Path, content: st
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigError, match=re.escape(str(file))):
-        server.read_token(file)
+        access.read_token(file)
 
 
 def test_without_the_token_nothing_but_the_login_is_answered(asking: Client) -> None:
