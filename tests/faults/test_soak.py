@@ -83,14 +83,17 @@ class Writer:
         if not log.exists():
             return
         if log.stat().st_size > LARGEST:
+            part = log.with_suffix(".jsonl.1")
             kind = chance.randrange(3)
-            if kind == 0:
-                log.replace(log.with_suffix(".jsonl.1"))
-            elif kind == 1:
-                shutil.copyfile(log, log.with_suffix(".jsonl.1"))
-                os.truncate(log, 0)
-            else:
+            if kind == 2 or part.exists():
+                # The log goes before its part: an index keeps a part that is missing, as long as the log goes on.
                 log.unlink()
+                part.unlink(missing_ok=True)
+            elif kind == 0:
+                log.replace(part)
+            else:
+                shutil.copyfile(log, part)
+                os.truncate(log, 0)
             if not log.exists():
                 log.touch()
         elif chance.random() < 0.01:
