@@ -41,7 +41,9 @@ class OpenDatabase:
         try:
             yield
         finally:
-            self._all("COMMIT")
+            # An iterator that was given up is finished when nobody holds it any more, which may be after `close`.
+            if not self._database.is_closed():
+                self._all("COMMIT")
 
     # Every statement of a reader goes through `_all` or `_each`, which alone turn SQLite's errors into the sidecar's.
 
