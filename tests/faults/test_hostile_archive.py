@@ -274,4 +274,5 @@ def test_an_archive_of_another_user_can_be_read_and_written_by_root(settings: Se
     session(settings.root, "t")
     take_in(settings)
     assert len(archived(settings).archived) == 1
-    assert len(known(settings).records) == len(list(Index(settings.root).timeline()))
+    with Index(settings.root) as index:
+        assert len(known(settings).records) == len(list(index.timeline()))
