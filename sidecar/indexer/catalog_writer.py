@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
 from sidecar.config.settings import Source
 from sidecar.guarded import GuardedFolder
 from sidecar.ingest.linking import Request
@@ -29,7 +27,7 @@ from . import generations, part_rows
 from .across import AnswersAcross, Mark
 from .day_filters import DayFilterTables
 from .known_files import KnownFile
-from .saved_source import SavedSource, kept_values, open_end, part_values
+from .saved_source import SavedSource, kept_values, open_end, part_values, saved_addressees
 from .tamper import FileState, TamperGuard
 
 _SOURCE_COLUMNS = (
@@ -203,9 +201,7 @@ class CatalogWriter(DayFilterTables):
         sql = f"SELECT {_OPEN_COLUMNS} FROM open_request WHERE source = ? ORDER BY byte_offset"
         for offset, correlation, author, addressees, *rest in self._database.execute_sql(sql, (id_,)):
             pattern, conversation, expects, timestamp = rest
-            to = tuple(orjson.loads(addressees))
-            if any(agent.__class__ is not str for agent in to):
-                raise TypeError(f"addressees {addressees!r}")
+            to = saved_addressees(addressees)
             if timestamp.__class__ is not float:
                 raise TypeError(f"the time {timestamp!r}")
             day = int(timestamp // SECONDS_PER_DAY)

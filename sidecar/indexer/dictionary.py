@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -53,6 +54,10 @@ _MANY_ENTRIES = _ENTRY + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * _ROWS_PE
 _ONE_ENTRY = f"{_ENTRY}({', '.join('?' * _COLUMNS)})"
 _MAX_PENDING_ROWS = 1_000
 """Rows, of all logs together, that are collected before they are written."""
+_MAX_PENDING_CHARACTERS = 4_000_000
+"""Characters of lists of participants and sets of roles that are collected before they are written."""
+_MAX_PLAIN_ITEMS = 32
+"""Agents of a list, or of a set of roles, up to which it is remembered as it is, and else by a hash."""
 
 
 @dataclass(slots=True)
@@ -76,15 +81,19 @@ class Dictionary:
         self._correlations: dict[str, int] = {}
         self._parties: dict[Participants, int] = {}
         self._role_sets: dict[Roles, int] = {}
+        self._large: dict[tuple[str, bytes], int] = {}
+        """Lists of participants and sets of roles that are too large to remember as they are, by table and hash."""
         self._kinds: dict[Kind, int] = {}
         self._contexts: dict[tuple[str, str, str], int] = {}
         self._places: dict[str, SourceRow] = {}
         self._caches: tuple[dict[Any, Any], ...] = (
             *(self._names, self._correlations),
-            *(self._parties, self._role_sets, self._kinds, self._contexts, self._places),
+            *(self._parties, self._role_sets, self._large, self._kinds, self._contexts, self._places),
         )
         self._characters = 0
         """Characters of the strings that are remembered; an agent of a list counts as 8, a role as 16."""
+        self._pending = 0
+        """Characters of the lists and sets that are not written yet."""
         self._new: dict[str, list[Values]] = {table: [] for table in _INSERTS}
         """Rows that have a number and are not written yet, by table."""
         self._rows: list[object] = []
@@ -221,6 +230,7 @@ class Dictionary:
         for start in range(whole, len(values), _COLUMNS):
             connection.execute(_ONE_ENTRY, values[start : start + _COLUMNS])
         values.clear()
+        self._pending = 0
 
     # ---- numbers
 
@@ -278,22 +288,47 @@ class Dictionary:
 
     def _party(self, agents: Participants) -> int:
         text = orjson.dumps(agents).decode()
+        number = self._large_known("party", text) if len(agents) > _MAX_PLAIN_ITEMS else None
+        if number is not None:
+            return number
         values = (text, hash_of(text))
         number = self._find("SELECT id FROM party WHERE agents = ? AND hash = ?", values)
         if number is None:
             number = self._add("party", values)
             self._new_members.extend([(self.name(agent), number) for agent in agents])
-        self._parties[agents] = number
-        self._characters += 8 * len(agents)
+            self._note_pending(text, len(agents))
+        if len(agents) > _MAX_PLAIN_ITEMS:
+            self._large["party", _digest(text)] = number
+        else:
+            self._parties[agents] = number
+            self._characters += 8 * len(agents)
         return number
 
     def _role_set(self, roles: Roles) -> int:
         text = orjson.dumps(dict(roles)).decode()
+        number = self._large_known("role_set", text) if len(roles) > _MAX_PLAIN_ITEMS else None
+        if number is not None:
+            return number
         values = (text, hash_of(text))
-        sql = "SELECT id FROM role_set WHERE roles = ? AND hash = ?"
-        number = self._role_sets[roles] = self._find(sql, values) or self._add("role_set", values)
-        self._characters += 16 * len(roles)
+        number = self._find("SELECT id FROM role_set WHERE roles = ? AND hash = ?", values)
+        if number is None:
+            number = self._add("role_set", values)
+            self._note_pending(text, 0)
+        if len(roles) > _MAX_PLAIN_ITEMS:
+            self._large["role_set", _digest(text)] = number
+        else:
+            self._role_sets[roles] = number
+            self._characters += 16 * len(roles)
         return number
+
+    def _large_known(self, table: str, text: str) -> int | None:
+        return self._large.get((table, _digest(text)))
+
+    def _note_pending(self, text: str, members: int) -> None:
+        """Count what has got a number, and write it once it is much: a single row may be megabytes."""
+        self._pending += len(text) + 16 * members
+        if self._pending > _MAX_PENDING_CHARACTERS:
+            self.flush()
 
     def _find(self, sql: str, values: Values) -> int | None:
         """The number that a row of the file has; None if there is no such row."""
@@ -312,3 +347,7 @@ class Dictionary:
     def _one(self, sql: str) -> Values:
         row: Values = self._database.execute_sql(sql).fetchone()
         return row
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

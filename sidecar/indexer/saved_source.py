@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from sidecar.ingest.crowd import Crowd
 from sidecar.ingest.linking import Request, correlation_key
 from sidecar.ingest.source import SourceState
 from sidecar.logs.last_line import OpenEnd
@@ -106,17 +107,31 @@ def part_values(progress: SourceState) -> list[tuple[Any, ...]]:
 
 
 def _open_values(request: Request, ids_begin: str, is_across: bool) -> tuple[object, ...]:
+    to = request.addressees
     return (
         request.byte_offset,
         request.correlation,
         request.author,
-        orjson.dumps(request.addressees).decode(),
+        to.packed if isinstance(to, Crowd) else orjson.dumps(to).decode(),
         request.pattern,
         None if request.conversation == ids_begin else request.conversation,
         request.expects,
         request.timestamp,
         correlation_key(request.correlation) if is_across and request.correlation is not None else None,
     )
+
+
+def saved_addressees(value: Any) -> tuple[str, ...] | Crowd:
+    """The addressees of an open request, as they were saved. Raises TypeError, ValueError or zlib.error for others."""
+    if value.__class__ is bytes:
+        crowd = Crowd(value)
+        # Checked here, because later nobody would know from which file it came.
+        _ = crowd.names
+        return crowd
+    names = tuple(orjson.loads(value))
+    if any(name.__class__ is not str for name in names):
+        raise TypeError(f"addressees {value!r}")
+    return names
 
 
 def open_end(values: list[int] | None) -> OpenEnd | None:

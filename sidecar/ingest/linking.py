@@ -15,8 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
+from .crowd import MAX_LISTED, Crowd, Crowds
+
 MAX_REMEMBERED_ANSWERS = 1024
 """How many answered requests are remembered, and how many correlations of early answers."""
+
+
+BYTES_PER_REQUEST = 500
+"""Bytes of crowds that count as much as one request."""
 
 
 _MAX_PLAIN_CHARACTERS = 64
@@ -35,7 +41,8 @@ class Request(NamedTuple):
     day: int
     correlation: str | None
     author: str | None
-    addressees: tuple[str, ...]
+    addressees: tuple[str, ...] | Crowd
+    """Empty once it is answered, and where nothing depends on them."""
     pattern: str
     conversation: str
     expects: bool
@@ -98,6 +105,8 @@ class WaitingRequests:
         self._all = RequestQueue()
         self._to_nobody = RequestQueue()
         self._to_agent: dict[str, RequestQueue] = {}
+        self._to_crowds: Crowds | None = None
+        """Built when first needed."""
         for request in requests:
             self.add(request)
 
@@ -106,6 +115,11 @@ class WaitingRequests:
         self._all.add(key)
         if not request.addressees:
             self._to_nobody.add(key)
+        if isinstance(request.addressees, Crowd):
+            if self._to_crowds is None:
+                self._to_crowds = Crowds(self._open)
+            self._to_crowds.add(key, request.addressees)
+            return
         for agent in request.addressees:
             queue = self._to_agent.get(agent)
             if queue is None:
@@ -117,6 +131,10 @@ class WaitingRequests:
         self._all.remove_one(self._open)
         if not request.addressees:
             self._to_nobody.remove_one(self._open)
+        if isinstance(request.addressees, Crowd):
+            assert self._to_crowds is not None
+            self._to_crowds.remove(request.addressees)
+            return
         for agent in request.addressees:
             queue = self._to_agent[agent]
             queue.remove_one(self._open)
@@ -125,8 +143,16 @@ class WaitingRequests:
 
     def choose(self, answerer: str | None) -> int | None:
         """The oldest request addressed to the answer's author; else the oldest without addressees; else the oldest."""
-        addressed = self._to_agent.get(answerer) if answerer is not None else None
-        return (addressed or self._to_nobody or self._all).first(self._open)
+        addressed = self._addressed(answerer) if answerer is not None else None
+        return (self._to_nobody or self._all).first(self._open) if addressed is None else addressed
+
+    def _addressed(self, agent: str) -> int | None:
+        queue = self._to_agent.get(agent)
+        found = queue.first(self._open) if queue is not None else None
+        if self._to_crowds is None:
+            return found
+        among_many = self._to_crowds.first(agent)
+        return min((key for key in (found, among_many) if key is not None), default=None)
 
 
 class RequestTable:
@@ -142,6 +168,8 @@ class RequestTable:
         """Those among them that have no correlation. Built when first needed."""
         self._answered: OrderedDict[int, Request] = OrderedDict()
         self._answered_with: dict[str, set[int]] = {}
+        self._crowd_bytes = 0
+        """Of the crowds that open requests are addressed to, packed."""
         self._early: OrderedDict[str, float] = OrderedDict()
         """By correlation, the time of the first of the early answers that have it."""
         self.opened: set[int] = set()
@@ -174,6 +202,8 @@ class RequestTable:
 
     def _add_open(self, request: Request) -> None:
         key = request.byte_offset
+        if len(request.addressees) > MAX_LISTED:
+            request = self._with_crowd(request)
         self._open[key] = request
         if request.correlation is not None:
             same = self._open_with.get(request.correlation)
@@ -188,6 +218,15 @@ class RequestTable:
                 self._waiting.add(request)
             if self._waiting_bare is not None and request.correlation is None:
                 self._waiting_bare.add(request)
+
+    def _with_crowd(self, request: Request) -> Request:
+        """A request to very many, with its addressees packed, if anything depends on them."""
+        to = request.addressees
+        if request.expects and not isinstance(to, Crowd):
+            to = Crowd.of(to)
+        if isinstance(to, Crowd):
+            self._crowd_bytes += len(to.packed)
+        return request._replace(addressees=to if request.expects else ())
 
     # ---- answers
 
@@ -244,6 +283,10 @@ class RequestTable:
             self.opened.discard(key)
         else:
             self.closed.add(key)
+        if request.addressees:
+            if isinstance(request.addressees, Crowd):
+                self._crowd_bytes -= len(request.addressees.packed)
+            request = request._replace(addressees=())
         request = _new(Request, (*request[:-1], timestamp - request.timestamp))
         if new_correlation is not None:
             request = request._replace(correlation=new_correlation)
@@ -273,9 +316,10 @@ class RequestTable:
 
     # ---- save and restore
 
-    def __len__(self) -> int:
-        """The number of requests and early correlations in memory."""
-        return len(self._open) + len(self._answered) + len(self._early)
+    @property
+    def cost(self) -> int:
+        """The number of requests and early correlations in memory; crowds count by their size."""
+        return len(self._open) + len(self._answered) + len(self._early) + self._crowd_bytes // BYTES_PER_REQUEST
 
     @property
     def open(self) -> dict[int, Request]:

@@ -221,7 +221,7 @@ class SourceState:
     @property
     def cost(self) -> int:
         """The number of requests and roles in memory. A file may have any number of them."""
-        return len(self.state.requests) + len(self.state.roles)
+        return self.state.requests.cost + len(self.state.roles)
 
     def note_first_seen(self, mtime_ns: int) -> None:
         """Set the modification time that the file had when it was first seen, unless it is set already."""

@@ -91,7 +91,7 @@ class OpenRequest(Table):
     correlation = TextField(null=True)
     author = TextField(null=True)
     addressees = TextField()
-    """A JSON array of names."""
+    """A JSON array of names; of very many, the bytes that `ingest.crowd.Crowd` packs them in."""
     pattern = TextField()
     conversation = TextField(null=True)
     """NULL if it is the `stem` of the source, as it almost always is in a session file."""

@@ -192,6 +192,29 @@ def test_many_files_of_crowds_do_not_add_up(root: Path, idle: int, often: Callab
     assert len(indexed(root)) == 1 + 2 * files
 
 
+def test_open_requests_to_crowds_take_little_and_are_answered_by_those_they_name(
+    root: Path, idle: int, often: Callable[[int, int], int]
+) -> None:
+    """Each request names many agents of its own. Half of them are answered, by one of these, without a correlation."""
+    requests, names = often(3, 60), 40_000
+    log = root / "responses/sessions/crowds.jsonl"
+    for number in range(requests):
+        crowd = [f"agent_{number}_{name:08}" for name in range(names)]
+        write_lines(log, {"event": "a:request", "timestamp": BASE + number, "data": {"to_agents": crowd}})
+    write_lines(
+        log,
+        *(
+            {"event": "a:result", "timestamp": BASE + 1_000, "data": {"agent_id": f"agent_{number}_00000007"}}
+            for number in range(0, requests, 2)
+        ),
+    )
+    megabytes = log.stat().st_size / 1e6
+    assert peak(root) < idle + 100 + 3 * megabytes
+    asked = {row[1] - BASE: row[15] for row in indexed(root) if row[14]}
+    assert asked == {number: number % 2 == 0 for number in range(requests)}
+    assert (root / "index/catalog.db").stat().st_size < log.stat().st_size / 3
+
+
 def test_a_turn_reads_a_limited_number_of_bytes_and_leaves_the_rest_to_the_next(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ def state(name: str, requests: int = 0) -> SourceState:
 
 def add_requests(to: SourceState, count: int) -> None:
     asked = {"event": "completion:request", "timestamp": 1_735_500_000}
-    first = len(to.state.requests)
+    first = to.state.requests.cost
     to.ingest(
         Line(number * 1_000, number, orjson.dumps({**asked, "correlation_id": f"c{number}"}))
         for number in range(first, first + count)
