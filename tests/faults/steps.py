@@ -92,9 +92,17 @@ def of_files(folder: Path, at: Callable[[str], None]) -> None:
     os.fsync = fsync
 
 
-def of_stages(at: Callable[[str], None]) -> None:
+# The stages that only rotated logs go through.
+ROTATION_STAGES = {
+    "files have other names": "indexer.catalog_writer:CatalogWriter.begin_move",
+    "the rows of a day follow them": "indexer.day_writer:DayWriter.move",
+    "all rows have followed": "indexer.catalog_writer:CatalogWriter.end_move",
+}
+
+
+def of_stages(at: Callable[[str], None], stages: dict[str, str] = STAGES) -> None:
     """Like `of_files`, for the stages, by name."""
-    for stage, places in STAGES.items():
+    for stage, places in stages.items():
         for place in places.split():
             module, _, name = place.partition(":")
             owner: Any = importlib.import_module(f"sidecar.{module}")

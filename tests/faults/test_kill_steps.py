@@ -62,9 +62,10 @@ def live(settings: Settings, between: Callable[[], None], turns: int) -> None:
 class Lives:
     """Lives of an indexing process, each of which ends at a step if it comes to one that few have died at."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.kills = Counter(dict.fromkeys((f"{when}: {stage}" for stage in STAGES for when in ("before", "after")), 0))
+    def __init__(self, chance: random.Random, stages: dict[str, str] = STAGES) -> None:
+        self.kills = Counter(dict.fromkeys((f"{when}: {stage}" for stage in stages for when in ("before", "after")), 0))
         """By the name of the step."""
+        self._stages = stages
         self._enough = 0
         self._likely = 1.0
         self._chance = chance
@@ -85,7 +86,7 @@ class Lives:
                 seal.MAX_WAL_BYTES = chance.choice([seal.MAX_WAL_BYTES, 20 * 4_120])
                 fate = Fate(self.kills, self._enough, self._likely, chance, log)
                 of_files(settings.index_folder, fate.at)
-                of_stages(fate.at)
+                of_stages(fate.at, self._stages)
                 live(settings, between, turns)
 
             child = in_a_child(doomed)

@@ -95,7 +95,7 @@ def _pairs(paths: Iterable[str], rotated: Sequence[str]) -> Iterator[tuple[str, 
                 yield path, plain
 
 
-def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, str] | None:
+def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, list[int]] | None:
     """Where a file stands among the parts of the log of a plain name; None where it is no part of it."""
     name, log = PurePosixPath(path), PurePosixPath(plain)
     if path == plain or name.parent != log.parent:
@@ -109,5 +109,7 @@ def _age(path: str, plain: str, rotated: Sequence[str]) -> tuple[int, str] | Non
         expression = "".join(_PLACES.get(step) or re.escape(written.get(step, step)) for step in steps)
         if found := re.fullmatch(expression, name.name):
             groups = found.groupdict()
-            return (-int(groups["number"]), "") if groups.get("number") else (0, groups["date"])
+            if groups.get("number"):
+                return -int(groups["number"]), []
+            return 0, [int(groups["date"][:8]), *map(int, re.findall("[0-9]+", groups["date"][8:]))]
     return None
