@@ -83,7 +83,7 @@ def test_what_agents_wrote_stays_text_on_every_page(tab: Tab) -> None:
     for path in PAGES:
         page = tab.show(path)
         assert not page.query_selector(".spin[role=alert]"), path
-        assert page.title().endswith("· sidecar")
+        sync.expect(page).to_have_title(re.compile("· sidecar$"), timeout=HANG * 1000)
         assert page.query_selector_all("img[onerror], main script, main b > b") == []
     page = tab.show("/conversation?id=hostile")
     text = page.inner_text("main")
@@ -106,8 +106,7 @@ def test_a_drag_over_the_timeline_zooms_and_a_click_reads_the_record(tab: Tab) -
     lanes = tab.client.api(f"lanes?{HOUR.partition('?')[2]}")
     mark = next(one for one in lanes["marks"] if one[0] == "hostile:0")
     x = 136 + (mark[1] - lanes["from"]) / (lanes["to"] - lanes["from"]) * (box["width"] - 8 - 136)
-    page.wait_for_selector("canvas[data-drawn]")
-    page.wait_for_timeout(300)
+    page.wait_for_selector(f"canvas[data-drawn='{lanes['from']:.3f} to {lanes['to']:.3f}']")
     page.locator("canvas").click(position={"x": x, "y": 8 + mark[2] * 26 + 11})
     side = page.wait_for_selector("aside.side pre")
     assert json.loads(side.inner_text().replace("‹NUL›", "").replace("‹ESC›", "").replace("‹U+202E›", ""))
@@ -127,13 +126,14 @@ def test_behind_every_picture_is_a_table(tab: Tab) -> None:
         page = tab.show(path)
         assert page.locator("canvas").count() >= 1
         page.get_by_text("show as table").first.click()
-        assert page.locator("section:has(button[aria-pressed=true]:text('show as picture')) tbody tr").count() > 0
+        page.wait_for_selector("section:has(button[aria-pressed=true]:text('show as picture')) tbody tr")
     page = tab.show("/conversation?id=pingpong")
     assert "the same round 16 times" in page.inner_text("main")
     shown = page.locator(".msg").count()
     page.get_by_text("show every round").click()
-    assert page.locator(".msg").count() > shown
+    page.wait_for_selector(f".msg >> nth={shown}")
     page.get_by_text("show as table").click()
+    page.wait_for_selector("tbody tr >> nth=63")
     assert page.locator("tbody tr").count() == 64
 
 
@@ -146,7 +146,7 @@ def test_on_a_phone_in_the_light_nothing_is_cut_off(chromium: Any, client: Clien
         for link in page.locator("header nav a, header button").all():
             box = link.bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= 420, path
-    assert tab.page.evaluate("document.documentElement.dataset.theme") == "light"
+    tab.page.wait_for_selector("html[data-theme=light]")
     tab.page.keyboard.press("Tab")
     assert tab.page.evaluate("document.activeElement.className") == "skip"
     tab.page.get_by_label("dark or light").click()

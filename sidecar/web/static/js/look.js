@@ -62,7 +62,8 @@ export const Speech = ({ from, to: whom, limits }) =>
 
 // ---- canvas
 
-/** A canvas that `draw(context, width, height, theme)` fills, again whenever its size, the theme or `deps` change. */
+/** A canvas that `draw(context, width, height, theme)` fills, again whenever its size, the theme or `deps` change.
+ *  Its attribute `data-drawn` is what `draw` returned: which of its contents are on the screen now. */
 export function useCanvas(draw, deps, height) {
   const ref = useRef();
   useEffect(() => {
@@ -80,8 +81,7 @@ export function useCanvas(draw, deps, height) {
         const g = canvas.getContext("2d");
         g.scale(scale, scale);
         g.direction = "ltr";
-        if (width) draw(g, width, height, theme());
-        canvas.dataset.drawn = "true";
+        canvas.dataset.drawn = (width && draw(g, width, height, theme())) || "";
       });
     };
     go();

@@ -194,6 +194,7 @@ export function Timeline({ limits, agent, go, open }) {
         g.globalAlpha = 1;
       }
       g.restore();
+      return `${d.from.toFixed(3)} to ${d.to.toFixed(3)}`;
     },
     [d, lit, chosen, band, agent],
     height,
