@@ -55,9 +55,17 @@ class OddWriter(Meddler):
                 self._add(path, self._record() + b"\n")
 
     def _rotate(self, path: Path) -> None:
+        """Only a file that begins with a time of its own: what has none gets the time of the file, as a sidecar noted
+        it when it saw the file first, and nobody knows that at the end."""
+        with path.open("rb") as file:
+            if b'"timestamp":1' not in file.readline():
+                return
         self._fill(path)
         self._rotations += 1
         WAYS[self._ways[path]](path, self._rotations)
+        # A log never says again, byte for byte, what its rotated part says: that would be a copy of it. And it begins
+        # with a time of its own.
+        self._whole[path] = self.sessions[path] = self._record() + b"\n" + self.sessions.get(path, b"")
 
     def _leave(self, path: Path) -> None:
         """A whole record without LF, which lies still. Whatever follows goes on in its line."""
@@ -112,8 +120,12 @@ class OddWriter(Meddler):
         super()._begin_another(path)
 
     def _cut(self, path: Path) -> None:
+        """The first record stays whole, or goes."""
         self._fill(path)
         super()._cut(path)
+        if path.stat().st_size < ENOUGH:
+            os.truncate(path, 0)
+            self._begin_another(path)
 
     def _record(self) -> bytes:
         self._records += 1
