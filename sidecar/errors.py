@@ -7,6 +7,7 @@
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
     ├── HubUnavailable              the hub cannot be reached, or not by this role
     │   └── NodeTaken               another machine pushes under this node's name
+    ├── BadArgument                 an argument of the library that is of the wrong kind (exit status 2)
     ├── BadSearch                   a text or a regular expression that cannot be looked for (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable
@@ -79,6 +80,12 @@ class BadTime(SidecarError):
     hint = (
         "give an age (30s, 5m, 1h30m, 7d), a date or time (2024-01-15, 19:35, today, ISO 8601), or seconds since 1970"
     )
+    exit_status = 2
+
+
+class BadArgument(SidecarError):
+    """An argument is not of the kind that is expected."""
+
     exit_status = 2
 
 

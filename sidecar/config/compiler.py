@@ -32,13 +32,13 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
+from sidecar.ids import MAX_ID_CHARACTERS
 from sidecar.places import Named, Path, Place, Template, before_lists, paths_in, text_of, values_in
 from sidecar.records import Kind, Record
 
 from .spec import Attributes, Condition, FormatSpec
 from .timestamps import timestamp_of
 from .values import (
-    MAX_ID_CHARACTERS,
     add_ids,
     begins_with,
     classifier,

@@ -6,9 +6,9 @@ None of these functions raises for any JSON value. The rules are those of `docs/
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any, TypeVar
 
+from sidecar.ids import MAX_ID_CHARACTERS, short_id
 from sidecar.places import text_of
 from sidecar.records import Kind
 
@@ -17,23 +17,11 @@ _Value = TypeVar("_Value")
 _MAX_CACHED_KINDS = 4096
 _MAX_CACHED_TYPE_CHARACTERS = 200
 
-MAX_ID_CHARACTERS = 1024
-"""The largest length of an id or name, in characters. Of a longer one the index keeps the beginning and a digest, so
-that neither the index nor an answer grows with it."""
-_KEPT_CHARACTERS = 64
-
 
 def id_text(value: Any) -> str | None:
     """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
     text = text_of(value)
     return text if text is None or len(text) <= MAX_ID_CHARACTERS else short_id(text)
-
-
-def short_id(text: str) -> str:
-    """What replaces an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
-    digits of BLAKE2b over its UTF-8 bytes."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{text[:_KEPT_CHARACTERS]}…{digest}"
 
 
 def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:

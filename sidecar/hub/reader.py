@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import AmbiguousId, EntryNotFound
+from sidecar.query.arguments import as_indexed, checked_entry, checked_status
 from sidecar.query.filters import Filter
 from sidecar.query.index import Index, split_id
 from sidecar.query.pages import FIRST_PAGE
@@ -167,7 +168,7 @@ class HubIndex(Index):
 
     def get(self, id: str) -> Entry:
         """As `Index.get`; an id or a place may begin with `<node>/`, where several machines have it."""
-        place = split_id(id)
+        place = split_id(as_indexed(id, "id"))
         if place is None:
             raise EntryNotFound(f"no entry has the id {id!r}")
         name, number = place
@@ -202,7 +203,7 @@ class HubIndex(Index):
             " ON (e.node, e.source) = (f.node_id, f.source_id) WHERE f.path = %s AND (%s::text IS NULL OR f.node = %s)"
             ' AND e.byte_offset = %s AND e."timestamp" = %s'
         )
-        node = entry.node or self.node
+        node = checked_entry(entry).node or self.node
         rows = self._ask(sql, values.name(entry.file_path), node, node, entry.byte_offset, entry.timestamp)
         return self._fetcher.read(entry, rows)
 
@@ -231,7 +232,8 @@ class HubIndex(Index):
             elif more[3] == "completed" != before.status:
                 old = (before.initiating_agent, before.created_at, before.pattern_type)
                 found[session] = Session(session, *old, "completed", before.lives_in)
-        return iter([one for one in found.values() if status in (None, one.status)])
+        wanted = checked_status(status)
+        return iter([one for one in found.values() if wanted in (None, one.status)])
 
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are not records, in the order of file path and byte offset."""
@@ -254,7 +256,7 @@ class HubIndex(Index):
 
     def get_session_participants(self, session_id: str) -> list[str]:
         """The participants of all entries of a session, sorted by name."""
-        asked = self._pages.condition(Filter(session=session_id), self.node)
+        asked = self._pages.condition(Filter(session=as_indexed(session_id, "session_id")), self.node)
         if asked is None:
             return []
         sql = f"SELECT DISTINCT node, party FROM hub.entry WHERE {' AND '.join(asked.terms)}"

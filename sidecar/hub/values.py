@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from sidecar.config.values import short_id
+from sidecar.ids import short_id
 
 MAX_NAME_BYTES = 2000
 """A longer name stands at the hub in the shortened form of the law, which other names have from 1,024 characters on."""

@@ -11,6 +11,7 @@ from sidecar.store.bloom import PENDING
 from sidecar.store.daily_schema import SLOT_OF_DAY
 from sidecar.times import Time, day_of, moment_of
 
+from .arguments import as_indexed
 from .columns import CORRELATED, PATH, PLACED, ROW
 
 SLOT = SLOT_OF_DAY.replace("timestamp", "e.timestamp")
@@ -23,7 +24,7 @@ _STRINGS = ("correlation", "session", "conversation", "agent", "event_type", "pa
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which entries are asked for: those that match all of these fields. None matches everything. Times are in seconds
-    since 1970."""
+    since 1970. Names and ids are as the index has them, whatever they are made from."""
 
     since: float | None = None
     """Entries at this time or later."""
@@ -41,6 +42,12 @@ class Filter:
     pending: bool = False
     """Only waiting requests."""
 
+    def __post_init__(self) -> None:
+        """Raises BadArgument."""
+        for what in _STRINGS:
+            if (text := getattr(self, what)) is not None:
+                object.__setattr__(self, what, as_indexed(text, what))
+
     @classmethod
     def of(
         cls,
@@ -53,7 +60,7 @@ class Filter:
         conversation: str | None = None,
         correlation: str | None = None,
     ) -> Filter:
-        """A filter between two times as people give them. Raises BadTime."""
+        """A filter between two times as people give them. Raises BadTime and BadArgument."""
         now = time.time()
         return cls(
             None if since is None else moment_of(since, now),

@@ -22,6 +22,7 @@ from sidecar.tool_logs import places_of
 
 from . import all_days, arrow
 from .agents import all_agents
+from .arguments import as_indexed, checked_day, checked_entry, checked_limit, checked_seconds, checked_status
 from .columns import COLUMNS, checked_names
 from .day_reader import DayReader
 from .filters import Filter
@@ -65,8 +66,8 @@ class Index(ReferenceQueries, SearchQueries):
     A time is seconds since 1970, a `datetime`, ISO 8601 (UTC where it names no zone), a time of day, `today`,
     `yesterday`, or an age such as `2h`.
 
-    All methods raise IndexMissing if there is no index, IndexDamaged or SchemaMismatch if it has to be rebuilt, and
-    SidecarError if it cannot be read at the moment.
+    All methods raise BadArgument for an argument of the wrong kind, IndexMissing if there is no index, IndexDamaged or
+    SchemaMismatch if it has to be rebuilt, and SidecarError if it cannot be read at the moment.
 
     Args:
         root: The log folder, or the address of a hub: `postgresql://HOST/DATABASE`.
@@ -185,11 +186,12 @@ class Index(ReferenceQueries, SearchQueries):
             columns: Names of attributes of `Entry`. If given, a tuple of their values is yielded in place of each
                 entry; for a few columns this takes half the time.
 
-        Raises BadTime for a value that is not a time, and UnknownColumn.
+        Raises BadTime for a value that is not a time, BadArgument and UnknownColumn.
         """
         wanted = Filter.of(since, until, agent, session, event_type, pattern, conversation, correlation)
         names = None if columns is None else checked_names(columns)
-        return islice(self._entries(wanted, reverse, limit, names), limit)
+        most = checked_limit(limit)
+        return islice(self._entries(wanted, reverse, most, names), most)
 
     def to_arrow(
         self, since: Time | None = None, until: Time | None = None, columns: Sequence[str] | None = None
@@ -203,7 +205,7 @@ class Index(ReferenceQueries, SearchQueries):
 
     def conversation(self, id: str) -> Iterator[Entry]:
         """All entries of a conversation, in the order of time. An unknown id has none."""
-        return self.timeline(conversation=id)
+        return self.timeline(conversation=as_indexed(id, "id"))
 
     def exchange(self, correlation_id: str) -> Iterator[Entry]:
         """A request and its answers: all entries with a correlation id, in the order of time.
@@ -212,7 +214,7 @@ class Index(ReferenceQueries, SearchQueries):
         >>> request.has_response, answer.participating_agents
         (True, ('agent_nlp_1', 'agent_researcher'))
         """
-        return self.timeline(correlation=correlation_id)
+        return self.timeline(correlation=as_indexed(correlation_id, "correlation_id"))
 
     def follow(
         self,
@@ -232,7 +234,7 @@ class Index(ReferenceQueries, SearchQueries):
         two looks at the index, in seconds; while entries come, it looks more often.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        return self._news(wanted, stop or (lambda: False), poll)
+        return self._news(wanted, stop or (lambda: False), checked_seconds(poll, "poll"))
 
     def _news(self, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
         """The entries that match and are added after this call."""
@@ -264,9 +266,11 @@ class Index(ReferenceQueries, SearchQueries):
         """Requests that expect an answer and have none, the oldest first unless `newest_first`.
 
         `to` is an addressee, `by` the author; `older_than` is an age, in seconds or as `5m`; `limit` is the number of
-        entries at most; `since` and `until` are as in `timeline`. Raises BadTime.
+        entries at most; `since` and `until` are as in `timeline`. Raises BadTime and BadArgument.
         """
         now = time.time()
+        by = None if by is None else as_indexed(by, "by")
+        to = None if to is None else as_indexed(to, "to")
         ends = [now - duration(older_than)] if older_than is not None else []
         ends += [moment_of(until, now)] if until is not None else []
         wanted = Filter(
@@ -279,7 +283,7 @@ class Index(ReferenceQueries, SearchQueries):
         fitting = (
             entry for entry in entries if (by is None or entry.author == by) and (to is None or to in entry.addressees)
         )
-        return islice(fitting, limit)
+        return islice(fitting, checked_limit(limit))
 
     def _entries(
         self, wanted: Filter, reverse: bool = False, limit: int | None = None, names: Sequence[str] | None = None
@@ -298,7 +302,7 @@ class Index(ReferenceQueries, SearchQueries):
 
         Raises EntryNotFound, and AmbiguousId where several files have the stem and an entry at the offset.
         """
-        place = split_id(id)
+        place = split_id(as_indexed(id, "id"))
         entry: Entry | None = None
         if place is not None:
             name, at = place
@@ -349,7 +353,7 @@ class Index(ReferenceQueries, SearchQueries):
 
     def names_text(self, entry: Entry) -> bool:
         """Whether the format of an entry's log names the places of what was said."""
-        return self._records.places_of_text(entry.file_path) is not None
+        return self._records.places_of_text(checked_entry(entry).file_path) is not None
 
     def read_bytes(self, entry: Entry) -> bytes:
         """The bytes of the record behind an entry, without the line end. They are the bytes that were indexed, by
@@ -359,13 +363,14 @@ class Index(ReferenceQueries, SearchQueries):
         ArchiveDamaged likewise for an archived log, UnsafePath if the entry points outside the root, and SourceError
         if the file cannot be read.
         """
-        return self._records.read(entry)
+        return self._records.read(checked_entry(entry))
 
     # ---- what the catalog knows
 
     def sessions(self, status: str | None = None) -> Iterator[Session]:
         """The sessions in the order of their creation; with `status`, only the `active` or the `completed` ones."""
-        return iter(self._files.of_catalog(lambda catalog: catalog.sessions(status)))
+        wanted = checked_status(status)
+        return iter(self._files.of_catalog(lambda catalog: catalog.sessions(wanted)))
 
     def rejected(self) -> Iterator[RejectedLine]:
         """The lines that are not records, in the order of file path and byte offset."""
@@ -382,7 +387,7 @@ class Index(ReferenceQueries, SearchQueries):
 
     def day_stamp(self, day: str) -> tuple[FileStat | None, ...]:
         """What the files of a day look like. As long as this is the same, the day's entries most likely are."""
-        return day_stamp(self._index_folder, f"{day}.db")
+        return day_stamp(self._index_folder, f"{checked_day(day)}.db")
 
     def agents(self) -> list[AgentSummary]:
         """Every agent that is a participant of any entry, sorted by name, with its number of entries."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sidecar.errors import AmbiguousId, EntryNotFound, UnknownName
 from sidecar.records import Entry
 
+from .arguments import as_indexed
 from .index import Index
 
 Kind = Literal["agent", "session", "conversation", "correlation", "event_type", "pattern"]
@@ -50,13 +51,14 @@ _LISTS = {"agent": "sidecar query agents", "session": "sidecar query sessions"}
 
 
 def resolve(index: Index, kind: Kind, text: str) -> str:
-    """`text` if the index has that name; else the only id that it stands for, in part or shortened.
+    """`text`, as the index has it, if it is a name there; else the only id that it stands for, in part or shortened.
 
     Raises UnknownName, which suggests similar names, and AmbiguousId. Of conversations and correlations, only the ids
     in the latest RECENT_ENTRIES entries are considered.
     """
-    if is_known(index, kind, text):
-        return text
+    whole = as_indexed(text, kind)
+    if is_known(index, kind, whole):
+        return whole
     known = known_names(index, kind)
     if kind in _IDS or SHORTENED in text:
         found = [name for name in known if is_meant(text, name)]

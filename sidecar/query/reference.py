@@ -9,6 +9,7 @@ from sidecar.records import PeerInteraction, PendingRequest
 from sidecar.times import duration
 
 from . import all_days
+from .arguments import as_indexed
 from .filters import Filter
 from .questions import PEERS, PENDING, ROLES, Question
 from .snapshot import Snapshot
@@ -25,7 +26,8 @@ class ReferenceQueries:
         `time_window` is how far back to look, in seconds or as an age: entries at exactly that age are not included.
         Raises BadTime.
         """
-        wanted = Filter(after=time.time() - duration(time_window), agent=agent_id, pattern="peer_to_peer")
+        after = time.time() - duration(time_window)
+        wanted = Filter(after=after, agent=as_indexed(agent_id, "agent_id"), pattern="peer_to_peer")
         return self._answers(PEERS, wanted)
 
     def get_agent_role_history(self, agent_id: str, session_id: str) -> list[dict[str, Any]]:
@@ -34,8 +36,9 @@ class ReferenceQueries:
         >>> index.get_agent_role_history("agent_viz", "sess_team_456")[-1]
         {'timestamp': 1735500910.0, 'role': 'peer'}
         """
-        rows = self._answers(ROLES, Filter(agent=agent_id, session=session_id))
-        return [{"timestamp": timestamp, "role": roles[agent_id]} for timestamp, roles in rows if agent_id in roles]
+        agent = as_indexed(agent_id, "agent_id")
+        rows = self._answers(ROLES, Filter(agent=agent, session=as_indexed(session_id, "session_id")))
+        return [{"timestamp": timestamp, "role": roles[agent]} for timestamp, roles in rows if agent in roles]
 
     def find_pending_requests(self, time_limit: float | str | None = 300) -> list[PendingRequest]:
         """Requests that expect a response and have none, in the order of time.
@@ -55,5 +58,6 @@ class ReferenceQueries:
         >>> index.get_session_participants("sess_team_456")
         ['agent_analyst', 'agent_lead', 'agent_viz']
         """
-        without = all_days.days_without(self._files, [session_id])
-        return sorted(set(self._files.of_all_days(lambda day: day.participants(session_id), without=without)))
+        session = as_indexed(session_id, "session_id")
+        without = all_days.days_without(self._files, [session])
+        return sorted(set(self._files.of_all_days(lambda day: day.participants(session), without=without)))

@@ -9,6 +9,7 @@ from sidecar.search.hit import Hit
 from sidecar.search.wanted import Expression, Wanted, Words
 from sidecar.times import Time
 
+from .arguments import checked_count, checked_limit
 from .filters import Filter
 from .record_finder import RecordFinder
 from .search import Search, Unreadable
@@ -51,11 +52,13 @@ class SearchQueries:
             unreadable: Called with the first SourceError of each log of which a record cannot be read. Without it,
                 the error is raised.
 
-        The other arguments are those of `timeline`. Raises BadTime, BadSearch, and the errors of `read_bytes`.
+        The other arguments are those of `timeline`. Raises BadTime, BadArgument, BadSearch, and the errors of
+        `read_bytes`.
         """
         asked = Filter.of(since, until, agent, session, event_type, pattern, conversation, correlation)
         wanted = Expression(text) if regex else Words(text)
-        return islice(self._hits(asked, wanted, context, unreadable), limit)
+        hits = self._hits(asked, wanted, checked_count(context, "context"), unreadable)
+        return islice(hits, checked_limit(limit))
 
     def _hits(self, asked: Filter, wanted: Wanted, context: int, unreadable: Unreadable | None) -> Iterator[Hit]:
         return Search(self._files, self._records, asked, wanted, context, unreadable).hits()

@@ -20,7 +20,7 @@ from helpers.corpora import AGENTS, BASE, CONVERSATIONS, DAY, TEAMS, write_tree
 from helpers.support import Stepped, indexed, reference, write_lines
 from oracle.model import FIELDS
 from sidecar import Entry, Index
-from sidecar.errors import AmbiguousId, BadTime, EntryNotFound, UnknownColumn
+from sidecar.errors import AmbiguousId, BadArgument, BadTime, EntryNotFound, UnknownColumn
 from sidecar.query.day_reader import DayReader
 from sidecar.query.filters import Filter
 from sidecar.query.pages import Position
@@ -179,7 +179,7 @@ def test_roles_of_one_entry_are_not_those_of_another(index: Index) -> None:
 
 
 def test_a_limit_below_zero_is_refused(index: Index) -> None:
-    with pytest.raises(ValueError, match="islice"):
+    with pytest.raises(BadArgument, match="limit"):
         index.timeline(limit=-1)
 
 
@@ -369,7 +369,8 @@ def test_sessions_come_by_their_creation_and_by_status(tmp_path: Path) -> None:
         assert (late.session_id, late.status) == ("late", "active")
         assert list(index.sessions("completed")) == [early]
         assert list(index.sessions("active")) == [late]
-        assert list(index.sessions("no such status")) == []
+        with pytest.raises(BadArgument, match="'active' or 'completed', not 'no such status'"):
+            index.sessions("no such status")
 
 
 def test_agents_are_counted_over_all_days(index: Index, rows: Rows) -> None:
