@@ -84,6 +84,11 @@ def survey(settings: Settings, log: str) -> list[PartFile] | None:
     return without_copy(settings.root, found)
 
 
+def earlier_parts(settings: Settings, log: str) -> list[str]:
+    """The paths of the files with earlier parts of a log, copies included, as in the index. Raises OSError."""
+    return [file.path for file in _listed(settings, to_os(log)) or []][:-1]
+
+
 def _listed(settings: Settings, log: str) -> list[PartFile] | None:
     folder = log.rpartition("/")[0]
     before = f"{folder}/" if folder else ""

@@ -17,7 +17,7 @@ from sidecar.fs import FileStat, path_under, to_os, to_text
 from sidecar.indexer.index_writer import IndexWriter
 from sidecar.ingest.reader import reason_for_change, rows_under_new_name
 from sidecar.ingest.source import SourceState
-from sidecar.logs.parts import realign
+from sidecar.logs.parts import earlier_parts, realign
 from sidecar.logs.scanner import FoundFile
 from sidecar.records import REPLACED, Dropped
 
@@ -68,9 +68,12 @@ class Rotation:
 
     def differs(self, writer: IndexWriter, found: FoundFile) -> bool:
         """Whether a log that a scan has found, or one of its parts, is new or may hold something unread."""
-        if any(part.status.st_size and writer.known.differs(part.path, part.status) for part in found.parts):
-            self.ask(found.path)
-            return True
+        for part in found.parts:
+            # One that has been a log by itself is known, and looks as it did.
+            was_log = part.path in writer.known and writer.known.log_of(part.path) != found.path
+            if was_log or (part.status.st_size and writer.known.differs(part.path, part.status)):
+                self.ask(found.path)
+                return True
         # A part that was found as a log: the file with the plain name is gone.
         was_part = writer.known.log_of(found.path) != found.path
         return was_part or writer.known.differs(found.path, found.status)
@@ -157,8 +160,10 @@ class Rotation:
         if found is None:
             raise FileNotFoundError(state.path)
         self._gone_since.pop(state.path, None)
-        others = [path for path, _ in found.parts[:-1] if path in writer.known and writer.known.log_of(path) == path]
-        # Until now, these were logs by themselves.
+        parts = earlier_parts(self._settings, state.path)
+        others = [path for path in parts if path in writer.known and writer.known.log_of(path) == path]
+        # Until now, these were logs by themselves. A kill after this leaves the log without them, and the next scan
+        # finds that they are not known.
         if others:
             writer.forget(others)
         if found.is_anew:

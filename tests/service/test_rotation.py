@@ -148,6 +148,24 @@ def test_a_part_without_a_log_of_the_plain_name_is_a_log_by_itself(root: Path) -
     assert {row[3] for row in indexed(root)} == {"s-20241229"} and len(indexed(root)) == 9
 
 
+@pytest.mark.parametrize("begin", ["", "the same"])
+def test_a_log_by_itself_becomes_a_part_as_soon_as_the_file_with_the_plain_name_comes(root: Path, begin: str) -> None:
+    log = root / SESSIONS / "s.jsonl"
+    dated = log.with_name("s-20241229.jsonl")
+    write_lines(log, *records(random.Random(1), 0, 9))
+    with Stepped(reference(root)) as sidecar:
+        sidecar.turn()
+        log.rename(dated)
+        sidecar.turn(60.0)
+        assert {row[3] for row in indexed(root)} == {"s-20241229"}
+        # A copy counts once.
+        write_lines(log, *([dated.read_bytes()] if begin else []), *records(random.Random(2), 9, 9))
+        sidecar.turn()
+        sidecar.turn()
+        assert {row[3] for row in indexed(root)} == {"s"} and len(indexed(root)) == 18
+    assert everything(root / "index") == rebuilt(reference(root))
+
+
 def test_a_part_that_is_deleted_keeps_its_rows_though_its_number_is_taken(root: Path) -> None:
     log = root / SESSIONS / "s.jsonl"
     for number in range(3):
