@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from helpers.support import Stepped, reference, scratch
+from helpers.support import HANG, Stepped, reference, scratch
 from helpers.tally import TALLIES, Tallies
 
 # How long an example takes says something about the machine's load, not about what is tested.
@@ -66,7 +66,7 @@ def nothing_is_leaked(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.stash.get(_HAS_FAILED, False):
         return  # its traceback keeps its variables, and with them what is open: one failure is enough
     for thread in _threads() - threads:
-        thread.join(2)
+        thread.join(HANG)  # one that has been told to end may have to wait for a processor
     assert not _threads() - threads, "threads were left running"
     # Its three descriptors, and what it had no time to close of the test before.
     allowed = 5 if any(type(thread).__name__ in _SHARED for thread in threading.enumerate()) else 0

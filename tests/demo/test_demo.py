@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -315,23 +315,23 @@ def test_the_users_own_logs_are_not_touched_unless_they_are_named(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_early_with_everything_indexed_and_no_process_left(tmp_path: Path, number: int) -> None:
     root = tmp_path / "logs"
-    words = command("--root", root, "demo", "--seconds", "60", "--json")
+    words = command("--root", root, "demo", "--seconds", "3600", "--json")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
-        assert len(processes_about(root)) == 3
+        eventually(lambda: len(processes_about(root)) == 3)
         process.send_signal(number)
         out, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (0, b"")
     summary = json.loads(out)
     assert summary["written"] == summary["indexed"] > 0
-    assert summary["seconds"] < 20
+    assert summary["seconds"] < 3600
     assert processes_about(root) == []
 
 
 def test_an_impatient_second_signal_leaves_no_process_either(tmp_path: Path) -> None:
     root = tmp_path / "logs"
     # So slow and so many that the scenes at play take their time to end.
-    words = command("--root", root, "demo", "--seconds", "60", "--agents", "24")
+    words = command("--root", root, "demo", "--seconds", "3600", "--agents", "24")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
         process.send_signal(signal.SIGINT)
@@ -344,7 +344,7 @@ def test_an_impatient_second_signal_leaves_no_process_either(tmp_path: Path) -> 
 
 def test_agents_that_die_are_told_and_leave_no_process(tmp_path: Path) -> None:
     root = tmp_path / "logs"
-    words = command("--root", root, "demo", "--seconds", "60")
+    words = command("--root", root, "demo", "--seconds", "3600")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: any(root.glob("responses/sessions/*.jsonl")))
         kill(lambda line: "sidecar.demo.agents" in line and str(root) in line)
@@ -355,9 +355,12 @@ def test_agents_that_die_are_told_and_leave_no_process(tmp_path: Path) -> None:
 
 
 def kill(is_meant: Callable[[str], bool]) -> None:
-    (pid,) = (
-        int(one.parent.name) for one in Path("/proc").glob("[0-9]*/cmdline") if is_meant(one.read_bytes().decode())
-    )
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            if is_meant(one.read_bytes().decode("utf-8", "replace")):
+                found.append(int(one.parent.name))
+    (pid,) = found
     os.kill(pid, signal.SIGKILL)
 
 
@@ -395,7 +398,7 @@ def test_on_a_terminal_the_picture_is_drawn_and_taken_away_again(tmp_path: Path)
                 printed += chunk
         except OSError:
             pass  # the terminal is closed
-        assert process.wait(20) == 0
+        assert process.wait(HANG) == 0
     shown = printed.decode()
     assert "who talks to whom" in shown and "waiting for an answer" in shown
     assert shown.index("\x1b[?1049h") < shown.index("said last") < shown.index("\x1b[?1049l") < shown.index("Try next:")

@@ -26,8 +26,8 @@ from sidecar.health.status import Status, status_of
 from sidecar.query.catalog_reader import open_catalog
 
 SESSIONS = "responses/sessions"
-SECONDS = 60.0
-"""How long is waited for what should come within ten seconds: a machine may have other work."""
+SECONDS = HANG
+"""How long is waited for what comes within ten seconds on a machine that has no other work."""
 
 TOLD_AFTER: list[float] = []
 """Seconds until `status` named what was wrong, each time."""
@@ -94,7 +94,7 @@ def sidecar(root: Path, *options: str | Path, python: str = "", through: tuple[s
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
         try:
-            process.wait(120)
+            process.wait(HANG)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

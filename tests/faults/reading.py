@@ -26,7 +26,9 @@ def main(root: str, seed: int) -> None:
     kept: list[Entry] = []
     print("begun", flush=True)
     with Index(root) as index:
-        while not asked:
+        is_over = False
+        while not is_over:
+            is_over = bool(asked)  # and once more, now that the trouble is over: everything, and not a few of them
             try:
                 entries = list(index.timeline(limit=300, reverse=chance.random() < 0.5))
             except SidecarError as error:  # the index itself: not there yet, or being made
@@ -34,7 +36,7 @@ def main(root: str, seed: int) -> None:
                 time.sleep(0.01)
                 continue
             # Also those of a while ago, whose bytes have had time to change.
-            for entry in [*chance.sample(entries, min(len(entries), 100)), *kept]:
+            for entry in [*chance.sample(entries, len(entries) if is_over else min(len(entries), 100)), *kept]:
                 try:
                     data = index.read_bytes(entry)
                 except SidecarError as error:

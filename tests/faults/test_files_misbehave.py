@@ -406,7 +406,7 @@ def test_a_file_that_grows_and_shrinks_while_it_is_read_ends_as_its_bytes(tally:
                     for size in (3, 400)
                 ]
                 for process in processes:
-                    assert process.wait(120) == 0
+                    assert process.wait(HANG) == 0
                 it.tried += 1
                 it_has_everything(root, it)
         assert everything(root / "index") == rebuilt(reference(root))

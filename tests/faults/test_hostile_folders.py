@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from helpers.corpora import BASE
-from helpers.support import Stepped, command, eventually, reference, running, scratch, write_lines
+from helpers.support import HANG, Stepped, command, eventually, reference, running, scratch, write_lines
 from sidecar.archive.remove import InUse, remove_log, writer_of
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError, ForeignFile, SidecarError, UnsafePath
@@ -162,7 +162,7 @@ def test_a_pipe_for_a_request_stops_neither_indexing_nor_a_signal_to_end(logs: P
         say(logs, 2)
         eventually(lambda: entries(logs) == 2)
         process.terminate()
-        assert process.wait(300) == 0
+        assert process.wait(HANG) == 0
 
 
 def test_requests_behind_a_link_are_neither_taken_nor_deleted(logs: Path, outside: Path) -> None:
@@ -197,7 +197,7 @@ def archive(root: Path) -> subprocess.CompletedProcess[bytes]:
         command("--root", root, "archive", "--older-than", "0s"),
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=300,
+        timeout=HANG,
         check=False,
     )
 

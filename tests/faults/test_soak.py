@@ -20,7 +20,7 @@ from statistics import median
 import orjson
 
 from helpers.corpora import BASE, DAY
-from helpers.support import command, eventually, everything, modelled, rebuilt, reference, scratch
+from helpers.support import HANG, command, eventually, everything, modelled, rebuilt, reference, scratch
 from helpers.tally import Tally
 from sidecar import Index, SidecarError
 from sidecar.health.status import status_of
@@ -187,7 +187,7 @@ def test_a_sidecar_that_lives_through_all_of_it_stays_as_it_was_and_loses_nothin
                 for writer in writers:
                     writer.kill()
                 process.terminate()
-                process.wait(30)
+                process.wait(HANG)
         assert process.returncode == 0, (folder / "said").read_text()
         expected = modelled(root)
         live = everything(root / "index")
@@ -263,5 +263,5 @@ def stays_flat(samples: list[tuple[float, int, int]]) -> None:
     print(f"\n{told}; descriptors at most {max(descriptors)}; threads at most {max(threads)}")
     assert rise < 10 + 0.15 * median(memory), f"memory grows: {memory}"
     # Sixteen days may be open, of three files each, and it may take some time until they are.
-    assert max(descriptors[third:]) <= max(*descriptors[:third], 72) + 8, f"descriptors grow: {descriptors}"
+    assert max(descriptors[third:]) <= max([*descriptors[:third], 72]) + 8, f"descriptors grow: {descriptors}"
     assert max(descriptors) < 128 and max(threads) <= 8, f"{descriptors} {threads}"

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 from helpers.archives import session
 from helpers.corpora import BASE, DAY
-from helpers.support import eventually, everything, indexed, modelled, reference, running, scratch, write_lines
+from helpers.support import HANG, eventually, everything, indexed, modelled, reference, running, scratch, write_lines
 from helpers.tally import Tally
 from sidecar.cli import cli
 from sidecar.errors import SidecarError
@@ -32,8 +32,6 @@ from sidecar.store import layout as swap
 LOG = "responses/sessions/s.jsonl"
 DAY_FILE = "daily/2024-12-29.db"
 SECRET = "secret_agent"
-HANG = 6
-"""Seconds after which an answer counts as never given."""
 
 FAULT = "index tampered with: links, pipes, paths that lead out, rows that cannot be"
 

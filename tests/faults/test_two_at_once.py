@@ -154,7 +154,7 @@ def test_of_racing_starts_one_works_at_a_time_even_if_some_are_killed(
         def start() -> None:
             os.close(ready[1])  # noqa: B023
             os.read(ready[0], 1)  # noqa: B023
-            for _ in range(100):
+            for _ in range(1_000):
                 with suppress(RootLocked), root_locked(settings, "run"):
                     assert working[0] == 0, "two work at once"
                     working[0] = 1

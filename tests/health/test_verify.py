@@ -225,14 +225,14 @@ def test_it_holds_beside_a_sidecar_whose_logs_grow(tmp_path: Path) -> None:
         try:
             eventually(lambda: (tmp_path / "index" / "catalog.db").exists() and len(indexed(tmp_path)) > 200)
             counts = [0]
-            while counts[-1] < 800:
+            # As often as it takes to see it grow: it may be past 800 before the first look is over.
+            while counts[-1] < 800 or len(set(counts)) < 4:
                 found = verified(tmp_path)
                 assert found.differences == ()
                 counts.append(found.entries)
         finally:
             stop.set()
             thread.join()
-    assert len(set(counts)) > 2, "it did not grow between two looks"
     assert verified(tmp_path).holds
 
 

@@ -306,7 +306,7 @@ class Following:
 
         self._thread = threading.Thread(target=work)
         self._thread.start()
-        ready.wait(10)
+        assert ready.wait(HANG)
 
     def next(self, count: int) -> list[float]:
         """Seconds after BASE of the next entries."""

@@ -337,7 +337,7 @@ def test_a_running_sidecar_notices_and_heals_what_is_done_to_its_files(
 
     with running(root, "--config", str(tmp_path / "config.yaml")) as process:
         damage(root / "index" / file)
-        eventually(lambda: (root / "index" / swap.QUARANTINE / "why.txt").exists() and is_whole(), seconds=5)
+        eventually(lambda: (root / "index" / swap.QUARANTINE / "why.txt").exists() and is_whole())
         assert process.poll() is None
         write_lines(root / LOG, {"event": "agent:say", "timestamp": BASE})
         eventually(lambda: len(indexed(root)) == len(expected.rows) + 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from helpers.support import HANG
 from sidecar.errors import InvalidName, InvalidRecord, SessionLocked, WriterClosed, WriterError
 from sidecar.writer import (
     Place,
@@ -132,7 +133,8 @@ def test_records_of_one_session_go_out_in_one_write(tmp_path: Path) -> None:
         async with ResponseLogWriter(tmp_path) as writer:
             await (await writer.queue_completion_event(event("s")))
             before = write_calls()
-            written = [await writer.queue_completion_event(event("s", number)) for number in range(1000)]
+            async with writes_held_back():
+                written = [await writer.queue_completion_event(event("s", number)) for number in range(1000)]
             await asyncio.gather(*written)
             return write_calls() - before
 
@@ -342,7 +344,7 @@ def test_a_session_is_closed_when_it_has_been_idle(tmp_path: Path) -> None:
 
 def test_idle_sessions_are_closed_although_nothing_else_happens(tmp_path: Path) -> None:
     async def run() -> None:
-        async with ResponseLogWriter(tmp_path, idle_seconds=0.02) as writer, asyncio.timeout(10):
+        async with ResponseLogWriter(tmp_path, idle_seconds=0.02) as writer, asyncio.timeout(HANG):
             await (await writer.queue_completion_event(event("s", 1)))
             while True:
                 try:

@@ -265,13 +265,13 @@ def test_a_shorter_name_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
 
 def test_a_forked_child_finds_the_writer_closed_and_does_not_keep_the_lock_alive(tmp_path: Path) -> None:
     code = """
-import os, sys, time
+import os, signal, sys
 from sidecar.errors import WriterClosed
 from sidecar.writer import SessionWriter
 writer = SessionWriter(sys.argv[1], "s", "parent")
 writer.append({"event": "a:b"})
 if os.fork():
-    time.sleep(60)
+    signal.pause()
 try:
     writer.append({"event": "a:b"})
     print("open", flush=True)
@@ -309,7 +309,7 @@ while won < 2000:
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     contenders = [subprocess.Popen(command) for _ in range(3)]
-    assert [contender.wait(60) for contender in contenders] == [0, 0, 0]
+    assert [contender.wait(HANG) for contender in contenders] == [0, 0, 0]
 
 
 def test_processes_that_contend_for_a_session_lose_and_mix_nothing(tmp_path: Path) -> None:
