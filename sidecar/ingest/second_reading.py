@@ -3,13 +3,14 @@ if it is not one, as records that are glued together and a piece that a dead wri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sidecar.config.formats import Format
 from sidecar.lenient import read_leniently
 from sidecar.records import Line, Record, Rejected
 
-from .glued import split
+from .glued import document_of, split
 from .parse import NO_EVENT_TYPE, NOT_JSON, TORN, reject
 
 
@@ -35,23 +36,28 @@ def read_again(line: Line, format_: Format, named_type: str | None, names: dict[
     return Piece(line, reject(line, NO_EVENT_TYPE) if record is None else record, record is not None)
 
 
-def pieces_of(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> list[Piece]:
-    """The records that are glued together on a line that is not a record itself, and the torn piece between them, in
-    their order on the line. Empty if there is no record. The arguments are those of `parse`."""
+def pieces_of(line: Line, format_: Format, named_type: str | None, names: dict[str, str]) -> Iterator[Piece]:
+    """Yield the records that are glued together on a line that is not a record itself, and the torn piece between them,
+    in their order on the line; nothing if there is no record. The arguments are those of `parse`."""
 
     def is_record(document: dict[str, Any]) -> bool:
         return format_.extract(document, named_type, dict(names)) is not None
 
-    found = split(line.data, is_record)
-    pieces = []
-    for start, end, document, is_repaired in found.records:
-        part = _part(line, start, end)
-        record = format_.extract(document, named_type, names)
-        pieces.append(Piece(part, reject(part, TORN) if record is None else record, is_repaired))
-    if found.torn is not None:
-        part = _part(line, *found.torn)
-        pieces.append(Piece(part, reject(part, TORN), False))
-    return sorted(pieces, key=lambda piece: piece.line.byte_offset)
+    records, torn = split(line.data, is_record)
+    for one in records:
+        if torn is not None and torn[0] < one.start:
+            yield _torn(line, *torn)
+            torn = None
+        part = _part(line, one.start, one.end)
+        record = format_.extract(document_of(line.data, one), named_type, names)
+        yield Piece(part, reject(part, TORN) if record is None else record, one.is_repaired)
+    if torn is not None:
+        yield _torn(line, *torn)
+
+
+def _torn(line: Line, start: int, end: int) -> Piece:
+    part = _part(line, start, end)
+    return Piece(part, reject(part, TORN), False)
 
 
 def _part(line: Line, start: int, end: int) -> Line:

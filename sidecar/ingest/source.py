@@ -328,30 +328,34 @@ class SourceState:
         """Derive the rows of records that are glued together on one line. The line end belongs to the last piece:
         returns how many of these rows are without it, or None if there is no record."""
         counts = self.counts
-        pieces = pieces_of(line, self.source.format, self.named_type, self.state.names)
-        if not pieces:
-            return None
         before = len(rows)
-        is_row = False
-        for part, record, is_repaired in pieces:
-            size = len(part.data) + (line_end if part is pieces[-1].line else 0)
+        taken = 0
+        record: Record | Rejected | None = None
+        for part, record, is_repaired in pieces_of(line, self.source.format, self.named_type, self.state.names):
+            taken += len(part.data)
             counts.repaired += is_repaired
-            is_row = False
             if isinstance(record, Rejected):
-                counts.rejected += size
+                counts.rejected += len(part.data)
                 self.rejected.append(record)
             elif record.kind.skip:
-                counts.skipped += size
+                counts.skipped += len(part.data)
             else:
-                is_row = True
                 row, answer = derive(self.state, part, record)
                 rows.append(row)
                 if answer is not None:
                     answered.append(answer)
                 if row.session_id:
                     self._note_session(row, record.is_completed)
-        counts.blank += len(line.data) - sum(len(piece.line.data) for piece in pieces)
-        return len(rows) - before - is_row
+        if record is None:
+            return None
+        counts.blank += len(line.data) - taken
+        if isinstance(record, Rejected):
+            counts.rejected += line_end
+        elif record.kind.skip:
+            counts.skipped += line_end
+        else:
+            return len(rows) - before - 1
+        return len(rows) - before
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

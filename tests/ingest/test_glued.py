@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 
 from oracle import glue
 from oracle.odd import odd_lines
+from sidecar.config.formats import load_formats
 from sidecar.ingest.glued import MAX_DEPTH, MAX_FROM_END, split
+from sidecar.ingest.second_reading import pieces_of
+from sidecar.records import Line
 
 A = b'{"event":"a"}'
 MIB = 1 << 20
@@ -81,6 +86,20 @@ def test_nesting_is_limited_as_by_the_strict_reading() -> None:
 def test_a_long_line_is_not_searched_from_every_place(line: bytes) -> None:
     # A search from every place would take hours.
     assert len(split(line, is_record).records) <= 1
+
+
+def test_the_documents_of_a_long_line_are_not_in_memory_at_once() -> None:
+    record = orjson.dumps({"event": "a", "timestamp": 1735500000, "data": {f"k{n}": [n, {}] for n in range(100)}})
+    line = Line(0, 1, record * 200)
+    format_ = load_formats()["reference"]
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in pieces_of(line, format_, None, {}))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 200
+    assert most < len(line.data)  # each document takes about ten times its bytes
 
 
 @settings(deadline=None, max_examples=300)
