@@ -15,12 +15,14 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from helpers.support import HANG, Stepped, reference, scratch
+from helpers.support import HANG, Stepped, reference, scratch, use_memory_for_temporary_files
 from helpers.tally import TALLIES, Tallies
 
 # How long an example takes says something about the machine's load, not about what is tested.
 hypothesis_settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("any load")
+
+use_memory_for_temporary_files()
 
 # Python starts a process of its own for those that are spawned, once, and keeps a pipe to it.
 resource_tracker.ensure_running()

@@ -134,6 +134,7 @@ def it_has_everything(root: Path, tally: Tally, seconds: float = SECONDS) -> Non
     there = expected(root)
     deadline = time.monotonic() + seconds
     while True:
+        looked = time.monotonic()
         with suppress(SidecarError):
             found = found_of_what_is_there(root)
             if found == there or time.monotonic() > deadline:
@@ -141,7 +142,7 @@ def it_has_everything(root: Path, tally: Tally, seconds: float = SECONDS) -> Non
                 tally.compare(found, there)
                 return
         assert time.monotonic() < deadline, "the index could not be read to the end"
-        time.sleep(0.02)
+        time.sleep(max(0.02, 2 * (time.monotonic() - looked)))
 
 
 def no_offset_is_ahead(root: Path) -> None:
