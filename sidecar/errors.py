@@ -5,9 +5,9 @@
     │   └── RootMissing             the root does not exist, or not yet                  (exit status 1)
     ├── MissingExtra                a package is missing that an extra installs          (exit status 2)
     ├── BadTime                     a time that is neither a moment nor an age           (exit status 2)
+    ├── BadArgument                 an argument of the library that is of the wrong kind (exit status 2)
     ├── HubUnavailable              the hub cannot be reached, or not by this role
     │   └── NodeTaken               another machine pushes under this node's name
-    ├── BadArgument                 an argument of the library that is of the wrong kind (exit status 2)
     ├── BadSearch                   a text or a regular expression that cannot be looked for (exit status 2)
     ├── RootLocked                  another sidecar holds the root                       (exit status 3)
     ├── IndexUnavailable

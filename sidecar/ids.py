@@ -10,6 +10,11 @@ that neither the index nor an answer grows with it."""
 _KEPT_CHARACTERS = 64
 
 
+def bounded_id(text: str) -> str:
+    """An id or name as the index has it: itself, or what replaces it if it has more than MAX_ID_CHARACTERS."""
+    return text if len(text) <= MAX_ID_CHARACTERS else short_id(text)
+
+
 def short_id(text: str) -> str:
     """What replaces an id of more than MAX_ID_CHARACTERS: its first 64 characters, an ellipsis, and 32 hexadecimal
     digits of BLAKE2b over its UTF-8 bytes."""

@@ -40,6 +40,8 @@ _SURROGATE_ESCAPE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _MAY_BE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character of UTF-16, in a Python string. What was read leniently has U+FFFD instead."""
 _ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[\x00-\x1f]")
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(32)}
 _REPLACEMENT = "\\ufffd"

@@ -280,6 +280,10 @@ Reporter = Callable[[Report], None]
 """A function that is called with progress reports during a long job."""
 
 
+SESSION_STATUSES = ("active", "completed")
+"""What a session can be: completed as soon as a record says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A session in the registry, as `Index.sessions` returns it.

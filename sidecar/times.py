@@ -15,6 +15,8 @@ from sidecar.errors import BadTime
 Time = float | int | str | datetime
 """Seconds since 1970; a datetime or ISO 8601 (in UTC if it names no zone); a time of day, `today`, `yesterday` or
 `now`; or an age, which is counted back from now."""
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+"""The form of a day's name."""
 _UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
 _PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(_UNITS, key=len, reverse=True))})\s*", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?", re.ASCII)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sidecar.ids import MAX_ID_CHARACTERS, short_id
+from sidecar.ids import MAX_ID_CHARACTERS, bounded_id
 from sidecar.places import text_of
 from sidecar.records import Kind
 
@@ -21,7 +21,7 @@ _MAX_CACHED_TYPE_CHARACTERS = 200
 def id_text(value: Any) -> str | None:
     """An id or name: a non-empty string, or an integer as its decimal digits, shortened if very long; else None."""
     text = text_of(value)
-    return text if text is None or len(text) <= MAX_ID_CHARACTERS else short_id(text)
+    return None if text is None else bounded_id(text)
 
 
 def add_ids(ids: tuple[str, ...], value: Any) -> tuple[str, ...]:

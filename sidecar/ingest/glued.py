@@ -43,8 +43,8 @@ _PART_OF_MORE = b":,["
 
 
 class WholeObject(NamedTuple):
-    """Where a whole object is on a line. What it says is read when it is asked for (`document_of`): a line may have a
-    million of them, whose documents would take many times the memory of the line."""
+    """Where a whole object is on a line. What it says is not kept: a line may have a million of them, whose documents
+    would take many times the memory of the line."""
 
     start: int
     end: int
@@ -76,13 +76,6 @@ def split(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> Split:
     end = back[0].start if back else len(data)
     begin, end = _behind_gap(data, begin), len(data[:end].rstrip(GAP))
     return Split(front + back, (begin, end) if begin < end else None)
-
-
-def document_of(data: bytes, one: WholeObject) -> dict[str, Any]:
-    """What an object says that `split` has found on a line."""
-    text = data[one.start : one.end]
-    document: dict[str, Any] = read_leniently(text) if one.is_repaired else orjson.loads(text)
-    return document
 
 
 def _from_front(data: bytes, is_record: Callable[[dict[str, Any]], bool]) -> list[WholeObject]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sidecar.config.formats import Format
-from sidecar.lenient import read_leniently
+from sidecar.lenient import read_document, read_leniently
 from sidecar.records import Line, Record, Rejected
 
-from .glued import document_of, split
+from .glued import split
 from .parse import NO_EVENT_TYPE, NOT_JSON, TORN, reject
 
 
@@ -49,7 +49,7 @@ def pieces_of(line: Line, format_: Format, named_type: str | None, names: dict[s
             yield _torn(line, *torn)
             torn = None
         part = _part(line, one.start, one.end)
-        record = format_.extract(document_of(line.data, one), named_type, names)
+        record = format_.extract(read_document(part.data), named_type, names)
         yield Piece(part, reject(part, TORN) if record is None else record, one.is_repaired)
     if torn is not None:
         yield _torn(line, *torn)

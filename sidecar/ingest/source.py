@@ -334,12 +334,10 @@ class SourceState:
         for part, record, is_repaired in pieces_of(line, self.source.format, self.named_type, self.state.names):
             taken += len(part.data)
             counts.repaired += is_repaired
+            self._count_without_row(record, len(part.data))
             if isinstance(record, Rejected):
-                counts.rejected += len(part.data)
                 self.rejected.append(record)
-            elif record.kind.skip:
-                counts.skipped += len(part.data)
-            else:
+            elif not record.kind.skip:
                 row, answer = derive(self.state, part, record)
                 rows.append(row)
                 if answer is not None:
@@ -349,13 +347,16 @@ class SourceState:
         if record is None:
             return None
         counts.blank += len(line.data) - taken
+        self._count_without_row(record, line_end)
+        ends_in_row = not (isinstance(record, Rejected) or record.kind.skip)
+        return len(rows) - before - ends_in_row
+
+    def _count_without_row(self, record: Record | Rejected, size: int) -> None:
+        """Count bytes of a piece of a line, if it gives no row."""
         if isinstance(record, Rejected):
-            counts.rejected += line_end
+            self.counts.rejected += size
         elif record.kind.skip:
-            counts.skipped += line_end
-        else:
-            return len(rows) - before - 1
-        return len(rows) - before
+            self.counts.skipped += size
 
     def _note_session(self, row: Row, is_completed: bool) -> None:
         known = self.sessions.get(row.session_id)

@@ -2,66 +2,61 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sidecar.errors import BadArgument
-from sidecar.ids import MAX_ID_CHARACTERS, short_id
-from sidecar.records import Entry
-
-_LONE = re.compile("[\ud800-\udfff]")
-"""Half of a character of UTF-16, which no UTF-8 has. Where a record has one, the index has U+FFFD."""
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_STATES = ("active", "completed")
+from sidecar.ids import bounded_id
+from sidecar.lenient import LONE_SURROGATE
+from sidecar.records import SESSION_STATUSES, Entry
+from sidecar.times import DAY
 
 
 def as_indexed(value: Any, argument: str) -> str:
-    """An id or name as the index has it: one of more than MAX_ID_CHARACTERS is shortened. Raises BadArgument unless it
-    is a string."""
+    """An id or name as the index has it: a very long one is shortened, and half of a character is U+FFFD. Raises
+    BadArgument unless it is a string."""
     if not isinstance(value, str):
         raise _wrong(argument, "a string", value)
-    text = value if value.isascii() else _LONE.sub("\ufffd", value)
-    return text if len(text) <= MAX_ID_CHARACTERS else short_id(text)
+    return bounded_id(value if value.isascii() else LONE_SURROGATE.sub("\ufffd", value))
 
 
 def checked_entry(value: Any) -> Entry:
-    """Raises BadArgument unless it is an entry."""
+    """The entry that was passed. Raises BadArgument unless it is one."""
     if not isinstance(value, Entry):
         raise _wrong("entry", "a `sidecar.Entry`, as `timeline` and `get` return it", value)
     return value
 
 
 def checked_limit(value: Any) -> int | None:
-    """Raises BadArgument unless it is None or a number of entries."""
+    """The largest number of entries, or None for all. Raises BadArgument for anything else."""
     return value if value is None else checked_count(value, "limit", "None or a whole number, not negative")
 
 
 def checked_count(value: Any, argument: str, expected: str = "a whole number, not negative") -> int:
-    """Raises BadArgument unless it is a number that an index can count to."""
+    """A number that is not negative. Raises BadArgument for anything else."""
     if not isinstance(value, int) or not 0 <= value < 1 << 63:
         raise _wrong(argument, expected, value)
     return value
 
 
-def checked_seconds(value: Any, argument: str) -> float:
-    """Raises BadArgument unless it is a time span that one can wait for."""
+def checked_wait(value: Any, argument: str) -> float:
+    """A time to wait, in seconds, at most a day. Raises BadArgument for anything else."""
     if not isinstance(value, int | float) or not 0 <= value <= 86_400:
         raise _wrong(argument, "a number of seconds, from 0 to 86400", value)
     return value
 
 
 def checked_day(value: Any) -> str:
-    """Raises BadArgument unless it is a day as `Index.days` names it."""
-    if not isinstance(value, str) or not _DAY.fullmatch(value):
+    """A day as `Index.days` names it. Raises BadArgument for anything else."""
+    if not isinstance(value, str) or not DAY.fullmatch(value):
         raise _wrong("day", "a day as `YYYY-MM-DD`", value)
     return value
 
 
 def checked_status(value: Any) -> str | None:
-    """Raises BadArgument unless it is None or a status of sessions."""
-    if value is not None and value not in _STATES:
-        raise _wrong("status", "None, 'active' or 'completed'", value)
-    return None if value is None else str(value)
+    """A status of sessions, or None for all. Raises BadArgument for anything else."""
+    if value is None or (isinstance(value, str) and value in SESSION_STATUSES):
+        return value
+    raise _wrong("status", f"None, {' or '.join(map(repr, SESSION_STATUSES))}", value)
 
 
 def _wrong(argument: str, expected: str, value: Any) -> BadArgument:

@@ -22,7 +22,7 @@ from sidecar.tool_logs import places_of
 
 from . import all_days, arrow
 from .agents import all_agents
-from .arguments import as_indexed, checked_day, checked_entry, checked_limit, checked_seconds, checked_status
+from .arguments import as_indexed, checked_day, checked_entry, checked_limit, checked_status, checked_wait
 from .columns import COLUMNS, checked_names
 from .day_reader import DayReader
 from .filters import Filter
@@ -234,7 +234,7 @@ class Index(ReferenceQueries, SearchQueries):
         two looks at the index, in seconds; while entries come, it looks more often.
         """
         wanted = Filter(None, None, agent, session, event_type, pattern, conversation, correlation)
-        return self._news(wanted, stop or (lambda: False), checked_seconds(poll, "poll"))
+        return self._news(wanted, stop or (lambda: False), checked_wait(poll, "poll"))
 
     def _news(self, wanted: Filter, stop: Callable[[], bool], poll: float) -> Iterator[Entry]:
         """The entries that match and are added after this call."""

@@ -20,6 +20,7 @@ from itertools import product
 from math import prod
 
 from sidecar.errors import BadSearch
+from sidecar.lenient import LONE_SURROGATE
 
 from .folding import find_folded, overlapping, sources_of
 
@@ -33,7 +34,6 @@ LONGEST_WANTED = 10_000
 _PLAIN = re.compile(r'[^"\\/\x00-\x1f\ufffd]+')
 """Characters that are written as themselves or as a `\\u` escape: not those that have an escape sequence of two
 characters, and not the one that stands for bytes that are not UTF-8."""
-_LONE = re.compile("[\ud800-\udfff]")
 _ASCII = re.compile(r"[\x20-\x7f]+")
 
 Claim = Callable[[int], int]
@@ -106,7 +106,7 @@ Wanted = Words | Expression
 def _check(text: object) -> None:
     if not isinstance(text, str):
         raise BadSearch(f"text: it is no string, but of the type {type(text).__name__}")
-    if _LONE.search(text):
+    if LONE_SURROGATE.search(text):
         raise BadSearch("text: it has half of a character (a lone surrogate), which no record has")
     if not text or len(text) > LONGEST_WANTED:
         raise BadSearch(f"text: {'it is empty' if not text else f'it has more than {LONGEST_WANTED:,} characters'}")

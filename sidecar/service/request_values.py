@@ -6,7 +6,6 @@ value are checked before anything is done: what `parse_request` returns can be p
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import date
@@ -16,11 +15,11 @@ import orjson
 
 from sidecar.fs import is_relative_path
 from sidecar.records import Compacted, Extent, Move
+from sidecar.times import DAY
 
 MAX_ITEMS = 10_000_000
 """The largest number of logs, days or paths in a request."""
 _MAX_INTEGER = 1 << 63
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def _move(value: Any) -> Move:
 def _day(value: Any, copies_folder: str) -> Compacted:
     day, copy, state, blocks = _list(value, 4)
     name = _text(day)
-    if not _DAY.fullmatch(name):
+    if not DAY.fullmatch(name):
         raise ValueError(f"{name!r} is not a day")
     date.fromisoformat(name)
     if copy != f"{copies_folder}/{name}.db":

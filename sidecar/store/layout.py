@@ -29,6 +29,7 @@ import orjson
 from sidecar.errors import IndexDamaged, SidecarError
 from sidecar.fs import MTIME_GRANULARITY, FileStat, try_file_stat
 from sidecar.guarded import TEMPORARY, GuardedFolder
+from sidecar.times import DAY
 
 from .database_files import BESIDE, WAL
 
@@ -48,7 +49,7 @@ _OWN_FOLDER = re.compile(
 )
 _OWN_FILE = re.compile(r"(catalog\.db|swap\.json|running\.json|root\.json|sidecar\.lock|archive\.lock).*", re.DOTALL)
 _READY_FOLDER = re.compile(rf"{READY}\w+", re.ASCII)
-_DAILY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.db", re.ASCII)
+_DAILY_FILE = re.compile(rf"({DAY.pattern})\.db", re.ASCII)
 
 
 def is_own_name(name: str) -> bool:

@@ -11,7 +11,7 @@ from sidecar.analyze.circles import loops
 from sidecar.errors import EntryNotFound, SidecarError, SourceError, UnknownName
 from sidecar.query.index import Index
 from sidecar.query.pages import entries_behind
-from sidecar.records import Entry
+from sidecar.records import SESSION_STATUSES, Entry
 from sidecar.times import SECONDS_PER_DAY
 
 from .entries import agents_of, place, said
@@ -211,7 +211,7 @@ def sessions(index: Index, sums: Sums, params: Mapping[str, str], span: TimeSpan
     limit = number(params, "limit", 100, 500)
     words = params.get("q", "").casefold()
     status = params.get("status")
-    if status not in (None, "", "active", "completed"):
+    if status and status not in SESSION_STATUSES:
         raise BadParameter("status: `active` or `completed` is expected")
     found = [
         one

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.support import once, reference, write_lines
-from sidecar import BadArgument, EntryNotFound, Index, SidecarError
+from sidecar import BadArgument, BadSearch, EntryNotFound, Index, SidecarError
 
 LONG = "agent of a long name " * 100
 HUGE = 1 << 70
@@ -27,44 +27,42 @@ def index(root: Path) -> Iterator[Index]:
         yield index
 
 
-def all_of(answer: Any) -> list[Any]:
-    return list(answer) if not isinstance(answer, str | dict) else [answer]
+WRONG: list[tuple[str, type[SidecarError], Callable[[Index], Any]]] = [
+    ("id", BadArgument, lambda index: index.get(5)),  # type: ignore[arg-type]
+    ("entry", BadArgument, lambda index: index.read("s:0")),  # type: ignore[arg-type]
+    ("entry", BadArgument, lambda index: index.read_bytes(None)),  # type: ignore[arg-type]
+    ("entry", BadArgument, lambda index: index.names_text({})),  # type: ignore[arg-type]
+    ("entry", BadArgument, lambda index: index.text(b"s:0")),  # type: ignore[arg-type]
+    ("agent", BadArgument, lambda index: index.timeline(agent=HUGE)),  # type: ignore[call-overload]
+    ("session", BadArgument, lambda index: index.timeline(session=["s"])),  # type: ignore[call-overload]
+    ("pattern", BadArgument, lambda index: index.follow(pattern=b"team")),  # type: ignore[arg-type]
+    ("limit", BadArgument, lambda index: index.timeline(limit=-1)),
+    ("limit", BadArgument, lambda index: index.waiting(limit="5")),  # type: ignore[arg-type]
+    ("limit", BadArgument, lambda index: index.search("x", limit=HUGE)),
+    ("id", BadArgument, lambda index: index.conversation(None)),  # type: ignore[arg-type]
+    ("correlation_id", BadArgument, lambda index: index.exchange({})),  # type: ignore[arg-type]
+    ("to", BadArgument, lambda index: index.waiting(to=1)),  # type: ignore[arg-type]
+    ("by", BadArgument, lambda index: index.waiting(by=["b"])),  # type: ignore[arg-type]
+    ("agent_id", BadArgument, lambda index: index.find_peer_interactions(None, 300)),  # type: ignore[arg-type]
+    ("agent_id", BadArgument, lambda index: index.get_agent_role_history([], "s")),  # type: ignore[arg-type]
+    ("session_id", BadArgument, lambda index: index.get_agent_role_history("b", HUGE)),  # type: ignore[arg-type]
+    ("session_id", BadArgument, lambda index: index.get_session_participants(HUGE)),  # type: ignore[arg-type]
+    ("status", BadArgument, lambda index: index.sessions("complete")),
+    ("day", BadArgument, lambda index: index.day_stamp("2024-12-29\0")),
+    ("day", BadArgument, lambda index: index.day_stamp("../2024-12-29")),
+    ("context", BadArgument, lambda index: index.search("x", context=HUGE)),
+    ("poll", BadArgument, lambda index: index.follow(poll=float("nan"))),
+    ("text", BadSearch, lambda index: index.search(b"x")),  # type: ignore[arg-type]
+    ("text", BadSearch, lambda index: index.search(LONE)),
+]
 
 
-WRONG: dict[str, Callable[[Index], Any]] = {
-    "id": lambda index: index.get(5),  # type: ignore[arg-type]
-    "entry": lambda index: index.read("s:0"),  # type: ignore[arg-type]
-    "entry ": lambda index: index.read_bytes(None),  # type: ignore[arg-type]
-    "entry  ": lambda index: index.names_text({}),  # type: ignore[arg-type]
-    "entry   ": lambda index: index.text(b"s:0"),  # type: ignore[arg-type]
-    "agent": lambda index: index.timeline(agent=HUGE),  # type: ignore[call-overload]
-    "session": lambda index: index.timeline(session=["s"]),  # type: ignore[call-overload]
-    "pattern": lambda index: index.follow(pattern=b"team"),  # type: ignore[arg-type]
-    "limit": lambda index: index.timeline(limit=-1),
-    "limit ": lambda index: index.waiting(limit="5"),  # type: ignore[arg-type]
-    "limit  ": lambda index: index.search("x", limit=HUGE),
-    "id ": lambda index: index.conversation(None),  # type: ignore[arg-type]
-    "correlation_id": lambda index: index.exchange({}),  # type: ignore[arg-type]
-    "to": lambda index: index.waiting(to=1),  # type: ignore[arg-type]
-    "by": lambda index: index.waiting(by=["b"]),  # type: ignore[arg-type]
-    "agent_id": lambda index: index.find_peer_interactions(None, 300),  # type: ignore[arg-type]
-    "agent_id ": lambda index: index.get_agent_role_history([], "s"),  # type: ignore[arg-type]
-    "session_id": lambda index: index.get_agent_role_history("b", HUGE),  # type: ignore[arg-type]
-    "session_id ": lambda index: index.get_session_participants(HUGE),  # type: ignore[arg-type]
-    "status": lambda index: index.sessions("complete"),
-    "day": lambda index: index.day_stamp("2024-12-29\0"),
-    "day ": lambda index: index.day_stamp("../2024-12-29"),
-    "context": lambda index: index.search("x", context=HUGE),
-    "poll": lambda index: index.follow(poll=float("nan")),
-    "text": lambda index: index.search(b"x"),  # type: ignore[arg-type]
-    "text ": lambda index: index.search(LONE),
-}
-
-
-@pytest.mark.parametrize("argument", WRONG)
-def test_an_argument_of_the_wrong_kind_is_named(index: Index, argument: str) -> None:
-    with pytest.raises(SidecarError, match=rf"^`?{argument.strip()}\b") as wrong:
-        all_of(WRONG[argument](index))
+@pytest.mark.parametrize(("argument", "error", "call"), WRONG)
+def test_an_argument_of_the_wrong_kind_is_named_at_the_call(
+    index: Index, argument: str, error: type[SidecarError], call: Callable[[Index], Any]
+) -> None:
+    with pytest.raises(error, match=rf"^`?{argument}\b") as wrong:
+        call(index)
     assert wrong.value.exit_status == 2 and len(str(wrong.value)) < 300
 
 
@@ -99,7 +97,3 @@ def test_an_id_with_half_of_a_character_is_found_as_the_index_has_it(root: Path)
     once(reference(root))
     with Index(root) as index:
         assert [entry.author for entry in index.timeline(agent=LONE)] == ["half \ufffd"]
-
-
-def test_what_is_wrong_is_an_error_of_the_package() -> None:
-    assert issubclass(BadArgument, SidecarError)
